@@ -1,0 +1,120 @@
+"""What goes wrong, in two kinds that are never mixed.
+
+`internal_errors()` keeps the library's own faults away from the host application; a refusal
+(`LimitExceededException`) and a misconfiguration (`ConfigurationError`) are raised on purpose, outside it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .limits import Decision
+
+logger = logging.getLogger("token_limit")
+
+
+class TokenLimitError(Exception):
+    """Base of everything this library raises."""
+
+
+class ConfigurationError(TokenLimitError, ValueError):
+    """A setting is wrong; the message names the setting and the cure."""
+
+
+class StoreError(TokenLimitError):
+    """The store cannot be reached or answered with a fault."""
+
+
+class LimitExceededException(TokenLimitError):
+    """The call was refused before any traffic was sent; `decision` says why and until when."""
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(decision)
+        self.decision = decision
+
+    def __str__(self) -> str:
+        return self.decision.explain()
+
+
+class LimitExhausted(LimitExceededException):
+    """The limit of the window is spent (HTTP 402)."""
+
+
+class CallDoesNotFit(LimitExceededException):
+    """What is left does not cover this call's worst case (HTTP 402)."""
+
+
+class TenantBusy(LimitExceededException):
+    """Only calls in flight stand in the way; try again shortly (HTTP 429)."""
+
+
+class LimitUnverifiable(LimitExceededException):
+    """The store is down and the policy is to refuse (HTTP 503)."""
+
+
+_REFUSALS: dict[str, type[LimitExceededException]] = {
+    "exhausted": LimitExhausted,
+    "does_not_fit": CallDoesNotFit,
+    "busy": TenantBusy,
+    "unverifiable": LimitUnverifiable,
+}
+
+
+def refusal(decision: Decision) -> LimitExceededException:
+    """Make the exception that belongs to a refusing decision."""
+    return _REFUSALS[decision.kind](decision)
+
+
+def refusal_in(error: BaseException | None) -> LimitExceededException | None:
+    """Find a refusal in an exception, its causes, contexts and groups (frameworks wrap what views raise)."""
+    seen: set[int] = set()
+    queue = [error]
+    while queue:
+        current = queue.pop(0)
+        if current is None or id(current) in seen:
+            continue
+        if isinstance(current, LimitExceededException):
+            return current
+        seen.add(id(current))
+        queue += [current.__cause__, current.__context__]
+        if isinstance(current, BaseExceptionGroup):
+            queue += current.exceptions
+    return None
+
+
+_strict = False
+
+
+def raise_on_error(enabled: bool) -> None:
+    """Re-raise the library's own faults everywhere in this process (`MeterConfig.raise_on_error`)."""
+    global _strict
+    _strict = enabled
+
+
+def should_raise() -> bool:
+    """Tell whether own faults are re-raised: under pytest, or when configured."""
+    return _strict or "PYTEST_CURRENT_TEST" in os.environ
+
+
+@contextmanager
+def internal_errors(doing: str) -> Iterator[None]:
+    """Log and swallow the library's own faults in production; re-raise them under pytest.
+
+    Never put a host call or a refusal inside.
+    """
+    try:
+        yield
+    except Exception:
+        report(doing)
+
+
+def report(doing: str) -> None:
+    """Log the exception being handled as ours, and re-raise it where faults must be seen."""
+    if should_raise():
+        raise
+    logger.exception("token-limit failed while %s; the application goes on", doing)

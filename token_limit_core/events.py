@@ -1,0 +1,64 @@
+"""LLMEvent: the record of one metered call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from decimal import Decimal
+from typing import Any
+
+
+@dataclass(slots=True)
+class LLMEvent:
+    """One call, as it is stored and delivered. Field names are a public contract (SPEC 1.4).
+
+    `timestamp` is when the call was admitted (unix seconds); `duration_ms` milliseconds until its end;
+    `cost_usd` US dollars, None when no price is known. No prompt or completion text is ever in here.
+    """
+
+    event_id: str
+    tenant_id: str = ""
+    session_id: str | None = None
+    provider: str = "unknown"
+    model: str = ""
+    endpoint: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    cached_tokens: int = 0
+    duration_ms: float | None = None
+    timestamp: float = 0.0
+    request_id: str | None = None
+    stream: bool = False
+    error: str | None = None
+    duration_seconds: float | None = None
+    audio_input_tokens: int | None = None
+    audio_output_tokens: int | None = None
+    character_count: int | None = None
+    input_text_tokens: int | None = None
+    cached_input_text_tokens: int | None = None
+    input_image_tokens: int | None = None
+    cached_input_image_tokens: int | None = None
+    output_image_tokens: int | None = None
+    image_count: int | None = None
+    cache_creation_tokens: int | None = None
+    cache_miss_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost_usd: Decimal | None = None
+    upstream_provider: str | None = None
+    fim_prefix: str | None = None
+    fim_suffix: str | None = None
+    price_version: str | None = None
+    service_tier: str | None = None
+    user: str | None = None
+    feature: str | None = None
+    tags: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields that are not None, with `cost_usd` as a decimal string."""
+        row = {name: value for name in FIELDS if (value := getattr(self, name)) is not None}
+        if self.cost_usd is not None:
+            row["cost_usd"] = f"{self.cost_usd:f}"
+        return row
+
+
+FIELDS: tuple[str, ...] = tuple(f.name for f in fields(LLMEvent))

@@ -1,0 +1,293 @@
+"""Limits, windows and decisions: value objects and arithmetic, no I/O.
+
+Money is integer nano-dollars in here and in stores, `Decimal` US dollars at the interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from typing import Literal, NamedTuple
+
+from .errors import ConfigurationError
+
+PER_DAY = "per_day"
+PER_MONTH = "per_month"
+FREQUENCIES = (PER_DAY, PER_MONTH)
+
+OBSERVE = "observe"
+ENFORCE = "enforce"
+MODES = (OBSERVE, ENFORCE)
+
+NANO = 10**9
+MAX_LIMIT_USD = Decimal(10**9)
+
+Kind = Literal["admitted", "exhausted", "does_not_fit", "busy", "unverifiable"]
+Money = int | str | Decimal | float
+
+
+def to_nano(usd: Decimal) -> int:
+    """Convert US dollars to nano-dollars, rounding half-even."""
+    return int((usd * NANO).to_integral_value(ROUND_HALF_EVEN))
+
+
+def to_usd(nano: int) -> Decimal:
+    """Convert nano-dollars to US dollars, exactly."""
+    return Decimal(nano).scaleb(-9)
+
+
+def show_usd(amount: Decimal) -> str:
+    """Write dollars for people: two decimals, more (at most six) where cents would hide the amount."""
+    for places in (2, 4, 6):
+        rounded = round(amount, places)
+        if rounded == amount or places == 6:
+            break
+    return f"${rounded:,f}"
+
+
+def parse_amount(value: Money, name: str = "limit_usd") -> int:
+    """Turn a limit given in US dollars into nano-dollars.
+
+    Raises `ConfigurationError` for NaN, infinite, negative, above 10^9, or anything that is no number.
+    A float is taken as it prints (`Decimal(str(x))`).
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        amount = Decimal(str(value)) if isinstance(value, float) else Decimal(value)
+    except (InvalidOperation, TypeError, ValueError):
+        raise ConfigurationError(f"{name}: {value!r} is not an amount in US dollars; give e.g. 25 or '9.99'") from None
+    if not amount.is_finite():
+        raise ConfigurationError(f"{name}: {value!r} is not finite; use remove_limit() for 'no limit'")
+    if not 0 <= amount <= MAX_LIMIT_USD:
+        raise ConfigurationError(f"{name}: {value!r} is out of range; it must be between 0 and {MAX_LIMIT_USD:f}")
+    return to_nano(amount)
+
+
+def parse_choice(value: str, allowed: Iterable[str], name: str) -> str:
+    """Return `value` if it is one of `allowed`, else raise `ConfigurationError` with the list."""
+    allowed = tuple(allowed)
+    if value not in allowed:
+        raise ConfigurationError(f"{name}: {value!r} is not available; use one of {', '.join(map(repr, allowed))}")
+    return value
+
+
+def parse_effective_date(value: date | datetime | str | None, now: float) -> float:
+    """Turn an effective date (date, datetime or ISO string; naive means UTC) into unix seconds; None is `now`."""
+    if value is None:
+        return now
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise ConfigurationError(f"effective_date: {value!r} is not an ISO date such as '2027-01-31'") from None
+    if not isinstance(value, date):
+        raise ConfigurationError(f"effective_date: {value!r} is not a date, datetime or ISO string")
+    if not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+
+
+class Window(NamedTuple):
+    """One period of a limit, in unix seconds: `start <= t < end`."""
+
+    start: int
+    end: int
+
+
+_windows: dict[str, Window] = {}
+
+
+def window_of(frequency: str, at: float) -> Window:
+    """Return the calendar window in UTC that contains `at` (unix seconds)."""
+    cached = _windows.get(frequency)  # the same window answers nearly every call
+    if cached is not None and cached.start <= at < cached.end:
+        return cached
+    day = datetime.fromtimestamp(at, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    if frequency == PER_DAY:
+        first, last = day, day + timedelta(days=1)
+    elif frequency == PER_MONTH:
+        first = day.replace(day=1)
+        last = (first + timedelta(days=32)).replace(day=1)
+    else:
+        parse_choice(frequency, FREQUENCIES, "frequency")
+        raise AssertionError
+    window = _windows[frequency] = Window(int(first.timestamp()), int(last.timestamp()))
+    return window
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """An amount (nano-dollars) a tenant may spend per window; its identity is (tenant, frequency, filter)."""
+
+    tenant_id: str
+    amount: int
+    frequency: str = PER_MONTH
+    mode: str = ENFORCE
+    filter: str = ""
+    unit: str = "usd"
+    effective_from: float = 0.0
+    effective_until: float | None = None
+    id: int = 0
+
+    @property
+    def limit_usd(self) -> Decimal:
+        """The amount in US dollars."""
+        return to_usd(self.amount)
+
+    def in_force(self, at: float) -> bool:
+        """Tell whether the limit applies at `at` (unix seconds)."""
+        return self.effective_from <= at and (self.effective_until is None or at < self.effective_until)
+
+
+class CounterKey(NamedTuple):
+    """The identity of a counter; sorts in the one order every transaction takes its row locks in."""
+
+    tenant_id: str
+    limit_id: int
+    window_start: int
+
+
+class Item(NamedTuple):
+    """One counter a call is charged to: which limit, in which window."""
+
+    limit: Limit
+    window: Window
+    key: CounterKey
+
+
+def item_of(limit: Limit, at: float) -> Item:
+    """Pair a limit with its window at `at` (unix seconds)."""
+    window = window_of(limit.frequency, at)
+    return Item(limit, window, CounterKey(limit.tenant_id, limit.id, window.start))
+
+
+def items_for(limits: Iterable[Limit], at: float) -> list[Item]:
+    """Choose what a call made at `at` is held on: the limits in force, by id."""
+    items = [item_of(limit, at) for limit in limits if limit.in_force(at)]
+    if len(items) > 1:
+        items.sort(key=lambda item: item.key)
+    return items
+
+
+@dataclass(frozen=True, slots=True)
+class LimitStatus:
+    """A limit with what its current window holds."""
+
+    limit: Limit
+    window: Window
+    settled: int
+    held: int
+
+    @property
+    def spent_usd(self) -> Decimal:
+        """Settled spend of the window in US dollars."""
+        return to_usd(self.settled)
+
+    @property
+    def held_usd(self) -> Decimal:
+        """US dollars set aside for calls in flight."""
+        return to_usd(self.held)
+
+    @property
+    def remaining_usd(self) -> Decimal:
+        """US dollars still to spend once the calls in flight settle at their estimates; never negative."""
+        return to_usd(max(0, self.limit.amount - self.settled - self.held))
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer of an admission, with the facts a client needs.
+
+    Amounts are US dollars, `resets_at` unix seconds, `retry_after` seconds.
+    """
+
+    kind: Kind
+    tenant_id: str = ""
+    limit_usd: Decimal | None = None
+    spent_usd: Decimal | None = None
+    held_usd: Decimal | None = None
+    needed_usd: Decimal | None = None
+    frequency: str | None = None
+    resets_at: int | None = None
+    retry_after: int | None = None
+    observed: tuple[str, ...] = field(default=())
+
+    @property
+    def admitted(self) -> bool:
+        """True when the call may go out."""
+        return self.kind == "admitted"
+
+    @property
+    def remaining_usd(self) -> Decimal | None:
+        """What is left of the limit, never negative; None when no limit is known."""
+        if self.limit_usd is None or self.spent_usd is None:
+            return None
+        return max(Decimal(0), self.limit_usd - self.spent_usd - (self.held_usd or Decimal(0)))
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of the refusal: 402, 429 or 503."""
+        return {"busy": 429, "unverifiable": 503}.get(self.kind, 402)
+
+    def explain(self) -> str:
+        """Say in one sentence what happened and what to do."""
+        per = {PER_DAY: "daily", PER_MONTH: "monthly"}.get(self.frequency or "", "spend")
+        limit = show_usd(self.limit_usd) if self.limit_usd is not None else "the limit"
+        spent = show_usd(self.spent_usd) if self.spent_usd is not None else "an unknown amount"
+        until = datetime.fromtimestamp(self.resets_at, UTC).strftime("%d %B %Y %H:%M UTC") if self.resets_at else None
+        reset = f" It resets on {until}." if until else ""
+        if self.kind == "exhausted":
+            return f"The {per} limit of {limit} is used up ({spent} spent).{reset}"
+        if self.kind == "does_not_fit":
+            return f"This call may cost more than what is left of the {per} limit of {limit} ({spent} spent).{reset}"
+        if self.kind == "busy":
+            return f"Calls in flight hold what is left of the {per} limit of {limit}; try again in a moment."
+        if self.kind == "unverifiable":
+            return "The spend limit cannot be checked right now; try again in a moment."
+        return "Admitted."
+
+
+ADMITTED = Decision("admitted")
+
+
+def refuse(kind: Kind, status: LimitStatus, retry_after: int | None = None) -> Decision:
+    """Make a refusal from the state of the limit that stands in the way."""
+    return Decision(
+        kind=kind,
+        tenant_id=status.limit.tenant_id,
+        limit_usd=status.limit.limit_usd,
+        spent_usd=status.spent_usd,
+        held_usd=status.held_usd,
+        frequency=status.limit.frequency,
+        resets_at=status.window.end,
+        retry_after=retry_after,
+    )
+
+
+def judge(status: LimitStatus) -> Decision | None:
+    """Say how a limit that would not take a hold refuses: spent is exhausted, only holds in the way is busy."""
+    if status.settled >= status.limit.amount:
+        return refuse("exhausted", status)
+    if status.settled + status.held >= status.limit.amount:
+        return refuse("busy", status, retry_after=1)
+    return None
+
+
+def scheduled(current: list[Limit], new: Limit, now: float) -> tuple[Limit | None, list[Limit], list[Limit]]:
+    """Place `new` on the timeline of its identity.
+
+    Returns (the row to update in place of inserting, or None; rows whose end changes; rows to drop).
+    A limit that begins now replaces the one in force and keeps its row, hence its counters; one that
+    begins later ends the one in force at that time and replaces any other that was waiting.
+    """
+    active = [row for row in current if row.in_force(now)]
+    waiting = [row for row in current if row.effective_from > now]
+    if new.effective_from <= now:
+        successor = min((row.effective_from for row in waiting), default=None)
+        kept = replace(new, id=active[0].id, effective_until=successor) if active else None
+        return kept, [], []
+    ended = [replace(row, effective_until=new.effective_from) for row in active]
+    return None, ended, waiting

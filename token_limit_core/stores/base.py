@@ -1,0 +1,247 @@
+"""The Store contract, and the ledger algorithm that every transactional store shares.
+
+A store is synchronous, safe to use from any thread, and never asks the clock: `now` is passed in.
+Matching, windows and money are the pure functions of `limits.py`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
+
+from ..events import LLMEvent
+from ..limits import CounterKey, Decision, Limit, LimitStatus
+
+HOLD_SECONDS = 900.0
+"""A hold expires after 15 minutes: longer than SDK time-outs, short enough to free a crashed call's money."""
+
+KEEP_SECONDS = 35 * 86400
+"""Pruning never touches younger rows: the longest window plus the age at which late events are still taken."""
+
+Recorded = Literal["stored", "duplicate"]
+
+
+class Call(NamedTuple):
+    """What admission knows of a call: who pays, and how much to set aside (nano-dollars; None is unpriced)."""
+
+    call_id: str
+    tenant_id: str
+    estimate: int | None
+    hold_seconds: float = HOLD_SECONDS
+    origin: str = "call"
+
+
+class Hold(NamedTuple):
+    """Money set aside for a call in flight (nano-dollars), and the counters it is held on."""
+
+    call_id: str
+    tenant_id: str
+    amount: int | None
+    created_at: float
+    expires_at: float
+    origin: str = "call"
+    state: str = "open"
+    items: tuple[CounterKey, ...] = ()
+
+
+class Entry(NamedTuple):
+    """One row of the append-only ledger: the event plus the signed nano-dollars it adds (None is unpriced)."""
+
+    event: LLMEvent
+    cost_nano: int | None
+    kind: str = "call"
+    corrects: str | None = None
+
+
+class Spend(NamedTuple):
+    """Totals of a tenant over a span of time; `unpriced` counts events without a known cost."""
+
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    cost_nano: int
+    unpriced: int
+
+
+class Pruned(NamedTuple):
+    """How many rows a prune removed, and how many expired holds it settled first."""
+
+    events: int
+    holds: int
+    counters: int
+    expired: int
+
+
+class Store(ABC):
+    """Where ledger and limits live. Operations raise `StoreError` when the store cannot answer."""
+
+    durable: bool = True
+    leaves_loop: bool = True
+    """Whether operations do I/O and must be kept off an event loop."""
+
+    @abstractmethod
+    def limits(self, tenant_id: str) -> list[Limit]:
+        """List every limit of a tenant, those that begin later included."""
+
+    @abstractmethod
+    def set_limit(self, limit: Limit, now: float) -> Limit:
+        """Create the limit, or update the row of its identity; counters stay. Return it with its id."""
+
+    @abstractmethod
+    def remove_limit(self, tenant_id: str, frequency: str | None, now: float) -> int:
+        """Remove a tenant's limits (of one frequency, or all); return how many."""
+
+    @abstractmethod
+    def admit(self, call: Call, now: float) -> Decision:
+        """Set the call's estimate aside on every limit that applies, or on none; atomic."""
+
+    @abstractmethod
+    def settle(self, call_id: str, event: LLMEvent, cost_nano: int | None, now: float) -> Recorded:
+        """Close the call's hold and record the event, once, however often it is called.
+
+        Valid with an open, an expired (the estimate is corrected), a released or no hold.
+        """
+
+    @abstractmethod
+    def record(self, entries: Sequence[tuple[LLMEvent, int | None]], now: float) -> list[Recorded]:
+        """Record events that had no admission; one result per event."""
+
+    @abstractmethod
+    def renew(self, call_id: str, expires_at: float) -> bool:
+        """Let an open hold live until `expires_at`; False when it is no longer open."""
+
+    @abstractmethod
+    def release(self, call_id: str, now: float) -> bool:
+        """Give an open hold back without a charge; False when it is no longer open."""
+
+    @abstractmethod
+    def expire(self, now: float, tenant_id: str | None = None) -> int:
+        """Settle expired holds at their held amount, marked `estimated`; return how many."""
+
+    @abstractmethod
+    def holds(self, tenant_id: str | None = None) -> list[Hold]:
+        """List open holds, oldest first."""
+
+    @abstractmethod
+    def usage(self, tenant_id: str, now: float) -> list[LimitStatus]:
+        """Give the state of each limit in force, in its current window."""
+
+    @abstractmethod
+    def spend(self, tenant_id: str, start: float, end: float) -> Spend:
+        """Sum the ledger of a tenant over `start <= timestamp < end`."""
+
+    @abstractmethod
+    def prune(self, before: float, now: float) -> Pruned:
+        """Delete rows older than `before`, never of an open window nor younger than 35 days."""
+
+    def close(self) -> None:  # noqa: B027 - a store may have nothing to close
+        """Release connections; the store may be used again afterwards."""
+
+
+class Transaction(ABC):
+    """One atomic unit of work on an engine: the primitives the shared algorithm is written in.
+
+    All row locks are taken in the order tenant, limit, window.
+    """
+
+    @abstractmethod
+    def lock_tenant(self, tenant_id: str, now: float) -> None:
+        """Create the tenant if it is new, and keep other writers of its ledger out until the end."""
+
+    @abstractmethod
+    def limits(self, tenant_id: str) -> list[Limit]: ...
+
+    @abstractmethod
+    def insert_limit(self, limit: Limit) -> Limit: ...
+
+    @abstractmethod
+    def update_limit(self, limit: Limit) -> None: ...
+
+    @abstractmethod
+    def delete_limits(self, ids: Sequence[int]) -> None:
+        """Delete limits and their counters."""
+
+    @abstractmethod
+    def counter(self, key: CounterKey) -> tuple[int, int] | None:
+        """Read (settled, held) of a counter, or None where its window was not opened yet."""
+
+    @abstractmethod
+    def open_counter(self, key: CounterKey, window_end: int, settled: int) -> None:
+        """Insert the counter if it is absent."""
+
+    @abstractmethod
+    def take(self, key: CounterKey, amount: int, bounded: bool) -> bool:
+        """Add to `held` in one conditional UPDATE; if `bounded`, only while settled + held < the limit's amount."""
+
+    @abstractmethod
+    def charge(self, key: CounterKey, settled: int, held: int) -> None:
+        """Add the signed amounts to a counter; nothing where it is absent."""
+
+    @abstractmethod
+    def insert_hold(self, hold: Hold) -> None: ...
+
+    @abstractmethod
+    def hold(self, call_id: str) -> Hold | None: ...
+
+    @abstractmethod
+    def close_hold(self, call_id: str, state: str, only: Iterable[str] = ("open",)) -> bool:
+        """Change the state in one conditional UPDATE; False when the state was none of `only`."""
+
+    @abstractmethod
+    def renew_hold(self, call_id: str, expires_at: float) -> bool: ...
+
+    @abstractmethod
+    def open_holds(self, tenant_id: str | None, expired_at: float | None = None) -> list[Hold]:
+        """List open holds, oldest first; with `expired_at`, those that expired by then."""
+
+    @abstractmethod
+    def insert_entry(self, entry: Entry) -> bool:
+        """Append to the ledger; False when the (tenant, event_id) is there already."""
+
+    @abstractmethod
+    def roll_up(self, entry: Entry) -> None:
+        """Add the entry to the total of its (tenant, day, provider, model)."""
+
+    @abstractmethod
+    def spend(self, tenant_id: str, start: float, end: float) -> Spend: ...
+
+    @abstractmethod
+    def prune(self, before: float, windows_before: float) -> tuple[int, int, int]:
+        """Delete ledger rows and closed holds older than `before`, counters whose window ended by `windows_before`."""
+
+
+def expiry_of(hold: Hold) -> Entry:
+    """Make the ledger row of a hold that expired: charged at what it held, in the window it was admitted in."""
+    event = LLMEvent(
+        event_id=f"{hold.call_id}/expired",
+        tenant_id=hold.tenant_id,
+        timestamp=hold.created_at,
+        error="HoldExpired",
+        tags={"estimated": True},
+    )
+    return Entry(event, hold.amount, kind="expiry")
+
+
+def correction_of(hold: Hold) -> Entry:
+    """Make the row that takes an expiry back when the real settle arrives after all."""
+    event = LLMEvent(event_id=f"{hold.call_id}/correction", tenant_id=hold.tenant_id, timestamp=hold.created_at)
+    amount = None if hold.amount is None else -hold.amount
+    return Entry(event, amount, kind="correction", corrects=f"{hold.call_id}/expired")
+
+
+def day_of(timestamp: float) -> int:
+    """Return the UTC day of a unix time as days since 1970."""
+    return int(timestamp // 86400)
+
+
+def add_to_spend(total: Spend, entry: Entry) -> Spend:
+    """Add one ledger row to a total; only calls count as calls, corrections only move money."""
+    event, is_call = entry.event, entry.kind == "call"
+    return Spend(
+        total.calls + is_call,
+        total.input_tokens + event.input_tokens,
+        total.output_tokens + event.output_tokens,
+        total.cost_nano + (entry.cost_nano or 0),
+        total.unpriced + (is_call and entry.cost_nano is None),
+    )

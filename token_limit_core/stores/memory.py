@@ -1,0 +1,166 @@
+"""The memory store: one process, nothing kept. For tests, demos and single-process tools."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from types import TracebackType
+
+from ..limits import CounterKey, Limit
+from .base import Entry, Hold, Spend, Transaction, add_to_spend, day_of
+from .transactional import TransactionalStore
+
+_NOTHING = Spend(0, 0, 0, 0, 0)
+
+
+class MemoryStore(TransactionalStore):
+    """Keep everything in dictionaries behind one lock."""
+
+    durable = False
+    leaves_loop = False
+
+    def __init__(self) -> None:
+        self._tables = _Tables()
+
+    def begin(self) -> _Tables:
+        return self._tables
+
+
+class _Tables(Transaction):
+    """The dictionaries; entering takes the lock. Nothing in the algorithm fails half-way on dictionaries."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._limits: dict[str, list[Limit]] = {}
+        self._amounts: dict[int, int] = {}
+        self._counters: dict[CounterKey, list[int]] = {}  # settled, held, window_end
+        self._holds: dict[str, Hold] = {}
+        self._ledger: dict[str, dict[str, Entry]] = {}
+        self._rollup: dict[tuple[str, int, str, str], Spend] = {}
+        self._next_id = 0
+
+    def __enter__(self) -> _Tables:
+        self._lock.acquire()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+    def lock_tenant(self, tenant_id: str, now: float) -> None:
+        self._ledger.setdefault(tenant_id, {})
+
+    def limits(self, tenant_id: str) -> list[Limit]:
+        return list(self._limits.get(tenant_id, ()))
+
+    def insert_limit(self, limit: Limit) -> Limit:
+        self._next_id += 1
+        limit = replace(limit, id=self._next_id)
+        self._limits.setdefault(limit.tenant_id, []).append(limit)
+        self._amounts[limit.id] = limit.amount
+        return limit
+
+    def update_limit(self, limit: Limit) -> None:
+        rows = self._limits.get(limit.tenant_id, [])
+        self._limits[limit.tenant_id] = [limit if row.id == limit.id else row for row in rows]
+        self._amounts[limit.id] = limit.amount
+
+    def delete_limits(self, ids: Sequence[int]) -> None:
+        gone = set(ids)
+        for tenant_id, rows in self._limits.items():
+            self._limits[tenant_id] = [row for row in rows if row.id not in gone]
+        for limit_id in gone:
+            self._amounts.pop(limit_id, None)
+        for key in [key for key in self._counters if key.limit_id in gone]:
+            del self._counters[key]
+
+    def counter(self, key: CounterKey) -> tuple[int, int] | None:
+        row = self._counters.get(key)
+        return None if row is None else (row[0], row[1])
+
+    def open_counter(self, key: CounterKey, window_end: int, settled: int) -> None:
+        if key.limit_id in self._amounts:
+            self._counters.setdefault(key, [settled, 0, window_end])
+
+    def take(self, key: CounterKey, amount: int, bounded: bool) -> bool:
+        row = self._counters.get(key)
+        if row is None or (bounded and row[0] + row[1] >= self._amounts[key.limit_id]):
+            return False
+        row[1] += amount
+        return True
+
+    def charge(self, key: CounterKey, settled: int, held: int) -> None:
+        row = self._counters.get(key)
+        if row is not None:
+            row[0] += settled
+            row[1] += held
+
+    def insert_hold(self, hold: Hold) -> None:
+        self._holds[hold.call_id] = hold
+
+    def hold(self, call_id: str) -> Hold | None:
+        return self._holds.get(call_id)
+
+    def close_hold(self, call_id: str, state: str, only: Iterable[str] = ("open",)) -> bool:
+        hold = self._holds.get(call_id)
+        if hold is None or hold.state not in only:
+            return False
+        if state == "expired":
+            self._holds[call_id] = hold._replace(state=state)  # a late settle still has to find it
+        else:
+            del self._holds[call_id]
+        return True
+
+    def renew_hold(self, call_id: str, expires_at: float) -> bool:
+        hold = self._holds.get(call_id)
+        if hold is None or hold.state != "open":
+            return False
+        self._holds[call_id] = hold._replace(expires_at=expires_at)
+        return True
+
+    def open_holds(self, tenant_id: str | None, expired_at: float | None = None) -> list[Hold]:
+        return sorted(
+            (
+                hold
+                for hold in self._holds.values()
+                if hold.state == "open"
+                and tenant_id in (None, hold.tenant_id)
+                and (expired_at is None or hold.expires_at <= expired_at)
+            ),
+            key=lambda hold: hold.created_at,
+        )
+
+    def insert_entry(self, entry: Entry) -> bool:
+        rows = self._ledger.setdefault(entry.event.tenant_id, {})
+        if entry.event.event_id in rows:
+            return False
+        rows[entry.event.event_id] = entry
+        return True
+
+    def roll_up(self, entry: Entry) -> None:
+        event = entry.event
+        key = (event.tenant_id, day_of(event.timestamp), event.provider, event.model)
+        self._rollup[key] = add_to_spend(self._rollup.get(key, _NOTHING), entry)
+
+    def spend(self, tenant_id: str, start: float, end: float) -> Spend:
+        total = _NOTHING
+        for entry in self._ledger.get(tenant_id, {}).values():
+            if start <= entry.event.timestamp < end:
+                total = add_to_spend(total, entry)
+        return total
+
+    def prune(self, before: float, windows_before: float) -> tuple[int, int, int]:
+        events = 0
+        for tenant_id, rows in self._ledger.items():
+            kept = {key: entry for key, entry in rows.items() if entry.event.timestamp >= before}
+            events += len(rows) - len(kept)
+            self._ledger[tenant_id] = kept
+        holds = [h.call_id for h in self._holds.values() if h.state != "open" and h.created_at < before]
+        for call_id in holds:
+            del self._holds[call_id]
+        counters = [key for key, row in self._counters.items() if row[2] <= windows_before]
+        for key in counters:
+            del self._counters[key]
+        return events, len(holds), len(counters)
