@@ -57,6 +57,13 @@ class LimitUnverifiable(LimitExceededException):
     """The store is down and the policy is to refuse (HTTP 503)."""
 
 
+class NoTenant(LimitUnverifiable):
+    """Nobody is known to pay for the call, and `on_no_tenant` is "refuse" (HTTP 503)."""
+
+    def __str__(self) -> str:
+        return "no tenant is in force and on_no_tenant is 'refuse'; sign in, or wrap the call in meter.for_tenant(...)"
+
+
 _REFUSALS: dict[str, type[LimitExceededException]] = {
     "exhausted": LimitExhausted,
     "does_not_fit": CallDoesNotFit,

@@ -7,11 +7,14 @@ Matching, windows and money are the pure functions of `limits.py`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, NamedTuple, TypeVar
 
 from ..events import LLMEvent
+from ..executor import executor
 from ..limits import CounterKey, Decision, Limit, LimitStatus
+
+T = TypeVar("T")
 
 HOLD_SECONDS = 900.0
 """A hold expires after 15 minutes: longer than SDK time-outs, short enough to free a crashed call's money."""
@@ -134,6 +137,10 @@ class Store(ABC):
     @abstractmethod
     def prune(self, before: float, now: float) -> Pruned:
         """Delete rows older than `before`, never of an open window nor younger than 35 days."""
+
+    async def run_async(self, work: Callable[[], T]) -> T:
+        """Run an operation of this store off the event loop."""
+        return await executor.run(work)
 
     def close(self) -> None:  # noqa: B027 - a store may have nothing to close
         """Release connections; the store may be used again afterwards."""

@@ -1,0 +1,59 @@
+"""MeterConfig: how one application meters."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+from .errors import ConfigurationError
+from .events import LLMEvent
+from .limits import parse_choice
+from .stores.base import HOLD_SECONDS, Store
+
+DEFAULT_STORE = "sqlite:///token_limit.db"
+
+
+@dataclass
+class MeterConfig:
+    """Settings of a Meter; names and defaults are a public contract (SPEC 1.2).
+
+    Intervals and TTLs are seconds. `clock` returns unix seconds. Raises `ConfigurationError` for what cannot work.
+    """
+
+    api_key: str | None = None
+    url: str | None = None
+    flush_interval: float = 5.0
+    max_batch_size: int = 50
+    max_queue_size: int = 1000
+    limit_check_cache_ttl: float = 5.0
+    debug: bool = False
+    raise_on_error: bool = False
+    on_event: Callable[[LLMEvent], None] | None = None
+    on_flush_error: Callable[[Exception], None] | None = None
+    patches: Sequence[str] | None = None
+    store: Store | str | None = None
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    on_no_tenant: Literal["allow", "refuse"] = "allow"
+    hold_seconds: float = HOLD_SECONDS
+    clock: Callable[[], float] = time.time
+
+    def __post_init__(self) -> None:
+        parse_choice(self.on_no_tenant, ("allow", "refuse"), "on_no_tenant")
+        for name in ("flush_interval", "max_batch_size", "max_queue_size", "hold_seconds"):
+            if not getattr(self, name) > 0:
+                raise ConfigurationError(f"{name}: {getattr(self, name)!r} must be above 0")
+        for name in ("on_event", "on_flush_error"):
+            if getattr(self, name) is not None and not callable(getattr(self, name)):
+                raise ConfigurationError(f"{name}: {getattr(self, name)!r} is not callable")
+        if isinstance(self.patches, str):
+            raise ConfigurationError(f"patches: {self.patches!r} must be a list, such as [{self.patches!r}]")
+        self.hosts = {host.lower(): provider for host, provider in self.hosts.items()}
+        if self.url is not None and self.store is None:
+            raise ConfigurationError(
+                "url: a remote backend without a local store is not available yet; set `store` as well, or drop `url`"
+            )
+
+
+CONFIG_FIELDS = tuple(f.name for f in fields(MeterConfig))

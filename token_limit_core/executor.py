@@ -1,0 +1,43 @@
+"""The few threads that keep storage off the event loop: bounded, made on first use, new after a fork."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+WORKERS = 4
+"""How many connections the executor may add per process."""
+
+
+class Executor:
+    """A lazily made `ThreadPoolExecutor` that survives forks."""
+
+    def __init__(self, workers: int = WORKERS) -> None:
+        self.workers = workers
+        self._pool: ThreadPoolExecutor | None = None
+        self._pid = 0
+
+    def pool(self) -> ThreadPoolExecutor:
+        """Return this process's pool."""
+        if self._pool is None or self._pid != os.getpid():
+            self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="token-limit")
+            self._pid = os.getpid()
+        return self._pool
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run `work` in a thread and wait without blocking the loop."""
+        return await asyncio.get_running_loop().run_in_executor(self.pool(), work)
+
+    def close(self) -> None:
+        """Wait for running work and end the threads."""
+        if self._pool is not None and self._pid == os.getpid():
+            self._pool.shutdown(wait=True)
+        self._pool = None
+
+
+executor = Executor()

@@ -1,0 +1,283 @@
+"""Meter: what an application holds."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, datetime
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+from . import patches, scope
+from .config import DEFAULT_STORE, MeterConfig
+from .errors import StoreError, raise_on_error, refusal, report
+from .estimates import Estimator
+from .events import LLMEvent
+from .flow import Flight
+from .limits import (
+    ENFORCE,
+    FREQUENCIES,
+    MODES,
+    PER_MONTH,
+    Decision,
+    Limit,
+    LimitStatus,
+    Money,
+    judge,
+    parse_amount,
+    parse_choice,
+    parse_effective_date,
+)
+from .outcome import Outcome, Request, Settlement, conclude
+from .patches.base import outcome_of
+from .settler import Settler
+from .stores import open_store
+from .stores.base import Store
+
+logger = logging.getLogger("token_limit")
+
+
+class Meter:
+    """Meters LLM calls for tenants, one per application.
+
+    Patching methods chain; as a context manager it unpatches and drains on leaving.
+    Raises `ConfigurationError` for settings that cannot work.
+    """
+
+    def __init__(self, config: MeterConfig | None = None) -> None:
+        self.config = config if config is not None else MeterConfig()
+        for name in self.config.patches or ():
+            patches.patch_class(name)
+        self.store: Store = open_store(DEFAULT_STORE if self.config.store is None else self.config.store)
+        self.estimator = Estimator()
+        self.settler = Settler(self.config.max_queue_size)
+        self._counts: dict[str, int] = {}
+        self._patched: list[str] = []
+        if self.config.raise_on_error:
+            raise_on_error(True)
+        atexit.register(_close_at_exit, weakref.ref(self))
+
+    # -- patching -------------------------------------------------------------------------------
+
+    def patch_all(self) -> Self:
+        """Hook every configured SDK that is installed."""
+        names = patches.PATCH_REGISTRY if self.config.patches is None else self.config.patches
+        for name in list(names):
+            self.patch(name)
+        return self
+
+    def patch(self, name: str) -> Self:
+        """Hook one SDK; silently skipped when it is not installed, which `status()` reports.
+
+        Raises `ConfigurationError` for an unknown name.
+        """
+        if patches.install(name, self) and name not in self._patched:
+            self._patched.append(name)
+        return self
+
+    def unpatch(self, name: str) -> Self:
+        """Take this Meter's hook of one SDK out; the last Meter restores the original."""
+        patches.patch_class(name)
+        patches.uninstall(name, self)
+        if name in self._patched:
+            self._patched.remove(name)
+        return self
+
+    def unpatch_all(self) -> Self:
+        """Take every hook of this Meter out."""
+        for name in list(self._patched):
+            self.unpatch(name)
+        return self
+
+    # -- who pays -------------------------------------------------------------------------------
+
+    @contextmanager
+    def for_tenant(self, tenant_id: str, *, session_id: str | None = None, **attributes: Any) -> Iterator[None]:
+        """Attribute every call in the block to a tenant; attributes (user, feature, ...) go on the events."""
+        with scope.use(scope.child(self, tenant_id, session_id, attributes)):
+            yield
+
+    def set_tenant(self, tenant_id: str) -> None:
+        """Attribute the calls of the current thread or task to a tenant from now on."""
+        scope.enter(scope.child(self, tenant_id))
+
+    @property
+    def current_tenant_id(self) -> str | None:
+        """The tenant in force, or None."""
+        current = scope.current()
+        return None if current is None else current.tenant()
+
+    # -- limits ---------------------------------------------------------------------------------
+
+    def set_limit(
+        self,
+        tenant_id: str,
+        limit_usd: Money,
+        frequency: str = PER_MONTH,
+        effective_date: date | datetime | str | None = None,
+        *,
+        mode: str = ENFORCE,
+    ) -> Limit:
+        """Create or replace a tenant's limit in US dollars per window; its counters stay.
+
+        With an `effective_date` in the future the earlier limit holds until then.
+        Raises `ConfigurationError` naming the argument that cannot be used.
+        """
+        now = self.config.clock()
+        limit = Limit(
+            tenant_id=scope.check_tenant(tenant_id),
+            amount=parse_amount(limit_usd),
+            frequency=parse_choice(frequency, FREQUENCIES, "frequency"),
+            mode=parse_choice(mode, MODES, "mode"),
+            effective_from=parse_effective_date(effective_date, now),
+        )
+        return self.store.set_limit(limit, now)
+
+    def remove_limit(self, tenant_id: str, frequency: str | None = None) -> int:
+        """Remove a tenant's limits of one frequency, or all; return how many."""
+        if frequency is not None:
+            parse_choice(frequency, FREQUENCIES, "frequency")
+        return self.store.remove_limit(tenant_id, frequency, self.config.clock())
+
+    def limits(self, tenant_id: str) -> list[Limit]:
+        """List a tenant's limits, those that begin later included."""
+        return self.store.limits(tenant_id)
+
+    def usage(self, tenant_id: str) -> list[LimitStatus]:
+        """Give the state of each of a tenant's limits in its current window."""
+        return self.store.usage(tenant_id, self.config.clock())
+
+    def check_limit(self) -> None:
+        """Raise `LimitExceededException` if a limit of the current tenant is reached; no-op without a tenant."""
+        current = scope.current()
+        tenant_id = None if current is None else current.tenant()
+        if tenant_id is not None:
+            self._refuse_if_reached(current, self._statuses(tenant_id))
+
+    async def async_check_limit(self) -> None:
+        """Do what `check_limit` does, with storage off the event loop."""
+        current = scope.current()
+        tenant_id = None if current is None else await current.atenant()
+        if tenant_id is not None:
+            statuses = await self.store.run_async(partial(self._statuses, tenant_id))
+            self._refuse_if_reached(current, statuses)
+
+    def _statuses(self, tenant_id: str) -> list[LimitStatus]:
+        try:
+            return self.usage(tenant_id)
+        except StoreError:
+            logger.exception("the store cannot be asked for a limit; it counts as not reached")
+            return []
+
+    def _refuse_if_reached(self, current: scope.Scope | None, statuses: list[LimitStatus]) -> None:
+        for status in statuses:
+            decision = judge(status) if status.limit.mode == ENFORCE else None
+            if decision is not None:
+                if current is not None:
+                    current.deny(decision)
+                raise refusal(decision)
+
+    # -- recording ------------------------------------------------------------------------------
+
+    def track_manually(
+        self,
+        *,
+        provider: str,
+        model: str,
+        input_tokens: int,
+        output_tokens: int,
+        tenant_id: str | None = None,
+        **fields: Any,
+    ) -> LLMEvent:
+        """Record a call that no patch saw, priced unless `cost_usd` is given; unknown fields are dropped.
+
+        On an event loop the row is written a moment later by the settler's thread.
+        """
+        current = scope.current()
+        if tenant_id is None:
+            tenant_id = None if current is None else current.tenant()
+        request = Request(provider, model, str(fields.pop("endpoint", "manual")))
+        flight = Flight(self, request, current, "" if tenant_id is None else scope.check_tenant(tenant_id))
+        counts = {"input_tokens": input_tokens, "output_tokens": output_tokens}
+        settlement = conclude(flight, outcome_of({**fields, **counts}))
+        if self.store.leaves_loop and _on_loop():
+            self.settler.start()
+            self.settler.put(partial(self.settle, settlement))
+        else:
+            self.settle(settlement)
+        return settlement.event
+
+    def settle(self, settlement: Settlement) -> None:
+        """Write a settled call to the store; when the store is away, keep it and try again later."""
+        event = settlement.event
+        write = partial(self.store.settle, settlement.call_id, event, settlement.cost_nano, self.config.clock())
+        try:
+            write()
+        except StoreError:
+            logger.exception("the store did not take a settled call; it will be tried again")
+            self.settler.retry_later(write)
+        self.count("events")
+        if self.config.debug:
+            logger.debug("event %s", event.to_dict())
+        if self.config.on_event is not None:
+            try:
+                self.config.on_event(event)
+            except Exception:
+                report("calling on_event")
+
+    # -- health and end -------------------------------------------------------------------------
+
+    def count(self, what: str) -> None:
+        """Count something `status()` shows; a lost update between threads is of no consequence."""
+        self._counts[what] = self._counts.get(what, 0) + 1
+
+    def status(self) -> dict[str, Any]:
+        """Report what is patched, what is guarded, and what this process has counted."""
+        return {
+            "patches": {
+                name: {"state": patches.state(name), "guards": list(cls.guards)}
+                for name, cls in patches.PATCH_REGISTRY.items()
+            },
+            "store": type(self.store).__name__,
+            "durable": self.store.durable,
+            "counts": dict(self._counts),
+            "settles_waiting": self.settler.waiting,
+            "settles_lost": self.settler.lost,
+        }
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Block until what was captured so far is stored (seconds; None is for ever); True when all of it is."""
+        return self.settler.flush(timeout)
+
+    def close(self) -> None:
+        """Unpatch, flush and release the store."""
+        self.unpatch_all()
+        self.settler.stop(timeout=10.0)
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _on_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _close_at_exit(reference: weakref.ref[Meter]) -> None:
+    meter = reference()
+    if meter is not None:
+        meter.close()

@@ -1,0 +1,182 @@
+"""From the end of a call to the event that records it: pure, no I/O."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .events import LLMEvent
+from .limits import to_nano, to_usd
+from .usage import Usage
+
+if TYPE_CHECKING:
+    from .flow import Flight
+
+
+@dataclass(slots=True)
+class Request:
+    """What a patch recognises of a call before it is sent. `size` is in characters, `max_output` in tokens."""
+
+    provider: str
+    model: str
+    endpoint: str
+    stream: bool = False
+    size: int = 0
+    max_output: int | None = None
+    service_tier: str | None = None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a call ended. `usage` None means the provider did not say; `observed_output` is what was seen, in tokens.
+
+    `answered` tells that a successful status came back, after which the provider bills whatever follows.
+    """
+
+    usage: Usage | None = None
+    model: str | None = None
+    request_id: str | None = None
+    error: BaseException | None = None
+    answered: bool = True
+    observed_output: int = 0
+    service_tier: str | None = None
+    tags: dict[str, Any] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+class Settlement(NamedTuple):
+    """What the store is to record of a flight; money in nano-dollars."""
+
+    call_id: str
+    event: LLMEvent
+    cost_nano: int | None
+
+
+def conclude(flight: Flight, outcome: Outcome) -> Settlement:
+    """Turn the end of a call into its event and its cost."""
+    request = flight.request
+    if outcome.service_tier is not None:
+        request.service_tier = outcome.service_tier  # the tier that answered is the one that is billed
+    model = outcome.model if outcome.model is not None else request.model
+    usage, estimated = _usage_of(flight, outcome)
+    tags = {**flight.tags, **outcome.tags}
+    if estimated:
+        tags["estimated"] = True
+    if model != request.model and request.model:
+        tags["requested_model"] = request.model
+    event = LLMEvent(
+        event_id=flight.call_id,
+        tenant_id=flight.tenant_id,
+        session_id=flight.session_id,
+        provider=request.provider,
+        model=model,
+        endpoint=request.endpoint,
+        duration_ms=(time.perf_counter() - flight.started) * 1000,
+        timestamp=flight.started_at,
+        request_id=outcome.request_id,
+        stream=request.stream,
+        error=None if outcome.error is None else describe_error(outcome.error),
+        service_tier=request.service_tier,
+        tags=tags,
+    )
+    _attribute(event, flight.attributes)
+    fill(event, usage)
+    for name, value in outcome.fields.items():
+        setattr(event, name, value)
+    cost = price_event(flight, event, usage)
+    if outcome.usage is not None and not estimated and outcome.error is None:
+        flight.meter.estimator.learn(
+            request.provider, request.model, request.size, event.input_tokens, event.output_tokens
+        )
+    return Settlement(flight.call_id, event, cost)
+
+
+def price_event(flight: Flight, event: LLMEvent, usage: Usage) -> int | None:
+    """Set the event's cost and price version; nano-dollars, None when no price is known."""
+    if event.cost_usd is not None:
+        return to_nano(event.cost_usd)
+    units = usage.billable()
+    if event.error is not None and not any(units.values()):
+        event.cost_usd = Decimal(0)  # nothing was used, whatever the model costs
+        return 0
+    price = flight.price(event.model) or (flight.price(flight.request.model) if flight.request.model else None)
+    if price is None or not units:
+        return None
+    cost = price.cost(units)
+    event.cost_usd = to_usd(cost)
+    event.price_version = price.version
+    return cost
+
+
+def fill(event: LLMEvent, usage: Usage) -> None:
+    """Copy counts onto the event; a base count that was not reported is 0 there."""
+    event.input_tokens = 0 if usage.input_tokens is None else usage.input_tokens
+    event.output_tokens = 0 if usage.output_tokens is None else usage.output_tokens
+    event.cached_tokens = 0 if usage.cached_tokens is None else usage.cached_tokens
+    event.cache_creation_tokens = usage.cache_creation_tokens
+    event.reasoning_tokens = usage.reasoning_tokens
+    event.audio_input_tokens = usage.audio_input_tokens
+    event.audio_output_tokens = usage.audio_output_tokens
+    event.total_tokens = event.input_tokens + event.output_tokens if usage.total_tokens is None else usage.total_tokens
+
+
+def _usage_of(flight: Flight, outcome: Outcome) -> tuple[Usage, bool]:
+    """Return the usage to bill, and whether it is our estimate: what the provider said, else what must be assumed.
+
+    An HTTP error costs nothing; an answer that broke off, or a connection lost after sending, costs the input
+    and what was seen of the output.
+    """
+    if outcome.usage is not None:
+        return outcome.usage, False
+    if outcome.fields:  # a custom extractor said all it knows
+        return Usage(), False
+    if outcome.error is not None and not outcome.answered and not may_be_billed(outcome.error):
+        return Usage(input_tokens=0, output_tokens=0), False
+    return Usage(input_tokens=flight.estimate.input_tokens, output_tokens=outcome.observed_output), True
+
+
+NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError"})
+MAYBE_SENT = frozenset({"TransportError", "APIConnectionError", "TimeoutError", "ConnectionError"})
+
+
+def may_be_billed(error: BaseException) -> bool:
+    """Tell whether a call without an answer may have reached the provider, by the classes of its error's causes."""
+    names: set[str] = set()
+    link: BaseException | None = error
+    while link is not None:
+        if getattr(link, "status_code", None) is not None:
+            return False
+        names.update(cls.__name__ for cls in type(link).__mro__)
+        link = link.__cause__
+    if names & NEVER_SENT:
+        return False
+    return bool(names & MAYBE_SENT) or isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, SystemExit))
+
+
+_CODE = re.compile(r"[\w.:-]{1,64}")
+
+
+def describe_error(error: BaseException) -> str:
+    """Name an error by class, HTTP status and provider code; never its message, which may echo input or keys."""
+    parts = [type(error).__name__]
+    status, code = getattr(error, "status_code", None), getattr(error, "code", None)
+    if isinstance(status, int):
+        parts.append(str(status))
+    if isinstance(code, str) and _CODE.fullmatch(code):
+        parts.append(code)
+    return " ".join(parts)
+
+
+def _attribute(event: LLMEvent, attributes: dict[str, Any] | None) -> None:
+    """Put a Scope's attributes on the event: `user` and `feature` have fields, the rest are tags."""
+    if not attributes:
+        return
+    for name, value in attributes.items():
+        if name in ("user", "feature"):
+            setattr(event, name, str(value))
+        else:
+            event.tags[name] = value

@@ -1,0 +1,172 @@
+"""BasePatch: how a provider SDK is hooked, and un-hooked."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..errors import report
+from ..estimates import size_of
+from ..events import FIELDS
+from ..flow import Flight, adepart, aland, depart, hand_over, land
+from ..outcome import Outcome, Request
+from ..scope import current
+from ..usage import Usage
+
+if TYPE_CHECKING:
+    from ..meter import Meter
+
+logger = logging.getLogger("token_limit")
+
+Extractor = Callable[[Any, tuple[Any, ...], dict[str, Any], BaseException | None], dict[str, Any]]
+
+USAGE_FIELDS = frozenset(f for f in Usage.__slots__ if f != "cache_outside_input")
+OWN_FIELDS = frozenset({"event_id", "tenant_id", "session_id", "timestamp", "duration_ms", "error", "stream"})
+
+
+class BasePatch:
+    """Hooks one SDK. Subclass it, name it, swap methods in `_install`, and put it into `PATCH_REGISTRY`.
+
+    One instance lives from the first Meter that patches to the last that unpatches; a hook that somebody else has
+    wrapped in between stays in place and passes through.
+    """
+
+    name: ClassVar[str]
+    module: ClassVar[str | None] = None
+    """The SDK's module: the patch waits for its import, and is skipped when it is not installed."""
+
+    guards: ClassVar[tuple[str, ...]] = ()
+    """What `status()` lists as guarded."""
+
+    def __init__(self) -> None:
+        self.meters: list[Meter] = []
+        self.active = False
+        self._swapped: list[tuple[Any, str, Any, Any]] = []
+
+    def _install(self) -> None:
+        """Swap the SDK's methods, with `_swap`."""
+        raise TypeError(f"{type(self).__name__} must define _install()")
+
+    def _swap(self, obj: Any, attr: str, wrapper: Any) -> None:
+        """Replace `obj.attr` by `wrapper`, and remember the original."""
+        original = obj.__dict__.get(attr, _INHERITED)
+        setattr(obj, attr, wrapper)
+        self._swapped.append((obj, attr, original, wrapper))
+
+    def install(self) -> None:
+        """Put the hooks in; a failure half-way takes them out again."""
+        self.active = True
+        try:
+            self._install()
+        except BaseException:
+            self.uninstall()
+            raise
+
+    def uninstall(self) -> None:
+        """Restore the originals, except below somebody else's wrapper, where ours passes through from now on."""
+        self.active = False
+        for obj, attr, original, wrapper in reversed(self._swapped):
+            if obj.__dict__.get(attr) is not wrapper:
+                continue
+            if original is _INHERITED:
+                delattr(obj, attr)
+            else:
+                setattr(obj, attr, original)
+        self._swapped.clear()
+
+    def meter(self) -> Meter:
+        """Return the Meter of the Scope in force, else the one that patched last."""
+        scope = current()
+        while scope is not None:
+            if scope.meter is not None:
+                return scope.meter
+            scope = scope.parent
+        return self.meters[-1]
+
+    def _make_sync_wrapper(self, original: Callable[..., Any], extractor: Extractor) -> Callable[..., Any]:
+        """Wrap a function so that calls are admitted before and recorded after.
+
+        `extractor(response, args, kwargs, error)` returns event fields; `response` is None when it raised.
+        """
+
+        @functools.wraps(original)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            if not self.active:
+                return original(*args, **kwargs)
+            flight = depart(self.meter(), self._request(original, kwargs))
+            try:
+                response = original(*args, **kwargs)
+            except BaseException as error:
+                land(flight, _extract(extractor, flight, None, args, kwargs, error))
+                raise
+            land(flight, _extract(extractor, flight, response, args, kwargs, None))
+            return response
+
+        return wrapper
+
+    def _make_async_wrapper(
+        self, original: Callable[..., Awaitable[Any]], extractor: Extractor
+    ) -> Callable[..., Awaitable[Any]]:
+        """Do what `_make_sync_wrapper` does for a coroutine function."""
+
+        @functools.wraps(original)
+        async def wrapper(*args: Any, **kwargs: Any) -> Any:
+            if not self.active:
+                return await original(*args, **kwargs)
+            flight = await adepart(self.meter(), self._request(original, kwargs))
+            try:
+                response = await original(*args, **kwargs)
+            except Exception as error:
+                await aland(flight, _extract(extractor, flight, None, args, kwargs, error))
+                raise
+            except BaseException as error:  # cancelled: nothing may be awaited here
+                hand_over(flight, _extract(extractor, flight, None, args, kwargs, error))
+                raise
+            await aland(flight, _extract(extractor, flight, response, args, kwargs, None))
+            return response
+
+        return wrapper
+
+    def _request(self, original: Callable[..., Any], kwargs: dict[str, Any]) -> Request:
+        self.meter().settler.start()
+        return Request(self.name, str(kwargs.get("model", "")), original.__name__, size=size_of(kwargs))
+
+
+_INHERITED = object()
+
+
+def _extract(
+    extractor: Extractor,
+    flight: Flight | None,
+    response: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    error: BaseException | None,
+) -> Outcome:
+    """Ask a custom extractor for the event's fields; its faults are ours, and unknown fields are dropped."""
+    try:
+        fields = dict(extractor(response, args, kwargs, error))
+    except Exception:
+        report("reading a response")
+        fields = {}
+    return outcome_of(fields, error)
+
+
+def outcome_of(fields: dict[str, Any], error: BaseException | None = None) -> Outcome:
+    """Sort event fields into an Outcome; unknown ones and those only we may set are dropped with a debug log."""
+    outcome = Outcome(error=error, answered=error is None)
+    counts = {name: fields.pop(name) for name in USAGE_FIELDS & fields.keys()}
+    if counts:
+        outcome.usage = Usage(**counts)
+    outcome.model = fields.pop("model", None)
+    outcome.request_id = fields.pop("request_id", None)
+    outcome.service_tier = fields.pop("service_tier", None)
+    outcome.tags = dict(fields.pop("tags", {}))
+    for name, value in fields.items():
+        if name in FIELDS and name not in OWN_FIELDS:
+            outcome.fields[name] = value
+        else:
+            logger.debug("dropped the unknown event field %r", name)
+    return outcome

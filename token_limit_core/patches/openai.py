@@ -1,0 +1,230 @@
+"""OpenAI's SDK and everything that speaks its protocol: what is billable, how it answers, where it goes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
+
+from ..estimates import size_of
+from ..flow import Flight
+from ..hosts import TAKES_STREAM_OPTIONS, provider_of
+from ..outcome import Outcome, Request
+from ..streams import Reader
+from ..usage import Usage
+from .stainless import Plan, StainlessPatch
+
+ENDPOINTS = (
+    ("/chat/completions", "chat.completions", ("max_completion_tokens", "max_tokens")),
+    ("/responses", "responses", ("max_output_tokens",)),
+    ("/completions", "completions", ("max_tokens",)),
+    ("/embeddings", "embeddings", ()),
+)
+"""Path suffix, endpoint, and the fields that bound the output; gateways put prefixes before the path."""
+
+AZURE = frozenset({"AzureOpenAI", "AsyncAzureOpenAI"})
+
+
+class OpenAIPatch(StainlessPatch):
+    """Guards chat completions, responses, legacy completions and embeddings on any OpenAI or Azure client."""
+
+    name = "openai"
+    module = "openai"
+    guards = ("chat.completions", "responses", "completions", "embeddings")
+    request_id_header: ClassVar[str] = "x-request-id"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._hosts: WeakKeyDictionary[Any, tuple[Any, str, int | None]] = WeakKeyDictionary()
+
+    def recognise(self, client: Any, options: Any, stream: bool) -> Plan | None:
+        if options.method.lower() != "post":
+            return None
+        path = options.url.partition("?")[0]
+        for suffix, endpoint, bounds in ENDPOINTS:
+            if path.endswith(suffix):
+                break
+        else:
+            return None
+        body = _body(options)
+        provider = self._provider(client)
+        tier = body.get("service_tier")
+        request = Request(
+            provider=provider,
+            model=str(body.get("model", "")),
+            endpoint=endpoint,
+            stream=stream,
+            size=size_of(body),
+            max_output=0 if endpoint == "embeddings" else _max_output(body, bounds),
+            service_tier=tier if isinstance(tier, str) and tier != "auto" else None,
+        )
+        if stream and endpoint in ("chat.completions", "completions") and provider in TAKES_STREAM_OPTIONS:
+            changed = _asking_for_usage(options, body)
+            if changed is not None:
+                return Plan(request, changed, True)
+        return Plan(request, options, False)
+
+    def _provider(self, client: Any) -> str:
+        url = client._base_url
+        known = self._hosts.get(client)
+        if known is None or known[0] is not url:
+            known = self._hosts[client] = (url, url.host, url.port)
+        provider = provider_of(known[1], known[2], self.meter().config.hosts)
+        if provider == "unknown" and any(cls.__name__ in AZURE for cls in type(client).__mro__):
+            return "azure"
+        return provider
+
+    def reader(self, flight: Flight, request_id: str | None, injected: bool) -> Reader:
+        see = {"chat.completions": _see_choices, "completions": _see_choices}.get(flight.request.endpoint, _see_event)
+        return _StreamReader(see, request_id, injected)
+
+    def read(self, answer: Any) -> Outcome:
+        row = fields_of(answer)
+        usage = row.get("usage")
+        return Outcome(
+            usage=None if usage is None else usage_of(usage),
+            model=_text(row.get("model")),
+            request_id=_text(row.get("id")),
+            service_tier=_text(row.get("service_tier")),
+        )
+
+
+def usage_of(usage: Any) -> Usage:
+    """Read a usage object of chat style (`prompt_tokens`) or responses style (`input_tokens`), parsed or JSON.
+
+    Cached, reasoning and audio counts are parts of their totals (research: sdks section 4).
+    """
+    row = fields_of(usage)
+    chat = "prompt_tokens" in row
+    spent = fields_of(row.get("prompt_tokens_details" if chat else "input_tokens_details"))
+    made = fields_of(row.get("completion_tokens_details" if chat else "output_tokens_details"))
+    output = row.get("completion_tokens" if chat else "output_tokens")
+    if output is None and chat:
+        output = 0  # embeddings report a prompt only
+    return Usage(
+        input_tokens=row.get("prompt_tokens" if chat else "input_tokens"),
+        output_tokens=output,
+        total_tokens=row.get("total_tokens"),
+        cached_tokens=spent.get("cached_tokens"),
+        cache_creation_tokens=spent.get("cache_write_tokens"),
+        reasoning_tokens=made.get("reasoning_tokens"),
+        audio_input_tokens=spent.get("audio_tokens"),
+        audio_output_tokens=made.get("audio_tokens"),
+    )
+
+
+def fields_of(value: Any) -> Mapping[str, Any]:
+    """Give the fields of a JSON object or a pydantic model without touching attributes it may lack (4 us each)."""
+    if isinstance(value, Mapping):
+        return value
+    if value is None:
+        return {}
+    extra = getattr(value, "__pydantic_extra__", None)
+    return {**vars(value), **extra} if extra else vars(value)
+
+
+class _StreamReader:
+    """Keeps of a stream what its event needs; the last usage that is not null counts, never a sum."""
+
+    __slots__ = ("_see", "answer", "chunks", "injected", "letters", "request_id", "usage")
+
+    def __init__(self, see: Callable[[_StreamReader, Any], bool], request_id: str | None, injected: bool) -> None:
+        self._see = see
+        self.request_id = request_id
+        self.injected = injected
+        self.usage: Any = None
+        self.answer: Any = None
+        self.chunks = 0
+        self.letters = 0
+
+    def see(self, chunk: Any) -> bool:
+        return self._see(self, chunk)
+
+    def outcome(self, error: BaseException | None) -> Outcome:
+        row = fields_of(self.answer)
+        return Outcome(
+            usage=None if self.usage is None else usage_of(self.usage),
+            model=_text(row.get("model")),
+            request_id=_text(row.get("id")) if self.request_id is None else self.request_id,
+            service_tier=_text(row.get("service_tier")),
+            error=error,
+            observed_output=max(self.chunks - 1, self.letters // 4, 0),
+        )
+
+
+def _see_choices(reader: _StreamReader, chunk: Any) -> bool:
+    """Look at a chat or completions chunk; hide the one that is there only because we asked for usage."""
+    row = fields_of(chunk)
+    reader.answer = chunk
+    choices = row.get("choices")
+    usage = row.get("usage")
+    if usage is not None:
+        reader.usage = usage
+        if not choices:
+            return reader.injected
+    if choices:
+        reader.chunks += 1
+        choice = fields_of(choices[0])
+        delta = choice.get("delta")
+        text = choice.get("text") if delta is None else fields_of(delta).get("content")
+        if text:
+            reader.letters += len(text)
+    return False
+
+
+_TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})
+
+
+def _see_event(reader: _StreamReader, event: Any) -> bool:
+    """Look at a responses event: usage comes once, with the response that ends it."""
+    row = fields_of(event)
+    kind = row.get("type")
+    if kind in _TERMINAL:
+        reader.answer = row.get("response")
+        reader.usage = fields_of(reader.answer).get("usage")
+    elif kind == "response.created":
+        reader.answer = row.get("response")
+    elif isinstance(kind, str) and kind.endswith(".delta"):
+        reader.chunks += 1
+        text = row.get("delta")
+        if isinstance(text, str):
+            reader.letters += len(text)
+    return False
+
+
+def _body(options: Any) -> Mapping[str, Any]:
+    """Return the body as it will be sent: `extra_body` wins over the method's own arguments."""
+    body = options.json_data
+    body = body if isinstance(body, Mapping) else {}
+    extra = getattr(options, "extra_json", None)
+    return {**body, **extra} if isinstance(extra, Mapping) else body
+
+
+def _max_output(body: Mapping[str, Any], bounds: tuple[str, ...]) -> int | None:
+    """Return the most tokens the call may generate: the bound, once for each choice."""
+    for name in bounds:
+        value = body.get(name)
+        if isinstance(value, int):
+            choices = body.get("n")
+            return value * choices if isinstance(choices, int) else value
+    return None
+
+
+def _asking_for_usage(options: Any, body: Mapping[str, Any]) -> Any:
+    """Copy the options with `include_usage` set; None when the caller said yes or no to it already."""
+    asked = body.get("stream_options")
+    if asked is not None and (not isinstance(asked, Mapping) or "include_usage" in asked):
+        return None
+    wanted = {"stream_options": {**(asked or {}), "include_usage": True}}
+    changed = copy.copy(options)
+    extra = getattr(options, "extra_json", None)
+    if isinstance(extra, Mapping) and "stream_options" in extra:
+        changed.extra_json = {**extra, **wanted}
+    else:
+        changed.json_data = {**options.json_data, **wanted}
+    return changed
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

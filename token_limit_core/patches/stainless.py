@@ -1,0 +1,214 @@
+"""The funnel that openai, anthropic, groq and together share: `{package}._base_client.{Sync,Async}APIClient`.
+
+`request` is where every surface passes once per logical call, whatever the method, and `_process_response` is where
+an answer shows even if parsing it then raises (research: sdks sections 1 and 2, proven on four versions of each SDK).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from contextvars import ContextVar
+from typing import Any, ClassVar, NamedTuple
+
+from ..errors import report
+from ..flow import Flight, adepart, aland, depart, hand_over, land
+from ..outcome import Outcome, Request
+from ..sse import DocumentTee, EventTee, read_document
+from ..streams import Follow, Reader, Tee, follow_async, follow_sync
+from .base import BasePatch
+
+_in_the_air: ContextVar[tuple[Any, Flight] | None] = ContextVar("token_limit_in_the_air", default=None)
+
+
+class Plan(NamedTuple):
+    """A recognised call: what admission is told, and the arguments to send (`options` may be a changed copy)."""
+
+    request: Request
+    options: Any
+    injected: bool
+
+
+class StainlessPatch(BasePatch):
+    """Hooks the funnel; a provider adds which calls it recognises and how it reads answers."""
+
+    request_id_header: ClassVar[str]
+
+    def recognise(self, client: Any, options: Any, stream: bool) -> Plan | None:
+        """Return the plan of a billable call, None for any other."""
+        raise TypeError(f"{type(self).__name__} must define recognise()")
+
+    def reader(self, flight: Flight, request_id: str | None, injected: bool) -> Reader:
+        """Return a reader for a stream of this call."""
+        raise TypeError(f"{type(self).__name__} must define reader()")
+
+    def read(self, answer: Any) -> Outcome:
+        """Read a parsed object or a JSON document."""
+        raise TypeError(f"{type(self).__name__} must define read()")
+
+    def _install(self) -> None:
+        import wrapt
+
+        base = importlib.import_module(f"{self.module}._base_client")
+        streaming = importlib.import_module(f"{self.module}._streaming")
+        self._raw_types: tuple[type, ...] = tuple(_raw_types(str(self.module)))
+        self._stream_types = (streaming.Stream, streaming.AsyncStream)
+        for cls, request, process in (
+            (base.SyncAPIClient, self._request_sync, _process),
+            (base.AsyncAPIClient, self._request_async, _aprocess),
+        ):
+            self._swap(cls, "request", wrapt.FunctionWrapper(cls.__dict__["request"], request))
+            self._swap(cls, "_process_response", wrapt.FunctionWrapper(cls.__dict__["_process_response"], process))
+
+    def _request_sync(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        plan = self._plan(instance, args, kwargs)
+        flight = None if plan is None else depart(self.meter(), plan.request)
+        if plan is None or flight is None:
+            return wrapped(*args, **kwargs)
+        token = _in_the_air.set((instance, flight))
+        try:
+            try:
+                sent_args, sent_kwargs = _with_options(args, kwargs, plan)
+                result = wrapped(*sent_args, **sent_kwargs)
+            except Exception as error:
+                if not _refuses_stream_options(plan, error):
+                    raise
+                plan = plan._replace(injected=False)
+                result = wrapped(*args, **kwargs)
+        except BaseException as error:
+            land(flight, self._failed(flight, error))
+            raise
+        finally:
+            _in_the_air.reset(token)
+        outcome = self._arrive(flight, plan, result, follow_sync)
+        if outcome is not None:
+            land(flight, outcome)
+        return result
+
+    async def _request_async(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        plan = self._plan(instance, args, kwargs)
+        flight = None if plan is None else await adepart(self.meter(), plan.request)
+        if plan is None or flight is None:
+            return await wrapped(*args, **kwargs)
+        token = _in_the_air.set((instance, flight))
+        try:
+            try:
+                sent_args, sent_kwargs = _with_options(args, kwargs, plan)
+                result = await wrapped(*sent_args, **sent_kwargs)
+            except Exception as error:
+                if not _refuses_stream_options(plan, error):
+                    raise
+                plan = plan._replace(injected=False)
+                result = await wrapped(*args, **kwargs)
+        except Exception as error:
+            await aland(flight, self._failed(flight, error))
+            raise
+        except BaseException as error:  # cancelled: nothing may be awaited here
+            hand_over(flight, self._failed(flight, error))
+            raise
+        finally:
+            _in_the_air.reset(token)
+        outcome = self._arrive(flight, plan, result, follow_async)
+        if outcome is not None:
+            await aland(flight, outcome)
+        return result
+
+    def _plan(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
+        """Recognise a call; a fault of ours lets it pass unmetered."""
+        if not self.active:
+            return None
+        try:
+            options = kwargs["options"] if "options" in kwargs else args[1]
+            return self.recognise(instance, options, bool(kwargs.get("stream")))
+        except Exception:
+            report("recognising a call")
+            return None
+
+    def _arrive(self, flight: Flight, plan: Plan, result: Any, follow: Follow) -> Outcome | None:
+        """Read an answer that is there in full, or hook what is still to be read and return None."""
+        response, flight.answer = flight.answer, None  # holding it would keep an abandoned stream alive
+        try:
+            request_id = None if response is None else response.headers.get(self.request_id_header)
+            if isinstance(result, self._stream_types):
+                response = result.response if response is None else response
+                flight.meter.settler.start()
+                follow.stream(result, response, flight, self.reader(flight, request_id, plan.injected))
+                return None
+            if response is None or not (result is response or isinstance(result, self._raw_types)):
+                outcome = self.read(result)
+            elif plan.request.stream or not hasattr(response, "_content"):  # the body is still to be read
+                flight.meter.settler.start()
+                follow.body(response, flight, self._tee(flight, plan, request_id))
+                return None
+            else:
+                outcome = read_document(response.content, self.read)
+            if request_id is not None:
+                outcome.request_id = request_id
+            return outcome
+        except Exception:
+            report("reading an answer")
+            return Outcome()
+
+    def _tee(self, flight: Flight, plan: Plan, request_id: str | None) -> Tee:
+        if plan.request.stream:
+            return EventTee(self.reader(flight, request_id, plan.injected), hiding=plan.injected)
+        return DocumentTee(self.read, request_id)
+
+    def _failed(self, flight: Flight, error: BaseException) -> Outcome:
+        """Read what an error leaves: an answer that could not be parsed was billed all the same."""
+        response, flight.answer = flight.answer, None
+        outcome = Outcome(answered=False)
+        try:
+            if response is not None:
+                outcome = read_document(response.content, self.read)
+            headers = getattr(response if response is not None else getattr(error, "response", None), "headers", None)
+            if headers is not None:
+                outcome.request_id = headers.get(self.request_id_header)
+        except Exception:
+            report("reading a failed answer")
+        outcome.error = error
+        return outcome
+
+
+def _note(instance: Any, kwargs: dict[str, Any]) -> None:
+    """Remember the HTTP response of the flight of this very client (an auth client may be called within)."""
+    air = _in_the_air.get()
+    if air is not None and air[0] is instance:
+        air[1].answer = kwargs.get("response")
+
+
+def _process(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    _note(instance, kwargs)
+    return wrapped(*args, **kwargs)
+
+
+async def _aprocess(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    _note(instance, kwargs)
+    return await wrapped(*args, **kwargs)
+
+
+def _with_options(args: tuple[Any, ...], kwargs: dict[str, Any], plan: Plan) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Put a changed copy of the options into the arguments; the caller's own are never touched."""
+    if not plan.injected:
+        return args, kwargs
+    if "options" in kwargs:
+        return args, {**kwargs, "options": plan.options}
+    return (args[0], plan.options, *args[2:]), kwargs
+
+
+def _refuses_stream_options(plan: Plan, error: Exception) -> bool:
+    """Tell a 400 that names the field we added; older gateways do that (research: sdks section 5)."""
+    return plan.injected and getattr(error, "status_code", None) == 400 and "stream_options" in str(error)
+
+
+def _raw_types(package: str) -> list[type]:
+    """List the SDK's raw response classes; not every version has every module."""
+    found: list[type] = []
+    for module, names in (
+        ("_response", ("BaseAPIResponse", "APIResponse", "AsyncAPIResponse")),
+        ("_legacy_response", ("LegacyAPIResponse",)),
+    ):
+        with contextlib.suppress(ImportError):
+            loaded = importlib.import_module(f"{package}.{module}")
+            found += [getattr(loaded, name) for name in names if hasattr(loaded, name)]
+    return found

@@ -1,0 +1,129 @@
+"""Scope: who is asking. One mutable object in one ContextVar.
+
+Frameworks copy contexts into threads and tasks but not back, so what happens late in a request (a tenant that is
+resolved, a refusal) changes the request's Scope in place; the variable itself is set only by the frame that resets
+it (research: style section 3). An explicit tenant is a new child Scope: two tasks of one request must not see each
+other's tenant.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from .errors import report
+
+if TYPE_CHECKING:
+    from .limits import Decision
+    from .meter import Meter
+
+logger = logging.getLogger("token_limit")
+
+Resolver = Callable[[], str | None]
+AsyncResolver = Callable[[], Awaitable[str | None]]
+
+
+class Scope:
+    """The tenant of a request, task or block, found at the first LLM call and frozen from then on."""
+
+    __slots__ = (
+        "__weakref__",
+        "_aresolve",
+        "_resolve",
+        "attributes",
+        "denial",
+        "meter",
+        "parent",
+        "session_id",
+        "tenant_id",
+    )
+
+    def __init__(
+        self,
+        tenant_id: str | None = None,
+        *,
+        meter: Meter | None = None,
+        parent: Scope | None = None,
+        resolve: Resolver | None = None,
+        aresolve: AsyncResolver | None = None,
+        session_id: str | None = None,
+        attributes: dict[str, Any] | None = None,
+    ) -> None:
+        self.tenant_id = tenant_id
+        self.meter = meter
+        self.parent = parent
+        self.session_id = session_id
+        self.attributes = attributes
+        self.denial: Decision | None = None
+        self._resolve = resolve
+        self._aresolve = aresolve
+
+    def tenant(self) -> str | None:
+        """Return the tenant, resolving it on the first call; a resolver that raises leaves the call without one."""
+        if self.tenant_id is None and self._resolve is not None:
+            try:
+                self._freeze(self._resolve())
+            except Exception:
+                report("resolving the tenant")
+        return self.tenant_id
+
+    async def atenant(self) -> str | None:
+        """Do what `tenant()` does, without blocking the event loop."""
+        if self.tenant_id is None and self._aresolve is not None:
+            try:
+                self._freeze(await self._aresolve())
+            except Exception:
+                report("resolving the tenant")
+            return self.tenant_id
+        return self.tenant()
+
+    def _freeze(self, tenant_id: str | None) -> None:
+        if tenant_id is not None and self.tenant_id is None:
+            self.tenant_id = check_tenant(tenant_id)
+        if self.tenant_id is not None:
+            self._resolve = self._aresolve = None
+
+    def deny(self, decision: Decision) -> None:
+        """Remember a refusal here and on the request above, for the middleware to render."""
+        scope: Scope | None = self
+        while scope is not None:
+            scope.denial = decision
+            scope = scope.parent
+
+
+_scope: ContextVar[Scope | None] = ContextVar("token_limit_scope", default=None)
+
+current = _scope.get
+"""Return the Scope in force, or None."""
+
+
+def check_tenant(tenant_id: object) -> str:
+    """Return a usable tenant id (1 to 255 characters), else raise ValueError."""
+    name = str(tenant_id)
+    if tenant_id is None or not name or len(name) > 255 or "\0" in name:
+        raise ValueError(f"tenant_id: {tenant_id!r} is not usable; give a text of 1 to 255 characters")
+    return name
+
+
+@contextmanager
+def use(scope: Scope | None) -> Iterator[Scope | None]:
+    """Put a Scope in force for a block; never hold this open across a `yield` of your own."""
+    token = _scope.set(scope)
+    try:
+        yield scope
+    finally:
+        _scope.reset(token)
+
+
+def child(
+    meter: Meter, tenant_id: str, session_id: str | None = None, attributes: dict[str, Any] | None = None
+) -> Scope:
+    """Make a Scope with an explicit tenant below the one in force."""
+    return Scope(check_tenant(tenant_id), meter=meter, parent=current(), session_id=session_id, attributes=attributes)
+
+
+enter = _scope.set
+leave = _scope.reset

@@ -1,0 +1,121 @@
+"""The thread that settles what could not be settled on the spot.
+
+Finalisers and cancelled tasks only put work on a reentrant `SimpleQueue`; a settle that failed because the store
+was away waits in a bounded list and is tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+
+from .errors import StoreError
+
+logger = logging.getLogger("token_limit")
+
+Work = Callable[[], object]
+
+RETRY_SECONDS = 1.0
+
+
+class Settler:
+    """Runs work in one daemon thread, started by the first call that may need it, fresh after a fork."""
+
+    def __init__(self, max_waiting: int = 1000) -> None:
+        self._max_waiting = max_waiting
+        self._reset()
+        self.lost = 0
+        reset = weakref.WeakMethod(self._reset)
+        os.register_at_fork(after_in_child=lambda: (method := reset()) and method())
+
+    def _reset(self) -> None:
+        """Forget the parent's work: the parent settles it."""
+        self._queue: SimpleQueue[Work | threading.Event | None] = SimpleQueue()
+        self._waiting: deque[Work] = deque()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many settles wait for the store to come back."""
+        return len(self._waiting)
+
+    def start(self) -> None:
+        """Start the thread if it is not running; call this before anything that may `put` from a finaliser."""
+        if self._thread is not None and self._thread.is_alive():
+            return
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._work, name="token-limit-settler", daemon=True)
+                self._thread.start()
+
+    def put(self, work: Work) -> None:
+        """Queue work; takes no lock and does no I/O, so that finalisers may call it."""
+        self._queue.put(work)
+
+    def retry_later(self, work: Work) -> None:
+        """Keep work that met a StoreError; when the list is full the oldest is given up and counted."""
+        if len(self._waiting) >= self._max_waiting:
+            self._waiting.popleft()
+            self.lost += 1
+            logger.error("the store has been away for too long: a settled call is lost (%d so far)", self.lost)
+        self._waiting.append(work)
+        self.start()
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everything queued so far was tried (seconds; None is for ever); True when nothing is left."""
+        if self._queue.empty() and not self._waiting and self._thread is None:
+            return True
+        self.start()
+        reached = threading.Event()
+        self._queue.put(reached)
+        return reached.wait(timeout) and not self._waiting
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Flush, then end the thread; a later call starts it again."""
+        done = self.flush(timeout)
+        thread = self._thread
+        if thread is not None and thread.is_alive():
+            self._queue.put(None)
+            thread.join(timeout)
+            self._thread = None
+        return done
+
+    def _work(self) -> None:
+        while True:
+            try:
+                item = self._queue.get(timeout=RETRY_SECONDS if self._waiting else None)
+            except Empty:
+                self._retry()
+                continue
+            if item is None:
+                return
+            if isinstance(item, threading.Event):
+                self._retry()
+                item.set()
+            else:
+                self._run(item)
+
+    def _retry(self) -> None:
+        for _ in range(len(self._waiting)):
+            work = self._waiting.popleft()
+            try:
+                work()
+            except StoreError:
+                self._waiting.appendleft(work)
+                return
+            except Exception:
+                logger.exception("token-limit could not settle a call; it is given up")
+
+    def _run(self, work: Work) -> None:
+        try:
+            work()
+        except StoreError:
+            self.retry_later(work)
+        except Exception:
+            logger.exception("token-limit failed in its settler thread; the application goes on")

@@ -1,0 +1,247 @@
+"""Metered streams: the caller gets the SDK's own object and chunks, and each stream settles exactly once.
+
+Two ways in. A parsed stream has its `_iterator` replaced (0.2 microseconds a chunk); a raw response has its
+`iter_bytes` teed. In both, closing the HTTP response and a finaliser on the object are the nets for what is never
+exhausted (research: sdks section 2, rules 1 to 6).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+from .errors import report
+from .flow import Flight, aland, hand_over, land
+from .outcome import Outcome
+
+
+class Reader(Protocol):
+    """Follows one stream: sees every chunk, and tells the outcome at any moment."""
+
+    def see(self, chunk: Any) -> bool:
+        """Look at a chunk; True hides it from the caller."""
+
+    def outcome(self, error: BaseException | None) -> Outcome:
+        """Tell how the stream ended; `error` None is exhaustion, close or abandonment."""
+
+
+class Tee(Protocol):
+    """Follows a body as bytes."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes in, return those the caller may have now."""
+
+    def rest(self) -> bytes:
+        """Return what was kept back, at the end of the body."""
+
+    def outcome(self, error: BaseException | None) -> Outcome:
+        """Tell how the body ended."""
+
+
+class _Watch:
+    """What the hooks of one stream share. `pulling` is set while the SDK works: a close from inside is no close."""
+
+    __slots__ = ("flight", "outcome", "pulling")
+
+    def __init__(self, flight: Flight, outcome: Callable[[BaseException | None], Outcome]) -> None:
+        self.flight = flight
+        self.outcome = outcome
+        self.pulling = False
+
+    def land(self, error: BaseException | None = None) -> None:
+        self.pulling = False
+        land(self.flight, self.outcome(error))
+
+    async def aland(self, error: BaseException | None = None) -> None:
+        self.pulling = False
+        await aland(self.flight, self.outcome(error))
+
+    def hand_over(self, error: BaseException | None = None) -> None:
+        self.pulling = False
+        hand_over(self.flight, self.outcome(error))
+
+
+def _follow_stream(stream: Any, response: Any, flight: Flight, reader: Reader) -> None:
+    """Follow a parsed sync stream."""
+    watch = _Watch(flight, reader.outcome)
+    stream._iterator = _chunks(stream._iterator, watch, _guarded(reader.see))
+    _on_close(response, watch)
+    weakref.finalize(stream, watch.hand_over)
+
+
+def _follow_async_stream(stream: Any, response: Any, flight: Flight, reader: Reader) -> None:
+    """Follow a parsed async stream."""
+    watch = _Watch(flight, reader.outcome)
+    stream._iterator = _achunks(stream._iterator, watch, _guarded(reader.see))
+    _on_aclose(response, watch)
+    weakref.finalize(stream, watch.hand_over)
+
+
+def _follow_body(response: Any, flight: Flight, tee: Tee) -> None:
+    """Follow a raw sync response as it is read."""
+    watch = _Watch(flight, tee.outcome)
+    own = weakref.ref(response)
+    plain = type(response).iter_bytes
+
+    def iter_bytes(chunk_size: int | None = None) -> Iterator[bytes]:
+        return _bytes(plain(own(), chunk_size), watch, tee)
+
+    response.iter_bytes = iter_bytes
+    _on_close(response, watch)
+    weakref.finalize(response, watch.hand_over)
+
+
+def _follow_async_body(response: Any, flight: Flight, tee: Tee) -> None:
+    """Follow a raw async response as it is read."""
+    watch = _Watch(flight, tee.outcome)
+    own = weakref.ref(response)
+    plain = type(response).aiter_bytes
+
+    def aiter_bytes(chunk_size: int | None = None) -> AsyncIterator[bytes]:
+        return _abytes(plain(own(), chunk_size), watch, tee)
+
+    response.aiter_bytes = aiter_bytes
+    _on_aclose(response, watch)
+    weakref.finalize(response, watch.hand_over)
+
+
+class Follow(NamedTuple):
+    """How to follow a parsed stream and a raw body, for one kind of client."""
+
+    stream: Callable[[Any, Any, Flight, Reader], None]
+    body: Callable[[Any, Flight, Tee], None]
+
+
+follow_sync = Follow(_follow_stream, _follow_body)
+follow_async = Follow(_follow_async_stream, _follow_async_body)
+
+
+def _guarded(see: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    def guarded(chunk: Any) -> bool:
+        try:
+            return see(chunk)
+        except Exception:
+            report("reading a chunk")
+            return False
+
+    return guarded
+
+
+def _chunks(inner: Any, watch: _Watch, see: Callable[[Any], bool]) -> Iterator[Any]:
+    pull = inner.__next__
+    try:
+        while True:
+            watch.pulling = True
+            try:
+                chunk = pull()
+            except StopIteration:
+                break
+            watch.pulling = False
+            if not see(chunk):
+                yield chunk
+        watch.land()
+    except GeneratorExit:  # closed or collected: this may be a finaliser
+        watch.hand_over()
+        inner.close()
+        raise
+    except BaseException as error:
+        watch.land(error)
+        raise
+
+
+async def _achunks(inner: Any, watch: _Watch, see: Callable[[Any], bool]) -> AsyncIterator[Any]:
+    pull = inner.__anext__
+    try:
+        while True:
+            watch.pulling = True
+            try:
+                chunk = await pull()
+            except StopAsyncIteration:
+                break
+            watch.pulling = False
+            if not see(chunk):
+                yield chunk
+        await watch.aland()
+    except Exception as error:
+        await watch.aland(error)
+        raise
+    except BaseException as error:  # cancelled or closed: nothing may be awaited for our sake
+        watch.hand_over(None if isinstance(error, GeneratorExit) else error)
+        await inner.aclose()
+        raise
+
+
+def _bytes(inner: Iterator[bytes], watch: _Watch, tee: Tee) -> Iterator[bytes]:
+    try:
+        while True:
+            watch.pulling = True
+            try:
+                data = next(inner)
+            except StopIteration:
+                break
+            watch.pulling = False
+            if data := tee.feed(data):
+                yield data
+        if data := tee.rest():
+            yield data
+        watch.land()
+    except GeneratorExit:
+        watch.hand_over()
+        raise
+    except BaseException as error:
+        watch.land(error)
+        raise
+
+
+async def _abytes(inner: AsyncIterator[bytes], watch: _Watch, tee: Tee) -> AsyncIterator[bytes]:
+    try:
+        while True:
+            watch.pulling = True
+            try:
+                data = await inner.__anext__()
+            except StopAsyncIteration:
+                break
+            watch.pulling = False
+            if data := tee.feed(data):
+                yield data
+        if data := tee.rest():
+            yield data
+        await watch.aland()
+    except Exception as error:
+        await watch.aland(error)
+        raise
+    except BaseException as error:
+        watch.hand_over(None if isinstance(error, GeneratorExit) else error)
+        raise
+
+
+def _on_close(response: Any, watch: _Watch) -> None:
+    """Settle when somebody else than the SDK's own iteration closes the response."""
+    own = weakref.ref(response)
+    plain = type(response).close
+
+    def close() -> None:
+        closing_early = not watch.pulling
+        try:
+            plain(own())
+        finally:
+            if closing_early:
+                watch.land()
+
+    response.close = close
+
+
+def _on_aclose(response: Any, watch: _Watch) -> None:
+    own = weakref.ref(response)
+    plain = type(response).aclose
+
+    async def aclose() -> None:
+        closing_early = not watch.pulling
+        try:
+            await plain(own())
+        finally:
+            if closing_early:
+                await watch.aland()
+
+    response.aclose = aclose
