@@ -1,0 +1,229 @@
+"""The upgrade response: a refusing Decision as problem+json (RFC 9457) or as a page, whichever the client prefers."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cache
+from importlib.resources import files
+from string import Template
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from .errors import ConfigurationError
+from .limits import PER_DAY, PER_MONTH, Decision, show_usd
+
+JSON_TYPES = ("application/problem+json", "application/json")
+HTML_TYPES = ("text/html", "application/xhtml+xml")
+
+
+class Rendered(NamedTuple):
+    """An HTTP response, for any framework."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class _Words(NamedTuple):
+    title: str
+    heading: str
+    message: str
+
+
+_WORDS = {
+    "exhausted": _Words(
+        "Spend limit reached",
+        "{} limit reached",
+        "This account has used all of its AI allowance, so the request was not sent.",
+    ),
+    "does_not_fit": _Words(
+        "Call does not fit the spend limit",
+        "Not enough left for this request",
+        "It may cost more than what is left of the limit, so it was not sent. A shorter one may still fit.",
+    ),
+    "busy": _Words(
+        "Spend limit held by calls in flight",
+        "One moment, please",
+        "Requests in progress have set aside what is left of the limit, so this one was not sent. Please try again.",
+    ),
+    "unverifiable": _Words(
+        "Spend limit cannot be checked",
+        "Please try again in a moment",
+        "The spend limit could not be checked just now, so the request was not sent and nothing was charged.",
+    ),
+}
+_PERIODS = {PER_DAY: ("Daily", "day"), PER_MONTH: ("Monthly", "month")}
+_QVALUE = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
+_UNSAFE_IN_URL = re.compile(r"[\x00-\x20\x7f]")
+
+
+def render(
+    decision: Decision,
+    accept: str | None,
+    *,
+    upgrade_url: str | None = None,
+    page: Callable[[dict[str, Any]], str] | None = None,
+) -> Rendered:
+    """Answer a refused request in the form its `Accept` header prefers; JSON when it prefers neither.
+
+    `page` makes the HTML out of `context()` in place of the built-in template.
+    Raises `ConfigurationError` for an upgrade URL that is not safe to link to.
+    """
+    headers = {"Cache-Control": "no-store", "Vary": "Accept"}
+    if decision.retry_after is not None:
+        headers["Retry-After"] = str(decision.retry_after)
+    if prefers_html(accept):
+        headers["Content-Type"] = "text/html; charset=utf-8"
+        body = (page or default_page)(context(decision, upgrade_url))
+    else:
+        headers["Content-Type"] = JSON_TYPES[0]
+        body = json.dumps(problem(decision, upgrade_url))
+    return Rendered(decision.status, headers, body.encode())
+
+
+def problem(decision: Decision, upgrade_url: str | None = None) -> dict[str, Any]:
+    """Give the members of the problem document; what is not known is left out."""
+    members = {
+        "type": f"urn:token-limit:{decision.kind}",
+        "title": _WORDS[decision.kind].title,
+        "status": decision.status,
+        "detail": decision.explain(),
+        "kind": decision.kind,
+        "limit_usd": _decimal(decision.limit_usd),
+        "spent_usd": _decimal(decision.spent_usd),
+        "remaining_usd": _decimal(decision.remaining_usd),
+        "frequency": decision.frequency,
+        "resets_at": _iso(decision.resets_at),
+        "retry_after": decision.retry_after,
+        "upgrade_url": None if upgrade_url is None else check_upgrade_url(upgrade_url),
+    }
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def context(decision: Decision, upgrade_url: str | None = None) -> dict[str, Any]:
+    """Give what a template shows: texts ready for people, the bar's shares in percent, None where unknown.
+
+    `retry` says that trying again helps; an upgrade does not then, and `upgrade_url` is None.
+    """
+    words = _WORDS[decision.kind]
+    adjective, period = _PERIODS.get(decision.frequency or "", ("Spend", None))
+    retry = decision.kind in ("busy", "unverifiable")
+    spent_percent = _percent(decision.spent_usd, decision.limit_usd)
+    held_percent = _percent(decision.held_usd, decision.limit_usd)
+    safe_url = None if upgrade_url is None else check_upgrade_url(upgrade_url)
+    return {
+        "kind": decision.kind,
+        "status": decision.status,
+        "title": words.heading.format(adjective),
+        "message": words.message,
+        "detail": decision.explain(),
+        "limit": _shown(decision.limit_usd),
+        "spent": _shown(decision.spent_usd),
+        "held": _shown(decision.held_usd),
+        "remaining": _shown(decision.remaining_usd),
+        "spent_percent": spent_percent,
+        "held_percent": None if spent_percent is None else min(held_percent or 0, 100 - spent_percent),
+        "period": period,
+        "resets": _readable(decision.resets_at),
+        "resets_at": _iso(decision.resets_at),
+        "retry": retry,
+        "retry_after": decision.retry_after,
+        "upgrade_url": None if retry else safe_url,
+    }
+
+
+def default_page(values: dict[str, Any]) -> str:
+    """Fill the built-in page; it is plain HTML that needs no template engine."""
+    hidden = {
+        "bar_hidden": values["spent_percent"] is None,
+        "period_hidden": values["period"] is None,
+        "held_hidden": not values["held_percent"],
+        "remaining_hidden": values["remaining"] is None,
+        "resets_hidden": values["resets"] is None or values["retry"],
+        "upgrade_hidden": values["upgrade_url"] is None,
+        "retry_hidden": not values["retry"],
+    }
+    hidden["facts_hidden"] = hidden["held_hidden"] and hidden["remaining_hidden"] and hidden["resets_hidden"]
+    attributes = {name: "hidden" if yes else "" for name, yes in hidden.items()}
+    texts = {name: "" if value is None else html.escape(str(value)) for name, value in values.items()}
+    return _template().substitute(texts, **attributes)
+
+
+@cache
+def _template() -> Template:
+    source = files(__package__).joinpath("templates/token_limit/upgrade.html")
+    return Template(source.read_text(encoding="utf-8"))
+
+
+def check_upgrade_url(url: str) -> str:
+    """Return the URL if a link may point to it: http(s), or relative to the site.
+
+    Raises `ConfigurationError` for anything else, such as `javascript:`.
+    """
+    try:
+        parts = urlsplit(url)
+    except (ValueError, TypeError, AttributeError):
+        parts = None
+    relative = parts is not None and not parts.scheme
+    absolute = parts is not None and parts.scheme in ("http", "https") and parts.netloc
+    if not url or not isinstance(url, str) or _UNSAFE_IN_URL.search(url) or not (relative or absolute):
+        raise ConfigurationError(
+            f"upgrade_url: {url!r} cannot be linked to; give an http(s) URL or a path such as '/billing/'"
+        )
+    return url
+
+
+def prefers_html(accept: str | None) -> bool:
+    """Tell whether an `Accept` header asks for a page rather than JSON; a tie is no."""
+    ranges = _media_ranges(accept or "")
+    return _quality(HTML_TYPES, ranges) > _quality(JSON_TYPES, ranges)
+
+
+def _media_ranges(accept: str) -> dict[str, float]:
+    ranges: dict[str, float] = {}
+    for part in accept.lower().split(","):
+        name, *parameters = (piece.strip() for piece in part.split(";"))
+        weights = [text.removeprefix("q=") for text in parameters if text.startswith("q=")]
+        valid = all(_QVALUE.fullmatch(weight) for weight in weights)
+        ranges[name] = float((weights or ["1"])[0]) if valid else 0.0
+    return ranges
+
+
+def _quality(types: tuple[str, ...], ranges: dict[str, float]) -> float:
+    def of(media_type: str) -> float:
+        group = media_type.partition("/")[0] + "/*"
+        return next((ranges[name] for name in (media_type, group, "*/*") if name in ranges), 0.0)
+
+    return max(map(of, types))
+
+
+def _decimal(amount: Decimal | None) -> str | None:
+    return None if amount is None else f"{amount.normalize():f}"
+
+
+def _shown(amount: Decimal | None) -> str | None:
+    if amount is None:
+        return None
+    return show_usd(round(amount, 2) if amount >= 1 else amount)
+
+
+def _percent(part: Decimal | None, whole: Decimal | None) -> int | None:
+    if part is None or whole is None:
+        return None
+    return 100 if part >= whole else int(part * 100 / whole)
+
+
+def _iso(at: int | None) -> str | None:
+    return None if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _readable(at: int | None) -> str | None:
+    if at is None:
+        return None
+    moment = datetime.fromtimestamp(at, UTC)
+    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
