@@ -5,6 +5,7 @@ Only an estimate: enforce mode holds it to keep concurrent calls apart, and sett
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 FIRST_OUTPUT = 256
@@ -13,6 +14,9 @@ FIRST_OUTPUT = 256
 FIRST_TOKENS_PER_CHARACTER = 0.25
 ATTACHMENT = 4000
 """Characters an inlined image or file counts as, whatever the length of its base64 text."""
+
+TOKEN_ID = 4
+"""Characters a number counts as: prompts and inputs may be given as token ids."""
 
 WEIGHT = 0.2
 MAX_MODELS = 1024
@@ -55,7 +59,15 @@ def size_of(value: object) -> int:
     if isinstance(value, str):
         return ATTACHMENT if value.startswith("data:") else len(value)
     if isinstance(value, dict):
-        return sum(map(size_of, value.values()))
-    if isinstance(value, (list, tuple)):
-        return sum(map(size_of, value))
-    return 0
+        parts: Iterable[object] = value.values()
+    elif isinstance(value, (list, tuple)):
+        parts = value
+    else:
+        return TOKEN_ID if isinstance(value, int) else 0
+    total = 0
+    for part in parts:
+        if type(part) is str and len(part) < ATTACHMENT:  # nearly every part: spare it the call
+            total += len(part)
+        elif part is not None:
+            total += size_of(part)
+    return total

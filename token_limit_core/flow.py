@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 import uuid
 from collections.abc import Callable
@@ -52,8 +53,8 @@ class Flight:
         self.tenant_id = tenant_id
         self.session_id = scope.session_id if scope is not None else None
         self.attributes = scope.attributes if scope is not None else None
-        self.call_id = str(uuid.uuid4())
-        self.started_at = round(meter.config.clock(), 6)
+        self.call_id = str(uuid.UUID(int=random.getrandbits(128), version=4))  # unique, not secret
+        self.started_at = meter.config.clock()
         self.started = time.perf_counter()
         self.estimate: Estimate = meter.estimator.estimate(
             request.provider, request.model, request.size, request.max_output

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,8 +44,8 @@ class Outcome:
     answered: bool = True
     observed_output: int = 0
     service_tier: str | None = None
-    tags: dict[str, Any] = field(default_factory=dict)
-    fields: dict[str, Any] = field(default_factory=dict)
+    tags: dict[str, Any] | None = None
+    fields: dict[str, Any] | None = None
 
 
 class Settlement(NamedTuple):
@@ -63,7 +63,7 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement:
         request.service_tier = outcome.service_tier  # the tier that answered is the one that is billed
     model = outcome.model if outcome.model is not None else request.model
     usage, estimated = _usage_of(flight, outcome)
-    tags = {**flight.tags, **outcome.tags}
+    tags = flight.tags if outcome.tags is None else {**flight.tags, **outcome.tags}
     if estimated:
         tags["estimated"] = True
     if model != request.model and request.model:
@@ -85,8 +85,9 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement:
     )
     _attribute(event, flight.attributes)
     fill(event, usage)
-    for name, value in outcome.fields.items():
-        setattr(event, name, value)
+    if outcome.fields:
+        for name, value in outcome.fields.items():
+            setattr(event, name, value)
     cost = price_event(flight, event, usage)
     if outcome.usage is not None and not estimated and outcome.error is None:
         flight.meter.estimator.learn(

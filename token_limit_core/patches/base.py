@@ -164,6 +164,7 @@ def outcome_of(fields: dict[str, Any], error: BaseException | None = None) -> Ou
     outcome.request_id = fields.pop("request_id", None)
     outcome.service_tier = fields.pop("service_tier", None)
     outcome.tags = dict(fields.pop("tags", {}))
+    outcome.fields = {}
     for name, value in fields.items():
         if name in FIELDS and name not in OWN_FIELDS:
             outcome.fields[name] = value

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from ..estimates import size_of
 from ..flow import Flight
-from ..hosts import TAKES_STREAM_OPTIONS, provider_of
+from ..hosts import TAKES_STREAM_OPTIONS, UNKNOWN, provider_of
 from ..outcome import Outcome, Request
 from ..streams import Reader
 from ..usage import Usage
 from .stainless import Plan, StainlessPatch
+
+if TYPE_CHECKING:
+    from ..meter import Meter
 
 ENDPOINTS = (
     ("/chat/completions", "chat.completions", ("max_completion_tokens", "max_tokens")),
@@ -36,7 +39,7 @@ class OpenAIPatch(StainlessPatch):
 
     def __init__(self) -> None:
         super().__init__()
-        self._hosts: WeakKeyDictionary[Any, tuple[Any, str, int | None]] = WeakKeyDictionary()
+        self._hosts: WeakKeyDictionary[Any, tuple[Any, Meter, str]] = WeakKeyDictionary()
 
     def recognise(self, client: Any, options: Any, stream: bool) -> Plan | None:
         if options.method.lower() != "post":
@@ -66,13 +69,15 @@ class OpenAIPatch(StainlessPatch):
         return Plan(request, options, False)
 
     def _provider(self, client: Any) -> str:
-        url = client._base_url
+        """Name the provider a client talks to; looked up again when its address or the Meter changes."""
+        url, meter = client._base_url, self.meter()
         known = self._hosts.get(client)
-        if known is None or known[0] is not url:
-            known = self._hosts[client] = (url, url.host, url.port)
-        provider = provider_of(known[1], known[2], self.meter().config.hosts)
-        if provider == "unknown" and any(cls.__name__ in AZURE for cls in type(client).__mro__):
-            return "azure"
+        if known is not None and known[0] is url and known[1] is meter:
+            return known[2]
+        provider = provider_of(url.host, url.port, meter.config.hosts)
+        if provider == UNKNOWN and any(cls.__name__ in AZURE for cls in type(client).__mro__):
+            provider = "azure"
+        self._hosts[client] = (url, meter, provider)
         return provider
 
     def reader(self, flight: Flight, request_id: str | None, injected: bool) -> Reader:
@@ -116,11 +121,14 @@ def usage_of(usage: Any) -> Usage:
 
 def fields_of(value: Any) -> Mapping[str, Any]:
     """Give the fields of a JSON object or a pydantic model without touching attributes it may lack (4 us each)."""
-    if isinstance(value, Mapping):
+    if type(value) is dict:
         return value
     if value is None:
         return {}
-    extra = getattr(value, "__pydantic_extra__", None)
+    try:
+        extra = value.__pydantic_extra__
+    except AttributeError:
+        return value if isinstance(value, Mapping) else {}
     return {**vars(value), **extra} if extra else vars(value)
 
 
@@ -195,10 +203,9 @@ def _see_event(reader: _StreamReader, event: Any) -> bool:
 
 def _body(options: Any) -> Mapping[str, Any]:
     """Return the body as it will be sent: `extra_body` wins over the method's own arguments."""
-    body = options.json_data
-    body = body if isinstance(body, Mapping) else {}
-    extra = getattr(options, "extra_json", None)
-    return {**body, **extra} if isinstance(extra, Mapping) else body
+    body = fields_of(options.json_data)
+    extra = fields_of(getattr(options, "extra_json", None))
+    return {**body, **extra} if extra else body
 
 
 def _max_output(body: Mapping[str, Any], bounds: tuple[str, ...]) -> int | None:

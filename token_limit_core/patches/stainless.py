@@ -51,8 +51,8 @@ class StainlessPatch(BasePatch):
 
         base = importlib.import_module(f"{self.module}._base_client")
         streaming = importlib.import_module(f"{self.module}._streaming")
-        self._raw_types: tuple[type, ...] = tuple(_raw_types(str(self.module)))
         self._stream_types = (streaming.Stream, streaming.AsyncStream)
+        self._special_types = (*self._stream_types, *_raw_types(str(self.module)))
         for cls, request, process in (
             (base.SyncAPIClient, self._request_sync, _process),
             (base.AsyncAPIClient, self._request_async, _aprocess),
@@ -128,26 +128,31 @@ class StainlessPatch(BasePatch):
         """Read an answer that is there in full, or hook what is still to be read and return None."""
         response, flight.answer = flight.answer, None  # holding it would keep an abandoned stream alive
         try:
-            request_id = None if response is None else response.headers.get(self.request_id_header)
-            if isinstance(result, self._stream_types):
-                response = result.response if response is None else response
-                flight.meter.settler.start()
-                follow.stream(result, response, flight, self.reader(flight, request_id, plan.injected))
-                return None
-            if response is None or not (result is response or isinstance(result, self._raw_types)):
+            if response is None or not (result is response or isinstance(result, self._special_types)):
                 outcome = self.read(result)
+                request_id = getattr(result, "_request_id", None)  # the SDK has read the header already
+            elif isinstance(result, self._stream_types):
+                flight.meter.settler.start()
+                reader = self.reader(flight, self._request_id(response), plan.injected)
+                follow.stream(result, response, flight, reader)
+                return None
             elif plan.request.stream or not hasattr(response, "_content"):  # the body is still to be read
                 flight.meter.settler.start()
-                follow.body(response, flight, self._tee(flight, plan, request_id))
+                follow.body(response, flight, self._tee(flight, plan, self._request_id(response)))
                 return None
             else:
                 outcome = read_document(response.content, self.read)
+                request_id = self._request_id(response)
             if request_id is not None:
                 outcome.request_id = request_id
             return outcome
         except Exception:
             report("reading an answer")
             return Outcome()
+
+    def _request_id(self, response: Any) -> str | None:
+        found: str | None = response.headers.get(self.request_id_header)
+        return found
 
     def _tee(self, flight: Flight, plan: Plan, request_id: str | None) -> Tee:
         if plan.request.stream:

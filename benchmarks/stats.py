@@ -1,0 +1,49 @@
+"""Paired comparison: subjects take turns in every round, and each is compared with the base of its own round."""
+
+from __future__ import annotations
+
+import gc
+import random
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Added(NamedTuple):
+    """CPU microseconds added per operation: the median of paired differences with its 95 % interval."""
+
+    total: float
+    added: float
+    low: float
+    high: float
+
+
+def compare(
+    subjects: dict[str, Callable[[], Any]], workload: Callable[[int], None], operations: int, rounds: int
+) -> dict[str, Added]:
+    """Measure every subject; the first is the base."""
+    times: dict[str, list[float]] = {name: [] for name in subjects}
+    for name, subject in subjects.items():
+        with subject():
+            workload(max(2, operations // 4))  # warm up
+    for _ in range(rounds):
+        for name in random.sample(list(subjects), len(subjects)):
+            with subjects[name]():
+                workload(2)
+                gc.collect()
+                gc.disable()
+                start = time.process_time()
+                workload(operations)
+                times[name].append((time.process_time() - start) / operations * 1e6)
+                gc.enable()
+    base = times[next(iter(subjects))]
+    return {name: _summary(values, base) for name, values in times.items()}
+
+
+def _summary(values: list[float], base: list[float]) -> Added:
+    differences = [value - other for value, other in zip(values, base, strict=True)]
+    medians = sorted(
+        statistics.median(random.choices(differences, k=len(differences))) for _ in range(2000)
+    )
+    return Added(statistics.median(values), statistics.median(differences), medians[50], medians[1949])

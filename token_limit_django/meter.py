@@ -1,0 +1,68 @@
+"""The project's one Meter, made from settings when it is first needed."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from django.core.signals import setting_changed
+
+from token_limit_core import Meter, MeterConfig
+from token_limit_core.config import CONFIG_FIELDS
+from token_limit_core.stores import open_store
+from token_limit_core.stores.base import Store
+
+from .conf import settings
+
+_meter: Meter | None = None
+_lock = threading.RLock()
+
+
+def get_meter() -> Meter:
+    """Return the project's Meter; making it starts no thread and touches no database."""
+    if _meter is not None:
+        return _meter
+    with _lock:
+        return _meter if _meter is not None else _make()
+
+
+def get_store() -> Store:
+    """Return the store of the project's Meter."""
+    return get_meter().store
+
+
+def install() -> None:
+    """Hook the configured SDKs."""
+    get_meter().patch_all()
+
+
+def _make() -> Meter:
+    global _meter
+    given = {name: value for name, value in settings.meter_options().items() if name in CONFIG_FIELDS}
+    _meter = Meter(MeterConfig(store=_store(), **given))
+    return _meter
+
+
+def _store() -> Store:
+    if settings.STORE is not None:
+        return open_store(settings.STORE)
+    from .store import DjangoStore  # the ORM is not ready while settings are being read
+
+    return DjangoStore()
+
+
+def _settings_changed(*, setting: str, **kwargs: Any) -> None:
+    """Start over with a new Meter when a test overrides the settings."""
+    global _meter
+    if setting != "TOKEN_LIMIT":
+        return
+    with _lock:
+        old, _meter = _meter, None
+    if old is not None:
+        old.unpatch_all()
+        old.flush()
+        if settings.ENABLED:
+            install()
+
+
+setting_changed.connect(_settings_changed, dispatch_uid="token_limit_django.meter")

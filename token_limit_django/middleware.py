@@ -1,0 +1,131 @@
+"""The middleware: a Scope around each request and its streamed body, and the upgrade response.
+
+Put it anywhere; the tenant is resolved at the first LLM call, so the order relative to authentication is free.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
+from typing import Any, cast
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.core.exceptions import MiddlewareNotUsed
+from django.core.signals import got_request_exception
+from django.http import HttpRequest, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+
+from token_limit_core import scope as scopes
+from token_limit_core.errors import LimitExceededException, refusal_in
+from token_limit_core.scope import Scope
+
+from .conf import settings
+from .meter import get_meter
+from .resolvers import aresolve, resolve
+from .responses import upgrade_response
+
+_REFUSAL = "_token_limit_refusal"
+
+
+class TokenLimitMiddleware:
+    """Gives each request its Scope, in sync and async stacks, without a thread hop."""
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        if not settings.ENABLED:
+            raise MiddlewareNotUsed("TOKEN_LIMIT['ENABLED'] is False")
+        self.get_response = get_response
+        self.is_async = iscoroutinefunction(get_response)
+        if self.is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        if self.is_async:
+            return self.__acall__(request)
+        token = scopes.enter(_scope_of(request))
+        try:
+            response = cast(HttpResponseBase, self.get_response(request))
+            if response.status_code == 500 and (refused := _refusal_of(request)) is not None:
+                return upgrade_response(request, refused.decision)
+            return _keep_scope(response)
+        finally:
+            scopes.leave(token)
+
+    async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
+        token = scopes.enter(_scope_of(request))
+        try:
+            response = cast(HttpResponseBase, await self.get_response(request))
+            if response.status_code == 500 and (refused := _refusal_of(request)) is not None:
+                return await sync_to_async(upgrade_response)(request, refused.decision)
+            return _keep_scope(response)
+        finally:
+            scopes.leave(token)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
+        """Answer a refusal that left the view, also wrapped in another exception or in a group."""
+        refused = refusal_in(exception)
+        return None if refused is None else upgrade_response(request, refused.decision)
+
+
+def _scope_of(request: HttpRequest) -> Scope:
+    return Scope(meter=get_meter(), resolve=partial(resolve, request), aresolve=partial(aresolve, request))
+
+
+def _refusal_of(request: HttpRequest) -> LimitExceededException | None:
+    return request.__dict__.get(_REFUSAL)
+
+
+def _remember_refusal(sender: Any, request: HttpRequest | None = None, **kwargs: Any) -> None:
+    """Note a refusal behind an error that Django turned into a 500 outside of any view."""
+    if request is not None and (refused := refusal_in(sys.exc_info()[1])) is not None:
+        setattr(request, _REFUSAL, refused)
+
+
+got_request_exception.connect(_remember_refusal, dispatch_uid="token_limit_django.middleware")
+
+
+def _keep_scope(response: HttpResponseBase) -> HttpResponseBase:
+    """Keep the Scope in force while a streamed body is produced, which is after the middleware has returned."""
+    if response.streaming:
+        response = cast(StreamingHttpResponse, response)
+        scope = scopes.current()
+        content = cast(Any, response.streaming_content)
+        response.streaming_content = _astream(content, scope) if response.is_async else _stream(content, scope)
+    return response
+
+
+def _stream(content: Any, scope: Scope | None) -> Iterator[bytes]:
+    """Step a body inside its Scope; nothing is left open at a yield, so another thread may close it."""
+    body = iter(content)
+    while True:
+        token = scopes.enter(scope)
+        try:
+            chunk = next(body)
+        except StopIteration:
+            return
+        finally:
+            scope = scopes.current()  # a body may set its tenant on the way
+            scopes.leave(token)
+        yield chunk
+
+
+async def _astream(content: Any, scope: Scope | None) -> AsyncIterator[bytes]:
+    body = aiter(content)
+    try:
+        while True:
+            token = scopes.enter(scope)
+            try:
+                chunk = await anext(body)
+            except StopAsyncIteration:
+                return
+            finally:
+                scope = scopes.current()
+                scopes.leave(token)
+            yield chunk
+    finally:
+        close = getattr(body, "aclose", None)
+        if close is not None:
+            await close()

@@ -1,0 +1,97 @@
+"""Who pays for a Django request: found at the first LLM call, when authentication has surely happened.
+
+The order, for an authenticated user only: `request.tenant` (django-tenants and the like), the attributes of the user
+named in USER_TENANT_ATTRIBUTES, then `user:<pk>`. Nothing a client sends is ever read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
+from django.http import HttpRequest
+from django.utils.functional import SimpleLazyObject, empty
+
+from token_limit_core.errors import ConfigurationError
+
+from .conf import settings
+
+
+def resolve(request: HttpRequest) -> str | None:
+    """Return the tenant of a request in synchronous code."""
+    resolver = settings.TENANT_RESOLVER
+    if resolver is None:
+        return _tenant(request, _user(request))
+    if iscoroutinefunction(resolver):
+        return tenant_id(async_to_sync(resolver)(request))
+    return tenant_id(resolver(request))
+
+
+async def aresolve(request: HttpRequest) -> str | None:
+    """Return the tenant of a request in asynchronous code; look-ups run off the event loop."""
+    resolver: Callable[..., Any] | None = settings.TENANT_RESOLVER
+    if resolver is None:
+        user = await _auser(request)
+        if not settings.USER_TENANT_ATTRIBUTES and getattr(request, "tenant", None) is None:
+            return _tenant(request, user)
+        return await sync_to_async(_tenant)(request, user)  # attributes may be relations still to be loaded
+    if iscoroutinefunction(resolver):
+        return tenant_id(await resolver(request))
+    return tenant_id(await sync_to_async(resolver)(request))
+
+
+def tenant_id(tenant: Any) -> str | None:
+    """Name a tenant: text and numbers as they are, model instances by their primary key."""
+    if tenant is None:
+        return None
+    return str(getattr(tenant, "pk", tenant))
+
+
+def _tenant(request: HttpRequest, user: Any) -> str | None:
+    if user is None or not user.is_authenticated:
+        return None
+    tenant = getattr(request, "tenant", None)
+    if tenant is not None:
+        return tenant_id(tenant)
+    for name in settings.USER_TENANT_ATTRIBUTES:
+        value = getattr(user, name, None)
+        if value is not None:
+            return tenant_id(value)
+    return f"user:{user.pk}"  # the prefix keeps user 7 and organisation 7 on separate bills
+
+
+def _user(request: HttpRequest) -> Any:
+    user = getattr(request, "user", None)
+    if isinstance(user, SimpleLazyObject) and user._wrapped is empty and _on_loop():
+        # Django refuses the look-up here, and it would block the loop
+        loaded = getattr(request, "_acached_user", None)
+        if loaded is None:
+            raise ConfigurationError(
+                "a synchronous LLM call in an async view cannot look the user up: use the async client, "
+                "or `await request.auser()` before the call"
+            )
+        return loaded
+    return user
+
+
+async def _auser(request: HttpRequest) -> Any:
+    user = getattr(request, "user", None)
+    if isinstance(user, SimpleLazyObject) and user._wrapped is empty:
+        auser = getattr(request, "auser", None)
+        return await auser() if auser is not None else await sync_to_async(_load)(user)
+    return user
+
+
+def _load(user: SimpleLazyObject) -> SimpleLazyObject:
+    user.is_authenticated  # noqa: B018 - evaluates the lazy object
+    return user
+
+
+def _on_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

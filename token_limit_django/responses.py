@@ -1,0 +1,34 @@
+"""The upgrade response: what a customer sees who hit the wall."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+
+from token_limit_core.errors import report
+from token_limit_core.limits import Decision
+from token_limit_core.upgrade import render
+
+from .conf import settings
+
+
+def upgrade_response(request: HttpRequest, decision: Decision) -> HttpResponse:
+    """Answer a refusal: UPGRADE_RESPONSE if configured, else problem+json or the upgrade page, by Accept."""
+    custom = settings.UPGRADE_RESPONSE
+    if custom is not None:
+        try:
+            answer: HttpResponse = custom(request, decision)
+            return answer
+        except Exception:
+            report("calling UPGRADE_RESPONSE")
+
+    def page(context: dict[str, Any]) -> str:
+        return render_to_string(settings.UPGRADE_TEMPLATE, context, request=request)
+
+    rendered = render(decision, request.headers.get("Accept"), upgrade_url=settings.UPGRADE_URL, page=page)
+    response = HttpResponse(rendered.body, status=rendered.status)
+    for name, value in rendered.headers.items():
+        response[name] = value
+    return response
