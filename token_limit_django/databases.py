@@ -1,0 +1,138 @@
+"""Which database our tables are in, and through which alias.
+
+The store commits on its own: a request that rolls back must not take recorded spend with it. It therefore needs a
+connection that no transaction of the host is ever open on.
+
+- SQLite locks the whole file: even a reader of the host's can be in our way, and we make its next write fail. So the
+  tables are in a file of their own beside the default database's, and `migrate` makes them there.
+- Elsewhere a second connection to the same database will do; the tables are migrated on `default`.
+- An alias of that name in DATABASES is used as it is.
+- EAGER, for tests inside a transaction, uses the default connection itself.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from django.conf import settings as django_settings
+from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.recorder import MigrationRecorder
+
+from .conf import settings
+
+APP_LABEL = "token_limit"
+ROUTER = "token_limit_django.routers.TokenLimitRouter"
+
+SQLITE_OPTIONS = {
+    "transaction_mode": "IMMEDIATE",  # an upgrade from reader to writer fails at once under concurrency
+    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+    "timeout": 20,
+}
+
+_on_default: set[str] = set()
+_files: set[str] = set()
+
+
+def store_alias() -> str:
+    """Return the alias the store reads and writes through."""
+    return DEFAULT_DB_ALIAS if settings.EAGER or settings.STORE is not None else settings.DATABASE
+
+
+def tables_alias() -> str:
+    """Return the alias whose `migrate` makes the tables."""
+    alias = store_alias()
+    return DEFAULT_DB_ALIAS if alias in _on_default else alias
+
+
+def add_alias() -> None:
+    """Add our alias to the project's databases; opens no connection."""
+    alias = store_alias()
+    default = connections[DEFAULT_DB_ALIAS]
+    if alias == DEFAULT_DB_ALIAS or default.vendor == "unknown":
+        return
+    databases = connections.settings
+    if alias in databases:
+        if default.vendor != "sqlite" and _place(databases[alias]) == _place(default.settings_dict):
+            _on_default.add(alias)
+        return
+    if default.vendor == "sqlite":
+        added = _own_file(default.settings_dict)
+        _files.add(alias)
+    else:
+        added = _own_connection(default.settings_dict)
+        _on_default.add(alias)
+    databases[alias] = connections.configure_settings({DEFAULT_DB_ALIAS: added})[DEFAULT_DB_ALIAS]
+    django_settings.DATABASES[alias] = databases[alias]
+
+
+def add_router() -> None:
+    """Put our router in front of the project's."""
+    if ROUTER not in django_settings.DATABASE_ROUTERS:
+        from .routers import TokenLimitRouter
+
+        django_settings.DATABASE_ROUTERS = [ROUTER, *django_settings.DATABASE_ROUTERS]
+        router.routers.insert(0, TokenLimitRouter())
+
+
+def migrate_along(*, using: str, verbosity: int = 1, **kwargs: Any) -> None:
+    """Migrate our own file after the default database: a receiver of `post_migrate`."""
+    alias = store_alias()
+    if using != DEFAULT_DB_ALIAS or alias not in _files or "plan" not in kwargs:  # `flush` sends the signal as well
+        return
+    name = connections[alias].settings_dict["NAME"]
+    if name != _beside(connections[DEFAULT_DB_ALIAS].settings_dict["NAME"]):
+        return  # the test runner is making default's test database; ours comes next
+    applied = MigrationRecorder(connections[DEFAULT_DB_ALIAS]).applied_migrations()
+    executor = MigrationExecutor(connections[alias])
+    targets = executor.loader.graph.leaf_nodes(APP_LABEL)
+    if not any(app == APP_LABEL for app, _ in applied):
+        targets = [(APP_LABEL, None)]
+    if executor.migration_plan(targets):
+        if verbosity >= 1:
+            print(f"  Migrating {APP_LABEL} in {name}", file=kwargs.get("stdout"))
+        executor.migrate(targets)
+
+
+def _own_file(default: dict[str, Any]) -> dict[str, Any]:
+    test = default["TEST"]["NAME"]
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": _beside(default["NAME"]),
+        "CONN_MAX_AGE": default["CONN_MAX_AGE"],
+        "OPTIONS": dict(SQLITE_OPTIONS),
+        "TEST": {"NAME": None if test is None or _in_memory(test) else _beside(test)},
+    }
+
+
+def _own_connection(default: dict[str, Any]) -> dict[str, Any]:
+    options = {name: value for name, value in default["OPTIONS"].items() if name != "isolation_level"}
+    return {
+        **default,
+        "ATOMIC_REQUESTS": False,
+        "AUTOCOMMIT": True,
+        "OPTIONS": options,  # conditional updates need no stricter level than the engine's own
+        "TEST": {"MIRROR": DEFAULT_DB_ALIAS},
+    }
+
+
+def _beside(name: str | Path) -> str:
+    """Return the file of ours that belongs to a default database's."""
+    if _in_memory(name):
+        # the name the test runner would give it, so that a test finds what `migrate` made
+        return f"file:memorydb_{settings.DATABASE}?mode=memory&cache=shared"
+    text = str(name)
+    path = Path(unquote(urlsplit(text).path) if text.startswith("file:") else text)
+    return str(path.with_name(f"{path.stem}.token_limit.sqlite3"))
+
+
+def _in_memory(name: str | Path) -> bool:
+    return not isinstance(name, Path) and (name == ":memory:" or "mode=memory" in name)
+
+
+def _place(database: dict[str, Any]) -> tuple[Any, ...]:
+    """Tell databases apart: engine, host, port, name and PostgreSQL service."""
+    place = (database[key] for key in ("ENGINE", "HOST", "PORT", "NAME"))
+    return (*map(str, place), database["OPTIONS"].get("service"))

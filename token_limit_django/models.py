@@ -1,0 +1,183 @@
+"""The tables, the same as `token_limit_core.stores.tables`; `store.py` is what writes them.
+
+Times are unix seconds, so that neither USE_TZ nor a dialect can move a window; money is integer nano-dollars;
+tenants are text, and no table of the project is referred to.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from django.db import models
+
+from token_limit_core.limits import ENFORCE, PER_MONTH, to_usd
+from token_limit_core.stores.rows import WIDTHS
+
+TENANT_WIDTH = 255
+
+
+def _cut(name: str, *, null: bool = True) -> models.CharField[str | None, str | None]:
+    return models.CharField(max_length=WIDTHS[name], null=null)
+
+
+class Tenant(models.Model):
+    """Who pays; a row appears with the first event or limit."""
+
+    id = models.CharField(max_length=TENANT_WIDTH, primary_key=True)
+    name = models.CharField(max_length=255, default="", blank=True)
+    first_seen = models.FloatField(help_text="unix seconds")
+
+    class Meta:
+        db_table = "token_limit_tenant"
+
+    def __str__(self) -> str:
+        return self.name or self.id
+
+
+class Limit(models.Model):
+    """What a tenant may spend per window; never holds counters."""
+
+    id = models.BigAutoField(primary_key=True)
+    tenant_id = models.CharField("tenant", max_length=TENANT_WIDTH)
+    frequency = models.CharField(max_length=16, default=PER_MONTH)
+    filter = models.CharField(max_length=255, default="", blank=True)
+    unit = models.CharField(max_length=16, default="usd")
+    amount = models.BigIntegerField(help_text="nano-dollars")
+    mode = models.CharField(max_length=16, default=ENFORCE)
+    effective_from = models.FloatField(help_text="unix seconds")
+    effective_until = models.FloatField(null=True, blank=True, help_text="unix seconds")
+
+    class Meta:
+        db_table = "token_limit_limit"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant_id", "frequency", "filter", "effective_from"], name="token_limit_limit_identity"
+            )
+        ]
+        indexes = [models.Index(fields=["tenant_id"], name="token_limit_limit_tenant")]
+
+    def __str__(self) -> str:
+        return f"{self.tenant_id}: {self.limit_usd:f} USD {self.frequency}"
+
+    @property
+    def limit_usd(self) -> Decimal:
+        """The amount in US dollars."""
+        return to_usd(self.amount)
+
+
+class Counter(models.Model):
+    """What a limit's window has seen: a new window is a new row."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "limit_id", "window_start")
+    tenant_id = models.CharField(max_length=TENANT_WIDTH)
+    limit_id = models.BigIntegerField()
+    window_start = models.BigIntegerField(help_text="unix seconds")
+    window_end = models.BigIntegerField(help_text="unix seconds")
+    settled = models.BigIntegerField(default=0, help_text="nano-dollars")
+    held = models.BigIntegerField(default=0, help_text="nano-dollars")
+
+    class Meta:
+        db_table = "token_limit_counter"
+
+
+class Hold(models.Model):
+    """Money set aside for a call in flight."""
+
+    call_id = models.CharField(max_length=64, primary_key=True)
+    tenant_id = models.CharField("tenant", max_length=TENANT_WIDTH)
+    amount = models.BigIntegerField(null=True, help_text="nano-dollars; empty is unpriced")
+    created_at = models.FloatField(help_text="unix seconds")
+    expires_at = models.FloatField(help_text="unix seconds")
+    origin = models.CharField(max_length=16, default="call")
+    state = models.CharField(max_length=16, default="open")
+
+    class Meta:
+        db_table = "token_limit_hold"
+        indexes = [
+            models.Index(fields=["state", "expires_at"], name="token_limit_hold_due"),
+            models.Index(fields=["tenant_id", "state"], name="token_limit_hold_tenant"),
+        ]
+
+    def __str__(self) -> str:
+        return self.call_id
+
+
+class HoldItem(models.Model):
+    """One counter a hold is held on."""
+
+    pk = models.CompositePrimaryKey("call_id", "limit_id", "window_start")
+    call_id = models.CharField(max_length=64)
+    limit_id = models.BigIntegerField()
+    window_start = models.BigIntegerField(help_text="unix seconds")
+    unit = models.CharField(max_length=16, default="usd")
+    amount = models.BigIntegerField(default=0, help_text="nano-dollars")
+
+    class Meta:
+        db_table = "token_limit_hold_item"
+        indexes = [models.Index(fields=["limit_id"], name="token_limit_hold_item_limit")]
+
+
+class LedgerEntry(models.Model):
+    """One event, append-only: an expiry or a correction is a row of its own."""
+
+    id = models.BigAutoField(primary_key=True)
+    tenant_id = models.CharField("tenant", max_length=TENANT_WIDTH)
+    event_id = models.CharField(max_length=80)
+    kind = models.CharField(max_length=16, default="call")
+    corrects = models.CharField(max_length=80, null=True)
+    timestamp = models.FloatField(help_text="unix seconds, when the call was admitted")
+    input_tokens = models.BigIntegerField(default=0)
+    output_tokens = models.BigIntegerField(default=0)
+    total_tokens = models.BigIntegerField(default=0)
+    cached_tokens = models.BigIntegerField(default=0)
+    cache_creation_tokens = models.BigIntegerField(null=True)
+    reasoning_tokens = models.BigIntegerField(null=True)
+    cost_nano = models.BigIntegerField("cost", null=True, help_text="nano-dollars; empty is unpriced")
+    stream = models.BooleanField()
+    duration_ms = models.FloatField(null=True)
+    provider = _cut("provider")
+    model = _cut("model")
+    endpoint = _cut("endpoint")
+    price_version = _cut("price_version")
+    service_tier = _cut("service_tier")
+    user = _cut("user")
+    feature = _cut("feature")
+    session_id = _cut("session_id")
+    request_id = _cut("request_id")
+    error = _cut("error")
+    details = models.JSONField(default=dict)
+
+    class Meta:
+        db_table = "token_limit_ledger"
+        verbose_name = "event"
+        constraints = [models.UniqueConstraint(fields=["tenant_id", "event_id"], name="token_limit_ledger_event")]
+        indexes = [
+            models.Index(fields=["tenant_id", "timestamp"], name="token_limit_ledger_tenant_time"),
+            models.Index(fields=["timestamp"], name="token_limit_ledger_time"),
+        ]
+
+    def __str__(self) -> str:
+        return self.event_id
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """What the row adds to the bill in US dollars; None when no price is known."""
+        return None if self.cost_nano is None else to_usd(self.cost_nano)
+
+
+class Rollup(models.Model):
+    """Totals of a tenant's day by provider and model; what lists read."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "day", "provider", "model")
+    tenant_id = models.CharField(max_length=TENANT_WIDTH)
+    day = models.IntegerField(help_text="days since 1970, UTC")
+    provider = models.CharField(max_length=WIDTHS["provider"])
+    model = models.CharField(max_length=WIDTHS["model"])
+    calls = models.BigIntegerField(default=0)
+    input_tokens = models.BigIntegerField(default=0)
+    output_tokens = models.BigIntegerField(default=0)
+    cost_nano = models.BigIntegerField(default=0, help_text="nano-dollars")
+    unpriced = models.BigIntegerField(default=0)
+
+    class Meta:
+        db_table = "token_limit_rollup"

@@ -1,0 +1,27 @@
+"""Keeps our tables on our alias, and everybody else's off it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import Model
+
+from .databases import APP_LABEL, store_alias, tables_alias
+
+
+class TokenLimitRouter:
+    """Put in front of DATABASE_ROUTERS by the app itself."""
+
+    def db_for_read(self, model: type[Model], **hints: Any) -> str | None:
+        """Read our models through our alias."""
+        return store_alias() if model._meta.app_label == APP_LABEL else None
+
+    def db_for_write(self, model: type[Model], **hints: Any) -> str | None:
+        """Write our models through our alias."""
+        return self.db_for_read(model, **hints)
+
+    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
+        """Make our tables in one database only; on an alias that is ours alone, nothing else."""
+        if app_label == APP_LABEL:
+            return db == tables_alias()
+        return False if db != "default" and db == store_alias() else None
