@@ -276,18 +276,19 @@ def judge(status: LimitStatus) -> Decision | None:
     return None
 
 
-def scheduled(current: list[Limit], new: Limit, now: float) -> tuple[Limit | None, list[Limit], list[Limit]]:
+def scheduled(current: list[Limit], new: Limit, now: float) -> tuple[Limit, list[Limit], list[Limit]]:
     """Place `new` on the timeline of its identity.
 
-    Returns (the row to update in place of inserting, or None; rows whose end changes; rows to drop).
+    Returns (the row to write: an update if it has an id, else an insert; rows whose end changes; rows to drop).
     A limit that begins now replaces the one in force and keeps its row, hence its counters; one that
     begins later ends the one in force at that time and replaces any other that was waiting.
     """
+    new = replace(new, id=0, effective_until=None)
     active = [row for row in current if row.in_force(now)]
     waiting = [row for row in current if row.effective_from > now]
-    if new.effective_from <= now:
-        successor = min((row.effective_from for row in waiting), default=None)
-        kept = replace(new, id=active[0].id, effective_until=successor) if active else None
-        return kept, [], []
-    ended = [replace(row, effective_until=new.effective_from) for row in active]
-    return None, ended, waiting
+    if new.effective_from > now:
+        return new, [replace(row, effective_until=new.effective_from) for row in active], waiting
+    new = replace(new, effective_until=min((row.effective_from for row in waiting), default=None))
+    if active:  # in force without a gap: a host whose clock is behind must not see the moment before it
+        new = replace(new, id=active[0].id, effective_from=active[0].effective_from)
+    return new, [], []

@@ -1,0 +1,26 @@
+"""Where limits and ledger live: memory, SQLite, PostgreSQL, MySQL."""
+
+from __future__ import annotations
+
+from ..errors import ConfigurationError
+from .base import Store
+from .urls import scheme_of
+
+
+def open_store(value: Store | str) -> Store:
+    """Return the store a setting means: a `Store`, or a URL; nothing is opened before its first use.
+
+    Raises `ConfigurationError` for an unknown scheme, a missing driver or a URL that cannot be read;
+    `Store.check()` finds what only opening can tell.
+    """
+    if isinstance(value, Store):
+        return value
+    if not isinstance(value, str):
+        raise ConfigurationError(f"store: {value!r} is neither a Store nor a URL such as sqlite:///token_limit.db")
+    if scheme_of(value) == "memory":
+        from .memory import MemoryStore
+
+        return MemoryStore()
+    from .sql import SqlStore  # imports SQLAlchemy, which a memory store does not need
+
+    return SqlStore(value)

@@ -6,6 +6,8 @@ Matching, windows and money are the pure functions of `limits.py`.
 
 from __future__ import annotations
 
+import os
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple, TypeVar
@@ -47,6 +49,11 @@ class Hold(NamedTuple):
     state: str = "open"
     items: tuple[CounterKey, ...] = ()
 
+    @property
+    def held(self) -> int:
+        """What each counter holds for the call (nano-dollars); an unpriced call holds nothing."""
+        return 0 if self.amount is None else self.amount
+
 
 class Entry(NamedTuple):
     """One row of the append-only ledger: the event plus the signed nano-dollars it adds (None is unpriced)."""
@@ -55,6 +62,11 @@ class Entry(NamedTuple):
     cost_nano: int | None
     kind: str = "call"
     corrects: str | None = None
+
+    @property
+    def charged(self) -> int:
+        """What the row adds to a counter (nano-dollars); an unpriced one adds nothing."""
+        return 0 if self.cost_nano is None else self.cost_nano
 
 
 class Spend(NamedTuple):
@@ -103,7 +115,8 @@ class Store(ABC):
     def settle(self, call_id: str, event: LLMEvent, cost_nano: int | None, now: float) -> Recorded:
         """Close the call's hold and record the event, once, however often it is called.
 
-        Valid with an open, an expired (the estimate is corrected), a released or no hold.
+        The event's id is the call id. Valid with an open, an expired (the estimate is corrected), a released or no
+        hold.
         """
 
     @abstractmethod
@@ -137,6 +150,9 @@ class Store(ABC):
     @abstractmethod
     def prune(self, before: float, now: float) -> Pruned:
         """Delete rows older than `before`, never of an open window nor younger than 35 days."""
+
+    def check(self) -> None:  # noqa: B027 - a store may have nothing to open
+        """Open the store, for checks at start-up; raises `ConfigurationError` or `StoreError` when it cannot work."""
 
     async def run_async(self, work: Callable[[], T]) -> T:
         """Run an operation of this store off the event loop."""
@@ -218,6 +234,13 @@ class Transaction(ABC):
         """Delete ledger rows and closed holds older than `before`, counters whose window ended by `windows_before`."""
 
 
+def after_fork(method: Callable[[], None]) -> None:
+    """Call a bound method in every process forked from now on, as long as its object lives."""
+    alive = weakref.WeakMethod(method)
+    if hasattr(os, "register_at_fork"):  # not on Windows
+        os.register_at_fork(after_in_child=lambda: (found := alive()) and found())
+
+
 def expiry_of(hold: Hold) -> Entry:
     """Make the ledger row of a hold that expired: charged at what it held, in the window it was admitted in."""
     event = LLMEvent(
@@ -249,6 +272,6 @@ def add_to_spend(total: Spend, entry: Entry) -> Spend:
         total.calls + is_call,
         total.input_tokens + event.input_tokens,
         total.output_tokens + event.output_tokens,
-        total.cost_nano + (entry.cost_nano or 0),
+        total.cost_nano + entry.charged,
         total.unpriced + (is_call and entry.cost_nano is None),
     )

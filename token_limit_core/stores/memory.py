@@ -8,7 +8,7 @@ from dataclasses import replace
 from types import TracebackType
 
 from ..limits import CounterKey, Limit
-from .base import Entry, Hold, Spend, Transaction, add_to_spend, day_of
+from .base import Entry, Hold, Spend, Transaction, add_to_spend, after_fork, day_of
 from .transactional import TransactionalStore
 
 _NOTHING = Spend(0, 0, 0, 0, 0)
@@ -31,7 +31,8 @@ class _Tables(Transaction):
     """The dictionaries; entering takes the lock. Nothing in the algorithm fails half-way on dictionaries."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._unlock()
+        after_fork(self._unlock)
         self._limits: dict[str, list[Limit]] = {}
         self._amounts: dict[int, int] = {}
         self._counters: dict[CounterKey, list[int]] = {}  # settled, held, window_end
@@ -39,6 +40,9 @@ class _Tables(Transaction):
         self._ledger: dict[str, dict[str, Entry]] = {}
         self._rollup: dict[tuple[str, int, str, str], Spend] = {}
         self._next_id = 0
+
+    def _unlock(self) -> None:
+        self._lock = threading.RLock()
 
     def __enter__(self) -> _Tables:
         self._lock.acquire()

@@ -24,8 +24,8 @@ from ..limits import (
     Item,
     Limit,
     LimitStatus,
-    items_for,
     item_of,
+    items_for,
     judge,
     scheduled,
     window_of,
@@ -46,6 +46,8 @@ from .base import (
 
 T = TypeVar("T")
 ATTEMPTS = 8
+PATIENCE_SECONDS = 10.0
+"""After this long a conflict is no longer met with another attempt: an engine may wait long by itself."""
 
 
 class TransactionalStore(Store):
@@ -55,17 +57,28 @@ class TransactionalStore(Store):
     def begin(self) -> AbstractContextManager[Transaction]:
         """Start a short transaction of its own, never the host's; commit at the end, roll back on an exception."""
 
+    def begin_reading(self) -> AbstractContextManager[Transaction]:
+        """Start a transaction that changes nothing, for engines where that keeps out of the writers' way."""
+        return self.begin()
+
     def is_conflict(self, error: Exception) -> bool:
-        """Tell a deadlock or serialisation failure, after which the transaction may simply be run again."""
+        """Tell a failure after which the transaction may simply be run again: deadlock, serialisation, lost link."""
         return False
 
     def _run(self, work: Callable[[Transaction], T]) -> T:
+        return self._retry(self.begin, work)
+
+    def _read(self, work: Callable[[Transaction], T]) -> T:
+        return self._retry(self.begin_reading, work)
+
+    def _retry(self, begin: Callable[[], AbstractContextManager[Transaction]], work: Callable[[Transaction], T]) -> T:
+        deadline = time.monotonic() + PATIENCE_SECONDS
         for attempt in range(ATTEMPTS):
             try:
-                with self.begin() as tx:
+                with begin() as tx:
                     return work(tx)
             except Exception as error:
-                if attempt == ATTEMPTS - 1 or not self.is_conflict(error):
+                if attempt == ATTEMPTS - 1 or time.monotonic() > deadline or not self.is_conflict(error):
                     raise
                 time.sleep(random.uniform(0, 0.005 * 2**attempt))
         raise AssertionError("unreachable")
@@ -73,7 +86,7 @@ class TransactionalStore(Store):
     # -- limits ---------------------------------------------------------------------------------
 
     def limits(self, tenant_id: str) -> list[Limit]:
-        return self._run(lambda tx: tx.limits(tenant_id))
+        return self._read(lambda tx: tx.limits(tenant_id))
 
     def set_limit(self, limit: Limit, now: float) -> Limit:
         def work(tx: Transaction) -> Limit:
@@ -83,15 +96,15 @@ class TransactionalStore(Store):
                 for row in tx.limits(limit.tenant_id)
                 if (row.frequency, row.filter) == (limit.frequency, limit.filter)
             ]
-            kept, ended, dropped = scheduled(rows, limit, now)
+            placed, ended, dropped = scheduled(rows, limit, now)
             for row in ended:
                 tx.update_limit(row)
             if dropped:
                 tx.delete_limits([row.id for row in dropped])
-            if kept is not None:
-                tx.update_limit(kept)
-                return kept
-            return tx.insert_limit(limit)
+            if not placed.id:
+                return tx.insert_limit(placed)
+            tx.update_limit(placed)
+            return placed
 
         return self._run(work)
 
@@ -108,55 +121,27 @@ class TransactionalStore(Store):
     # -- admission ------------------------------------------------------------------------------
 
     def admit(self, call: Call, now: float) -> Decision:
-        decision = self._try_admit(call, now)
-        if isinstance(decision, list):
-            self._open_windows(call.tenant_id, decision, now)
-            decision = self._try_admit(call, now)
-        if isinstance(decision, Decision) and decision.kind == "busy" and self.expire(now, call.tenant_id):
-            decision = self._try_admit(call, now)
-        if isinstance(decision, list):  # the window was pruned or the limit replaced in between
-            return Decision("busy", call.tenant_id, retry_after=1)
-        return decision
+        expired = False
+        for _ in range(ATTEMPTS):
+            outcome = self._run(lambda tx: _admit(tx, call, now))
+            if not isinstance(outcome, Decision):
+                if outcome:
+                    self._open_windows(call.tenant_id, now)
+            elif outcome.kind == "busy" and not expired and self.expire(now, call.tenant_id):
+                expired = True
+            else:
+                return outcome
+        return Decision("busy", call.tenant_id, retry_after=1)  # the limits change faster than they can be read
 
-    def _try_admit(self, call: Call, now: float) -> Decision | list[Item]:
-        """Hold on every item, or give back what was taken and say why; unopened windows are returned."""
-        amount = 0 if call.estimate is None else call.estimate
-
-        def work(tx: Transaction) -> Decision | list[Item]:
-            items = items_for(tx.limits(call.tenant_id), now)
-            observed: list[str] = []
-            for done, item in enumerate(items):
-                enforced = item.limit.mode == ENFORCE
-                if tx.take(item.key, amount, bounded=enforced):
-                    if not enforced and (seen := judge(_status(tx, item, minus=amount))):
-                        observed.append(seen.kind)
-                    continue
-                for taken in items[:done]:
-                    tx.charge(taken.key, 0, -amount)
-                state = tx.counter(item.key)
-                if state is None:
-                    return [i for i in items if tx.counter(i.key) is None]
-                # the row moved between the update and this read: whoever freed it makes a retry worthwhile
-                return judge(LimitStatus(item.limit, item.window, *state)) or Decision(
-                    "busy", call.tenant_id, retry_after=1
-                )
-            if items:
-                keys = tuple(item.key for item in items)
-                tx.insert_hold(
-                    Hold(call.call_id, call.tenant_id, call.estimate, now, now + call.hold_seconds, call.origin, "open", keys)
-                )
-            return ADMITTED if not observed else replace(ADMITTED, observed=tuple(observed))
-
-        return self._run(work)
-
-    def _open_windows(self, tenant_id: str, items: Sequence[Item], now: float) -> None:
-        """Open counters at what the ledger says was already spent in their window."""
+    def _open_windows(self, tenant_id: str, now: float) -> None:
+        """Open the counters of `now` at what the ledger says was already spent in their window."""
 
         def work(tx: Transaction) -> None:
             tx.lock_tenant(tenant_id, now)  # no settle may fall between the sum and the new counter
-            for item in items:
-                spent = tx.spend(tenant_id, item.window.start, item.window.end).cost_nano
-                tx.open_counter(item.key, item.window.end, spent)
+            for item in items_for(tx.limits(tenant_id), now):
+                if tx.counter(item.key) is None:
+                    spent = tx.spend(tenant_id, item.window.start, item.window.end).cost_nano
+                    tx.open_counter(item.key, item.window.end, spent)
 
         self._run(work)
 
@@ -188,25 +173,25 @@ class TransactionalStore(Store):
             if not tx.close_hold(call_id, "released"):
                 return False
             for key in hold.items:
-                tx.charge(key, 0, -(hold.amount or 0))
+                tx.charge(key, 0, -hold.held)
             return True
 
         return self._run(work)
 
     def expire(self, now: float, tenant_id: str | None = None) -> int:
-        due = self._run(lambda tx: tx.open_holds(tenant_id, expired_at=now))
+        due = self._read(lambda tx: tx.open_holds(tenant_id, expired_at=now))
         return sum(self._run(lambda tx, hold=hold: _expire(tx, hold, now)) for hold in due)  # type: ignore[misc]
 
     # -- queries --------------------------------------------------------------------------------
 
     def holds(self, tenant_id: str | None = None) -> list[Hold]:
-        return self._run(lambda tx: tx.open_holds(tenant_id))
+        return self._read(lambda tx: tx.open_holds(tenant_id))
 
     def usage(self, tenant_id: str, now: float) -> list[LimitStatus]:
-        return self._run(lambda tx: [_status(tx, item) for item in items_for(tx.limits(tenant_id), now)])
+        return self._read(lambda tx: [_status(tx, item) for item in items_for(tx.limits(tenant_id), now)])
 
     def spend(self, tenant_id: str, start: float, end: float) -> Spend:
-        return self._run(lambda tx: tx.spend(tenant_id, start, end))
+        return self._read(lambda tx: tx.spend(tenant_id, start, end))
 
     def prune(self, before: float, now: float) -> Pruned:
         expired = self.expire(now)
@@ -223,24 +208,49 @@ def _status(tx: Transaction, item: Item, minus: int = 0) -> LimitStatus:
     return LimitStatus(item.limit, item.window, state[0], state[1] - minus)
 
 
+def _admit(tx: Transaction, call: Call, now: float) -> Decision | bool:
+    """Hold on every limit in force, or give back what was taken and say why.
+
+    When there is no answer yet, tell whether a window has to be opened before another attempt.
+    """
+    amount = 0 if call.estimate is None else call.estimate
+    items = items_for(tx.limits(call.tenant_id), now)
+    observed: list[str] = []
+    for done, item in enumerate(items):
+        enforced = item.limit.mode == ENFORCE
+        if tx.take(item.key, amount, bounded=enforced):
+            if not enforced and (seen := judge(_status(tx, item, minus=amount))):
+                observed.append(seen.kind)
+            continue
+        for taken in items[:done]:
+            tx.charge(taken.key, 0, -amount)
+        state = tx.counter(item.key)
+        if state is None:
+            return True
+        # nothing in the way any more: a hold was freed or the limit raised between the update and this read
+        return judge(LimitStatus(item.limit, item.window, *state)) or False
+    if items:
+        keys = tuple(item.key for item in items)
+        expiry = now + call.hold_seconds
+        tx.insert_hold(Hold(call.call_id, call.tenant_id, call.estimate, now, expiry, call.origin, "open", keys))
+    return ADMITTED if not observed else replace(ADMITTED, observed=tuple(observed))
+
+
 def _settle(tx: Transaction, call_id: str, entry: Entry, now: float) -> Recorded:
     tenant_id = entry.event.tenant_id
     tx.lock_tenant(tenant_id, now)
     if not tx.insert_entry(entry):
         return "duplicate"
     tx.roll_up(entry)
-    charged = entry.cost_nano or 0
     hold = tx.hold(call_id)
-    held: tuple[CounterKey, ...] = ()
-    if hold is not None and hold.tenant_id == tenant_id:
-        if tx.close_hold(call_id, "settled"):
-            held = hold.items
-        elif tx.close_hold(call_id, "settled", only=("expired",)):
-            correction = correction_of(hold)
-            tx.insert_entry(correction)
-            tx.roll_up(correction)
-            charged -= hold.amount or 0
-    _charge(tx, tenant_id, entry.event.timestamp, charged, held, (hold.amount or 0) if hold else 0)
+    if hold is None or hold.tenant_id != tenant_id:
+        _charge(tx, entry)
+    elif tx.close_hold(call_id, "settled"):
+        _charge(tx, entry, hold)
+    else:
+        _charge(tx, entry)
+        if tx.close_hold(call_id, "settled", only=("expired",)):
+            _append(tx, correction_of(hold))
     return "stored"
 
 
@@ -248,21 +258,24 @@ def _expire(tx: Transaction, hold: Hold, now: float) -> int:
     tx.lock_tenant(hold.tenant_id, now)
     if not tx.close_hold(hold.call_id, "expired"):
         return 0
-    entry = expiry_of(hold)
-    tx.insert_entry(entry)
-    tx.roll_up(entry)
-    _charge(tx, hold.tenant_id, hold.created_at, hold.amount or 0, hold.items, hold.amount or 0)
+    _append(tx, expiry_of(hold), hold)
     return 1
 
 
-def _charge(
-    tx: Transaction, tenant_id: str, at: float, cost: int, held_on: Sequence[CounterKey], held: int
-) -> None:
-    """Charge every limit whose window has `at` (also those that came to match in flight), and free the hold."""
-    deltas: dict[CounterKey, list[int]] = {key: [0, -held] for key in held_on}
-    if cost:
-        for limit in tx.limits(tenant_id):
-            deltas.setdefault(item_of(limit, at).key, [0, 0])[0] = cost
+def _append(tx: Transaction, entry: Entry, hold: Hold | None = None) -> None:
+    if tx.insert_entry(entry):
+        tx.roll_up(entry)
+        _charge(tx, entry, hold)
+
+
+def _charge(tx: Transaction, entry: Entry, hold: Hold | None = None) -> None:
+    """Charge every limit whose window has the entry (also those that came to match in flight); free the hold."""
+    deltas: dict[CounterKey, list[int]] = {}
+    if hold is not None:
+        deltas = {key: [0, -hold.held] for key in hold.items}
+    if entry.charged:
+        for limit in tx.limits(entry.event.tenant_id):
+            deltas.setdefault(item_of(limit, entry.event.timestamp).key, [0, 0])[0] = entry.charged
     for key in sorted(deltas) if len(deltas) > 1 else deltas:
-        settled, freed = deltas[key]
-        tx.charge(key, settled, freed)
+        settled, held = deltas[key]
+        tx.charge(key, settled, held)

@@ -1,0 +1,105 @@
+"""From a ledger entry to the columns every SQL store writes; whatever an event carries, its row can be stored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ..events import FIELDS, LLMEvent
+from .base import Entry, Spend, add_to_spend, day_of
+
+WIDTHS = {
+    "provider": 64,
+    "model": 255,
+    "endpoint": 64,
+    "price_version": 64,
+    "service_tier": 64,
+    "user": 255,
+    "feature": 255,
+    "session_id": 255,
+    "request_id": 255,
+    "error": 255,
+}
+"""Text columns of the ledger that are cut to fit, in characters. Identities are never cut."""
+
+COUNTS = (
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    "cached_tokens",
+    "cache_creation_tokens",
+    "reasoning_tokens",
+    "stream",
+    "duration_ms",
+)
+
+DETAILS = tuple(
+    name for name in FIELDS if name not in {*WIDTHS, *COUNTS, "event_id", "tenant_id", "timestamp", "cost_usd"}
+)
+"""Event fields without a column of their own; they share the JSON column `details`."""
+
+_NOTHING = Spend(0, 0, 0, 0, 0)
+_DEEPEST = 6
+
+
+def ledger_row(entry: Entry) -> dict[str, Any]:
+    """Return the ledger columns of an entry; `details` is a plain JSON object."""
+    event = entry.event
+    row: dict[str, Any] = {
+        "tenant_id": event.tenant_id,
+        "event_id": event.event_id,
+        "kind": entry.kind,
+        "corrects": entry.corrects,
+        "timestamp": event.timestamp,
+        "cost_nano": entry.cost_nano,
+        "details": details_of(event),
+    }
+    for name in COUNTS:
+        row[name] = getattr(event, name)
+    for name, width in WIDTHS.items():
+        value = getattr(event, name)
+        row[name] = None if value is None else text(value)[:width]
+    return row
+
+
+def rollup_row(entry: Entry) -> dict[str, Any]:
+    """Return what an entry adds to the total of its (tenant, day, provider, model)."""
+    event = entry.event
+    return {
+        "tenant_id": event.tenant_id,
+        "day": day_of(event.timestamp),
+        "provider": text(event.provider)[: WIDTHS["provider"]],
+        "model": text(event.model)[: WIDTHS["model"]],
+        **add_to_spend(_NOTHING, entry)._asdict(),
+    }
+
+
+def details_of(event: LLMEvent) -> dict[str, Any]:
+    """Return the fields of an event that have no column, as plain JSON values."""
+    return {
+        name: plain(value)
+        for name in DETAILS
+        if (value := getattr(event, name)) is not None and (name != "tags" or value)
+    }
+
+
+def text(value: object) -> str:
+    """Return text that every engine takes: no NUL (PostgreSQL), no lone surrogates (they have no UTF-8)."""
+    string = str(value)
+    if string.isascii() and "\0" not in string:
+        return string
+    return string.replace("\0", "").encode("utf-8", "replace").decode()
+
+
+def plain(value: Any, depth: int = _DEEPEST) -> Any:
+    """Return a JSON value; tags are the application's and may hold anything."""
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if depth and isinstance(value, Mapping):
+        return {text(key): plain(item, depth - 1) for key, item in value.items()}
+    if depth and isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item, depth - 1) for item in value]
+    return text(value)
