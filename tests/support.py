@@ -1,0 +1,49 @@
+"""What several test suites need from the machine: a PostgreSQL server, a browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import pytest
+
+POSTGRES = os.environ.get("TOKEN_LIMIT_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip where the machine lacks something; fail on CI, where it has to be there."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@contextmanager
+def postgres_schema() -> Iterator[str]:
+    """Create an empty schema and give the SQLAlchemy URL that works in it; drop it at the end."""
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(POSTGRES, poolclass=sqlalchemy.NullPool, connect_args={"connect_timeout": 5})
+    name = f"test_{uuid.uuid4().hex}"
+    try:
+        with engine.begin() as connection:
+            connection.execute(sqlalchemy.schema.CreateSchema(name))
+    except sqlalchemy.exc.OperationalError as error:
+        unavailable(f"PostgreSQL cannot be reached at {engine.url!r} (TOKEN_LIMIT_TEST_POSTGRES): {error.orig}")
+    try:
+        yield f"{POSTGRES}?options=-csearch_path%3D{name}"
+    finally:
+        with engine.begin() as connection:
+            connection.execute(sqlalchemy.schema.DropSchema(name, cascade=True))
+
+
+def require_chromium() -> str:
+    """Return the path of the machine's Chromium."""
+    for name in BROWSERS:
+        if path := shutil.which(name):
+            return path
+    unavailable(f"no browser found: none of {', '.join(BROWSERS)} is on the PATH")
