@@ -1,0 +1,48 @@
+# Needs Python 3.11 or newer and make; everything else is installed into .venv, at the versions of constraints.txt.
+
+# The first that runs, is new enough and can make environments. A shim on the PATH may stand for a version not installed.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import ensurepip, sqlite3, ssl, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& { echo $$python; break; }; done)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+PYTEST_ARGS ?=
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo demo-check test test-all lint bench clean
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(INSTALLED) ## Serve the example site with two tenants and print its addresses
+	$(BIN)/python examples/django_saas/demo.py
+
+demo-check: $(INSTALLED) ## Walk through the example site without a person
+	$(BIN)/python examples/django_saas/demo.py --check
+
+test: lint ## Run the linters, the type checker and every test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-all: test ## The same, then the matrix of Pythons and Djangos found on this machine
+	$(BIN)/nox
+
+lint: $(INSTALLED) ## Run the linters and the type checker
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(INSTALLED) ## Measure what the suite costs per call and per request
+	$(BIN)/python benchmarks/run.py
+
+clean: ## Remove the environments and everything generated
+	rm -rf .venv .nox .mypy_cache .ruff_cache .pytest_cache build dist artifacts examples/django_saas/.demo
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { \
+		echo "No Python 3.11 or newer with the venv module was found. Install it (on Debian: python3 and" \
+			"python3-venv) or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	@touch $@
