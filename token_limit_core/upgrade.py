@@ -134,6 +134,7 @@ def context(decision: Decision, upgrade_url: str | None = None) -> dict[str, Any
         "retry": retry,
         "retry_after": decision.retry_after,
         "upgrade_url": None if retry else safe_url,
+        "style": _file("upgrade.css"),
     }
 
 
@@ -151,13 +152,12 @@ def default_page(values: dict[str, Any]) -> str:
     hidden["facts_hidden"] = hidden["held_hidden"] and hidden["remaining_hidden"] and hidden["resets_hidden"]
     attributes = {name: "hidden" if yes else "" for name, yes in hidden.items()}
     texts = {name: "" if value is None else html.escape(str(value)) for name, value in values.items()}
-    return _template().substitute(texts, **attributes)
+    return Template(_file("upgrade.html")).substitute(texts | attributes, style=values["style"])
 
 
 @cache
-def _template() -> Template:
-    source = files(__package__).joinpath("templates/token_limit/upgrade.html")
-    return Template(source.read_text(encoding="utf-8"))
+def _file(name: str) -> str:
+    return files(__package__).joinpath("templates/token_limit", name).read_text(encoding="utf-8")
 
 
 def check_upgrade_url(url: str) -> str:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from django.apps import AppConfig
+from django.core.checks import register
 from django.db.models.signals import post_migrate
+
+from token_limit_core.errors import ConfigurationError
 
 
 class TokenLimitConfig(AppConfig):
@@ -16,8 +21,13 @@ class TokenLimitConfig(AppConfig):
 
     def ready(self) -> None:
         """Hook everything up."""
-        from . import databases
+        from . import checks, databases
+        from .meter import install
 
-        databases.add_alias()
-        databases.add_router()
+        register(checks.check_settings, self.label)
+        register(checks.check_deployment, self.label, deploy=True)
         post_migrate.connect(databases.migrate_along, sender=self, dispatch_uid="token_limit_django.migrate_along")
+        with contextlib.suppress(ConfigurationError):  # the system checks and the middleware say what is wrong
+            databases.add_alias()
+            databases.add_router()
+        install()

@@ -3,28 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from django.conf import settings as django_settings
 from django.utils.module_loading import import_string
 
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.events import LLMEvent
+from token_limit_core.stores.base import Store
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
     from token_limit_core.limits import Decision
-    from token_limit_core.stores.base import Store
+
+
+class Rule(NamedTuple):
+    """What a key may hold, as a test and in words."""
+
+    accepts: Callable[[Any], bool]
+    wanted: str
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, (list, tuple, set, frozenset)) and all(map(_is_text, value))
+
+
+_BOOL = Rule(lambda value: isinstance(value, bool), "True or False")
+_CALLABLE = Rule(
+    lambda value: value is None or isinstance(value, str) or callable(value),
+    "a dotted path such as 'project.billing.tenant_of', a callable, or None",
+)
+
+RULES = {
+    "ENABLED": _BOOL,
+    "STORE": Rule(
+        lambda value: value is None or _is_text(value) or isinstance(value, Store),
+        "a store URL such as 'sqlite:////var/lib/app/token_limit.db', a Store, or None for the project's database",
+    ),
+    "DATABASE": Rule(_is_text, "the name of a database alias, such as 'token_limit'"),
+    "EAGER": _BOOL,
+    "STORE_THREADS": Rule(lambda value: type(value) is int and value > 0, "a whole number above 0"),
+    "HOSTS": Rule(
+        lambda value: isinstance(value, Mapping) and _are_names([*value, *value.values()]),
+        "a dict of provider by host, such as {'127.0.0.1:8010': 'openai'}",
+    ),
+    "PATCHES": Rule(lambda value: value is None or _are_names(value), "a list such as ['openai'], or None for all"),
+    "ON_NO_TENANT": Rule(_is_text, "'allow' or 'refuse'"),
+    "TENANT_RESOLVER": _CALLABLE,
+    "USER_TENANT_ATTRIBUTES": Rule(_are_names, "a list of attributes of request.user, such as ['organization']"),
+    "UPGRADE_URL": Rule(lambda value: value is None or isinstance(value, str), "a URL or a path such as '/billing/'"),
+    "UPGRADE_TEMPLATE": Rule(_is_text, "the name of a template, such as 'billing/upgrade.html'"),
+    "UPGRADE_RESPONSE": _CALLABLE,
+    "ON_EVENT": _CALLABLE,
+    "DEBUG": _BOOL,
+    "RAISE_ON_ERROR": _BOOL,
+}
+"""Every key `TOKEN_LIMIT` may have."""
 
 
 class Settings:
-    """What `TOKEN_LIMIT` says; a key that is left out has the default given here."""
+    """What `TOKEN_LIMIT` says; a key that is left out has the default given here.
+
+    Every property raises `ConfigurationError` for a value of the wrong type.
+    """
 
     @property
     def ENABLED(self) -> bool:
         """Whether calls are metered at all."""
-        return bool(self._get("ENABLED", True))
+        value: bool = self._get("ENABLED", True)
+        return value
 
     @property
     def STORE(self) -> Store | str | None:
@@ -35,17 +87,20 @@ class Settings:
     @property
     def DATABASE(self) -> str:
         """The database alias the ORM store works through; added to DATABASES where it is missing."""
-        return str(self._get("DATABASE", "token_limit"))
+        alias: str = self._get("DATABASE", "token_limit")
+        return alias
 
     @property
     def EAGER(self) -> bool:
         """Whether the store joins the transaction of the default database: for tests that run in one."""
-        return bool(self._get("EAGER", False))
+        value: bool = self._get("EAGER", False)
+        return value
 
     @property
     def STORE_THREADS(self) -> int:
         """How many threads, so how many connections, keep the ORM store off event loops."""
-        return int(self._get("STORE_THREADS", 4))
+        threads: int = self._get("STORE_THREADS", 4)
+        return threads
 
     @property
     def HOSTS(self) -> Mapping[str, str]:
@@ -86,7 +141,8 @@ class Settings:
     @property
     def UPGRADE_TEMPLATE(self) -> str:
         """The template of the upgrade page."""
-        return str(self._get("UPGRADE_TEMPLATE", "token_limit/upgrade.html"))
+        name: str = self._get("UPGRADE_TEMPLATE", "token_limit/upgrade.html")
+        return name
 
     @property
     def UPGRADE_RESPONSE(self) -> Callable[[HttpRequest, Decision], HttpResponse] | None:
@@ -103,12 +159,14 @@ class Settings:
     @property
     def DEBUG(self) -> bool:
         """Whether each event is logged."""
-        return bool(self._get("DEBUG", False))
+        value: bool = self._get("DEBUG", False)
+        return value
 
     @property
     def RAISE_ON_ERROR(self) -> bool:
         """Whether the library's own faults are raised instead of logged."""
-        return bool(self._get("RAISE_ON_ERROR", False))
+        value: bool = self._get("RAISE_ON_ERROR", False)
+        return value
 
     def meter_options(self) -> dict[str, Any]:
         """Return what is meant for `MeterConfig`, under its names.
@@ -124,7 +182,14 @@ class Settings:
 
     def _get(self, key: str, default: Any) -> Any:
         given = self.given()
-        return given.get(key, default) if isinstance(given, Mapping) else default  # the checks report what it is
+        if not isinstance(given, Mapping):
+            raise ConfigurationError("TOKEN_LIMIT is not a dict; write TOKEN_LIMIT = {...}")
+        if key not in given:
+            return default
+        value = given[key]
+        if not RULES[key].accepts(value):
+            raise ConfigurationError(f"TOKEN_LIMIT[{key!r}]: {value!r} is of no use; give {RULES[key].wanted}")
+        return value
 
     def _callable(self, key: str) -> Any:
         value = self._get(key, None)
@@ -133,12 +198,9 @@ class Settings:
                 value = import_string(value)
             except ImportError as error:
                 raise ConfigurationError(f"TOKEN_LIMIT[{key!r}]: {error}") from error
-        if value is not None and not callable(value):
-            raise ConfigurationError(f"TOKEN_LIMIT[{key!r}]: {self._get(key, None)!r} is not callable")
+            if not callable(value):
+                raise ConfigurationError(f"TOKEN_LIMIT[{key!r}]: {self._get(key, None)!r} is not callable")
         return value
 
-
-KEYS = tuple(name for name in vars(Settings) if name.isupper())
-"""Every key `TOKEN_LIMIT` may have."""
 
 settings = Settings()

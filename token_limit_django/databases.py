@@ -55,7 +55,7 @@ def add_alias() -> None:
         return
     databases = connections.settings
     if alias in databases:
-        if default.vendor != "sqlite" and _place(databases[alias]) == _place(default.settings_dict):
+        if default.vendor != "sqlite" and same_place(alias, DEFAULT_DB_ALIAS):
             _on_default.add(alias)
         return
     if default.vendor == "sqlite":
@@ -75,6 +75,16 @@ def add_router() -> None:
 
         django_settings.DATABASE_ROUTERS = [ROUTER, *django_settings.DATABASE_ROUTERS]
         router.routers.insert(0, TokenLimitRouter())
+
+
+def same_place(alias: str, other: str) -> bool:
+    """Tell whether two aliases lead to one database: engine, host, port, name and PostgreSQL service agree."""
+    return _place(connections[alias].settings_dict) == _place(connections[other].settings_dict)
+
+
+def in_memory(alias: str) -> bool:
+    """Tell whether an SQLite alias has no file."""
+    return _in_memory(connections[alias].settings_dict["NAME"])
 
 
 def migrate_along(*, using: str, verbosity: int = 1, **kwargs: Any) -> None:
@@ -133,6 +143,5 @@ def _in_memory(name: str | Path) -> bool:
 
 
 def _place(database: dict[str, Any]) -> tuple[Any, ...]:
-    """Tell databases apart: engine, host, port, name and PostgreSQL service."""
     place = (database[key] for key in ("ENGINE", "HOST", "PORT", "NAME"))
     return (*map(str, place), database["OPTIONS"].get("service"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Any
 
@@ -9,6 +10,7 @@ from django.core.signals import setting_changed
 
 from token_limit_core import Meter, MeterConfig
 from token_limit_core.config import CONFIG_FIELDS
+from token_limit_core.errors import ConfigurationError
 from token_limit_core.stores import open_store
 from token_limit_core.stores.base import Store
 
@@ -32,8 +34,10 @@ def get_store() -> Store:
 
 
 def install() -> None:
-    """Hook the configured SDKs."""
-    get_meter().patch_all()
+    """Hook the configured SDKs; of settings that cannot work the system checks and the middleware tell."""
+    if settings.ENABLED:
+        with contextlib.suppress(ConfigurationError):
+            get_meter().patch_all()
 
 
 def _make() -> Meter:
@@ -61,8 +65,7 @@ def _settings_changed(*, setting: str, **kwargs: Any) -> None:
     if old is not None:
         old.unpatch_all()
         old.flush()
-        if settings.ENABLED:
-            install()
+    install()
 
 
 setting_changed.connect(_settings_changed, dispatch_uid="token_limit_django.meter")

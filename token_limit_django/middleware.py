@@ -37,6 +37,7 @@ class TokenLimitMiddleware:
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         if not settings.ENABLED:
             raise MiddlewareNotUsed("TOKEN_LIMIT['ENABLED'] is False")
+        get_meter()  # settings that cannot work stop the server here, not at the first customer
         self.get_response = get_response
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:

@@ -1,13 +1,14 @@
 """The ORM store: limits and ledger in the project's own database, whatever engine that is.
 
 Every operation is one short transaction on our own alias (`databases.py` says why). Called on a thread that runs an
-event loop it works in a thread of the store's, since Django refuses the ORM there. A connection is given back after
-each operation, or kept as long as CONN_MAX_AGE says, so none is idle while a provider takes its time.
+event loop it works in a thread of the store's, since Django refuses the ORM there. CONN_MAX_AGE holds: counted by
+request where there is one, by operation in all other threads, which no signal of Django's ever cleans up after.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor as Pool
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -15,6 +16,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from asgiref.sync import AsyncToSync, SyncToAsync, sync_to_async
+from django.core.signals import request_finished, request_started
 from django.db import DEFAULT_DB_ALIAS, DataError, Error, IntegrityError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -107,7 +109,7 @@ class DjangoStore(TransactionalStore):
             stale = reused and not connection.in_atomic_block and not _usable(connection)
             raise (_StaleConnection if stale else StoreError)(_describe(self.alias, error)) from error
         finally:
-            if not self.eager:
+            if not self.eager and (connection.errors_occurred or not getattr(_thread, "serves_request", False)):
                 connection.close_if_unusable_or_obsolete()
 
     def _off_loop(self, work: Callable[[], T]) -> T:
@@ -145,6 +147,21 @@ class DjangoStore(TransactionalStore):
             if connection.alias == self.alias != DEFAULT_DB_ALIAS:
                 self._inherited.append(connection)
                 del connections[self.alias]
+
+
+_thread = threading.local()
+
+
+def _request_started(**kwargs: Any) -> None:
+    _thread.serves_request = True
+
+
+def _request_finished(**kwargs: Any) -> None:
+    _thread.serves_request = False
+
+
+request_started.connect(_request_started, dispatch_uid="token_limit_django.store")
+request_finished.connect(_request_finished, dispatch_uid="token_limit_django.store")
 
 
 class _StaleConnection(StoreError):

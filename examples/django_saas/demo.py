@@ -82,7 +82,7 @@ def serve(port: int) -> None:
     """Serve until interrupted."""
     with site(HERE / ".demo", port) as (url, server):
         print(
-            f"\n  Chat    {url}/        alice or bob, password demo (alice has a limit of one cent)"
+            f"\n  Chat    {url}/        alice or bob, password demo (alice soon hits a limit of $0.003)"
             f"\n  Admin   {url}/admin/  support, password demo (raise a limit under Token limits)"
             "\n\n  Stop with Ctrl+C.\n"
         )

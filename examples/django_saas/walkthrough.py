@@ -31,8 +31,8 @@ def walk(url: str) -> None:
     print("without JavaScript the upgrade page is shown, with its link to the plans")
 
     support = sign_in(url, "/admin/login/", "support")
-    raise_limit(support, url, "acme", "0.05")
-    print("support raised Acme's limit to $0.05 in admin")
+    raise_limit(support, url, "acme", "0.02")
+    print("support raised Acme's limit to $0.02 in admin")
 
     answer = chat(alice, url, "Am I back?")
     assert answer.status_code == 200, answer.status_code

@@ -1,9 +1,10 @@
 """The example's pages."""
 
-from chat import views
 from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
+
+from chat import views
 
 urlpatterns = [
     path("", views.page, name="chat"),

@@ -1,12 +1,12 @@
 """Make two customers, their users, a support person, and a small limit to run into."""
 
-from chat.models import Organization, User
 from django.core.management.base import BaseCommand
 
+from chat.models import Organization, User
 from token_limit_django.meter import get_meter
 
 PASSWORD = "demo"
-LIMITS = {"acme": "0.01", "globex": "5"}
+LIMITS = {"acme": "0.003", "globex": "5"}
 
 
 class Command(BaseCommand):

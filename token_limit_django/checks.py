@@ -1,0 +1,178 @@
+"""System checks: a wrong setting is named, with its cure, before the first request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from difflib import get_close_matches
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core import mail
+from django.core.checks import CheckMessage, Error, Warning
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.template import TemplateDoesNotExist, TemplateSyntaxError
+from django.template.loader import get_template
+from django.utils.module_loading import import_string
+
+from token_limit_core.errors import ConfigurationError, StoreError
+from token_limit_core.patches import PATCH_REGISTRY
+from token_limit_core.stores import open_store
+from token_limit_core.stores.base import Store
+from token_limit_core.upgrade import check_upgrade_url
+
+from .conf import RULES, settings
+from .databases import in_memory, same_place, store_alias
+
+MIDDLEWARE = "token_limit_django.middleware.TokenLimitMiddleware"
+CALLABLES = ("TENANT_RESOLVER", "UPGRADE_RESPONSE", "ON_EVENT")
+POLICIES = ("allow", "refuse")
+
+
+def check_settings(**kwargs: Any) -> list[CheckMessage]:
+    """Check `TOKEN_LIMIT` key by key."""
+    given = settings.given()
+    if not isinstance(given, Mapping):
+        return [_error(1, "TOKEN_LIMIT is not a dict.", "Write TOKEN_LIMIT = {...} in the settings.")]
+    messages = [_unknown(key) for key in given if key not in RULES]
+    messages += [
+        _error(3, f"{_named(key)}: {given[key]!r} is of no use.", f"Give {rule.wanted}.")
+        for key, rule in RULES.items()
+        if key in given and key not in CALLABLES and not rule.accepts(given[key])
+    ]
+    looks = (_callables, _policy, _upgrade_url, _upgrade_template, _store, _patches, _database, _middleware)
+    return messages + _gather(looks)
+
+
+def check_deployment(**kwargs: Any) -> list[CheckMessage]:
+    """Warn, with --deploy, where limits would not survive or not be shared."""
+    return _gather([_durability])
+
+
+def _gather(looks: Iterable[Callable[[], Iterable[CheckMessage]]]) -> list[CheckMessage]:
+    messages: list[CheckMessage] = []
+    for look in looks:
+        with suppress(ConfigurationError):  # a setting of the wrong type: reported already
+            messages += look()
+    return messages
+
+
+def _unknown(key: Any) -> CheckMessage:
+    close = get_close_matches(str(key).upper(), RULES, n=1)
+    meant = f"Did you mean {close[0]!r}? " if close else ""
+    return _error(2, f"{_named(key)} is not a setting.", f"{meant}Known keys are: {', '.join(sorted(RULES))}.")
+
+
+def _callables() -> Iterator[CheckMessage]:
+    for key in CALLABLES:
+        try:
+            getattr(settings, key)
+        except ConfigurationError as error:
+            yield _error(4, f"{error}.", f"Give {RULES[key].wanted}.")
+
+
+def _policy() -> Iterator[CheckMessage]:
+    if settings.ON_NO_TENANT not in POLICIES:
+        message = f"{_named('ON_NO_TENANT')}: {settings.ON_NO_TENANT!r} is not a policy."
+        yield _error(5, message, "Use 'allow' (the call is recorded without a tenant) or 'refuse'.")
+
+
+def _upgrade_url() -> Iterator[CheckMessage]:
+    if settings.UPGRADE_URL is None:
+        return
+    try:
+        check_upgrade_url(settings.UPGRADE_URL)
+    except ConfigurationError:
+        message = f"{_named('UPGRADE_URL')}: {settings.UPGRADE_URL!r} cannot be linked to."
+        yield _error(6, message, "Give an http(s) URL or a path such as '/billing/'.")
+
+
+def _upgrade_template() -> Iterator[CheckMessage]:
+    name = settings.UPGRADE_TEMPLATE
+    try:
+        get_template(name)
+    except (TemplateDoesNotExist, TemplateSyntaxError) as error:
+        hint = "Set APP_DIRS in TEMPLATES, which finds 'token_limit/upgrade.html', or name a template of yours."
+        yield _error(7, f"{_named('UPGRADE_TEMPLATE')}: {name!r} cannot be used: {type(error).__name__}.", hint)
+
+
+def _store() -> Iterator[CheckMessage]:
+    given = settings.STORE
+    if given is None:
+        return
+    try:
+        store = open_store(given)
+        try:
+            store.check()
+        finally:
+            if store is not given:
+                store.close()
+    except (ConfigurationError, StoreError) as error:
+        hint = "Give the URL of a store that opens here, or leave STORE out to use the project's database."
+        yield _error(8, f"{_named('STORE')} cannot be opened: {error}.", hint)
+
+
+def _patches() -> Iterator[CheckMessage]:
+    for name in settings.PATCHES or ():
+        if name not in PATCH_REGISTRY:
+            hint = f"Known are: {', '.join(sorted(PATCH_REGISTRY))}."
+            yield _error(9, f"{_named('PATCHES')}: {name!r} is not an SDK that can be metered.", hint)
+
+
+def _database() -> Iterator[CheckMessage]:
+    if settings.EAGER or settings.STORE is not None:
+        return
+    alias = store_alias()
+    if alias not in connections:  # there is no default database either, which Django reports
+        return
+    if alias == DEFAULT_DB_ALIAS or (connections[alias].vendor == "sqlite" and same_place(alias, DEFAULT_DB_ALIAS)):
+        message = f"{_named('DATABASE')}: {alias!r} is where the project's own transactions are open."
+        yield _error(10, message, "Leave DATABASE out, or name an alias with a database file of its own.")
+    elif connections[alias].settings_dict["ATOMIC_REQUESTS"]:
+        message = f"{_named('DATABASE')}: {alias!r} has ATOMIC_REQUESTS: a request that fails takes its spend with it."
+        yield _error(11, message, f"Set DATABASES[{alias!r}]['ATOMIC_REQUESTS'] = False.")
+    elif connections[alias].vendor == "sqlite" and in_memory(alias) and not _testing():
+        message = f"{_named('DATABASE')}: the limits are in memory, as the default database is."
+        yield _warning(2, message, "Give the default database a file, or set EAGER in the settings of tests.")
+
+
+def _middleware() -> Iterator[CheckMessage]:
+    if settings.ENABLED and not any(map(_is_ours, django_settings.MIDDLEWARE)):
+        hint = f"Add '{MIDDLEWARE}' to MIDDLEWARE; anywhere will do, first is best."
+        yield _warning(1, "MIDDLEWARE lacks the token-limit middleware: requests have no tenant.", hint)
+
+
+def _durability() -> Iterator[CheckMessage]:
+    store = settings.STORE
+    if (isinstance(store, str) and store.startswith("memory:")) or (isinstance(store, Store) and not store.durable):
+        hint = "Leave STORE out to use the project's database, or give the URL of one."
+        yield _warning(3, f"{_named('STORE')}: each process counts alone and forgets at its end.", hint)
+    elif settings.EAGER:
+        hint = "Keep EAGER for the settings of tests that run inside a transaction."
+        yield _warning(4, f"{_named('EAGER')}: a request that rolls back takes recorded spend with it.", hint)
+
+
+def _is_ours(path: str) -> bool:
+    if path == MIDDLEWARE:
+        return True
+    try:
+        candidate = import_string(path)
+    except ImportError:
+        return False  # Django reports it
+    return isinstance(candidate, type) and issubclass(candidate, import_string(MIDDLEWARE))
+
+
+def _testing() -> bool:
+    return hasattr(mail, "outbox")  # Django's test environment makes it
+
+
+def _named(key: Any) -> str:
+    return f"TOKEN_LIMIT[{key!r}]"
+
+
+def _error(number: int, message: str, hint: str) -> CheckMessage:
+    return Error(message, hint=hint, id=f"token_limit_django.E{number:03}")
+
+
+def _warning(number: int, message: str, hint: str) -> CheckMessage:
+    return Warning(message, hint=hint, id=f"token_limit_django.W{number:03}")
