@@ -30,4 +30,4 @@ class TokenLimitConfig(AppConfig):
         with contextlib.suppress(ConfigurationError):  # the system checks and the middleware say what is wrong
             databases.add_alias()
             databases.add_router()
-        install()
+            install()
