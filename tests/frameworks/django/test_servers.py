@@ -1,0 +1,151 @@
+"""The example site on real servers: several processes, real sockets, people who hang up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from token_limit_core.testing import FakeProvider
+
+ROOT = Path(__file__).resolve().parents[3]
+SITE = ROOT / "examples" / "django_saas"
+sys.path.insert(0, str(SITE))
+
+from demo import free_port, manage  # noqa: E402
+from walkthrough import chat, sign_in, usage_line  # noqa: E402
+
+SERVERS = {
+    "gunicorn": ["gunicorn", "saas.wsgi", "--bind={address}", "--workers=2", "--threads=4", "--log-level=error"],
+    "gunicorn --preload": ["gunicorn", "saas.wsgi", "--bind={address}", "--workers=2", "--preload", "--log-level=error"],
+    "uvicorn": ["uvicorn", "saas.asgi:application", "--host=127.0.0.1", "--port={port}", "--log-level=error"],
+}
+
+
+class Site:
+    """A running site, and the means to look into its ledger from this process."""
+
+    def __init__(self, url: str, env: dict[str, str], provider: FakeProvider, process: subprocess.Popen[bytes]) -> None:
+        self.url = url
+        self.env = env
+        self.provider = provider
+        self.process = process
+
+    def manage(self, *args: str) -> str:
+        command = [sys.executable, "manage.py", *args]
+        return subprocess.run(command, cwd=SITE, env=self.env, check=True, capture_output=True, text=True).stdout
+
+    def query(self, expression: str) -> Any:
+        """Evaluate an expression over the site's store, in a process of its own."""
+        code = f"from token_limit_django.meter import get_meter; m = get_meter(); print('=', {expression})"
+        return eval(self.manage("shell", "--no-imports", "-c", code).rpartition("=")[2])
+
+
+@contextmanager
+def running(name: str, folder: Path) -> Iterator[Site]:
+    with FakeProvider() as provider:
+        env = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "DJANGO_SETTINGS_MODULE": "saas.settings",
+            "DEMO_DATA_DIR": str(folder),
+            "OPENAI_API_KEY": "test",
+            "OPENAI_BASE_URL": provider.base_url,
+            "DEMO_PROVIDER_HOST": provider.host,
+        }
+        manage("migrate", "--verbosity=0", env=env)
+        manage("load_demo", env=env)
+        port = free_port()
+        command = [part.format(address=f"127.0.0.1:{port}", port=port) for part in SERVERS[name]]
+        process = subprocess.Popen([sys.executable, "-m", *command], cwd=SITE, env=env)
+        try:
+            wait_until(lambda: answers(port))
+            yield Site(f"http://127.0.0.1:{port}", env, provider, process)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module", params=list(SERVERS))
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with running(request.param, tmp_path_factory.mktemp("site")) as running_site:
+        yield running_site
+
+
+def test_two_customers_in_parallel_are_billed_apart(site: Site) -> None:
+    site.manage("token_limit_set", "acme", "1")
+    sessions = [sign_in(site.url, "/login/", name) for name in ("alice", "bob")]
+    before = [site.query(f"m.store.spend({slug!r}, 0, 4e9).calls") for slug in ("acme", "globex")]
+    with ThreadPoolExecutor(8) as pool:
+        futures = [pool.submit(chat, sessions[i % 2], site.url, f"question {i}") for i in range(40)]
+        statuses = [future.result().status_code for future in futures]
+    assert statuses == [200] * 40
+    after = [site.query(f"m.store.spend({slug!r}, 0, 4e9).calls") for slug in ("acme", "globex")]
+    assert [b - a for a, b in zip(before, after, strict=True)] == [20, 20]
+    assert site.query("m.store.spend('', 0, 4e9).calls") == 0
+    assert site.query("len(m.store.holds())") == 0
+
+
+def test_a_limit_set_in_another_process_holds_for_the_next_call(site: Site) -> None:
+    alice = sign_in(site.url, "/login/", "alice")
+    site.manage("token_limit_set", "acme", "0")
+    before = len(site.provider.requests)
+    assert {chat(alice, site.url, "refused?").status_code for _ in range(6)} == {402}
+    assert len(site.provider.requests) == before
+    site.manage("token_limit_set", "acme", "1")
+    assert {chat(alice, site.url, "answered?").status_code for _ in range(6)} == {200}
+    assert "of $1" in usage_line(alice, site.url)
+
+
+def test_a_customer_who_hangs_up_leaves_no_hold(site: Site) -> None:
+    bob = sign_in(site.url, "/login/", "bob")
+    before = site.query("m.store.spend('globex', 0, 4e9).calls")
+    go_on = site.provider.pause_after(chunks=2)
+    data = {"question": "Tell me a long story", "csrfmiddlewaretoken": bob.cookies["csrftoken"]}
+    response = bob.post(f"{site.url}/send/", data=data, headers={"Referer": site.url}, stream=True, timeout=30)
+    next(response.iter_content(8))
+    response.close()
+    go_on.set()
+    wait_until(lambda: site.query("m.store.spend('globex', 0, 4e9).calls") == before + 1)
+    assert site.query("len(m.store.holds())") == 0
+
+
+def test_a_killed_server_loses_no_settled_call(tmp_path: Path) -> None:
+    with running("gunicorn", tmp_path) as site:
+        alice = sign_in(site.url, "/login/", "alice")
+        answered = sum(chat(alice, site.url, f"question {i}").ok for i in range(5))
+        site.provider.pause_after(chunks=1)
+        with pytest.raises(requests.RequestException), ThreadPoolExecutor(1) as pool:
+            hanging = pool.submit(chat, alice, site.url, "and then the power fails")
+            wait_until(lambda: site.query("len(m.store.holds())") == 1)
+            os.killpg(os.getpgid(site.process.pid), 0)  # the group is alive
+            subprocess.run(["pkill", "-KILL", "-P", str(site.process.pid)], check=True)
+            hanging.result()
+        assert site.query("m.store.spend('acme', 0, 4e9).calls") == answered == 5
+        assert site.query("len(m.store.holds())") == 1
+        assert site.query("(m.store.expire(4e9), len(m.store.holds()))") == (1, 0)
+        state = site.query("[(s.settled, s.held) for s in m.usage('acme')]")
+        assert state == [(site.query("m.store.spend('acme', 0, 4e9).cost_nano"), 0)]
