@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .answers import DONE, Answer, Json, event, with_usage
+from .faults import error_body
 from .replies import Counts, embedding, inputs_of
 
 FINGERPRINT = "fp_44709d6fcb"
@@ -107,6 +108,11 @@ def completion_events(answer: Answer) -> Iterator[bytes]:
             yield {"choices": [{"text": "", "index": index, "logprobs": None, "finish_reason": answer.finish_reason}]}
 
     return _completion_events(answer, _completion_head(answer), chunks(), _completion_usage(answer.counts))
+
+
+def completion_error(number: int) -> bytes:
+    """Write the error that ends a stream of chunks."""
+    return event(error_body(500))
 
 
 def _completion_head(answer: Answer) -> Json:

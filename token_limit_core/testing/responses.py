@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import count
 
 from .answers import Answer, Json, event
+from .faults import error_body
 from .replies import Counts
 
 ECHOED: Json = {
@@ -52,6 +53,11 @@ def response_events(answer: Answer) -> Iterator[bytes]:
     yield emit("response.content_part.done", **at, part=_part(text))
     yield emit("response.output_item.done", output_index=0, item=_message(answer, _status(answer)))
     yield emit(f"response.{_status(answer)}", response=response_body(answer))
+
+
+def response_error(number: int) -> bytes:
+    """Write the error that ends a stream of events, as its event of this number."""
+    return event({"type": "error", "sequence_number": number, **error_body(500)}, "error")
 
 
 def _status(answer: Answer) -> str:

@@ -8,10 +8,17 @@ from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
 
-from .answers import Answer, Json, answer_to, event
-from .completions import chat_body, chat_events, completion_body, completion_events, embedding_body
+from .answers import Answer, Json, answer_to
+from .completions import (
+    chat_body,
+    chat_events,
+    completion_body,
+    completion_error,
+    completion_events,
+    embedding_body,
+)
 from .faults import DROP, MALFORMED, NO_USAGE, Break, Failure, Pause, Script, error_body
-from .responses import response_body, response_events
+from .responses import response_body, response_error, response_events
 from .server import Exchange
 
 MODELS = ("gpt-4o", "gpt-4o-mini", "gpt-4.1-mini", "gpt-3.5-turbo-instruct", "text-embedding-3-small")
@@ -19,17 +26,18 @@ CUT_SHORT = b'{"id": "chatcmpl-'
 
 
 class Surface(NamedTuple):
-    """An endpoint: the parameter it cannot do without, and how its answers are written."""
+    """An endpoint: the parameter it cannot do without, and how its answers and an error in a stream are written."""
 
     needs: str
     body: Callable[[Answer], Json]
     events: Callable[[Answer], Iterator[bytes]] | None = None
+    error: Callable[[int], bytes] = completion_error
 
 
 SURFACES = {
     "/chat/completions": Surface("messages", chat_body, chat_events),
     "/completions": Surface("prompt", completion_body, completion_events),
-    "/responses": Surface("input", response_body, response_events),
+    "/responses": Surface("input", response_body, response_events, response_error),
     "/embeddings": Surface("input", embedding_body),
 }
 """By the end of the path, the longer first, so that Azure's and DeepSeek's addresses are understood too."""
@@ -61,7 +69,7 @@ def _answer(exchange: Exchange, surface: Surface, body: Json, script: Script) ->
     elif body.get("stream") and surface.events is not None:
         whole = surface.events(_compose(exchange, body, script))
         events = iter([b"data: " + CUT_SHORT + b"\n\n"]) if fault == MALFORMED else whole
-        _stream(exchange, events, _Pacing(exchange, script), script.take("break"))
+        _stream(exchange, surface, events, script)
     else:
         answer = _compose(exchange, body, script)
         _Pacing(exchange, script).wait(0)
@@ -95,13 +103,15 @@ class _Pacing:
             self._stopped.wait(self._seconds)
 
 
-def _stream(exchange: Exchange, events: Iterator[bytes], pacing: _Pacing, broken: Break | None) -> None:
+def _stream(exchange: Exchange, surface: Surface, events: Iterator[bytes], script: Script) -> None:
+    pacing = _Pacing(exchange, script)
+    broken: Break | None = script.take("break")
     exchange.start_stream()
     for number, data in enumerate(chain(events, [b""])):
         pacing.wait(number)
         if broken is not None and number == broken.after_chunks:
             if broken.error:
-                exchange.send_chunk(event({"type": "error", **error_body(500)}, "error"))
+                exchange.send_chunk(surface.error(number))
                 exchange.send_chunk(b"")
             else:
                 exchange.hang_up()
