@@ -50,16 +50,27 @@ class _Watch:
         self.pulling = False
 
     def land(self, error: BaseException | None = None) -> None:
-        self.pulling = False
-        land(self.flight, self.outcome(error))
+        if not self._over():
+            land(self.flight, self._read(error))
 
     async def aland(self, error: BaseException | None = None) -> None:
-        self.pulling = False
-        await aland(self.flight, self.outcome(error))
+        if not self._over():
+            await aland(self.flight, self._read(error))
 
     def hand_over(self, error: BaseException | None = None) -> None:
+        if not self._over():
+            hand_over(self.flight, self._read(error))
+
+    def _over(self) -> bool:
         self.pulling = False
-        hand_over(self.flight, self.outcome(error))
+        return self.flight.landed
+
+    def _read(self, error: BaseException | None) -> Outcome:
+        try:
+            return self.outcome(error)
+        except Exception:
+            report("reading the end of a stream")
+            return Outcome(error=error)
 
 
 def _follow_stream(stream: Any, response: Any, flight: Flight, reader: Reader) -> None:
@@ -81,11 +92,11 @@ def _follow_async_stream(stream: Any, response: Any, flight: Flight, reader: Rea
 def _follow_body(response: Any, flight: Flight, tee: Tee) -> None:
     """Follow a raw sync response as it is read."""
     watch = _Watch(flight, tee.outcome)
-    own = weakref.ref(response)
-    plain = type(response).iter_bytes
+    plain = response.iter_bytes
 
-    def iter_bytes(chunk_size: int | None = None) -> Iterator[bytes]:
-        return _bytes(plain(own(), chunk_size), watch, tee)
+    def iter_bytes(*args: Any, **kwargs: Any) -> Iterator[bytes]:
+        _unhook(response, "iter_bytes", iter_bytes)
+        return _bytes(plain(*args, **kwargs), watch, tee)
 
     response.iter_bytes = iter_bytes
     _on_close(response, watch)
@@ -95,11 +106,11 @@ def _follow_body(response: Any, flight: Flight, tee: Tee) -> None:
 def _follow_async_body(response: Any, flight: Flight, tee: Tee) -> None:
     """Follow a raw async response as it is read."""
     watch = _Watch(flight, tee.outcome)
-    own = weakref.ref(response)
-    plain = type(response).aiter_bytes
+    plain = response.aiter_bytes
 
-    def aiter_bytes(chunk_size: int | None = None) -> AsyncIterator[bytes]:
-        return _abytes(plain(own(), chunk_size), watch, tee)
+    def aiter_bytes(*args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
+        _unhook(response, "aiter_bytes", aiter_bytes)
+        return _abytes(plain(*args, **kwargs), watch, tee)
 
     response.aiter_bytes = aiter_bytes
     _on_aclose(response, watch)
@@ -143,7 +154,6 @@ def _chunks(inner: Any, watch: _Watch, see: Callable[[Any], bool]) -> Iterator[A
         watch.land()
     except GeneratorExit:  # closed or collected: this may be a finaliser
         watch.hand_over()
-        inner.close()
         raise
     except BaseException as error:
         watch.land(error)
@@ -168,7 +178,6 @@ async def _achunks(inner: Any, watch: _Watch, see: Callable[[Any], bool]) -> Asy
         raise
     except BaseException as error:  # cancelled or closed: nothing may be awaited for our sake
         watch.hand_over(None if isinstance(error, GeneratorExit) else error)
-        await inner.aclose()
         raise
 
 
@@ -218,30 +227,39 @@ async def _abytes(inner: AsyncIterator[bytes], watch: _Watch, tee: Tee) -> Async
 
 def _on_close(response: Any, watch: _Watch) -> None:
     """Settle when somebody else than the SDK's own iteration closes the response."""
-    own = weakref.ref(response)
-    plain = type(response).close
+    plain = response.close
 
     def close() -> None:
-        closing_early = not watch.pulling
+        _unhook(response, "close", close)
+        early = not watch.pulling
         try:
-            plain(own())
+            plain()
         finally:
-            if closing_early:
+            if early:
                 watch.land()
 
     response.close = close
 
 
 def _on_aclose(response: Any, watch: _Watch) -> None:
-    own = weakref.ref(response)
-    plain = type(response).aclose
+    plain = response.aclose
 
     async def aclose() -> None:
-        closing_early = not watch.pulling
+        _unhook(response, "aclose", aclose)
+        early = not watch.pulling
         try:
-            await plain(own())
+            await plain()
         finally:
-            if closing_early:
+            if early:
                 await watch.aland()
 
     response.aclose = aclose
+
+
+def _unhook(response: Any, name: str, hook: object) -> None:
+    """Take a hook out at its first use, which also ends the cycle it makes with its response.
+
+    The cycle is needed until then: a collector clears weak references before the SDK's generators close the response.
+    """
+    if response.__dict__.get(name) is hook:
+        del response.__dict__[name]

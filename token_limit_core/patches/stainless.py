@@ -130,7 +130,9 @@ class StainlessPatch(BasePatch):
         try:
             if response is None or not (result is response or isinstance(result, self._special_types)):
                 outcome = self.read(result)
-                request_id = getattr(result, "_request_id", None)  # the SDK has read the header already
+                request_id = getattr(result, "_request_id", None)  # on models the SDK has read the header already
+                if request_id is None and response is not None:
+                    request_id = self._request_id(response)
             elif isinstance(result, self._stream_types):
                 flight.meter.settler.start()
                 reader = self.reader(flight, self._request_id(response), plan.injected)
