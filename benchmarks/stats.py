@@ -43,7 +43,5 @@ def compare(
 
 def _summary(values: list[float], base: list[float]) -> Added:
     differences = [value - other for value, other in zip(values, base, strict=True)]
-    medians = sorted(
-        statistics.median(random.choices(differences, k=len(differences))) for _ in range(2000)
-    )
+    medians = sorted(statistics.median(random.choices(differences, k=len(differences))) for _ in range(2000))
     return Added(statistics.median(values), statistics.median(differences), medians[50], medians[1949])

@@ -158,15 +158,14 @@ class Item(NamedTuple):
     key: CounterKey
 
 
-def item_of(limit: Limit, at: float) -> Item:
-    """Pair a limit with its window at `at` (unix seconds)."""
-    window = window_of(limit.frequency, at)
-    return Item(limit, window, CounterKey(limit.tenant_id, limit.id, window.start))
+def key_of(limit: Limit, at: float) -> CounterKey:
+    """Name the counter a limit has for the window that contains `at` (unix seconds)."""
+    return CounterKey(limit.tenant_id, limit.id, window_of(limit.frequency, at).start)
 
 
 def items_for(limits: Iterable[Limit], at: float) -> list[Item]:
     """Choose what a call made at `at` is held on: the limits in force, by id."""
-    items = [item_of(limit, at) for limit in limits if limit.in_force(at)]
+    items = [Item(limit, window_of(limit.frequency, at), key_of(limit, at)) for limit in limits if limit.in_force(at)]
     if len(items) > 1:
         items.sort(key=lambda item: item.key)
     return items

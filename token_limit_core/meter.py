@@ -24,7 +24,6 @@ from .limits import (
     FREQUENCIES,
     MODES,
     PER_MONTH,
-    Decision,
     Limit,
     LimitStatus,
     Money,
@@ -33,7 +32,7 @@ from .limits import (
     parse_choice,
     parse_effective_date,
 )
-from .outcome import Outcome, Request, Settlement, conclude
+from .outcome import Request, Settlement, conclude
 from .patches.base import outcome_of
 from .settler import Settler
 from .stores import open_store

@@ -68,6 +68,8 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement:
         tags["estimated"] = True
     if model != request.model and request.model:
         tags["requested_model"] = request.model
+    received = 0 if usage.input_tokens is None else usage.input_tokens  # the base counts have no None
+    generated = 0 if usage.output_tokens is None else usage.output_tokens
     event = LLMEvent(
         event_id=flight.call_id,
         tenant_id=flight.tenant_id,
@@ -75,16 +77,24 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement:
         provider=request.provider,
         model=model,
         endpoint=request.endpoint,
+        input_tokens=received,
+        output_tokens=generated,
+        total_tokens=received + generated if usage.total_tokens is None else usage.total_tokens,
+        cached_tokens=0 if usage.cached_tokens is None else usage.cached_tokens,
         duration_ms=(time.perf_counter() - flight.started) * 1000,
         timestamp=flight.started_at,
         request_id=outcome.request_id,
         stream=request.stream,
         error=None if outcome.error is None else describe_error(outcome.error),
+        audio_input_tokens=usage.audio_input_tokens,
+        audio_output_tokens=usage.audio_output_tokens,
+        cache_creation_tokens=usage.cache_creation_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
         service_tier=request.service_tier,
         tags=tags,
     )
-    _attribute(event, flight.attributes)
-    fill(event, usage)
+    if flight.attributes:
+        _attribute(event, flight.attributes)
     if outcome.fields:
         for name, value in outcome.fields.items():
             setattr(event, name, value)
@@ -111,18 +121,6 @@ def price_event(flight: Flight, event: LLMEvent, usage: Usage) -> int | None:
     event.cost_usd = to_usd(cost)
     event.price_version = price.version
     return cost
-
-
-def fill(event: LLMEvent, usage: Usage) -> None:
-    """Copy counts onto the event; a base count that was not reported is 0 there."""
-    event.input_tokens = 0 if usage.input_tokens is None else usage.input_tokens
-    event.output_tokens = 0 if usage.output_tokens is None else usage.output_tokens
-    event.cached_tokens = 0 if usage.cached_tokens is None else usage.cached_tokens
-    event.cache_creation_tokens = usage.cache_creation_tokens
-    event.reasoning_tokens = usage.reasoning_tokens
-    event.audio_input_tokens = usage.audio_input_tokens
-    event.audio_output_tokens = usage.audio_output_tokens
-    event.total_tokens = event.input_tokens + event.output_tokens if usage.total_tokens is None else usage.total_tokens
 
 
 def _usage_of(flight: Flight, outcome: Outcome) -> tuple[Usage, bool]:
@@ -172,10 +170,8 @@ def describe_error(error: BaseException) -> str:
     return " ".join(parts)
 
 
-def _attribute(event: LLMEvent, attributes: dict[str, Any] | None) -> None:
+def _attribute(event: LLMEvent, attributes: dict[str, Any]) -> None:
     """Put a Scope's attributes on the event: `user` and `feature` have fields, the rest are tags."""
-    if not attributes:
-        return
     for name, value in attributes.items():
         if name in ("user", "feature"):
             setattr(event, name, str(value))

@@ -84,7 +84,7 @@ async def _auser(request: HttpRequest) -> Any:
     return user
 
 
-def _load(user: SimpleLazyObject) -> SimpleLazyObject:
+def _load(user: Any) -> Any:
     user.is_authenticated  # noqa: B018 - evaluates the lazy object
     return user
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -44,12 +45,10 @@ class OpenAIPatch(StainlessPatch):
     def recognise(self, client: Any, options: Any, stream: bool) -> Plan | None:
         if options.method.lower() != "post":
             return None
-        path = options.url.partition("?")[0]
-        for suffix, endpoint, bounds in ENDPOINTS:
-            if path.endswith(suffix):
-                break
-        else:
+        found = _endpoint(options.url)
+        if found is None:
             return None
+        endpoint, bounds = found
         body = _body(options)
         provider = self._provider(client)
         tier = body.get("service_tier")
@@ -93,6 +92,12 @@ class OpenAIPatch(StainlessPatch):
             request_id=_text(row.get("id")),
             service_tier=_text(row.get("service_tier")),
         )
+
+
+@functools.lru_cache(maxsize=256)
+def _endpoint(url: str) -> tuple[str, tuple[str, ...]] | None:
+    path = url.partition("?")[0]
+    return next(((name, bounds) for suffix, name, bounds in ENDPOINTS if path.endswith(suffix)), None)
 
 
 def usage_of(usage: Any) -> Usage:

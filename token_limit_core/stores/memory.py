@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import TracebackType
+from typing import TypeVar
 
 from ..limits import CounterKey, Limit
 from .base import Entry, Hold, Spend, Transaction, add_to_spend, after_fork, day_of
 from .transactional import TransactionalStore
+
+T = TypeVar("T")
 
 _NOTHING = Spend(0, 0, 0, 0, 0)
 
@@ -25,6 +29,10 @@ class MemoryStore(TransactionalStore):
 
     def begin(self) -> _Tables:
         return self._tables
+
+    def _retry(self, begin: Callable[[], AbstractContextManager[Transaction]], work: Callable[[Transaction], T]) -> T:
+        with self._tables.lock:  # nothing conflicts here, so there is nothing to try again
+            return work(self._tables)
 
 
 class _Tables(Transaction):
@@ -42,16 +50,16 @@ class _Tables(Transaction):
         self._next_id = 0
 
     def _unlock(self) -> None:
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
 
     def __enter__(self) -> _Tables:
-        self._lock.acquire()
+        self.lock.acquire()
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        self._lock.release()
+        self.lock.release()
 
     def lock_tenant(self, tenant_id: str, now: float) -> None:
         self._ledger.setdefault(tenant_id, {})

@@ -24,9 +24,9 @@ from ..limits import (
     Item,
     Limit,
     LimitStatus,
-    item_of,
     items_for,
     judge,
+    key_of,
     scheduled,
     window_of,
 )
@@ -230,7 +230,7 @@ def _admit(tx: Transaction, call: Call, now: float) -> Decision | bool:
         # nothing in the way any more: a hold was freed or the limit raised between the update and this read
         return judge(LimitStatus(item.limit, item.window, *state)) or False
     if items:
-        keys = tuple(item.key for item in items)
+        keys = tuple([item.key for item in items])  # quicker than from a generator
         expiry = now + call.hold_seconds
         tx.insert_hold(Hold(call.call_id, call.tenant_id, call.estimate, now, expiry, call.origin, "open", keys))
     return ADMITTED if not observed else replace(ADMITTED, observed=tuple(observed))
@@ -275,7 +275,7 @@ def _charge(tx: Transaction, entry: Entry, hold: Hold | None = None) -> None:
         deltas = {key: [0, -hold.held] for key in hold.items}
     if entry.charged:
         for limit in tx.limits(entry.event.tenant_id):
-            deltas.setdefault(item_of(limit, entry.event.timestamp).key, [0, 0])[0] = entry.charged
+            deltas.setdefault(key_of(limit, entry.event.timestamp), [0, 0])[0] = entry.charged
     for key in sorted(deltas) if len(deltas) > 1 else deltas:
         settled, held = deltas[key]
         tx.charge(key, settled, held)
