@@ -123,9 +123,12 @@ def _database() -> Iterator[CheckMessage]:
     if settings.EAGER or settings.STORE is not None:
         return
     alias = store_alias()
-    if alias not in connections:  # there is no default database either, which Django reports
-        return
-    if alias == DEFAULT_DB_ALIAS or (connections[alias].vendor == "sqlite" and same_place(alias, DEFAULT_DB_ALIAS)):
+    if alias not in connections:
+        message = f"{_named('STORE')} is not given, and the project has no database to keep limits in."
+        yield _error(
+            12, message, "Give a store URL such as 'sqlite:////var/lib/app/token_limit.db', or a default database."
+        )
+    elif alias == DEFAULT_DB_ALIAS or (connections[alias].vendor == "sqlite" and same_place(alias, DEFAULT_DB_ALIAS)):
         message = f"{_named('DATABASE')}: {alias!r} is where the project's own transactions are open."
         yield _error(10, message, "Leave DATABASE out, or name an alias with a database file of its own.")
     elif connections[alias].settings_dict["ATOMIC_REQUESTS"]:

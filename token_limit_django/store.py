@@ -17,7 +17,16 @@ from typing import Any, TypeVar
 
 from asgiref.sync import AsyncToSync, SyncToAsync, sync_to_async
 from django.core.signals import request_finished, request_started
-from django.db import DEFAULT_DB_ALIAS, DataError, Error, IntegrityError, OperationalError, connections, transaction
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    DataError,
+    Error,
+    IntegrityError,
+    OperationalError,
+    ProgrammingError,
+    connections,
+    transaction,
+)
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from token_limit_core.errors import StoreError
@@ -99,15 +108,15 @@ class DjangoStore(TransactionalStore):
     @contextmanager
     def _transaction(self, atomic: AbstractContextManager[Any]) -> Iterator[Transaction]:
         connection = connections[self.alias]
-        reused = connection.connection is not None
+        kept = connection.connection
         try:
             with atomic:
                 yield OrmTransaction(self.alias)
         except (DataError, IntegrityError):
             raise  # the engine is well, the row is not
         except Error as error:
-            stale = reused and not connection.in_atomic_block and not _usable(connection)
-            raise (_StaleConnection if stale else StoreError)(_describe(self.alias, error)) from error
+            lost = kept is not None and not connection.in_atomic_block and not _still_works(kept, connection)
+            raise (_StaleConnection if lost else StoreError)(_describe(self.alias, error)) from error
         finally:
             if not self.eager and (connection.errors_occurred or not getattr(_thread, "serves_request", False)):
                 connection.close_if_unusable_or_obsolete()
@@ -136,17 +145,21 @@ class DjangoStore(TransactionalStore):
             connection = self._kept.pop()
             connection.inc_thread_sharing()  # its thread has ended
             connection.close()
-        if not self.eager:
-            connections[self.alias].close()
+        for connection in self._own():
+            connection.close()
 
     def _leave_inherited(self) -> None:
         """Leave the parent's connections alone; closing or collecting them here would end them for the parent."""
         self._inherited += self._kept
         self._kept = set()
-        for connection in connections.all(initialized_only=True):
-            if connection.alias == self.alias != DEFAULT_DB_ALIAS:
-                self._inherited.append(connection)
-                del connections[self.alias]
+        for connection in self._own():
+            self._inherited.append(connection)
+            del connections[connection.alias]
+
+    def _own(self) -> list[BaseDatabaseWrapper]:
+        """Return this thread's connection on our alias if it has one; the default one is the project's."""
+        opened = connections.all(initialized_only=True)
+        return [connection for connection in opened if connection.alias == self.alias != DEFAULT_DB_ALIAS]
 
 
 _thread = threading.local()
@@ -168,11 +181,12 @@ class _StaleConnection(StoreError):
     """A connection kept from an earlier operation has died since; another one may well work."""
 
 
-def _usable(connection: BaseDatabaseWrapper) -> bool:
-    return connection.connection is not None and connection.is_usable()
+def _still_works(kept: Any, connection: BaseDatabaseWrapper) -> bool:
+    return connection.connection is kept and connection.is_usable()  # Django may have replaced it on the way out
 
 
 def _describe(alias: str, error: Error) -> str:
     reason = str(error).strip().partition("\n")[0]
-    cure = "; run `manage.py migrate`" if "token_limit_" in reason else ""
+    missing = isinstance(error, ProgrammingError) or "no such table" in reason
+    cure = "; run `manage.py migrate`" if missing else ""
     return f"the database {alias!r} failed: {type(error).__name__}: {reason}{cure}"

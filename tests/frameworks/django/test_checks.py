@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.checks import CheckMessage, run_checks
+from django.db import connections
+
+from token_limit_core.stores import open_store
+from token_limit_django.middleware import TokenLimitMiddleware
+
+from . import host
+
+ROOT = Path(__file__).parents[3]
+E = "token_limit_django.E"
+W = "token_limit_django.W"
+
+
+class Subclass(TokenLimitMiddleware):
+    """A project's own version of the middleware."""
+
+
+def check(monkeypatch: pytest.MonkeyPatch, given: Any, deploy: bool = False, **others: Any) -> list[CheckMessage]:
+    """Run our checks as `manage.py check` does, on other settings."""
+    for name, value in {"TOKEN_LIMIT": given, **others}.items():
+        monkeypatch.setattr(f"django.conf.settings.{name}", value, raising=False)
+    return run_checks(tags=["token_limit"], include_deployment_checks=deploy)
+
+
+def manage(settings: dict[str, Any], *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-m", host.__name__, json.dumps(settings), "manage", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("deploy", [False, True])
+def test_settings_that_work_pass_in_silence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, deploy: bool) -> None:
+    works = {
+        "STORE": f"sqlite:///{tmp_path}/spend.db",
+        "HOSTS": {"127.0.0.1:8010": "openai"},
+        "PATCHES": ["openai"],
+        "ON_NO_TENANT": "refuse",
+        "TENANT_RESOLVER": f"{__name__}.check",
+        "USER_TENANT_ATTRIBUTES": ["organization"],
+        "UPGRADE_URL": "https://example.com/billing",
+        "ON_EVENT": print,
+        "STORE_THREADS": 8,
+    }
+    assert check(monkeypatch, works, deploy) == []
+    assert check(monkeypatch, {}, deploy) == []
+
+
+WRONG = [
+    (["ENABLED"], "E001", "TOKEN_LIMIT", "TOKEN_LIMIT = {...}"),
+    ({"UPGRADEURL": "/x"}, "E002", "'UPGRADEURL'", "Did you mean 'UPGRADE_URL'? Known keys are: DATABASE, DEBUG"),
+    ({"on_event": print}, "E002", "'on_event'", "Did you mean 'ON_EVENT'?"),
+    ({7: 7}, "E002", "[7]", "Known keys are"),
+    ({"ENABLED": "no"}, "E003", "'ENABLED'", "True or False"),
+    ({"EAGER": 1}, "E003", "'EAGER'", "True or False"),
+    ({"STORE": 5}, "E003", "'STORE'", "a store URL"),
+    ({"DATABASE": None}, "E003", "'DATABASE'", "database alias"),
+    ({"STORE_THREADS": 0}, "E003", "'STORE_THREADS'", "a whole number above 0"),
+    ({"STORE_THREADS": True}, "E003", "'STORE_THREADS'", "a whole number above 0"),
+    ({"HOSTS": ["localhost"]}, "E003", "'HOSTS'", "{'127.0.0.1:8010': 'openai'}"),
+    ({"PATCHES": "openai"}, "E003", "'PATCHES'", "['openai']"),
+    ({"ON_NO_TENANT": None}, "E003", "'ON_NO_TENANT'", "'allow' or 'refuse'"),
+    ({"USER_TENANT_ATTRIBUTES": "organization"}, "E003", "'USER_TENANT_ATTRIBUTES'", "['organization']"),
+    ({"UPGRADE_URL": 5}, "E003", "'UPGRADE_URL'", "'/billing/'"),
+    ({"UPGRADE_TEMPLATE": None}, "E003", "'UPGRADE_TEMPLATE'", "'billing/upgrade.html'"),
+    ({"TENANT_RESOLVER": "nowhere.tenant_of"}, "E004", "'TENANT_RESOLVER'", "a dotted path"),
+    ({"TENANT_RESOLVER": f"{__name__}.ROOT"}, "E004", "'TENANT_RESOLVER'", "a callable"),
+    ({"UPGRADE_RESPONSE": 5}, "E004", "'UPGRADE_RESPONSE'", "a callable"),
+    ({"ON_EVENT": "print"}, "E004", "'ON_EVENT'", "a dotted path"),
+    ({"ON_NO_TENANT": "block"}, "E005", "'ON_NO_TENANT'", "'refuse'"),
+    ({"UPGRADE_URL": "javascript:alert(1)"}, "E006", "'UPGRADE_URL'", "http(s)"),
+    ({"UPGRADE_TEMPLATE": "nowhere.html"}, "E007", "'UPGRADE_TEMPLATE'", "APP_DIRS"),
+    ({"STORE": "postgres://localhost/spend"}, "E008", "'STORE'", "the URL of a store that opens"),
+    ({"STORE": "sqlite:////dev/null/spend.db"}, "E008", "'STORE'", "the URL of a store that opens"),
+    ({"PATCHES": ["opena1"]}, "E009", "'opena1'", "Known are: "),
+    ({"DATABASE": "default"}, "E010", "'DATABASE'", "Leave DATABASE out"),
+]
+
+
+@pytest.mark.parametrize(("given", "number", "named", "cure"), WRONG, ids=[f"{row[1]} {row[0]}" for row in WRONG])
+def test_a_wrong_setting_is_named_with_its_cure(
+    monkeypatch: pytest.MonkeyPatch, given: Any, number: str, named: str, cure: str
+) -> None:
+    (message,) = check(monkeypatch, given)
+    assert message.id == f"token_limit_django.{number}"
+    assert named in message.msg
+    assert message.hint is not None
+    assert cure in message.hint
+
+
+def test_every_wrong_setting_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"HOST": {}, "EAGER": "yes", "TENANT_RESOLVER": "x", "UPGRADE_URL": "data:x", "ON_NO_TENANT": "?"}
+    found = [message.id for message in check(monkeypatch, given)]
+    assert found == [f"{E}002", f"{E}003", f"{E}004", f"{E}005", f"{E}006"]
+
+
+def test_a_password_in_a_store_url_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    (message,) = check(monkeypatch, {"STORE": "postgresql+psycopg://app:s3cret@127.0.0.1:1/spend"})
+    assert message.id == f"{E}008"
+    assert "s3cret" not in str(message)
+
+
+def test_an_alias_with_atomic_requests_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connections["token_limit"].settings_dict, "ATOMIC_REQUESTS", True)
+    (message,) = check(monkeypatch, {})
+    assert message.id == f"{E}011"
+    assert "TOKEN_LIMIT['DATABASE']" in message.msg
+    assert message.hint == "Set DATABASES['token_limit']['ATOMIC_REQUESTS'] = False."
+
+
+def test_an_alias_on_the_default_sqlite_file_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    default = connections["default"].settings_dict
+    for key in ("HOST", "PORT", "NAME"):
+        monkeypatch.setitem(connections["token_limit"].settings_dict, key, default[key])
+    assert [message.id for message in check(monkeypatch, {})] == [f"{E}010"]
+
+
+def test_a_missing_middleware_is_a_warning_and_a_subclass_is_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    (message,) = check(monkeypatch, {}, MIDDLEWARE=["nowhere.at.all", "django.middleware.common.CommonMiddleware"])
+    assert message.id == f"{W}001"
+    assert "MIDDLEWARE" in message.msg
+    assert "token_limit_django.middleware.TokenLimitMiddleware" in str(message.hint)
+    assert check(monkeypatch, {}, MIDDLEWARE=[f"{__name__}.Subclass"]) == []
+    assert check(monkeypatch, {"ENABLED": False}, MIDDLEWARE=[]) == []
+
+
+@pytest.mark.parametrize("store", ["memory://", open_store("memory://")], ids=["url", "store"])
+def test_a_store_of_one_process_is_a_warning_for_deployment(monkeypatch: pytest.MonkeyPatch, store: Any) -> None:
+    assert check(monkeypatch, {"STORE": store}) == []
+    (message,) = check(monkeypatch, {"STORE": store}, deploy=True)
+    assert (message.id, "TOKEN_LIMIT['STORE']" in message.msg) == (f"{W}003", True)
+
+
+def test_eager_mode_is_a_warning_for_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert check(monkeypatch, {"EAGER": True}) == []
+    (message,) = check(monkeypatch, {"EAGER": True}, deploy=True)
+    assert (message.id, "TOKEN_LIMIT['EAGER']" in message.msg) == (f"{W}004", True)
+
+
+MEMORY = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+
+
+def test_limits_in_memory_are_a_warning_outside_of_tests() -> None:
+    done = manage({"DATABASES": MEMORY}, "check", "--tag", "token_limit")
+    assert done.returncode == 0
+    assert f"({W}002) TOKEN_LIMIT['DATABASE']" in done.stderr
+
+
+def test_a_project_without_a_database_is_told_to_name_a_store() -> None:
+    done = manage({"DATABASES": {}}, "check")
+    assert done.returncode == 1
+    assert f"({E}012) TOKEN_LIMIT['STORE']" in done.stderr
+    assert manage({"DATABASES": {}, "TOKEN_LIMIT": {"STORE": "memory://"}}, "check").returncode == 0
+
+
+@pytest.mark.parametrize("given", [[], {"ENABLED": "no"}, {"HOSTS": []}, {"EAGER": None}, {"PATCHES": ["x"]}])
+def test_no_wrong_setting_keeps_the_check_command_from_telling(given: Any) -> None:
+    done = manage({"DATABASES": MEMORY, "TOKEN_LIMIT": given}, "check")
+    assert done.returncode == 1
+    assert "SystemCheckError" in done.stderr
+    assert f"({E}00" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_setting_up_and_checking_touches_no_database(tmp_path: Path) -> None:
+    default = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db.sqlite3")}
+    assert manage({"DATABASES": {"default": default}}, "check", "--deploy").returncode == 0
+    assert not list(tmp_path.iterdir())

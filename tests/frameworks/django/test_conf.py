@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from token_limit_core.config import CONFIG_FIELDS
+from token_limit_core.errors import ConfigurationError
+from token_limit_django.conf import RULES, Settings, settings
+
+DEFAULTS = {
+    "ENABLED": True,
+    "STORE": None,
+    "DATABASE": "token_limit",
+    "EAGER": False,
+    "STORE_THREADS": 4,
+    "HOSTS": {},
+    "PATCHES": None,
+    "ON_NO_TENANT": "allow",
+    "TENANT_RESOLVER": None,
+    "USER_TENANT_ATTRIBUTES": (),
+    "UPGRADE_URL": None,
+    "UPGRADE_TEMPLATE": "token_limit/upgrade.html",
+    "UPGRADE_RESPONSE": None,
+    "ON_EVENT": None,
+    "DEBUG": False,
+    "RAISE_ON_ERROR": False,
+}
+
+
+def tenant_of(request: Any) -> str:
+    return "acme"
+
+
+not_callable = "acme"
+
+
+def test_every_key_has_a_property_a_rule_and_a_default() -> None:
+    assert set(RULES) == set(DEFAULTS) == {name for name in vars(Settings) if name.isupper()}
+    assert {key: getattr(settings, key) for key in DEFAULTS} == DEFAULTS
+    assert all(RULES[key].accepts(value) for key, value in DEFAULTS.items())
+
+
+def test_settings_are_read_when_asked_for() -> None:
+    with override_settings(TOKEN_LIMIT={"UPGRADE_URL": "/billing/"}):
+        assert settings.UPGRADE_URL == "/billing/"
+    assert settings.UPGRADE_URL is None
+
+
+def test_a_project_without_the_setting_gets_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("django.conf.settings.TOKEN_LIMIT", {}, raising=False)
+    assert settings.given() == {}
+    assert settings.ENABLED is True
+
+
+@pytest.mark.parametrize("resolver", [tenant_of, f"{__name__}.tenant_of"])
+def test_a_callable_is_given_as_it_is_or_by_its_path(resolver: Any) -> None:
+    with override_settings(TOKEN_LIMIT={"TENANT_RESOLVER": resolver}):
+        assert settings.TENANT_RESOLVER is tenant_of
+
+
+@pytest.mark.parametrize("path", ["nowhere.at_all", "nodots", f"{__name__}.missing", f"{__name__}.not_callable"])
+def test_a_path_that_leads_nowhere_names_its_setting(path: str) -> None:
+    expected = pytest.raises(ConfigurationError, match=r"TOKEN_LIMIT\['UPGRADE_RESPONSE'\]")
+    with override_settings(TOKEN_LIMIT={"UPGRADE_RESPONSE": path}), expected:
+        settings.UPGRADE_RESPONSE  # noqa: B018
+
+
+def test_a_value_of_the_wrong_type_names_its_setting_and_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("django.conf.settings.TOKEN_LIMIT", {"HOSTS": ["localhost"]}, raising=False)
+    with pytest.raises(ConfigurationError, match=r"TOKEN_LIMIT\['HOSTS'\]: \['localhost'\] .* give a dict of provider"):
+        settings.HOSTS  # noqa: B018
+
+
+def test_what_the_meter_is_configured_with_are_fields_of_its_config() -> None:
+    with override_settings(TOKEN_LIMIT={"DEBUG": True, "ON_EVENT": f"{__name__}.tenant_of"}):
+        options = settings.meter_options()
+    assert set(options) <= set(CONFIG_FIELDS)
+    assert (options["debug"], options["on_event"], options["on_no_tenant"]) == (True, tenant_of, "allow")
