@@ -18,7 +18,7 @@ import sqlalchemy
 from token_limit_core.errors import ConfigurationError, StoreError
 from token_limit_core.events import LLMEvent
 from token_limit_core.limits import Limit
-from token_limit_core.stores import open_store, transactional
+from token_limit_core.stores import open_store
 from token_limit_core.stores.base import HOLD_SECONDS, Call, Store
 from token_limit_core.stores.memory import MemoryStore
 
@@ -123,7 +123,7 @@ def test_a_server_that_cannot_be_reached_is_a_store_error_without_the_password()
 
 def tried_again(monkeypatch: pytest.MonkeyPatch, release: Callable[[], None]) -> None:
     """Have `release` run in place of the pause before the second attempt."""
-    monkeypatch.setattr(transactional.time, "sleep", lambda seconds: release())
+    monkeypatch.setattr("token_limit_core.stores.transactional.time.sleep", lambda seconds: release())
 
 
 def test_a_locked_database_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +206,7 @@ def test_an_event_is_stored_whole_and_cut_to_fit(store: Store, url: str) -> None
         reasoning_tokens=0,
         error="RateLimitError 429 " + "x" * 300,
         image_count=2,
-        tags={"nan": float("nan"), "nul": "a\0b", "deep": [{"when": datetime(2027, 1, 1)}], 3: 4, "none": None},
+        tags={"nan": float("nan"), "nul": "a\0b", "deep": [{"when": datetime(2027, 1, 1), 3: 4}], "none": None},
     )
     store.record([(event, 7)], NOW)
     [row] = rows(url, "ledger", "id")
@@ -223,8 +223,20 @@ def test_an_event_is_stored_whole_and_cut_to_fit(store: Store, url: str) -> None
     assert row["error"] == ("RateLimitError 429 " + "x" * 300)[:255]
     assert details(row) == {
         "image_count": 2,
-        "tags": {"nan": "nan", "nul": "ab", "deep": [{"when": "2027-01-01 00:00:00"}], "3": 4, "none": None},
+        "tags": {"nan": "nan", "nul": "ab", "deep": [{"when": "2027-01-01 00:00:00", "3": 4}], "none": None},
     }
+
+
+def test_a_row_the_engine_refuses_is_no_store_error_and_leaves_nothing_behind(store: Store) -> None:
+    store.set_limit(Limit("acme", 100), NOW)
+    store.admit(Call("a", "acme", 10), NOW)
+    with pytest.raises(sqlalchemy.exc.IntegrityError):
+        store.admit(Call("a", "acme", 10), NOW)
+    with pytest.raises((sqlalchemy.exc.DataError, OverflowError)):
+        store.settle("a", LLMEvent("a", "acme", timestamp=NOW), 2**70, NOW)
+    [status] = store.usage("acme", NOW)
+    assert (status.settled, status.held, len(store.holds())) == (0, 10, 1)
+    assert store.spend("acme", 0, 1e12).calls == 0
 
 
 def test_an_expiry_and_its_correction_are_rows_of_their_own(store: Store, url: str) -> None:

@@ -6,6 +6,7 @@ of one that is admitted and never settled, `fork` prints who was able to work af
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import uuid
@@ -16,8 +17,20 @@ from token_limit_core.stores.base import Call, Store
 
 
 def open_spec(spec: str) -> Store:
-    """Open the store a factory of the suite describes: a store URL."""
-    return open_store(spec)
+    """Open the store a factory describes: by a store URL, or `django:` and the database's settings as JSON."""
+    kind, _, database = spec.partition(":")
+    if kind != "django":
+        return open_store(spec)
+    import django
+    from django.conf import settings
+
+    default = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+    databases = {"default": default, "ledger": json.loads(database)}
+    settings.configure(DATABASES=databases, INSTALLED_APPS=["token_limit_django"], USE_TZ=True)
+    django.setup()
+    from token_limit_django.store import DjangoStore
+
+    return DjangoStore("ledger")
 
 
 def once(store: Store, tenant: str, estimate: int, now: float) -> str | None:
@@ -61,7 +74,6 @@ def fork(store: Store, tenant: str, estimate: int, now: float) -> None:
 def main(spec: str, command: str, tenant: str, estimate: str, now: str) -> None:
     """Run one command against the store of `spec`."""
     store = open_spec(spec)
-    store.check()
     print("ready", flush=True)
     sys.stdin.readline()
     {"spend": spend, "hold": hold, "fork": fork}[command](store, tenant, int(estimate), float(now))

@@ -89,7 +89,11 @@ class Pruned(NamedTuple):
 
 
 class Store(ABC):
-    """Where ledger and limits live. Operations raise `StoreError` when the store cannot answer."""
+    """Where ledger and limits live.
+
+    Operations raise `StoreError` when the store cannot answer; a row that its engine will never take is the engine's
+    own exception, so that nobody tries it for ever.
+    """
 
     durable: bool = True
     leaves_loop: bool = True

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ..errors import ConfigurationError, StoreError
 from ..limits import CounterKey, Limit
@@ -102,7 +103,9 @@ class SqlStore(TransactionalStore):
                     connection.execution_options(token_limit_reads=True)
                 with connection.begin():
                     yield _SqlTransaction(connection)
-        except (SQLAlchemyError, OSError, UnicodeError, OverflowError) as error:
+        except (DBAPIError, PoolTimeout, OSError) as error:
+            if isinstance(error, (IntegrityError, DataError)):
+                raise  # the engine is well, the row is not: waiting for another time will not help
             raise StoreError(f"the store {self._shown} failed: {_reason(error)}") from error
 
     def _open(self) -> Engine:
