@@ -39,12 +39,10 @@ def to_usd(nano: int) -> Decimal:
 
 
 def show_usd(amount: Decimal) -> str:
-    """Write dollars for people: two decimals, more (at most six) where cents would hide the amount."""
-    for places in (2, 4, 6):
-        rounded = round(amount, places)
-        if rounded == amount or places == 6:
-            break
-    return f"${rounded:,f}"
+    """Write dollars for people: two decimals, and more only where cents would hide the amount."""
+    places = 2 if amount >= 100 else 4 if amount >= Decimal("0.001") else 6
+    whole, _, fraction = f"{round(amount, places):,f}".partition(".")
+    return f"${whole}.{fraction.rstrip('0'):0<2}"
 
 
 def parse_amount(value: Money, name: str = "limit_usd") -> int:

@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 
 def environment(data_dir: Path, stack: ExitStack) -> dict[str, str]:
     """Prepare the site's environment, with a fake provider unless a key is set."""
-    env = {**os.environ, "DEMO_DATA_DIR": str(data_dir), "PYTHONUNBUFFERED": "1"}
+    env = {**os.environ, "DEMO_DATA_DIR": str(data_dir), "DJANGO_SETTINGS_MODULE": "saas.settings"}
     if not env.get("OPENAI_API_KEY"):
         provider = stack.enter_context(FakeProvider())
         env |= {"OPENAI_API_KEY": "demo", "OPENAI_BASE_URL": provider.base_url, "DEMO_PROVIDER_HOST": provider.host}

@@ -38,7 +38,7 @@ def walk(url: str) -> None:
     assert answer.status_code == 200, answer.status_code
     print(f"alice chats again; {usage_line(alice, url)}")
     bob = sign_in(url, "/login/", "bob")
-    assert "$0.0000 of" in usage_line(bob, url), "bob was billed for alice"
+    assert "$0.00 of" in usage_line(bob, url), "bob was billed for alice"
     print(f"bob, of the other customer, was billed for nothing: {usage_line(bob, url)}")
     print("demo-check passed")
 

@@ -76,7 +76,7 @@ def shot(page: Page, name: str) -> None:
 
 
 def test_a_customer_hits_the_wall_and_support_raises_the_limit(browser: Browser, url: str) -> None:
-    size = {"width": 1100, "height": 720}
+    size = {"width": 1280, "height": 640}
     customer = browser.new_context(viewport=size)
     page = sign_in(customer, url, "/login/", "alice")
     chats = 0

@@ -6,6 +6,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_POST
 from openai import OpenAI
 
+from token_limit_core.limits import show_usd
 from token_limit_django.meter import get_meter
 
 MODEL = "gpt-4o"
@@ -61,4 +62,12 @@ def plans(request):
 
 def limits_of(user):
     """Tell what the user's organization has spent of its limits."""
-    return get_meter().usage(str(user.organization_id)) if user.organization_id else []
+    statuses = get_meter().usage(str(user.organization_id)) if user.organization_id else []
+    return [
+        {
+            "spent": show_usd(status.spent_usd),
+            "limit": show_usd(status.limit.limit_usd),
+            "percent": int(100 * status.settled / max(status.limit.amount, 1)),
+        }
+        for status in statuses
+    ]

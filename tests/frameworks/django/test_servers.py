@@ -117,7 +117,7 @@ def test_a_limit_set_in_another_process_holds_for_the_next_call(site: Site) -> N
     assert len(site.provider.requests) == before
     site.manage("token_limit_set", "acme", "1")
     assert {chat(alice, site.url, "answered?").status_code for _ in range(6)} == {200}
-    assert "of $1" in usage_line(alice, site.url)
+    assert "of $1.00" in usage_line(alice, site.url)
 
 
 def test_a_customer_who_hangs_up_leaves_no_hold(site: Site) -> None:
