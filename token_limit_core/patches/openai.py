@@ -85,9 +85,8 @@ class OpenAIPatch(StainlessPatch):
 
     def read(self, answer: Any) -> Outcome:
         row = fields_of(answer)
-        usage = row.get("usage")
         return Outcome(
-            usage=None if usage is None else usage_of(usage),
+            usage=usage_of(row.get("usage")),
             model=_text(row.get("model")),
             request_id=_text(row.get("id")),
             service_tier=_text(row.get("service_tier")),
@@ -100,27 +99,29 @@ def _endpoint(url: str) -> tuple[str, tuple[str, ...]] | None:
     return next(((name, bounds) for suffix, name, bounds in ENDPOINTS if path.endswith(suffix)), None)
 
 
-def usage_of(usage: Any) -> Usage:
+def usage_of(usage: Any) -> Usage | None:
     """Read a usage object of chat style (`prompt_tokens`) or responses style (`input_tokens`), parsed or JSON.
 
-    Cached, reasoning and audio counts are parts of their totals (research: sdks section 4).
+    Cached, reasoning and audio counts are parts of their totals (research: sdks section 4). None when it has neither
+    an input nor an output count, which the SDK does not check.
     """
     row = fields_of(usage)
     chat = "prompt_tokens" in row
     spent = fields_of(row.get("prompt_tokens_details" if chat else "input_tokens_details"))
     made = fields_of(row.get("completion_tokens_details" if chat else "output_tokens_details"))
-    output = row.get("completion_tokens" if chat else "output_tokens")
-    if output is None and chat:
-        output = 0  # embeddings report a prompt only
+    received = _count(row.get("prompt_tokens" if chat else "input_tokens"))
+    generated = _count(row.get("completion_tokens" if chat else "output_tokens"))
+    if received is None and generated is None:
+        return None
     return Usage(
-        input_tokens=row.get("prompt_tokens" if chat else "input_tokens"),
-        output_tokens=output,
-        total_tokens=row.get("total_tokens"),
-        cached_tokens=spent.get("cached_tokens"),
-        cache_creation_tokens=spent.get("cache_write_tokens"),
-        reasoning_tokens=made.get("reasoning_tokens"),
-        audio_input_tokens=spent.get("audio_tokens"),
-        audio_output_tokens=made.get("audio_tokens"),
+        input_tokens=received,
+        output_tokens=0 if generated is None and chat else generated,  # embeddings report a prompt only
+        total_tokens=_count(row.get("total_tokens")),
+        cached_tokens=_count(spent.get("cached_tokens")),
+        cache_creation_tokens=_count(spent.get("cache_write_tokens")),
+        reasoning_tokens=_count(made.get("reasoning_tokens")),
+        audio_input_tokens=_count(spent.get("audio_tokens")),
+        audio_output_tokens=_count(made.get("audio_tokens")),
     )
 
 
@@ -157,7 +158,7 @@ class _StreamReader:
     def outcome(self, error: BaseException | None) -> Outcome:
         row = fields_of(self.answer)
         return Outcome(
-            usage=None if self.usage is None else usage_of(self.usage),
+            usage=usage_of(self.usage),
             model=_text(row.get("model")),
             request_id=_text(row.get("id")) if self.request_id is None else self.request_id,
             service_tier=_text(row.get("service_tier")),
@@ -236,6 +237,10 @@ def _asking_for_usage(options: Any, body: Mapping[str, Any]) -> Any:
     else:
         changed.json_data = {**options.json_data, **wanted}
     return changed
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and value >= 0 else None
 
 
 def _text(value: Any) -> str | None:

@@ -52,6 +52,9 @@ class Answer:
     content_type: str = "application/json"
     fault: BaseException | None = None
     pause: Callable[[], Any] | None = None
+    """Called before the answer."""
+    stall: Callable[[], Any] | None = None
+    """Awaited after the pieces."""
 
     @property
     def content(self) -> bytes:
@@ -74,6 +77,8 @@ class Body(httpx2.SyncByteStream, httpx2.AsyncByteStream):
         for piece in self.answer.pieces:
             await asyncio.sleep(0)
             yield piece
+        if self.answer.stall is not None:
+            await self.answer.stall()
         if self.answer.fault is not None:
             raise self.answer.fault
 
@@ -111,7 +116,7 @@ class Wire(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         return self._respond(request, answer)
 
     def _next(self, request: httpx2.Request) -> Answer:
-        sent = json.loads(request.content)
+        sent = json.loads(request.content) if request.content else {}
         self.sent.append(sent)
         self.paths.append(request.url.path)
         script = self.scripts[min(len(self.sent), len(self.scripts)) - 1]
@@ -177,6 +182,29 @@ def chat(sent: dict[str, Any]) -> Answer:
     choices = [{"index": 0, "delta": delta, "finish_reason": None, "logprobs": None} for delta in deltas]
     choices[-1]["finish_reason"] = "stop"
     return as_events(_with_usage(sent, [_head("chat.completion.chunk") | {"choices": [c]} for c in choices]))
+
+
+def truncated_chat(sent: dict[str, Any]) -> Answer:
+    """Answer a chat completion that ran into its bound."""
+    return _amended(chat, finish_reason="length")
+
+
+def wrong_chat(sent: dict[str, Any]) -> Answer:
+    """Answer a chat completion that does not fit the schema it was asked to follow."""
+    return _amended(chat, message={"role": "assistant", "content": '{"other": 1}', "refusal": None})
+
+
+def wrong_response(sent: dict[str, Any]) -> Answer:
+    """Answer the Responses API with a text that does not fit the schema it was asked to follow."""
+    document = _response("completed")
+    document["output"][0]["content"][0]["text"] = '{"other": 1}'
+    return as_json(document)
+
+
+def _amended(script: Script, **changes: Any) -> Answer:
+    document = json.loads(script({}).content)
+    document["choices"][0].update(changes)
+    return as_json(document)
 
 
 def completions(sent: dict[str, Any]) -> Answer:

@@ -1,31 +1,16 @@
-"""Every way to call OpenAI's SDK: the caller notices nothing, and exactly one event says what it cost.
-
-Each cell runs twice against the same wire, unpatched and patched, and compares what the caller got.
-"""
+"""Every way to call OpenAI's SDK, spelt once for synchronous and asynchronous clients."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import gc
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pydantic
-import pytest
-from django.conf import settings
-from django.test import override_settings
-from genai_prices import Usage as PricedUsage
-from genai_prices import calc_price
 
-from tests.contract import wire
-from tests.contract.wire import Wire
-from token_limit_core import LLMEvent, Meter, MeterConfig
-from token_limit_core.limits import to_usd
-
-TENANT = "acme"
+from tests.contract.sdk import wire
 
 
 class Parsed(pydantic.BaseModel):
@@ -47,7 +32,11 @@ class Endpoint:
     cached: int = wire.CACHED
     reasoning: int | None = wire.REASONING
     parsing: dict[str, Any] = field(default_factory=dict)
-    estimated_input: int = 7
+
+    @property
+    def model(self) -> str:
+        """The model that is asked for."""
+        return str(self.arguments["model"])
 
     def resource(self, client: Any, through: str = "") -> Any:
         """Walk to the resource, and to one of its views."""
@@ -65,18 +54,14 @@ CHAT = Endpoint(
     wire.chat,
     {"model": wire.MODEL, "messages": MESSAGES},
     parsing={"response_format": Parsed},
-    estimated_input=10,
 )
 RESPONSES = Endpoint(
     "responses",
     wire.responses,
     {"model": wire.MODEL, "input": "What is forty plus two?"},
     parsing={"text_format": Parsed},
-    estimated_input=9,
 )
-COMPLETIONS = Endpoint(
-    "completions", wire.completions, {"model": wire.MODEL, "prompt": "What is forty plus two?"}, estimated_input=9
-)
+COMPLETIONS = Endpoint("completions", wire.completions, {"model": wire.MODEL, "prompt": "What is forty plus two?"})
 EMBEDDINGS = Endpoint(
     "embeddings",
     wire.embeddings,
@@ -253,9 +238,9 @@ async def streaming_never_read(client: Any, endpoint: Endpoint, seen: list[Any])
         seen.append(response.status_code)
 
 
-async def streaming_bytes_broken_off(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
+async def bytes_broken_off(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
     async with entered(endpoint.create(client, "with_streaming_response", stream=True)) as response:
-        seen.append(await first(response.iter_bytes()))
+        seen.append(_without_usage(await first(response.iter_bytes())))
 
 
 async def helper_broken_off(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
@@ -266,193 +251,3 @@ async def helper_broken_off(client: Any, endpoint: Endpoint, seen: list[Any]) ->
 def _without_usage(body: bytes) -> bytes:
     """Forget `usage: null`, which chunks carry once usage was asked for."""
     return body.replace(b', "usage": null', b"")
-
-
-WHOLE: list[tuple[Use, tuple[Endpoint, ...], bool]] = [
-    *((use, ALL, False) for use in (plain, raw, streaming_parsed, streaming_read, streaming_bytes, posted)),
-    *((use, PARSING, False) for use in (parse, parse_raw)),
-    *((use, STREAMING, True) for use in (stream, stream_by_next, stream_block, stream_raw, stream_streaming)),
-    *((use, STREAMING, True) for use in (stream_bytes, stream_lines)),
-    (helper, PARSING, True),
-]
-"""Ways that end with the provider's usage: the use, where it exists, whether it streams."""
-
-PARTIAL: list[tuple[Use, tuple[Endpoint, ...], bool]] = [
-    *((use, STREAMING, True) for use in (broken_off, block_broken_off, closed, closed_unread, never_iterated)),
-    *((use, STREAMING, True) for use in (raw_broken_off, raw_never_read, streaming_bytes_broken_off)),
-    (helper_broken_off, PARSING, True),
-    (streaming_never_read, ALL, False),
-]
-"""Ways that end before the provider's usage was seen."""
-
-
-def cells(table: list[tuple[Use, tuple[Endpoint, ...], bool]]) -> list[Any]:
-    return [
-        pytest.param(use, endpoint, streams, id=f"{use.__name__}-{endpoint.name}")
-        for use, endpoints, streams in table
-        for endpoint in endpoints
-    ]
-
-
-# -- running a cell ---------------------------------------------------------------------------------
-
-
-@dataclass
-class Run:
-    """What a caller got: everything it saw, and the exception that ended it."""
-
-    seen: list[Any] = field(default_factory=list)
-    error: BaseException | None = None
-
-    def comparable(self) -> list[Any]:
-        shown = [_shown(item) for item in self.seen]
-        error = self.error
-        if error is not None:
-            status = getattr(error, "status_code", None)
-            shown.append((type(error), str(error), status, type(error.__cause__), type(error.__context__)))
-        return shown
-
-
-def _shown(item: Any) -> Any:
-    if not isinstance(item, pydantic.BaseModel):
-        return item
-    dump = item.model_dump(warnings=False, exclude_unset=True)
-    return type(item), _without_null_usage(dump)
-
-
-def _without_null_usage(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _without_null_usage(v) for k, v in value.items() if not (k == "usage" and v is None)}
-    return [_without_null_usage(v) for v in value] if isinstance(value, list) else value
-
-
-def run(use: Use, client: Any, endpoint: Endpoint) -> Run:
-    """Run a use to its end, and let the collector find what it dropped."""
-    result = Run()
-
-    async def main() -> None:
-        try:
-            await use(client, endpoint, result.seen)
-        except (Exception, KeyboardInterrupt, asyncio.CancelledError) as error:
-            result.error = error.with_traceback(None)
-        gc.collect()
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-
-    asyncio.run(main())
-    gc.collect()
-    return result
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _sdk_untouched() -> Iterator[None]:
-    """Take out the hooks of the Django project the tests run in."""
-    with override_settings(TOKEN_LIMIT={"ENABLED": False}) if settings.configured else contextlib.nullcontext():
-        gc.collect()
-        gc.freeze()  # every cell collects: look at what the cell made only
-        yield
-        gc.unfreeze()
-
-
-CLIENTS: list[Callable[..., Any]] = [Wire.client, Wire.async_client]
-
-
-@pytest.fixture(params=CLIENTS, ids=["sync", "async"])
-def make(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    return request.param  # type: ignore[no-any-return]
-
-
-class Metered:
-    """A Meter on a memory store with a generous limit, so that every call has a hold."""
-
-    def __init__(self, **config: Any) -> None:
-        self.events: list[LLMEvent] = []
-        self.meter = Meter(MeterConfig(store="memory://", on_event=self.events.append, **config))
-        self.meter.set_limit(TENANT, 1000)
-
-    def run(self, use: Use, client: Any, endpoint: Endpoint) -> Run:
-        with self.meter.for_tenant(TENANT, session_id="s1", user="ann", plan="gold"):
-            result = run(use, client, endpoint)
-        assert self.meter.flush(5)
-        return result
-
-    def event(self) -> LLMEvent:
-        """Return the one event; nothing may still be held for it, and the ledger must agree with it."""
-        (event,) = self.events
-        now = self.meter.config.clock()
-        assert self.meter.store.holds() == []
-        (status,) = self.meter.usage(TENANT)
-        assert status.held == 0
-        spend = self.meter.store.spend(TENANT, 0, now + 1)
-        assert spend.calls == 1
-        assert status.settled == spend.cost_nano
-        if event.cost_usd is None:
-            assert (spend.unpriced, spend.cost_nano) == (1, 0)
-        else:
-            assert (spend.unpriced, to_usd(spend.cost_nano)) == (0, event.cost_usd)
-        assert (event.tenant_id, event.session_id, event.user, event.tags["plan"]) == (TENANT, "s1", "ann", "gold")
-        return event
-
-
-@pytest.fixture
-def metered(caplog: pytest.LogCaptureFixture) -> Iterator[Metered]:
-    metered = Metered()
-    yield metered
-    metered.meter.close()
-    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
-
-
-def price(model: str, **counts: int) -> Any:
-    return calc_price(PricedUsage(**counts), model, provider_id="openai").total_price
-
-
-@pytest.mark.parametrize(("use", "endpoint", "streams"), cells(WHOLE))
-def test_a_call_is_billed_once_with_the_usage_the_provider_reported(
-    make: Callable[..., Any], use: Use, endpoint: Endpoint, streams: bool, metered: Metered
-) -> None:
-    untouched = run(use, make(Wire(endpoint.script)), endpoint)
-    wired = Wire(endpoint.script)
-    metered.meter.patch("openai")
-    result = metered.run(use, make(wired), endpoint)
-
-    assert result.error is None
-    assert result.comparable() == untouched.comparable()
-    assert len(wired.sent) == 1
-    assert all(body.closed for body in wired.bodies)
-    event = metered.event()
-    assert (event.provider, event.endpoint, event.stream) == ("openai", endpoint.name, streams)
-    assert event.model == endpoint.answered
-    assert event.tags.get("requested_model") == (wire.MODEL if endpoint.answered != "text-embedding-3-small" else None)
-    assert (event.input_tokens, event.output_tokens) == (wire.INPUT, endpoint.output)
-    assert event.total_tokens == wire.INPUT + endpoint.output
-    assert (event.cached_tokens, event.reasoning_tokens) == (endpoint.cached, endpoint.reasoning)
-    assert (event.request_id, event.error) == (wire.REQUEST_ID, None)
-    assert "estimated" not in event.tags
-    assert event.cost_usd == price(
-        endpoint.answered,
-        input_tokens=wire.INPUT,
-        output_tokens=endpoint.output,
-        **({"cache_read_tokens": endpoint.cached} if endpoint.cached else {}),
-    )
-    assert event.duration_ms is not None
-    assert 0 < event.duration_ms < 10_000
-
-
-@pytest.mark.parametrize(("use", "endpoint", "streams"), cells(PARTIAL))
-def test_what_is_not_read_to_its_end_is_billed_once_from_what_was_seen(
-    make: Callable[..., Any], use: Use, endpoint: Endpoint, streams: bool, metered: Metered
-) -> None:
-    untouched = run(use, make(Wire(endpoint.script)), endpoint)
-    metered.meter.patch("openai")
-    result = metered.run(use, make(Wire(endpoint.script)), endpoint)
-
-    assert result.error is None
-    if use is not streaming_bytes_broken_off:
-        assert result.comparable() == untouched.comparable()
-    event = metered.event()
-    assert (event.endpoint, event.stream, event.error) == (endpoint.name, streams, None)
-    assert event.tags["estimated"] is True
-    assert event.input_tokens > 0
-    assert event.request_id == wire.REQUEST_ID
-    assert event.cost_usd is not None
-    assert event.cost_usd > 0

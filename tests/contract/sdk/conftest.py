@@ -1,0 +1,42 @@
+"""Fixtures for what is proved on a real SDK."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.contract.sdk.metered import Metered, sdk_untouched
+from tests.contract.sdk.wire import Wire
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _sdk_untouched() -> Iterator[None]:
+    with sdk_untouched():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _quick_collector() -> Iterator[None]:
+    """Let a collection look only at what the test made: the SDK alone is 500,000 objects."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(params=[Wire.client, Wire.async_client], ids=["sync", "async"])
+def make(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Make a client on a wire: synchronous, then asynchronous."""
+    made: Callable[..., Any] = request.param
+    return made
+
+
+@pytest.fixture
+def metered(caplog: pytest.LogCaptureFixture) -> Iterator[Metered]:
+    """Meter calls to OpenAI; at the end nothing may have been logged as our fault."""
+    metered = Metered()
+    yield metered
+    metered.meter.close()
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []

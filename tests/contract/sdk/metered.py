@@ -1,0 +1,113 @@
+"""Running calls of an SDK under a Meter, and looking at what the caller got and at what was billed."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any
+
+import pydantic
+from django.conf import settings
+from django.test import override_settings
+from genai_prices import Usage, calc_price
+
+from tests.contract.sdk.uses import Endpoint, Use
+from token_limit_core import LLMEvent, Meter, MeterConfig
+from token_limit_core.limits import to_usd
+
+TENANT = "acme"
+
+
+def sdk_untouched() -> AbstractContextManager[Any]:
+    """Take out the hooks of the Django project the tests run in."""
+    return override_settings(TOKEN_LIMIT={"ENABLED": False}) if settings.configured else nullcontext()
+
+
+@dataclass
+class Run:
+    """What a caller got: everything it saw, and the exception that ended it."""
+
+    seen: list[Any] = field(default_factory=list)
+    error: BaseException | None = None
+
+    def comparable(self) -> list[Any]:
+        """Give it in a form that two runs can be compared by."""
+        shown = [_shown(item) for item in self.seen]
+        error = self.error
+        if error is not None:
+            status = getattr(error, "status_code", None)
+            shown.append((type(error), str(error), status, type(error.__cause__), type(error.__context__)))
+        return shown
+
+
+def _shown(item: Any) -> Any:
+    if not isinstance(item, pydantic.BaseModel):
+        return item
+    return type(item), _without_null_usage(item.model_dump(warnings=False, exclude_unset=True))
+
+
+def _without_null_usage(value: Any) -> Any:
+    """Forget `usage: null`, which chunks carry once usage was asked for."""
+    if isinstance(value, dict):
+        return {k: _without_null_usage(v) for k, v in value.items() if not (k == "usage" and v is None)}
+    return [_without_null_usage(v) for v in value] if isinstance(value, list) else value
+
+
+def run(use: Use, client: Any, endpoint: Endpoint) -> Run:
+    """Run a use to its end, and let the collector find what it dropped."""
+    result = Run()
+
+    async def main() -> None:
+        try:
+            await use(client, endpoint, result.seen)
+        except (Exception, KeyboardInterrupt, asyncio.CancelledError) as error:
+            result.error = error.with_traceback(None)
+        gc.collect()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    gc.collect()
+    return result
+
+
+class Metered:
+    """A Meter on a memory store with a generous limit, so that every call has a hold."""
+
+    def __init__(self, **config: Any) -> None:
+        self.events: list[LLMEvent] = []
+        self.meter = Meter(MeterConfig(**{"store": "memory://", "on_event": self.events.append, **config}))
+        self.meter.set_limit(TENANT, 1000)
+
+    def run(self, use: Use, client: Any, endpoint: Endpoint) -> Run:
+        """Run a use as the tenant's, under the patch, until everything is settled."""
+        self.meter.patch("openai")
+        with self.meter.for_tenant(TENANT, session_id="s1", user="ann", plan="gold"):
+            result = run(use, client, endpoint)
+        assert self.meter.flush(5)
+        return result
+
+    def event(self) -> LLMEvent:
+        """Return the one event; nothing may still be held for it, and the ledger must agree with it."""
+        (event,) = self.events
+        assert self.meter.store.holds() == []
+        (status,) = self.meter.usage(TENANT)
+        assert status.held == 0
+        spend = self.meter.store.spend(TENANT, 0, self.meter.config.clock() + 1)
+        assert spend.calls == 1
+        assert status.settled == spend.cost_nano
+        if event.cost_usd is None:
+            assert (spend.unpriced, spend.cost_nano) == (1, 0)
+        else:
+            assert (spend.unpriced, to_usd(spend.cost_nano)) == (0, event.cost_usd)
+        assert (event.tenant_id, event.session_id, event.user, event.tags["plan"]) == (TENANT, "s1", "ann", "gold")
+        return event
+
+
+def price(model: str, **counts: int) -> Decimal:
+    """Ask the price list itself; rounded to nano-dollars, half-even."""
+    exact = calc_price(Usage(**counts), model, provider_id="openai").total_price
+    return exact.quantize(Decimal("1e-9"), ROUND_HALF_EVEN)

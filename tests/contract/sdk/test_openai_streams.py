@@ -1,0 +1,293 @@
+"""Usage of streams: asked for where that is safe, hidden from a caller that did not ask, in objects and in bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import openai
+import pytest
+
+from tests.contract.sdk import uses, wire
+from tests.contract.sdk.metered import TENANT, Metered, run
+from tests.contract.sdk.uses import ALL, CHAT, COMPLETIONS, RESPONSES, Endpoint, Use, each, value
+from tests.contract.sdk.wire import Answer, Wire
+
+ASKED = {"include_usage": True}
+COUNTED = [pytest.param(endpoint, id=endpoint.name) for endpoint in (CHAT, COMPLETIONS)]
+
+
+def streaming(**arguments: Any) -> Use:
+    """Make a use that streams with more arguments."""
+
+    async def stream(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
+        opened = await value(endpoint.create(client, stream=True, **arguments))
+        seen += [chunk async for chunk in each(opened)]
+
+    return stream
+
+
+def reading(**arguments: Any) -> Use:
+    """Make a use that reads a stream as bytes."""
+
+    async def read(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
+        async with uses.entered(endpoint.create(client, "with_streaming_response", stream=True, **arguments)) as raw:
+            seen.append(b"".join([data async for data in each(raw.iter_bytes())]))
+
+    return read
+
+
+@pytest.mark.parametrize("endpoint", COUNTED)
+def test_usage_is_asked_for(make: Callable[..., Any], endpoint: Endpoint, metered: Metered) -> None:
+    wired = Wire(endpoint.script)
+    metered.run(uses.stream, make(wired), endpoint)
+
+    assert wired.sent == [{**endpoint.arguments, "stream": True, "stream_options": ASKED}]
+
+
+@pytest.mark.parametrize(("use", "endpoint"), [*((uses.plain, endpoint) for endpoint in ALL), (uses.stream, RESPONSES)])
+def test_nothing_is_added_to_other_requests(
+    make: Callable[..., Any], use: Use, endpoint: Endpoint, metered: Metered
+) -> None:
+    before, wired = Wire(endpoint.script), Wire(endpoint.script)
+    run(use, make(before), endpoint)
+    metered.run(use, make(wired), endpoint)
+
+    assert wired.sent == before.sent
+
+
+@pytest.mark.parametrize("endpoint", COUNTED)
+@pytest.mark.parametrize("through", ["stream_options", "extra_body"])
+def test_a_caller_that_asks_for_usage_gets_it(
+    make: Callable[..., Any], endpoint: Endpoint, through: str, metered: Metered
+) -> None:
+    asking = {"stream_options": ASKED} if through == "stream_options" else {"extra_body": {"stream_options": ASKED}}
+    untouched = run(streaming(**asking), make(Wire(endpoint.script)), endpoint)
+    wired = Wire(endpoint.script)
+    result = metered.run(streaming(**asking), make(wired), endpoint)
+
+    assert result.seen[-1].choices == []
+    assert result.seen[-1].usage.prompt_tokens == wire.INPUT
+    assert result.seen == untouched.seen
+    assert wired.sent[0]["stream_options"] == ASKED
+    assert metered.event().input_tokens == wire.INPUT
+
+
+@pytest.mark.parametrize("through", ["stream_options", "extra_body"])
+def test_a_caller_that_declines_usage_is_billed_by_estimate(
+    make: Callable[..., Any], through: str, metered: Metered
+) -> None:
+    no = {"include_usage": False}
+    declining = {"stream_options": no} if through == "stream_options" else {"extra_body": {"stream_options": no}}
+    untouched = run(streaming(**declining), make(Wire(wire.chat)), CHAT)
+    wired = Wire(wire.chat)
+    result = metered.run(streaming(**declining), make(wired), CHAT)
+
+    assert result.seen == untouched.seen
+    assert wired.sent[0]["stream_options"] == no
+    event = metered.event()
+    assert event.tags["estimated"] is True
+    assert event.output_tokens == len(wire.WORDS) + 1
+
+
+@pytest.mark.parametrize("through", ["stream_options", "extra_body"])
+def test_other_stream_options_are_kept_and_the_callers_dicts_untouched(
+    make: Callable[..., Any], through: str, metered: Metered
+) -> None:
+    mine = {"include_obfuscation": False}
+    given: dict[str, Any] = (
+        {"stream_options": mine} if through == "stream_options" else {"extra_body": {"stream_options": mine}}
+    )
+    wired = Wire(wire.chat)
+    metered.run(streaming(**given), make(wired), CHAT)
+
+    assert wired.sent[0]["stream_options"] == {"include_obfuscation": False, "include_usage": True}
+    assert mine == {"include_obfuscation": False}
+    assert given in ({"stream_options": mine}, {"extra_body": {"stream_options": mine}})
+    assert "estimated" not in metered.event().tags
+
+
+def test_a_body_posted_by_hand_is_not_changed(make: Callable[..., Any], metered: Metered) -> None:
+    body = {**CHAT.arguments, "stream": True}
+    original = json.dumps(body)
+
+    async def post(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
+        cls = openai.AsyncStream if isinstance(client, openai.AsyncOpenAI) else openai.Stream
+        stream_cls = cls[openai.types.chat.ChatCompletionChunk]
+        opened = client.post("/chat/completions?v=2", body=body, cast_to=object, stream=True, stream_cls=stream_cls)
+        seen += [chunk async for chunk in each(await value(opened))]
+
+    untouched = run(post, make(Wire(wire.chat)), CHAT)
+    result = metered.run(post, make(Wire(wire.chat)), CHAT)
+
+    assert result.comparable() == untouched.comparable()
+    assert json.dumps(body) == original
+    assert metered.event().input_tokens == wire.INPUT
+
+
+def test_what_extra_body_says_of_model_and_bound_counts(make: Callable[..., Any], metered: Metered) -> None:
+    held: list[int | None] = []
+
+    def look(sent: dict[str, Any]) -> Answer:
+        held.append(metered.meter.store.holds()[0].amount)
+        return wire.chat(sent)
+
+    client = make(Wire(look))
+    metered.run(streaming(max_tokens=4000, extra_body={"max_tokens": 1, "model": "gpt-4o"}), client, CHAT)
+
+    assert metered.event().tags["requested_model"] == "gpt-4o"
+    per_input, per_output = 2_500, 10_000  # nano-dollars, gpt-4o
+    assert held[0] is not None
+    assert (held[0] - per_output) % per_input == 0
+    assert 0 < held[0] < per_output + 20 * per_input
+
+
+# -- gateways that do not take it -------------------------------------------------------------------
+
+
+def picky(sent: dict[str, Any]) -> Answer:
+    if "stream_options" in sent:
+        return wire.as_json({"error": {"message": "Unknown parameter: 'stream_options'.", "code": None}}, 400)
+    return wire.chat(sent)
+
+
+@pytest.mark.parametrize("use", [uses.stream, uses.stream_streaming, uses.stream_raw])
+def test_a_400_that_names_stream_options_is_tried_once_without(
+    make: Callable[..., Any], use: Use, metered: Metered
+) -> None:
+    untouched = run(use, make(Wire(picky)), CHAT)
+    wired = Wire(picky)
+    result = metered.run(use, make(wired), CHAT)
+
+    assert result.comparable() == untouched.comparable()
+    assert [sent.get("stream_options") for sent in wired.sent] == [ASKED, None]
+    event = metered.event()
+    assert event.error is None
+    assert event.tags["estimated"] is True
+
+
+def test_a_400_that_stays_is_the_callers(make: Callable[..., Any], metered: Metered) -> None:
+    def refuse(sent: dict[str, Any]) -> Answer:
+        return wire.as_json({"error": {"message": "bad stream_options or model", "code": "bad"}}, 400)
+
+    untouched = run(uses.stream, make(Wire(refuse)), CHAT)
+    wired = Wire(refuse)
+    result = metered.run(uses.stream, make(wired), CHAT)
+
+    assert result.comparable() == untouched.comparable()
+    assert len(wired.sent) == 2
+    assert (metered.event().error, metered.event().cost_usd) == ("BadRequestError 400 bad", 0)
+
+
+def test_another_400_is_not_tried_again(make: Callable[..., Any], metered: Metered) -> None:
+    wired = Wire(wire.error(400))
+    metered.run(uses.stream, make(wired), CHAT)
+
+    assert len(wired.sent) == 1
+    assert metered.event().error == "BadRequestError 400 some_code"
+
+
+def test_a_callers_own_stream_options_are_never_taken_away(make: Callable[..., Any], metered: Metered) -> None:
+    wired = Wire(picky)
+    result = metered.run(streaming(stream_options=ASKED), make(wired), CHAT)
+
+    assert isinstance(result.error, openai.BadRequestError)
+    assert len(wired.sent) == 1
+
+
+# -- bytes ------------------------------------------------------------------------------------------
+
+
+def cut(answer: Answer, size: int) -> Answer:
+    body = answer.content
+    answer.pieces = [body[at : at + size] for at in range(0, len(body), size)]
+    return answer
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"], ids=["lf", "crlf", "cr"])
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 100_000])
+@pytest.mark.parametrize("endpoint", COUNTED)
+def test_raw_bytes_lack_the_usage_event_and_nothing_else(
+    make: Callable[..., Any], endpoint: Endpoint, size: int, line_end: bytes, metered: Metered
+) -> None:
+    expected: list[bytes] = []
+
+    def script(sent: dict[str, Any]) -> Answer:
+        answer = endpoint.script(sent)
+        answer.pieces = [piece.replace(b"\n", line_end) for piece in [b": ping\n\n", *answer.pieces]]
+        expected.append(b"".join(answer.pieces[:-2] + answer.pieces[-1:]))
+        return cut(answer, size)
+
+    result = metered.run(reading(), make(Wire(script)), endpoint)
+
+    assert result.error is None
+    assert result.seen == expected
+    assert metered.event().input_tokens == wire.INPUT
+
+
+def test_raw_bytes_of_a_body_that_just_stops_are_all_there(make: Callable[..., Any], metered: Metered) -> None:
+    def script(sent: dict[str, Any]) -> Answer:
+        answer = wire.chat(sent)
+        return Answer(200, [*answer.pieces[:3], b'data: {"id": "cmpl-1", "cho'], answer.content_type)
+
+    untouched = run(reading(stream_options=ASKED), make(Wire(script)), CHAT)
+    result = metered.run(reading(), make(Wire(script)), CHAT)
+
+    assert result.seen == untouched.seen
+    assert metered.event().tags["estimated"] is True
+
+
+def test_raw_bytes_of_a_caller_that_asks_are_passed_on_as_they_come(make: Callable[..., Any], metered: Metered) -> None:
+    async def pieces(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
+        opened = endpoint.create(client, "with_streaming_response", stream=True, stream_options=ASKED)
+        async with uses.entered(opened) as raw:
+            seen += [data async for data in each(raw.iter_bytes())]
+
+    def script(sent: dict[str, Any]) -> Answer:
+        return cut(wire.chat(sent), 11)
+
+    untouched = run(pieces, make(Wire(script)), CHAT)
+    result = metered.run(pieces, make(Wire(script)), CHAT)
+
+    assert result.seen == untouched.seen
+    assert metered.event().input_tokens == wire.INPUT
+
+
+# -- what other providers put into a stream ---------------------------------------------------------
+
+
+def test_the_last_usage_counts_and_only_the_added_chunk_is_hidden(make: Callable[..., Any], metered: Metered) -> None:
+    def growing(sent: dict[str, Any]) -> Answer:
+        answer = wire.chat({"stream": True})
+        chunks = [json.loads(piece[6:]) for piece in answer.pieces[:-1]]
+        for number, chunk in enumerate(chunks):
+            chunk["usage"] = {"prompt_tokens": 5, "completion_tokens": number, "total_tokens": 5 + number}
+        filtered = {**chunks[0], "choices": [], "usage": None, "prompt_filter_results": []}
+        return wire.as_events([filtered, *chunks, {**chunks[-1], "choices": [], "usage": wire.CHAT_USAGE}])
+
+    result = metered.run(uses.stream, make(Wire(growing)), CHAT)
+
+    chunks = result.seen[2:]
+    assert [len(chunk.choices) for chunk in chunks] == [0, *[1] * (len(wire.WORDS) + 2)]
+    assert (metered.event().input_tokens, metered.event().output_tokens) == (wire.INPUT, wire.OUTPUT)
+
+
+def test_a_stream_handed_to_a_generator_keeps_its_tenant(make: Callable[..., Any], metered: Metered) -> None:
+    metered.meter.patch("openai")
+
+    async def words(client: Any) -> AsyncIterator[str]:
+        opened = await value(CHAT.create(client, stream=True))
+        async for chunk in each(opened):
+            yield chunk.choices[0].delta.content or ""
+
+    async def use(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
+        told = words(client)
+        first = await anext(told)
+        with metered.meter.for_tenant("somebody else"):
+            seen.append(first + "".join([word async for word in told]))
+
+    result = metered.run(use, make(Wire(wire.chat)), CHAT)
+
+    assert result.seen == [wire.TEXT]
+    assert metered.event().tenant_id == TENANT
