@@ -14,14 +14,18 @@ from tests.contract.calls import NOW
 WORKER = Path(__file__).with_name("worker.py")
 
 
+def environment() -> dict[str, str]:
+    """Let a new process import what this one imports."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+
+
 class Worker:
     """A process of `worker.py` and the lines it prints."""
 
     def __init__(self, spec: str, command: str, estimate: int) -> None:
-        path = os.pathsep.join(path or os.getcwd() for path in sys.path)
         self.process = subprocess.Popen(
             [sys.executable, str(WORKER), spec, command, "acme", str(estimate), str(NOW)],
-            env={**os.environ, "PYTHONPATH": path},
+            env=environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 
+from tests.contract.processes import environment
 from token_limit_core.errors import ConfigurationError, StoreError
 from token_limit_core.events import LLMEvent
 from token_limit_core.limits import Limit
@@ -71,8 +71,7 @@ def test_importing_the_stores_and_using_memory_imports_no_sqlalchemy() -> None:
         "import sys; from token_limit_core.stores import open_store; open_store('memory://').limits('a');"
         "sys.exit('sqlalchemy' in sys.modules)"
     )
-    path = os.pathsep.join(path or os.getcwd() for path in sys.path)
-    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": path})
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment())
 
 
 def test_the_file_and_its_directory_are_made_on_first_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +33,7 @@ from tests.contract.calls import (
     settle,
     state,
 )
-from tests.contract.processes import workers
+from tests.contract.processes import environment, workers
 from token_limit_core.events import LLMEvent
 from token_limit_core.limits import ENFORCE, OBSERVE, PER_DAY, PER_MONTH
 from token_limit_core.stores.base import Call, Spend, Store
@@ -829,6 +831,28 @@ def test_a_store_survives_a_fork_on_both_sides(store: Store, spec: str) -> None:
         assert worker.process.returncode == 0
     assert amounts(store) == (20, 0)
     assert store.spend("acme", *MONTH).calls == 4
+
+
+def test_a_fork_under_a_busy_memory_store_leaves_the_child_a_working_one() -> None:
+    script = """
+import os, threading
+from token_limit_core.stores.memory import MemoryStore
+store, held, done = MemoryStore(), threading.Event(), threading.Event()
+def work():
+    with store.begin():
+        held.set()
+        done.wait()
+threading.Thread(target=work).start()
+held.wait()
+child = os.fork()
+if not child:
+    os._exit(len(store.limits("acme")))
+status = os.waitpid(child, 0)[1]
+done.set()
+raise SystemExit(status)
+"""
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    assert subprocess.run(command, env=environment(), timeout=30).returncode == 0
 
 
 def test_a_limit_raised_in_one_process_holds_for_the_next_call_in_another(store: Store, spec: str) -> None:

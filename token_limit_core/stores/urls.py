@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib.util import find_spec
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from ..errors import ConfigurationError
 
@@ -47,7 +47,7 @@ def scheme_of(url: str) -> str:
 
 
 def _check_path(shown: str, rest: str) -> None:
-    path = unquote(rest.partition("?")[0])
+    path = rest.partition("?")[0]
     if not path.startswith("/") or path in ("/", "/:memory:") or path.startswith("/file:"):
         raise ConfigurationError(
             f"store: {shown!r} names no file; use sqlite:///relative.db or sqlite:////absolute/path.db, "
