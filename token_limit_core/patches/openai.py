@@ -36,7 +36,7 @@ class OpenAIPatch(StainlessPatch):
     name = "openai"
     module = "openai"
     guards = ("chat.completions", "responses", "completions", "embeddings")
-    request_id_header: ClassVar[str] = "x-request-id"
+    request_id_headers: ClassVar[tuple[str, ...]] = ("x-request-id", "apim-request-id")  # the second is Azure's
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,8 +102,8 @@ def _endpoint(url: str) -> tuple[str, tuple[str, ...]] | None:
 def usage_of(usage: Any) -> Usage | None:
     """Read a usage object of chat style (`prompt_tokens`) or responses style (`input_tokens`), parsed or JSON.
 
-    Cached, reasoning and audio counts are parts of their totals (research: sdks section 4). None when it has neither
-    an input nor an output count, which the SDK does not check.
+    Cached, reasoning and audio counts are parts of their totals (research: sdks section 4). The SDK checks nothing:
+    what is no count is not reported, and None means that no count was there at all.
     """
     row = fields_of(usage)
     chat = "prompt_tokens" in row
@@ -111,12 +111,15 @@ def usage_of(usage: Any) -> Usage | None:
     made = fields_of(row.get("completion_tokens_details" if chat else "output_tokens_details"))
     received = _count(row.get("prompt_tokens" if chat else "input_tokens"))
     generated = _count(row.get("completion_tokens" if chat else "output_tokens"))
+    total = _count(row.get("total_tokens"))
     if received is None and generated is None:
-        return None
+        if total is None:
+            return None
+        received = total  # some embeddings tell nothing else
     return Usage(
         input_tokens=received,
         output_tokens=0 if generated is None and chat else generated,  # embeddings report a prompt only
-        total_tokens=_count(row.get("total_tokens")),
+        total_tokens=total,
         cached_tokens=_count(spent.get("cached_tokens")),
         cache_creation_tokens=_count(spent.get("cache_write_tokens")),
         reasoning_tokens=_count(made.get("reasoning_tokens")),
@@ -244,4 +247,4 @@ def _count(value: Any) -> int | None:
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+    return value if isinstance(value, str) and value else None

@@ -34,7 +34,7 @@ class Plan(NamedTuple):
 class StainlessPatch(BasePatch):
     """Hooks the funnel; a provider adds which calls it recognises and how it reads answers."""
 
-    request_id_header: ClassVar[str]
+    request_id_headers: ClassVar[tuple[str, ...]]
 
     def recognise(self, client: Any, options: Any, stream: bool) -> Plan | None:
         """Return the plan of a billable call, None for any other."""
@@ -153,8 +153,12 @@ class StainlessPatch(BasePatch):
             return Outcome()
 
     def _request_id(self, response: Any) -> str | None:
-        found: str | None = response.headers.get(self.request_id_header)
-        return found
+        headers = getattr(response, "headers", None) or {}
+        for name in self.request_id_headers:
+            found: str | None = headers.get(name)
+            if found:
+                return found
+        return None
 
     def _tee(self, flight: Flight, plan: Plan, request_id: str | None) -> Tee:
         if plan.request.stream:
@@ -166,11 +170,11 @@ class StainlessPatch(BasePatch):
         response, flight.answer = flight.answer, None
         outcome = Outcome(answered=False)
         try:
-            if response is not None:
-                outcome = read_document(response.content, self.read)
-            headers = getattr(response if response is not None else getattr(error, "response", None), "headers", None)
-            if headers is not None:
-                outcome.request_id = headers.get(self.request_id_header)
+            if response is not None:  # else it was refused, or never answered
+                outcome = read_document(getattr(response, "_content", b""), self.read)
+            told = response if response is not None else getattr(error, "response", None)
+            if told is not None:
+                outcome.request_id = self._request_id(told)
         except Exception:
             report("reading a failed answer")
         outcome.error = error
