@@ -44,8 +44,14 @@ def sql_sqlite(request: pytest.FixtureRequest) -> Iterator[Opened]:
 
 @contextmanager
 def sql_postgres(request: pytest.FixtureRequest) -> Iterator[Opened]:
-    with sql(request.getfixturevalue("postgres_url")) as opened:
+    with sql(postgres(request)) as opened:
         yield opened
+
+
+def postgres(request: pytest.FixtureRequest) -> str:
+    """Return the URL of an empty schema; commits need not wait for the disk, as no test kills the server."""
+    url: str = request.getfixturevalue("postgres_url")
+    return f"{url}%20-csynchronous_commit%3Doff"
 
 
 @contextmanager
@@ -80,7 +86,7 @@ def django_sqlite(request: pytest.FixtureRequest) -> Iterator[Opened]:
 
 @contextmanager
 def django_postgres(request: pytest.FixtureRequest) -> Iterator[Opened]:
-    url = sqlalchemy.make_url(request.getfixturevalue("postgres_url"))
+    url = sqlalchemy.make_url(postgres(request))
     database = {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": url.database,
