@@ -195,15 +195,23 @@ class Meter:
     ) -> LLMEvent:
         """Record a call that no patch saw, priced unless `cost_usd` is given; unknown fields are dropped.
 
-        On an event loop the row is written a moment later by the settler's thread.
+        `event_id` makes it idempotent, `timestamp` (unix seconds) tells when the call began. On an event loop the
+        row is written a moment later by the settler's thread.
+        Raises `ConfigurationError` for a count or a cost that is none.
         """
         current = scope.current()
         if tenant_id is None:
             tenant_id = None if current is None else current.tenant()
         request = Request(provider, model, str(fields.pop("endpoint", "manual")))
         flight = Flight(self, request, current, "" if tenant_id is None else scope.check_tenant(tenant_id))
+        flight.call_id = str(fields.pop("event_id", flight.call_id))
+        flight.started_at = float(fields.pop("timestamp", flight.started_at))
+        flight.session_id = fields.pop("session_id", flight.session_id)
+        error = fields.pop("error", None)
         counts = {"input_tokens": input_tokens, "output_tokens": output_tokens}
-        settlement = conclude(flight, outcome_of({**fields, **counts}))
+        outcome = outcome_of({"duration_ms": None, **fields, **counts})
+        outcome.fields = {**(outcome.fields or {}), "error": error}
+        settlement = conclude(flight, outcome)
         if self.store.leaves_loop and _on_loop():
             self.settler.start()
             self.settler.put(partial(self.settle, settlement))

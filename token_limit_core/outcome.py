@@ -61,6 +61,8 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement:
     request = flight.request
     if outcome.service_tier is not None:
         request.service_tier = outcome.service_tier  # the tier that answered is the one that is billed
+    if outcome.fields:
+        request.provider = outcome.fields.get("provider", request.provider)
     model = outcome.model if outcome.model is not None else request.model
     usage, estimated = _usage_of(flight, outcome)
     tags = flight.tags if outcome.tags is None else {**flight.tags, **outcome.tags}
@@ -138,7 +140,10 @@ def _usage_of(flight: Flight, outcome: Outcome) -> tuple[Usage, bool]:
     return Usage(input_tokens=flight.estimate.input_tokens, output_tokens=outcome.observed_output), True
 
 
-NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError"})
+NEVER_SENT = frozenset(
+    {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError"}
+    | {"ConnectionRefusedError", "gaierror"}
+)
 MAYBE_SENT = frozenset({"TransportError", "APIConnectionError", "TimeoutError", "ConnectionError"})
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from .errors import report
+from .errors import ConfigurationError, report
 
 if TYPE_CHECKING:
     from .limits import Decision
@@ -66,8 +66,8 @@ class Scope:
         if self.tenant_id is None and self._resolve is not None:
             try:
                 self._freeze(self._resolve())
-            except Exception:
-                report("resolving the tenant")
+            except Exception as error:
+                _report_resolver(error)
         return self.tenant_id
 
     async def atenant(self) -> str | None:
@@ -75,8 +75,8 @@ class Scope:
         if self.tenant_id is None and self._aresolve is not None:
             try:
                 self._freeze(await self._aresolve())
-            except Exception:
-                report("resolving the tenant")
+            except Exception as error:
+                _report_resolver(error)
             return self.tenant_id
         return self.tenant()
 
@@ -92,6 +92,14 @@ class Scope:
         while scope is not None:
             scope.denial = decision
             scope = scope.parent
+
+
+def _report_resolver(error: Exception) -> None:
+    """Log a resolver's fault, which is the application's; `on_no_tenant` decides what becomes of the call."""
+    if isinstance(error, ConfigurationError):
+        report("resolving the tenant")
+    else:
+        logger.exception("the tenant cannot be resolved; the call counts as one without a tenant")
 
 
 _scope: ContextVar[Scope | None] = ContextVar("token_limit_scope", default=None)

@@ -7,20 +7,23 @@ was away waits in a bounded list and is tried again.
 from __future__ import annotations
 
 import logging
-import os
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
 from .errors import StoreError
+from .stores.base import after_fork
 
 logger = logging.getLogger("token_limit")
 
 Work = Callable[[], object]
 
 RETRY_SECONDS = 1.0
+
+
+def _wake() -> None:
+    """Do nothing, once."""
 
 
 class Settler:
@@ -30,8 +33,7 @@ class Settler:
         self._max_waiting = max_waiting
         self._reset()
         self.lost = 0
-        reset = weakref.WeakMethod(self._reset)
-        os.register_at_fork(after_in_child=lambda: (method := reset()) and method())
+        after_fork(self._reset)
 
     def _reset(self) -> None:
         """Forget the parent's work: the parent settles it."""
@@ -51,8 +53,13 @@ class Settler:
             return
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._work, name="token-limit-settler", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._work, name="token-limit-settler", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # no thread to be had, or the interpreter is ending: flush() does the work
+                    logger.warning("the settler's thread cannot be started", exc_info=True)
+                else:
+                    self._thread = thread
 
     def put(self, work: Work) -> None:
         """Queue work; takes no lock and does no I/O, so that finalisers may call it."""
@@ -66,14 +73,20 @@ class Settler:
             logger.error("the store has been away for too long: a settled call is lost (%d so far)", self.lost)
         self._waiting.append(work)
         self.start()
+        self._queue.put(_wake)  # a thread that waits for work does not know that there is a list to try again
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until everything queued so far was tried (seconds; None is for ever); True when nothing is left."""
+        if threading.current_thread() is self._thread:
+            return False  # called from what the thread itself runs, such as on_event
         if self._queue.empty() and not self._waiting and self._thread is None:
             return True
         self.start()
         reached = threading.Event()
         self._queue.put(reached)
+        if self._thread is None:
+            while not reached.is_set():
+                self._handle(self._queue.get())
         return reached.wait(timeout) and not self._waiting
 
     def stop(self, timeout: float | None = None) -> bool:
@@ -95,11 +108,14 @@ class Settler:
                 continue
             if item is None:
                 return
-            if isinstance(item, threading.Event):
-                self._retry()
-                item.set()
-            else:
-                self._run(item)
+            self._handle(item)
+
+    def _handle(self, item: Work | threading.Event | None) -> None:
+        if isinstance(item, threading.Event):
+            self._retry()
+            item.set()
+        elif item is not None:
+            self._run(item)
 
     def _retry(self) -> None:
         for _ in range(len(self._waiting)):

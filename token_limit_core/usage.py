@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import index
+
+from .errors import ConfigurationError
 
 
 @dataclass(slots=True)
@@ -42,3 +45,16 @@ class Usage:
             outside = units.get("cache_read_tokens", 0) + units.get("cache_write_tokens", 0)
             units["input_tokens"] = units.get("input_tokens", 0) + outside
         return units
+
+
+def parse_count(value: int | None, name: str) -> int | None:
+    """Return a count that an application gives, else raise `ConfigurationError` naming it; None stays None."""
+    if value is None:
+        return None
+    try:
+        count = index(value)
+    except TypeError:
+        count = -1
+    if count < 0 or isinstance(value, bool):
+        raise ConfigurationError(f"{name}: {value!r} is not a count; give a whole number, or None for 'not reported'")
+    return count

@@ -10,7 +10,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, report
 from .base import BasePatch
 from .openai import OpenAIPatch
 
@@ -22,6 +22,7 @@ __all__ = ["PATCH_REGISTRY", "BasePatch"]
 PATCH_REGISTRY: dict[str, type[BasePatch]] = {"openai": OpenAIPatch}
 
 _installed: dict[str, BasePatch] = {}
+_failed: set[str] = set()
 _lock = threading.RLock()
 
 
@@ -35,17 +36,17 @@ def patch_class(name: str) -> type[BasePatch]:
 
 
 def install(name: str, meter: Meter) -> bool:
-    """Hook an SDK for a Meter; False when the SDK is not installed."""
+    """Hook an SDK for a Meter; False when the SDK is not installed or cannot be hooked."""
     cls = patch_class(name)
-    if cls.module is not None and cls.module not in sys.modules and importlib.util.find_spec(cls.module) is None:
+    if not _importable(cls.module):
         return False
     with _lock:
         patch = _installed.get(name)
         if patch is None:
             patch = _installed[name] = cls()
             patch.meters.append(meter)
-            _install_now_or_on_import(patch)
-        elif meter not in patch.meters:
+            return _install_now_or_on_import(patch)
+        if meter not in patch.meters:
             patch.meters.append(meter)
     return True
 
@@ -64,25 +65,45 @@ def uninstall(name: str, meter: Meter) -> None:
 
 
 def state(name: str) -> str:
-    """Say how a patch stands: "installed", "waiting for import", "not installed" (the SDK) or "off"."""
-    cls = PATCH_REGISTRY[name]
+    """Say how a patch stands: "installed", "waiting for import", "failed", "not installed" (the SDK) or "off"."""
     patch = _installed.get(name)
     if patch is not None:
         return "installed" if patch.active else "waiting for import"
-    if cls.module is not None and importlib.util.find_spec(cls.module) is None:
-        return "not installed"
-    return "off"
+    if name in _failed:
+        return "failed"
+    return "off" if _importable(PATCH_REGISTRY[name].module) else "not installed"
 
 
-def _install_now_or_on_import(patch: BasePatch) -> None:
+def _importable(module: str | None) -> bool:
+    if module is None or module in sys.modules:
+        return True
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:  # a parent package is missing
+        return False
+
+
+def _install_now_or_on_import(patch: BasePatch) -> bool:
     if patch.module is None or patch.module in sys.modules:
-        patch.install()
-        return
+        return _install(patch)
     import wrapt
 
     def imported(module: object) -> None:
-        with _lock:
-            if _installed.get(patch.name) is patch:
-                patch.install()
+        if _installed.get(patch.name) is patch:  # no lock: the importing thread holds the import's already
+            _install(patch)
 
     wrapt.register_post_import_hook(imported, patch.module)
+    return True
+
+
+def _install(patch: BasePatch) -> bool:
+    """Put the hooks in; an SDK that is not as expected stays as it is, and neither start-up nor import break."""
+    try:
+        patch.install()
+    except Exception:
+        _installed.pop(patch.name, None)
+        _failed.add(patch.name)
+        report(f"hooking {patch.name}")
+        return False
+    _failed.discard(patch.name)
+    return True

@@ -11,9 +11,10 @@ from ..errors import report
 from ..estimates import size_of
 from ..events import FIELDS
 from ..flow import Flight, adepart, aland, depart, hand_over, land
+from ..limits import parse_amount, to_usd
 from ..outcome import Outcome, Request
 from ..scope import current
-from ..usage import Usage
+from ..usage import Usage, parse_count
 
 if TYPE_CHECKING:
     from ..meter import Meter
@@ -23,7 +24,7 @@ logger = logging.getLogger("token_limit")
 Extractor = Callable[[Any, tuple[Any, ...], dict[str, Any], BaseException | None], dict[str, Any]]
 
 USAGE_FIELDS = frozenset(f for f in Usage.__slots__ if f != "cache_outside_input")
-OWN_FIELDS = frozenset({"event_id", "tenant_id", "session_id", "timestamp", "duration_ms", "error", "stream"})
+OWN_FIELDS = frozenset({"event_id", "tenant_id", "session_id", "timestamp", "error"})
 
 
 class BasePatch:
@@ -56,7 +57,9 @@ class BasePatch:
         self._swapped.append((obj, attr, original, wrapper))
 
     def install(self) -> None:
-        """Put the hooks in; a failure half-way takes them out again."""
+        """Put the hooks in, once; a failure half-way takes them out again."""
+        if self.active:
+            return
         self.active = True
         try:
             self._install()
@@ -95,7 +98,7 @@ class BasePatch:
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             if not self.active:
                 return original(*args, **kwargs)
-            flight = depart(self.meter(), self._request(original, kwargs))
+            flight = depart(self.meter(), self._request(original, args, kwargs))
             try:
                 response = original(*args, **kwargs)
             except BaseException as error:
@@ -115,7 +118,7 @@ class BasePatch:
         async def wrapper(*args: Any, **kwargs: Any) -> Any:
             if not self.active:
                 return await original(*args, **kwargs)
-            flight = await adepart(self.meter(), self._request(original, kwargs))
+            flight = await adepart(self.meter(), self._request(original, args, kwargs))
             try:
                 response = await original(*args, **kwargs)
             except Exception as error:
@@ -129,9 +132,13 @@ class BasePatch:
 
         return wrapper
 
-    def _request(self, original: Callable[..., Any], kwargs: dict[str, Any]) -> Request:
-        self.meter().settler.start()
-        return Request(self.name, str(kwargs.get("model", "")), original.__name__, size=size_of(kwargs))
+    def _request(self, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request:
+        request = Request(self.name, str(kwargs.get("model", "")), getattr(original, "__name__", self.name))
+        try:
+            request.size = size_of([*args, kwargs])
+        except Exception:
+            report("measuring a call")
+        return request
 
 
 _INHERITED = object()
@@ -145,25 +152,31 @@ def _extract(
     kwargs: dict[str, Any],
     error: BaseException | None,
 ) -> Outcome:
-    """Ask a custom extractor for the event's fields; its faults are ours, and unknown fields are dropped."""
+    """Ask a custom extractor for the event's fields; its faults are ours."""
     try:
-        fields = dict(extractor(response, args, kwargs, error))
+        return outcome_of(dict(extractor(response, args, kwargs, error)), error)
     except Exception:
         report("reading a response")
-        fields = {}
-    return outcome_of(fields, error)
+        return Outcome(error=error, answered=error is None)
 
 
 def outcome_of(fields: dict[str, Any], error: BaseException | None = None) -> Outcome:
-    """Sort event fields into an Outcome; unknown ones and those only we may set are dropped with a debug log."""
+    """Sort event fields into an Outcome; unknown ones and those only we may set are dropped with a debug log.
+
+    Raises `ConfigurationError` for a count or a cost that is none.
+    """
     outcome = Outcome(error=error, answered=error is None)
-    counts = {name: fields.pop(name) for name in USAGE_FIELDS & fields.keys()}
-    if counts:
-        outcome.usage = Usage(**counts)
+    counted = USAGE_FIELDS & fields.keys()
+    if counted:
+        outcome.usage = Usage()
+        for name in counted:
+            setattr(outcome.usage, name, parse_count(fields.pop(name), name))
     outcome.model = fields.pop("model", None)
     outcome.request_id = fields.pop("request_id", None)
     outcome.service_tier = fields.pop("service_tier", None)
     outcome.tags = dict(fields.pop("tags", {}))
+    if fields.get("cost_usd") is not None:
+        fields["cost_usd"] = to_usd(parse_amount(fields["cost_usd"], "cost_usd"))
     outcome.fields = {}
     for name, value in fields.items():
         if name in FIELDS and name not in OWN_FIELDS:

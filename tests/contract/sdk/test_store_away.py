@@ -103,7 +103,10 @@ def test_a_settle_the_store_did_not_take_is_kept_and_stored_once(
     fragile.event()
 
 
-def test_a_settle_that_waits_is_tried_again_without_being_asked(store: Fragile, fragile: Metered) -> None:
+@pytest.mark.parametrize("idle", [False, True], ids=["new thread", "idle thread"])
+def test_a_settle_that_waits_is_tried_again_without_being_asked(idle: bool, store: Fragile, fragile: Metered) -> None:
+    if idle:
+        fragile.meter.settler.start()
     store.failing.add("settle")
     fragile.meter.patch("openai")
     with fragile.meter.for_tenant(TENANT, session_id="s1", user="ann", plan="gold"):
