@@ -35,8 +35,8 @@ def get_store() -> Store:
 
 def install() -> None:
     """Hook the configured SDKs; of settings that cannot work the system checks and the middleware tell."""
-    if settings.ENABLED:
-        with contextlib.suppress(ConfigurationError):
+    with contextlib.suppress(ConfigurationError):
+        if settings.ENABLED:
             get_meter().patch_all()
 
 

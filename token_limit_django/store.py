@@ -47,6 +47,10 @@ _SQLITE_CONFLICTS = {5, 6}
 """SQLITE_BUSY and SQLITE_LOCKED, without their extensions."""
 
 
+KEEP_SECONDS = 60.0
+"""How long a connection in a thread of the store's own is kept: opening one costs several times an operation."""
+
+
 class DjangoStore(TransactionalStore):
     """Keep limits and ledger in tables of the project's.
 
@@ -56,6 +60,7 @@ class DjangoStore(TransactionalStore):
     def __init__(self, alias: str | None = None, *, threads: int | None = None) -> None:
         self._alias = alias
         self._executor = Executor(settings.STORE_THREADS if threads is None else threads)
+        self._thread = threading.local()
         self._kept: set[BaseDatabaseWrapper] = set()
         self._inherited: list[BaseDatabaseWrapper] = []
         after_fork(self._leave_inherited)
@@ -133,6 +138,7 @@ class DjangoStore(TransactionalStore):
         return self._executor.pool().submit(self._in_own_thread, work).result()
 
     def _in_own_thread(self, work: Callable[[], T]) -> T:
+        self._thread.own = True
         try:
             return work()
         finally:
