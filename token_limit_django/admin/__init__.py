@@ -1,0 +1,19 @@
+"""The pages in Django's admin: limits, tenants, live holds, events.
+
+They show the project's own tables, so they are left out where TOKEN_LIMIT['STORE'] names another store.
+"""
+
+from django.contrib import admin
+
+from ..conf import settings
+from ..models import Hold, LedgerEntry, Limit, Tenant
+from .events import EventAdmin
+from .holds import HoldAdmin
+from .limits import LimitAdmin
+from .tenants import TenantAdmin
+
+if settings.STORE is None:
+    admin.site.register(Limit, LimitAdmin)
+    admin.site.register(Tenant, TenantAdmin)
+    admin.site.register(Hold, HoldAdmin)
+    admin.site.register(LedgerEntry, EventAdmin)

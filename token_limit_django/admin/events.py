@@ -1,0 +1,163 @@
+"""The event log: what was called, when, by whom, and what it cost. Nobody changes it, not even here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.core.paginator import Paginator
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from ..models import LedgerEntry, Tenant
+from .base import ReadOnlyAdmin, name_tenants
+from .display import NOTHING, dollars, link, tenant_label, two_lines, when
+from .filters import KindFilter, MarkFilter, ModelFilter, ProviderFilter, WhenFilter
+
+if TYPE_CHECKING:
+    _Paginator = Paginator[LedgerEntry]
+else:
+    _Paginator = Paginator
+
+
+class BoundedPaginator(_Paginator):
+    """Counts no further than the list goes."""
+
+    most = 10_000
+
+    @cached_property
+    def count(self) -> int:
+        rows: Any = self.object_list
+        return int(rows.order_by()[: self.most].count())
+
+
+class EventAdmin(ReadOnlyAdmin):
+    """Find events by tenant, id, day and kind, newest first."""
+
+    paginator = BoundedPaginator
+    list_display = ("time", "tenant", "what", "served_by", "tokens", "cost", "marks")
+    list_filter = (WhenFilter, KindFilter, MarkFilter, ProviderFilter, ModelFilter)
+    search_fields = ("tenant_id", "event_id", "request_id")
+    search_help_text = "A tenant, an event id or a provider's request id, written out in full"
+    ordering = ("-timestamp", "-id")
+    sortable_by = ()  # no index would serve another order
+    fieldsets = (
+        (None, {"fields": ("time", "tenant", "what", "event_id", "same_call", "cost", "marks")}),
+        ("Call", {"fields": ("provider", "model", "endpoint", "streamed", "duration", "request_id", "error")}),
+        (
+            "Tokens",
+            {
+                "fields": (
+                    "input_tokens",
+                    "cached_tokens",
+                    "cache_creation_tokens",
+                    "output_tokens",
+                    "reasoning_tokens",
+                    "total_tokens",
+                )
+            },
+        ),
+        ("Price", {"fields": ("exact_cost", "price_version", "service_tier")}),
+        ("Attribution", {"fields": ("user", "feature", "session_id")}),
+        ("Details", {"fields": ("pretty_details",)}),
+    )
+
+    def complete(self, rows: Sequence[Any]) -> None:
+        name_tenants(rows)
+
+    @admin.display(description="time")
+    def time(self, row: LedgerEntry) -> str:
+        """Write when the call was admitted."""
+        return when(row.timestamp, precise=True)
+
+    @admin.display(description="tenant")
+    def tenant(self, row: Any) -> str:
+        """Name who pays."""
+        return tenant_label(row.tenant_id, row.tenant_name)
+
+    @admin.display(description="kind")
+    def what(self, row: LedgerEntry) -> str:
+        """Name the kind, and what a correction corrects."""
+        return row.kind if row.corrects is None else two_lines(row.kind, f"of {row.corrects}")
+
+    @admin.display(description="model")
+    def served_by(self, row: LedgerEntry) -> str:
+        """Name the model over its provider; what came after a call has none of its own."""
+        return two_lines(row.model or NOTHING, row.provider or NOTHING) if row.kind == "call" else NOTHING
+
+    @admin.display(description="tokens")
+    def tokens(self, row: LedgerEntry) -> str:
+        """Write what went in and came out."""
+        return two_lines(f"{row.input_tokens:,} in", f"{row.output_tokens:,} out") if row.kind == "call" else NOTHING
+
+    @admin.display(description="cost")
+    def cost(self, row: LedgerEntry) -> str:
+        """Write what the row adds to the bill; without a known price it is marked, never shown as nothing."""
+        if row.cost_nano is None:
+            return format_html('<span class="token-limit-mark unpriced">{}</span>', "unpriced")
+        return dollars(row.cost_nano)
+
+    @admin.display(description="marks")
+    def marks(self, row: LedgerEntry) -> str:
+        """Point out what is not simply an answer."""
+        marks = []
+        if row.details.get("tags", {}).get("estimated"):
+            marks.append(("estimated", "estimated"))
+        if row.error is not None:
+            marks.append(("failed", row.error))
+        return format_html_join(" ", '<span class="token-limit-mark {}">{}</span>', marks) or NOTHING
+
+    @admin.display(description="streamed")
+    def streamed(self, row: LedgerEntry) -> str:
+        """Say whether the answer came in pieces."""
+        return "Yes" if row.stream else "No"
+
+    @admin.display(description="duration")
+    def duration(self, row: LedgerEntry) -> str:
+        """Write how long the call took."""
+        return NOTHING if row.duration_ms is None else f"{row.duration_ms / 1000:,.3f} s"
+
+    @admin.display(description="cost in US dollars")
+    def exact_cost(self, row: LedgerEntry) -> str:
+        """Write the cost to the nano-dollar."""
+        return NOTHING if row.cost_usd is None else f"{row.cost_usd:f}"
+
+    @admin.display(description="same call")
+    def same_call(self, row: LedgerEntry) -> str:
+        """Link to the expiry and the correction of a call, and back."""
+        ids = set(_rows_of_call(row.event_id.partition("/")[0])) - {row.event_id}
+        others = LedgerEntry.objects.filter(tenant_id=row.tenant_id, event_id__in=ids).order_by("id")
+        links = (
+            (link(f"{other.kind} {dollars(other.cost_nano)}", "ledgerentry_change", other.pk),) for other in others
+        )
+        return format_html_join(", ", "{}", links) or NOTHING
+
+    @admin.display(description="details")
+    def pretty_details(self, row: LedgerEntry) -> SafeString:
+        """Write the other fields as indented JSON."""
+        text = json.dumps(row.details, indent=2, ensure_ascii=False, sort_keys=True)
+        return format_html('<pre class="token-limit-json">{}</pre>', text)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[LedgerEntry], search_term: str
+    ) -> tuple[QuerySet[LedgerEntry], bool]:
+        """Take the first reading of the term that an index finds; request ids, which have none, come last."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        tenants = list(Tenant.objects.filter(Q(id=term) | Q(name=term)).values_list("id", flat=True))
+        if tenants:
+            return queryset.filter(tenant_id__in=tenants), False
+        by_id = Q(tenant_id__in=Tenant.objects.values("id"), event_id__in=_rows_of_call(term))
+        if LedgerEntry.objects.filter(by_id).exists():
+            return queryset.filter(by_id), False
+        return queryset.filter(request_id=term), False
+
+
+def _rows_of_call(call_id: str) -> list[str]:
+    return [call_id, f"{call_id}/expired", f"{call_id}/correction"]

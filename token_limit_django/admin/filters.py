@@ -1,0 +1,173 @@
+"""Filters of the lists. They ask the tables only for what an index or a bounded look has at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, ClassVar
+
+from django.contrib.admin import SimpleListFilter
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+
+from .. import service
+from ..forms import FREQUENCY_LABELS
+from ..models import LedgerEntry
+
+NEWEST_EVENTS = 2000
+"""How far back the choices of a filter are looked for; the distinct values of a large table take too long."""
+
+
+class ChoiceFilter(SimpleListFilter):
+    """Named choices; `default` applies when none is made, and there is no "All" but one of the choices."""
+
+    options: ClassVar[dict[str, str]] = {}
+    default: ClassVar[str | None] = None
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return list(self.options.items())
+
+    def value(self) -> str | None:
+        value = super().value()
+        return self.default if value is None else value
+
+    def choices(self, changelist: ChangeList) -> Iterator[Any]:
+        choices = super().choices(changelist)
+        if self.default is not None:
+            next(choices)  # "All"
+        return choices
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        value = self.value()
+        return queryset if value is None else queryset.filter(self.condition(value))
+
+    def condition(self, value: str) -> Q:
+        """Return what a choice means; without a meaning of its own, equality."""
+        return Q(**{str(self.parameter_name): value})
+
+
+class LimitStateFilter(ChoiceFilter):
+    """Hides limits that have ended."""
+
+    title = "state"
+    parameter_name = "state"
+    options: ClassVar = {"live": "In force or to come", "now": "In force", "coming": "To come", "ended": "Ended"}
+    default = "live"
+
+    def condition(self, value: str) -> Q:
+        now = service.now()
+        live = Q(effective_until=None) | Q(effective_until__gt=now)
+        begun = Q(effective_from__lte=now)
+        return {"now": live & begun, "coming": ~begun, "ended": ~live}.get(value, live)
+
+
+class FrequencyFilter(ChoiceFilter):
+    """Chooses windows."""
+
+    title = "window"
+    parameter_name = "frequency"
+    options: ClassVar = FREQUENCY_LABELS
+
+
+class ModeFilter(ChoiceFilter):
+    """Chooses what a limit does."""
+
+    title = "mode"
+    parameter_name = "mode"
+    options: ClassVar = {"enforce": "enforce", "observe": "observe"}
+
+
+class HoldStateFilter(ChoiceFilter):
+    """Shows what is in flight."""
+
+    title = "state"
+    parameter_name = "state"
+    options: ClassVar = {"open": "Open", "settled": "Settled", "expired": "Expired", "released": "Released"}
+    default = "open"
+
+
+class KindFilter(ChoiceFilter):
+    """Chooses calls, or what came after them."""
+
+    title = "kind"
+    parameter_name = "kind"
+    options: ClassVar = {"call": "Calls", "expiry": "Expired holds", "correction": "Corrections"}
+
+
+class MarkFilter(ChoiceFilter):
+    """Chooses events whose cost or outcome needs a look."""
+
+    title = "mark"
+    parameter_name = "mark"
+    options: ClassVar = {"estimated": "Estimated", "unpriced": "Unpriced", "failed": "Failed"}
+
+    def condition(self, value: str) -> Q:
+        if value == "estimated":
+            return Q(details__tags__estimated=True)
+        return Q(cost_nano=None) if value == "unpriced" else Q(error__isnull=False)
+
+
+class _RecentValueFilter(ChoiceFilter):
+    """Chooses among the values that the newest events have."""
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        newest = LedgerEntry.objects.order_by("-id").values_list(str(self.parameter_name), flat=True)[:NEWEST_EVENTS]
+        values = {value for value in (*newest, self.value()) if value}
+        return [(value, value) for value in sorted(values)]
+
+
+class ProviderFilter(_RecentValueFilter):
+    """Chooses a provider."""
+
+    title = "provider"
+    parameter_name = "provider"
+
+
+class ModelFilter(_RecentValueFilter):
+    """Chooses a model."""
+
+    title = "model"
+    parameter_name = "model"
+
+
+class WhenFilter(ChoiceFilter):
+    """Chooses days in UTC, by name or by date; the default keeps every other filter quick on a large table."""
+
+    title = "day (UTC)"
+    parameter_name = "when"
+    template = "admin/token_limit/day_filter.html"
+    options: ClassVar = {
+        "today": "Today",
+        "yesterday": "Yesterday",
+        "week": "Past 7 days",
+        "month": "This month",
+        "any": "Any time",
+    }
+    default = "week"
+
+    def choices(self, changelist: ChangeList) -> Iterator[Any]:
+        value = self.value()
+        self.day = "" if value in self.options else value
+        self.others = [(name, value) for name, value in changelist.params.items() if name not in ("when", "p")]
+        return super().choices(changelist)
+
+    def condition(self, value: str) -> Q:
+        today = datetime.fromtimestamp(service.now(), UTC).date()
+        first, days = today, 1
+        if value == "any":
+            return Q()
+        if value == "yesterday":
+            first = today - timedelta(days=1)
+        elif value == "week":
+            first, days = today - timedelta(days=6), 7
+        elif value == "month":
+            first, days = today.replace(day=1), 31
+        elif value != "today":
+            try:
+                first = date.fromisoformat(value)
+            except ValueError as error:
+                raise IncorrectLookupParameters(error) from error
+        start = datetime(first.year, first.month, first.day, tzinfo=UTC).timestamp()
+        return Q(timestamp__gte=start, timestamp__lt=start + days * 86400)

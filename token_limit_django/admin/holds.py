@@ -1,0 +1,85 @@
+"""Money set aside for calls in flight, and the way to give it back by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from .. import service
+from ..meter import get_store
+from ..models import Hold
+from .base import ReadOnlyAdmin, name_tenants
+from .display import NOTHING, dollars, span, tenant_label, when
+from .filters import HoldStateFilter
+
+
+class HoldAdmin(ReadOnlyAdmin):
+    """Watch holds, and release those of calls that are known to be dead before they expire."""
+
+    list_display = ("tenant", "amount_held", "age", "expires_in", "origin", "state", "call_id")
+    list_filter = (HoldStateFilter,)
+    search_fields = ("tenant_id", "call_id")
+    search_help_text = "Part of a tenant's id or of a call id"
+    ordering = ("created_at",)
+    actions = ("release",)
+    fields = ("call_id", "tenant", "amount_held", "created", "expires", "expires_in", "origin", "state")
+    readonly_fields = fields
+
+    def complete(self, rows: Sequence[Any]) -> None:
+        name_tenants(rows)
+        at = service.now()
+        for row in rows:
+            row.now = at
+
+    @admin.display(description="tenant", ordering="tenant_id")
+    def tenant(self, row: Any) -> str:
+        """Name who the money is set aside for."""
+        return tenant_label(row.tenant_id, row.tenant_name)
+
+    @admin.display(description="held", ordering="amount")
+    def amount_held(self, row: Hold) -> str:
+        """Write what is set aside on each limit."""
+        return dollars(row.amount)
+
+    @admin.display(description="age", ordering="created_at")
+    def age(self, row: Any) -> str:
+        """Say how long ago the call was admitted."""
+        return span(max(0, row.now - row.created_at))
+
+    @admin.display(description="expires in", ordering="expires_at")
+    def expires_in(self, row: Any) -> str:
+        """Say when the hold is charged as it stands, unless the call settles before."""
+        if row.state != "open":
+            return NOTHING
+        left = row.expires_at - row.now
+        return span(left) if left > 0 else f"{span(-left)} overdue"
+
+    @admin.display(description="created")
+    def created(self, row: Hold) -> str:
+        """Write the time of admission."""
+        return when(row.created_at, precise=True)
+
+    @admin.display(description="expires")
+    def expires(self, row: Hold) -> str:
+        """Write the time of expiry."""
+        return when(row.expires_at, precise=True)
+
+    def has_release_permission(self, request: HttpRequest) -> bool:
+        """Tell whether a person may give holds back: the permission to change holds."""
+        return bool(request.user.has_perm("token_limit.change_hold"))
+
+    @admin.action(description="Release selected holds", permissions=["release"])
+    def release(self, request: HttpRequest, queryset: QuerySet[Hold]) -> None:
+        """Give holds back without a charge; a call that still ends is charged what it really cost."""
+        released = 0
+        for row in queryset:
+            if get_store().release(row.call_id, service.now()):
+                released += 1
+                self.log_change(request, row, f"Released: {dollars(row.amount)} held for tenant “{row.tenant_id}”.")
+        self.message_user(request, f"{released} released.", messages.SUCCESS)
+        if late := len(queryset) - released:
+            self.message_user(request, f"{late} had closed already.", messages.WARNING)

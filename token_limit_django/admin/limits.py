@@ -1,0 +1,145 @@
+"""The main page: who may spend how much, and how much of it is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.models import DELETION, LogEntry
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.safestring import SafeString
+
+from .. import service
+from ..forms import FREQUENCY_LABELS, LimitForm, exact_usd
+from ..meter import get_meter
+from ..models import Limit, Tenant
+from .base import PageAdmin, name_tenants
+from .display import NOTHING, bar, tenant_label, two_lines, when
+from .filters import FrequencyFilter, LimitStateFilter, ModeFilter
+
+
+class LimitAdmin(PageAdmin):
+    """Set, change and remove limits through the store: counters stay, and the next call anywhere obeys."""
+
+    form = LimitForm
+    list_display = ("tenant", "amount_each", "this_window", "begins", "ends")
+    list_filter = (LimitStateFilter, FrequencyFilter, ModeFilter)
+    search_fields = ("tenant_id",)
+    search_help_text = "Part of a tenant's id or name"
+    ordering = ("tenant_id", "frequency", "effective_from")
+
+    _settings = ("limit_usd", "mode", "effective_date")
+    _state = ("this_window", "begins", "ends")
+
+    # -- columns --------------------------------------------------------------------------------
+
+    def complete(self, rows: Sequence[Limit]) -> None:
+        at = service.now()
+        found = service.statuses(rows, at)
+        name_tenants(rows)
+        for row in rows:
+            row.now, row.status = at, found.get(row.id)  # type: ignore[attr-defined]
+
+    @admin.display(description="tenant", ordering="tenant_id")
+    def tenant(self, row: Any) -> str:
+        """Name who is limited."""
+        return tenant_label(row.tenant_id, row.tenant_name)
+
+    @admin.display(description="limit", ordering="amount")
+    def amount_each(self, row: Limit) -> SafeString:
+        """Write what each window may cost, and what happens then."""
+        return two_lines(f"{exact_usd(row.amount)} {FREQUENCY_LABELS[row.frequency]}", row.mode)
+
+    @admin.display(description="window")
+    def calendar_window(self, row: Limit) -> str:
+        """Name the kind of window."""
+        return f"{FREQUENCY_LABELS[row.frequency]}, by the calendar in UTC"
+
+    @admin.display(description="this window")
+    def this_window(self, row: Any) -> str:
+        """Draw what the current window has spent, and say when it ends."""
+        return NOTHING if row.status is None else bar(row.status, row.now)
+
+    @admin.display(description="begins", ordering="effective_from")
+    def begins(self, row: Limit) -> str:
+        """Say since when the limit applies."""
+        return when(row.effective_from)
+
+    @admin.display(description="ends", ordering="effective_until")
+    def ends(self, row: Limit) -> str:
+        """Say when a later limit takes over."""
+        return when(row.effective_until)
+
+    # -- what may be seen and done --------------------------------------------------------------
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Limit], search_term: str
+    ) -> tuple[QuerySet[Limit], bool]:
+        term = search_term.strip()
+        if term:
+            named = Tenant.objects.filter(name__icontains=term).values("id")
+            queryset = queryset.filter(Q(tenant_id__icontains=term) | Q(tenant_id__in=named))
+        return queryset, False
+
+    def get_fields(self, request: HttpRequest, obj: Limit | None = None) -> tuple[str, ...]:
+        if obj is None:
+            return ("tenant_id", "frequency", *self._settings)
+        if not self.has_change_permission(request, obj):
+            return ("tenant", "amount_each", *self._state)
+        return ("tenant", "calendar_window", *self._settings, *self._state)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Limit | None = None) -> tuple[str, ...]:
+        if obj is None:
+            return ()
+        return ("tenant_id", "frequency", "tenant", "amount_each", "calendar_window", *self._state)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        ended = obj is not None and obj.effective_until is not None and obj.effective_until <= service.now()
+        return not ended and super().has_change_permission(request, obj)
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        # a limit that has yet to begin is replaced by a new row, so there is nothing to continue on
+        context = {"show_save_and_continue": False, **(extra_context or {})}
+        return super().changeform_view(request, object_id, form_url, context)
+
+    # -- saving ---------------------------------------------------------------------------------
+
+    def save_model(self, request: HttpRequest, obj: Limit, form: Any, change: bool) -> None:
+        data = form.cleaned_data
+        known = change or Tenant.objects.filter(id=obj.tenant_id).exists()
+        placed = get_meter().set_limit(
+            obj.tenant_id, data["limit_usd"], obj.frequency, data["effective_date"], mode=obj.mode
+        )
+        if change and not form.waiting and placed.id != obj.pk:  # it goes on until another one begins
+            self.log_addition(request, Limit.objects.get(pk=placed.id), form.summary())
+        else:
+            obj.pk = placed.id
+        obj.refresh_from_db()
+        if not known:
+            hint = "Nothing is known of tenant “%s” so far. Make sure that this is what your application calls it."
+            self.message_user(request, hint % obj.tenant_id, messages.WARNING)
+
+    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
+        return form.summary()
+
+    def delete_model(self, request: HttpRequest, obj: Limit) -> None:
+        service.remove_limit(service.limit_of(obj))
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Limit]) -> None:
+        for row in queryset:
+            self.delete_model(request, row)
+
+    def log_deletions(self, request: HttpRequest, queryset: Iterable[Limit]) -> Any:
+        user: Any = request.user
+        for row in queryset:
+            limit = f"{exact_usd(row.amount)} {FREQUENCY_LABELS[row.frequency]} ({row.mode})"
+            message = f"Removed {limit}, with what its windows had counted."
+            LogEntry.objects.log_actions(user.pk, [row], DELETION, message)

@@ -1,0 +1,98 @@
+"""Who pays: names, this month's spend, and the way to limits and events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Count
+from django.http import HttpRequest
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+
+from .. import service
+from ..forms import FREQUENCY_LABELS
+from ..models import Limit, Tenant
+from .base import PageAdmin
+from .display import NOTHING, bar, dollars, link, tenant_label, when
+
+
+class TenantAdmin(PageAdmin):
+    """Give tenants names; the rows themselves appear with a tenant's first event or limit."""
+
+    list_display = ("label", "this_month", "calls", "limits", "events", "first_seen_at")
+    search_fields = ("id", "name")
+    search_help_text = "Part of a tenant's id or name"
+    ordering = ("id",)
+    fields = ("id", "name", "this_month", "calls", "windows", "limits", "events", "first_seen_at")
+    readonly_fields = tuple(name for name in fields if name != "name")
+
+    def complete(self, rows: Sequence[Any]) -> None:
+        ids = [row.id for row in rows]
+        spent = service.month_spend(ids, service.now())
+        limits = dict(
+            Limit.objects.filter(tenant_id__in=ids)
+            .values("tenant_id")
+            .annotate(number=Count("id"))
+            .order_by()
+            .values_list("tenant_id", "number")
+        )
+        for row in rows:
+            row.spent, row.limit_count = spent.get(row.id), limits.get(row.id, 0)
+
+    @admin.display(description="tenant", ordering="id")
+    def label(self, row: Tenant) -> str:
+        """Name the tenant."""
+        return tenant_label(row.id, row.name)
+
+    @admin.display(description="spent this month")
+    def this_month(self, row: Any) -> str:
+        """Write what the calendar month (UTC) has cost so far."""
+        if row.spent is None:
+            return dollars(0)
+        unpriced = f" + {row.spent.unpriced:,} unpriced" if row.spent.unpriced else ""
+        return f"{dollars(row.spent.cost_nano)}{unpriced}"
+
+    @admin.display(description="calls this month")
+    def calls(self, row: Any) -> str:
+        """Count the calls of the calendar month."""
+        return f"{0 if row.spent is None else row.spent.calls:,}"
+
+    @admin.display(description="limits")
+    def limits(self, row: Any) -> str:
+        """Link to the tenant's limits, or to setting one."""
+        if row.limit_count:
+            return link(f"{row.limit_count} limit{'s'[: row.limit_count > 1]}", "limit_changelist", tenant_id=row.id)
+        return link("Set a limit", "limit_add", tenant_id=row.id) if row.id else NOTHING
+
+    @admin.display(description="events")
+    def events(self, row: Tenant) -> SafeString:
+        """Link to the tenant's events."""
+        return link("Events", "ledgerentry_changelist", tenant_id=row.id, when="any")
+
+    @admin.display(description="first seen", ordering="first_seen")
+    def first_seen_at(self, row: Tenant) -> str:
+        """Say when the tenant came."""
+        return when(row.first_seen)
+
+    @admin.display(description="windows")
+    def windows(self, row: Tenant) -> str:
+        """Draw every limit in force."""
+        at = service.now()
+        states = service.statuses(Limit.objects.filter(tenant_id=row.id), at).values()
+        drawn = ((FREQUENCY_LABELS[status.limit.frequency], bar(status, at)) for status in states)
+        return format_html_join("", '<div class="token-limit-each">{}{}</div>', drawn) or NOTHING
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, obj: Tenant, form: Any, change: bool) -> None:
+        obj.save(update_fields=["name"])
+
+    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
+        before, after = form.initial["name"], form.cleaned_data["name"]
+        return f"Name “{before}” → “{after}”." if before != after else "Saved as it was."

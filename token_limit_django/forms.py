@@ -1,0 +1,158 @@
+"""The admin's form of a limit: US dollars and UTC for people, nano-dollars and unix seconds underneath."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.db.models import Q
+from django.utils import timezone
+
+from token_limit_core import limits as core
+from token_limit_core.errors import ConfigurationError
+from token_limit_core.limits import ENFORCE, OBSERVE, PER_DAY, PER_MONTH, parse_amount, to_nano, to_usd
+from token_limit_core.scope import check_tenant
+
+from . import service
+from .models import Limit
+
+if TYPE_CHECKING:
+    _LimitModelForm = forms.ModelForm[Limit]
+else:
+    _LimitModelForm = forms.ModelForm
+
+FREQUENCY_LABELS = {PER_MONTH: "per month", PER_DAY: "per day"}
+MODE_LABELS = {ENFORCE: "Enforce: refuse calls once it is spent", OBSERVE: "Observe: only record, never refuse"}
+
+
+def check_amount(value: Decimal) -> None:
+    """Refuse an amount that no limit can have."""
+    try:
+        parse_amount(str(value), "Amount")
+    except ConfigurationError as error:
+        raise ValidationError(str(error)) from None
+
+
+def editable_usd(nano: int) -> Decimal:
+    """Return an amount as one would type it: at least cents, no further zeros."""
+    amount = to_usd(nano)
+    return amount.quantize(Decimal("0.01")) if nano % 10**7 == 0 else amount.normalize()
+
+
+def exact_usd(nano: int) -> str:
+    """Write an amount with all its digits."""
+    return f"${editable_usd(nano):,f}"
+
+
+def utc(seconds: float) -> str:
+    """Write a unix time for people."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%d %b %Y, %H:%M} UTC"
+
+
+class UtcDateTimeField(forms.DateTimeField):
+    """A date and time in UTC, whatever TIME_ZONE and USE_TZ say."""
+
+    widget = forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
+
+    def prepare_value(self, value: Any) -> Any:
+        """Show a time in UTC."""
+        with timezone.override(UTC):
+            return super().prepare_value(value)
+
+    def to_python(self, value: Any) -> datetime | None:
+        """Read a time that names no zone as UTC."""
+        with timezone.override(UTC):
+            moment = super().to_python(value)
+        return moment if moment is None or moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+class LimitForm(_LimitModelForm):
+    """Sets or changes a limit; tenant and frequency are its identity, so they are asked for only once."""
+
+    tenant_id = forms.CharField(
+        label="Tenant",
+        max_length=255,
+        help_text="Exactly as your application names the tenant, capitals included.",
+        widget=forms.TextInput(attrs={"class": "vTextField", "autocomplete": "off", "spellcheck": "false"}),
+    )
+    frequency = forms.ChoiceField(label="Window", choices=FREQUENCY_LABELS, help_text="Calendar windows in UTC.")
+    limit_usd = forms.DecimalField(
+        label="Amount in US dollars",
+        decimal_places=9,
+        validators=[check_amount],
+        help_text="What may be spent in each window, such as 25 or 9.99. 0 refuses every call.",
+        widget=forms.NumberInput(attrs={"step": "any", "min": 0}),
+    )
+    mode = forms.ChoiceField(label="Mode", choices=MODE_LABELS)
+    effective_date = UtcDateTimeField(
+        label="Effective date (UTC)",
+        required=False,
+        help_text="Empty: from the next call on. In the future: what applies now goes on until then.",
+    )
+
+    class Meta:
+        """Amount and dates have other shapes in the table; the store writes them."""
+
+        model = Limit
+        fields = ("tenant_id", "frequency", "mode")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.now = service.now()
+        self.before: core.Limit | None = None
+        if self.instance.pk is not None:
+            self.before = service.limit_of(self.instance)
+            self.initial["limit_usd"] = editable_usd(self.before.amount)
+            if self.waiting:
+                self.initial["effective_date"] = datetime.fromtimestamp(self.before.effective_from, UTC)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the limit being changed has yet to begin."""
+        return self.before is not None and self.before.effective_from > self.now
+
+    def clean_tenant_id(self) -> str:
+        """Refuse a name no tenant can have."""
+        try:
+            return check_tenant(self.cleaned_data["tenant_id"])
+        except ValueError as error:
+            raise ValidationError(str(error)) from None
+
+    def clean_effective_date(self) -> datetime | None:
+        """Refuse a date that would rewrite what has already been counted."""
+        moment: datetime | None = self.cleaned_data["effective_date"]
+        if moment is not None and moment.timestamp() <= self.now:
+            raise ValidationError("This is in the past. Give a time to come, or leave it empty to begin now.")
+        if moment is None and self.waiting:
+            raise ValidationError("This limit has yet to begin: give its date. To change what applies now, open that.")
+        return moment
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse to add a limit where there is one to change."""
+        data = super().clean() or self.cleaned_data
+        if self.before is None and "tenant_id" in data and "frequency" in data:
+            same = Limit.objects.filter(tenant_id=data["tenant_id"], frequency=data["frequency"], filter="")
+            if same.filter(Q(effective_until=None) | Q(effective_until__gt=self.now)).exists():
+                every = FREQUENCY_LABELS[data["frequency"]]
+                self.add_error("tenant_id", f"This tenant already has a limit {every}. Change that one.")
+        return data
+
+    def summary(self) -> str:
+        """Say for the history what was saved: old → new."""
+        data, before = self.cleaned_data, self.before
+        nano, mode, begins = to_nano(data["limit_usd"]), data["mode"], data["effective_date"]
+        since = "" if begins is None else f", from {utc(begins.timestamp())}"
+        if before is None:
+            return f"Set to {exact_usd(nano)} {FREQUENCY_LABELS[data['frequency']]} ({mode}){since}."
+        changes = []
+        if before.amount != nano:
+            changes.append(f"{exact_usd(before.amount)} → {exact_usd(nano)}")
+        if before.mode != mode:
+            changes.append(f"{before.mode} → {mode}")
+        if self.waiting and before.effective_from != begins.timestamp():
+            changes.append(f"begins {utc(before.effective_from)} → {utc(begins.timestamp())}")
+            since = ""
+        return f"{', '.join(changes) or 'Saved as it was'}{since}."
