@@ -131,6 +131,11 @@ class Limit:
     id: int = 0
 
     @property
+    def identity(self) -> tuple[str, str, str]:
+        """What a newer limit must share to replace this one."""
+        return (self.tenant_id, self.frequency, self.filter)
+
+    @property
     def limit_usd(self) -> Decimal:
         """The amount in US dollars."""
         return to_usd(self.amount)

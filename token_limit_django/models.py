@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from django.db import models
 
-from token_limit_core.limits import ENFORCE, PER_MONTH, to_usd
+from token_limit_core.limits import ENFORCE, PER_MONTH, show_usd, to_usd
 from token_limit_core.stores.rows import WIDTHS
 
 TENANT_WIDTH = 255
@@ -57,7 +57,7 @@ class Limit(models.Model):
         indexes = [models.Index(fields=["tenant_id"], name="token_limit_limit_tenant")]
 
     def __str__(self) -> str:
-        return f"{self.tenant_id}: {self.limit_usd:f} USD {self.frequency}"
+        return f"{self.tenant_id}: {show_usd(self.limit_usd)} {self.frequency.replace('_', ' ')}"
 
     @property
     def limit_usd(self) -> Decimal:

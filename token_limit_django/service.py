@@ -7,8 +7,8 @@ are asked for; for one tenant the Store has the same answers.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import fields, replace
-from typing import Any, NamedTuple, cast
+from dataclasses import fields
+from typing import Any, NamedTuple
 
 from django.core.paginator import Paginator
 from django.db.models import Sum
@@ -16,7 +16,6 @@ from django.db.models import Sum
 from token_limit_core import limits as core
 from token_limit_core.limits import PER_MONTH, LimitStatus, Window, items_for, window_of
 from token_limit_core.stores.base import Spend, day_of
-from token_limit_core.stores.transactional import TransactionalStore
 
 from .meter import get_meter, get_store
 from .models import Counter, Limit, Rollup, Tenant
@@ -103,16 +102,3 @@ def usage_of_all() -> Iterator[TenantUsage]:
         for tenant_id in tenants:
             if tenant_id in spent or tenant_id in limits:
                 yield TenantUsage(tenant_id, spent.get(tenant_id, _NOTHING), limits.get(tenant_id, []))
-
-
-def remove_limit(limit: core.Limit) -> None:
-    """Remove one limit and its counters; the one that a limit still to begin would have ended goes on instead."""
-    at = now()
-    with cast(TransactionalStore, get_store()).begin() as tx:
-        tx.lock_tenant(limit.tenant_id, at)
-        if limit.effective_from > at:
-            for row in tx.limits(limit.tenant_id):
-                same = (row.frequency, row.filter) == (limit.frequency, limit.filter)
-                if same and row.effective_until == limit.effective_from:
-                    tx.update_limit(replace(row, effective_until=limit.effective_until))
-        tx.delete_limits([limit.id])

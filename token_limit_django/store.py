@@ -47,10 +47,6 @@ _SQLITE_CONFLICTS = {5, 6}
 """SQLITE_BUSY and SQLITE_LOCKED, without their extensions."""
 
 
-KEEP_SECONDS = 60.0
-"""How long a connection in a thread of the store's own is kept: opening one costs several times an operation."""
-
-
 class DjangoStore(TransactionalStore):
     """Keep limits and ledger in tables of the project's.
 
@@ -60,7 +56,6 @@ class DjangoStore(TransactionalStore):
     def __init__(self, alias: str | None = None, *, threads: int | None = None) -> None:
         self._alias = alias
         self._executor = Executor(settings.STORE_THREADS if threads is None else threads)
-        self._thread = threading.local()
         self._kept: set[BaseDatabaseWrapper] = set()
         self._inherited: list[BaseDatabaseWrapper] = []
         after_fork(self._leave_inherited)
@@ -123,7 +118,9 @@ class DjangoStore(TransactionalStore):
             lost = kept is not None and not connection.in_atomic_block and not _still_works(kept, connection)
             raise (_StaleConnection if lost else StoreError)(_describe(self.alias, error)) from error
         finally:
-            if not self.eager and (connection.errors_occurred or not getattr(_thread, "serves_request", False)):
+            # Django would close it under an open block; in a thread that serves a request it does this at the end
+            due = connection.errors_occurred or not getattr(_thread, "serves_request", False)
+            if due and not (self.eager or connection.in_atomic_block):
                 connection.close_if_unusable_or_obsolete()
 
     def _off_loop(self, work: Callable[[], T]) -> T:
@@ -138,7 +135,6 @@ class DjangoStore(TransactionalStore):
         return self._executor.pool().submit(self._in_own_thread, work).result()
 
     def _in_own_thread(self, work: Callable[[], T]) -> T:
-        self._thread.own = True
         try:
             return work()
         finally:

@@ -35,7 +35,7 @@ from tests.contract.calls import (
 )
 from tests.contract.processes import environment, workers
 from token_limit_core.events import LLMEvent
-from token_limit_core.limits import ENFORCE, OBSERVE, PER_DAY, PER_MONTH
+from token_limit_core.limits import ENFORCE, OBSERVE, PER_DAY, PER_MONTH, Limit
 from token_limit_core.stores.base import Call, Spend, Store
 from token_limit_core.stores.memory import MemoryStore
 from token_limit_core.stores.transactional import ATTEMPTS, TransactionalStore
@@ -420,6 +420,16 @@ def test_a_call_in_flight_over_an_effective_date_is_charged_to_both_limits(store
     settle(store, "a", 4, started=start - 1, now=start + 2)
     assert amounts(store, now=start - 1) == (5, 0)
     assert amounts(store, now=start + 2) == (5, 0)
+
+
+def test_cancelling_a_limit_that_waits_lets_the_earlier_one_go_on(store: Store) -> None:
+    store.set_limit(Limit("acme", 100, effective_from=NOW), NOW)
+    waiting = store.set_limit(Limit("acme", 50, effective_from=NOW + 3600), NOW)
+    other = store.set_limit(Limit("acme", 10, PER_DAY, effective_from=NOW), NOW)
+    store.cancel_limit(waiting, NOW)
+    assert [(row.amount, row.effective_until) for row in store.limits("acme")] == [(100, None), (10, None)]
+    store.cancel_limit(other, NOW)
+    assert [status.limit.amount for status in store.usage("acme", NOW + 7200)] == [100]
 
 
 def test_a_first_limit_may_lie_in_the_future(store: Store) -> None:

@@ -112,6 +112,10 @@ class Store(ABC):
         """Remove a tenant's limits (of one frequency, or all); return how many."""
 
     @abstractmethod
+    def cancel_limit(self, limit: Limit, now: float) -> None:
+        """Remove one limit and its counters; the one that a limit still to begin would have ended goes on."""
+
+    @abstractmethod
     def admit(self, call: Call, now: float) -> Decision:
         """Set the call's estimate aside on every limit that applies, or on none; atomic."""
 

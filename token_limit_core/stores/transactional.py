@@ -91,11 +91,7 @@ class TransactionalStore(Store):
     def set_limit(self, limit: Limit, now: float) -> Limit:
         def work(tx: Transaction) -> Limit:
             tx.lock_tenant(limit.tenant_id, now)
-            rows = [
-                row
-                for row in tx.limits(limit.tenant_id)
-                if (row.frequency, row.filter) == (limit.frequency, limit.filter)
-            ]
+            rows = [row for row in tx.limits(limit.tenant_id) if row.identity == limit.identity]
             placed, ended, dropped = scheduled(rows, limit, now)
             for row in ended:
                 tx.update_limit(row)
@@ -117,6 +113,16 @@ class TransactionalStore(Store):
             return len(ids)
 
         return self._run(work)
+
+    def cancel_limit(self, limit: Limit, now: float) -> None:
+        def work(tx: Transaction) -> None:
+            tx.lock_tenant(limit.tenant_id, now)
+            for row in tx.limits(limit.tenant_id) if limit.effective_from > now else ():
+                if row.identity == limit.identity and row.effective_until == limit.effective_from:
+                    tx.update_limit(replace(row, effective_until=limit.effective_until))
+            tx.delete_limits([limit.id])
+
+        self._run(work)
 
     # -- admission ------------------------------------------------------------------------------
 

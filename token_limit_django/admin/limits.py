@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 
 from .. import service
 from ..forms import FREQUENCY_LABELS, LimitForm, exact_usd
-from ..meter import get_meter
+from ..meter import get_meter, get_store
 from ..models import Limit, Tenant
 from .base import PageAdmin, name_tenants
 from .display import NOTHING, bar, tenant_label, two_lines, when
@@ -131,7 +131,7 @@ class LimitAdmin(PageAdmin):
         return form.summary()
 
     def delete_model(self, request: HttpRequest, obj: Limit) -> None:
-        service.remove_limit(service.limit_of(obj))
+        get_store().cancel_limit(service.limit_of(obj), service.now())
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Limit]) -> None:
         for row in queryset:

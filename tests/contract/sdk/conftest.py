@@ -12,7 +12,7 @@ from tests.contract.sdk.metered import Metered, sdk_untouched
 from tests.contract.sdk.wire import Wire
 
 
-@pytest.fixture(autouse=True, scope="package")
+@pytest.fixture(autouse=True, scope="module")
 def _sdk_untouched() -> Iterator[None]:
     with sdk_untouched():
         yield

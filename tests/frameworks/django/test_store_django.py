@@ -167,7 +167,7 @@ def test_the_models_are_read_and_written_where_the_store_keeps_them() -> None:
     DjangoStore().set_limit(Limit("acme", 25 * 10**9, effective_from=NOW), NOW)
     limit = models.Limit.objects.get(tenant_id="acme")
     assert router.db_for_write(models.Limit) == limit._state.db == "token_limit"
-    assert (str(limit.limit_usd), str(limit)) == ("25.000000000", "acme: 25.000000000 USD per_month")
+    assert (str(limit.limit_usd), str(limit)) == ("25.000000000", "acme: $25.00 per month")
 
 
 @pytest.mark.django_db(databases="__all__", transaction=True)
