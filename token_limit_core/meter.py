@@ -82,16 +82,19 @@ class Meter:
     def unpatch(self, name: str) -> Self:
         """Take this Meter's hook of one SDK out; the last Meter restores the original."""
         patches.patch_class(name)
-        patches.uninstall(name, self)
-        if name in self._patched:
-            self._patched.remove(name)
+        self._unpatch(name)
         return self
 
     def unpatch_all(self) -> Self:
         """Take every hook of this Meter out."""
         for name in list(self._patched):
-            self.unpatch(name)
+            self._unpatch(name)
         return self
+
+    def _unpatch(self, name: str) -> None:
+        patches.uninstall(name, self)
+        if name in self._patched:
+            self._patched.remove(name)
 
     # -- who pays -------------------------------------------------------------------------------
 

@@ -100,6 +100,8 @@ class Wire(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         self.sent: list[dict[str, Any]] = []
         self.paths: list[str] = []
         self.bodies: list[Body] = []
+        self.forgetful = False
+        """Whether only the last request and body are kept."""
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         request.read()
@@ -117,6 +119,9 @@ class Wire(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
 
     def _next(self, request: httpx2.Request) -> Answer:
         sent = json.loads(request.content) if request.content else {}
+        if self.forgetful:
+            for kept in (self.sent, self.paths, self.bodies):
+                kept.clear()
         self.sent.append(sent)
         self.paths.append(request.url.path)
         script = self.scripts[min(len(self.sent), len(self.scripts)) - 1]

@@ -1,0 +1,80 @@
+"""LLMEvent: its fields are a contract."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+
+from token_limit_core import LLMEvent
+
+CONTRACT = [
+    "event_id",
+    "tenant_id",
+    "session_id",
+    "provider",
+    "model",
+    "endpoint",
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    "cached_tokens",
+    "duration_ms",
+    "timestamp",
+    "request_id",
+    "stream",
+    "error",
+    "duration_seconds",
+    "audio_input_tokens",
+    "audio_output_tokens",
+    "character_count",
+    "input_text_tokens",
+    "cached_input_text_tokens",
+    "input_image_tokens",
+    "cached_input_image_tokens",
+    "output_image_tokens",
+    "image_count",
+    "cache_creation_tokens",
+    "cache_miss_tokens",
+    "reasoning_tokens",
+    "cost_usd",
+    "upstream_provider",
+    "fim_prefix",
+    "fim_suffix",
+    "tags",
+]
+
+
+def test_the_published_fields_are_there() -> None:
+    event = LLMEvent("e1")
+    assert all(hasattr(event, name) for name in CONTRACT)
+
+
+def test_a_dict_leaves_out_what_is_none_but_not_what_is_zero() -> None:
+    assert LLMEvent("e1").to_dict() == {
+        "event_id": "e1",
+        "tenant_id": "",
+        "provider": "unknown",
+        "model": "",
+        "endpoint": "",
+        "input_tokens": 0,
+        "output_tokens": 0,
+        "total_tokens": 0,
+        "cached_tokens": 0,
+        "timestamp": 0.0,
+        "stream": False,
+        "tags": {},
+    }
+    assert LLMEvent("e1", reasoning_tokens=0, character_count=0).to_dict()["reasoning_tokens"] == 0
+
+
+def test_a_cost_is_written_as_a_decimal_and_zero_is_a_cost() -> None:
+    for cost, text in ((Decimal("0.000000001"), "0.000000001"), (Decimal(0), "0"), (Decimal("1E+2"), "100")):
+        row = LLMEvent("e1", cost_usd=cost).to_dict()
+        assert row["cost_usd"] == text
+        assert json.loads(json.dumps(row)) == row
+    assert "cost_usd" not in LLMEvent("e1").to_dict()
+
+
+def test_two_events_do_not_share_their_tags() -> None:
+    LLMEvent("e1").tags["a"] = 1
+    assert LLMEvent("e2").tags == {}

@@ -1,0 +1,250 @@
+"""Who pays: blocks, threads, tasks, and tenants that are found late."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.unit.acme import Client
+from token_limit_core import ConfigurationError, LimitExhausted, LLMEvent, Meter, MeterConfig, NoTenant
+from token_limit_core import scope as scopes
+from token_limit_core.scope import Scope
+
+
+def tenants(events: list[LLMEvent]) -> list[str]:
+    return [event.tenant_id for event in events]
+
+
+def test_blocks_nest_and_end(meter: Meter, events: list[LLMEvent]) -> None:
+    with meter.for_tenant("outer", session_id="s", user=7, feature="chat", plan="gold"):
+        Client().generate("hi")
+        with meter.for_tenant("inner"):
+            assert meter.current_tenant_id == "inner"
+            Client().generate("hi")
+        Client().generate("hi")
+    assert meter.current_tenant_id is None
+    Client().generate("hi")
+
+    assert tenants(events) == ["outer", "inner", "outer", ""]
+    first, second = events[:2]
+    assert (first.session_id, first.user, first.feature, first.tags) == ("s", "7", "chat", {"plan": "gold"})
+    assert (second.session_id, second.user, second.feature, second.tags) == (None, None, None, {})
+
+
+def test_a_block_ends_with_an_exception(meter: Meter) -> None:
+    with pytest.raises(ZeroDivisionError), meter.for_tenant("outer"):
+        raise ZeroDivisionError
+    assert meter.current_tenant_id is None
+
+
+@pytest.mark.parametrize("tenant_id", [None, "", "x" * 256, "a\0b"])
+def test_a_tenant_that_cannot_be_stored_is_an_error(meter: Meter, tenant_id: Any) -> None:
+    with pytest.raises(ValueError, match="tenant_id"), meter.for_tenant(tenant_id):
+        pass
+    with pytest.raises(ValueError, match="tenant_id"):
+        meter.set_tenant(tenant_id)
+
+
+def test_tenants_are_kept_apart_to_the_byte(meter: Meter, events: list[LLMEvent]) -> None:
+    for tenant_id in ("a", "A", "ä", "a ", "x" * 255):
+        with meter.for_tenant(tenant_id):
+            Client().generate("hi")
+    assert tenants(events) == ["a", "A", "ä", "a ", "x" * 255]
+
+
+def test_set_tenant_holds_until_changed(meter: Meter, events: list[LLMEvent]) -> None:
+    def work() -> None:
+        for tenant_id in ("a", "b"):
+            meter.set_tenant(tenant_id)
+            Client().generate("hi")
+            Client().generate("hi")
+
+    contextvars.copy_context().run(work)
+    assert tenants(events) == ["a", "a", "b", "b"]
+    assert meter.current_tenant_id is None
+
+
+def test_threads_do_not_see_each_others_tenant(meter: Meter, events: list[LLMEvent]) -> None:
+    both = threading.Barrier(2)
+
+    def work(tenant_id: str) -> None:
+        with meter.for_tenant(tenant_id):
+            both.wait(5)
+            Client().generate("hi")
+
+    with meter.for_tenant("main"), ThreadPoolExecutor(2) as pool:
+        list(pool.map(work, ["a", "b"]))
+        assert pool.submit(lambda: meter.current_tenant_id).result() is None
+        assert pool.submit(contextvars.copy_context().run, lambda: meter.current_tenant_id).result() == "main"
+    assert sorted(tenants(events)) == ["a", "b"]
+
+
+def test_two_tasks_of_one_request_that_set_their_tenant_are_billed_apart(meter: Meter, events: list[LLMEvent]) -> None:
+    request = Scope("request", meter=meter)
+
+    async def work(tenant_id: str, barrier: asyncio.Barrier) -> None:
+        meter.set_tenant(tenant_id)
+        await barrier.wait()
+        await Client().agenerate("hi")
+
+    async def main() -> None:
+        barrier = asyncio.Barrier(2)
+        await asyncio.gather(work("a", barrier), work("b", barrier))
+        await Client().agenerate("hi")
+
+    with scopes.use(request):
+        asyncio.run(main())
+    assert sorted(tenants(events)[:2]) == ["a", "b"]
+    assert tenants(events)[2] == "request"
+
+
+# -- found late -------------------------------------------------------------------------------------
+
+
+class Resolver:
+    """Gives the next answer at each question; an exception is raised."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.asked = 0
+
+    def __call__(self) -> Any:
+        self.asked += 1
+        answer = self.answers[min(self.asked, len(self.answers)) - 1]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def later(self) -> Any:
+        await asyncio.sleep(0)
+        return self()
+
+
+Call = Callable[[Scope], None]
+
+
+def call(scope: Scope) -> None:
+    with scopes.use(scope):
+        Client().generate("hi")
+
+
+def acall(scope: Scope) -> None:
+    async def main() -> None:
+        with scopes.use(scope):
+            await Client().agenerate("hi")
+
+    asyncio.run(main())
+
+
+@pytest.fixture(params=[call, acall])
+def calling(request: pytest.FixtureRequest) -> Call:
+    made: Call = request.param
+    return made
+
+
+def scope_of(resolver: Resolver, meter: Meter) -> Scope:
+    return Scope(meter=meter, resolve=resolver, aresolve=resolver.later)
+
+
+def test_the_tenant_is_resolved_at_the_first_call_and_frozen(
+    meter: Meter, events: list[LLMEvent], calling: Call
+) -> None:
+    resolver = Resolver("first", "second")
+    scope = scope_of(resolver, meter)
+    assert resolver.asked == 0
+    calling(scope)
+    calling(scope)
+    assert tenants(events) == ["first", "first"]
+    assert resolver.asked == 1
+
+
+def test_a_resolver_that_finds_nobody_is_asked_again(meter: Meter, events: list[LLMEvent], calling: Call) -> None:
+    scope = scope_of(Resolver(None, "later"), meter)
+    calling(scope)
+    calling(scope)
+    assert tenants(events) == ["", "later"]
+
+
+def test_an_explicit_tenant_wins_without_asking(meter: Meter, events: list[LLMEvent]) -> None:
+    resolver = Resolver("request")
+    with scopes.use(scope_of(resolver, meter)):
+        with meter.for_tenant("explicit"):
+            Client().generate("hi")
+        assert resolver.asked == 0
+        Client().generate("hi")
+    assert tenants(events) == ["explicit", "request"]
+
+
+def test_an_asynchronous_call_uses_a_synchronous_resolver_where_there_is_no_other(
+    meter: Meter, events: list[LLMEvent]
+) -> None:
+    acall(Scope(meter=meter, resolve=Resolver("sync")))
+    assert tenants(events) == ["sync"]
+
+
+@pytest.mark.parametrize("answer", [LookupError("no such table"), "x" * 256])
+def test_a_resolver_that_fails_leaves_the_call_unattributed(
+    meter: Meter, events: list[LLMEvent], calling: Call, answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    calling(scope_of(Resolver(answer), meter))
+    assert tenants(events) == [""]
+    assert meter.status()["counts"]["unattributed"] == 1
+    assert "cannot be resolved" in caplog.text
+
+
+def test_a_resolver_that_fails_refuses_the_call_where_configured(acme: None, calling: Call) -> None:
+    config = MeterConfig(store="memory://", patches=["acme"], on_no_tenant="refuse")
+    with Meter(config) as meter:
+        meter.patch_all()
+        scope = scope_of(Resolver(LookupError()), meter)
+        with pytest.raises(NoTenant):
+            calling(scope)
+        assert scope.denial is not None
+        assert scope.denial.kind == "unverifiable"
+
+
+def test_a_misconfigured_resolver_is_loud_under_test_and_quiet_in_production(
+    meter: Meter, events: list[LLMEvent], calling: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scope = scope_of(Resolver(ConfigurationError("use the async client")), meter)
+    with pytest.raises(ConfigurationError, match="use the async client"):
+        calling(scope)
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    calling(scope)
+    assert tenants(events) == [""]
+
+
+# -- refusals ---------------------------------------------------------------------------------------
+
+
+def test_a_refusal_is_recorded_on_every_scope_above_but_on_no_other(meter: Meter, calling: Call) -> None:
+    meter.set_limit("broke", 0)
+    request, other = Scope("rich", meter=meter), Scope("rich", meter=meter)
+    with scopes.use(request), meter.for_tenant("broke"):
+        inner = scopes.current()
+        assert inner is not None
+        with pytest.raises(LimitExhausted) as caught:
+            calling(inner)
+    assert inner.denial is request.denial is caught.value.decision
+    assert request.denial.tenant_id == "broke"
+    assert other.denial is None
+
+
+def test_a_call_belongs_to_the_meter_of_its_scope_else_to_the_one_that_patched_last(acme: None, calling: Call) -> None:
+    seen: list[str] = []
+
+    def meter(name: str) -> Meter:
+        config = MeterConfig(store="memory://", patches=["acme"], on_event=lambda event: seen.append(name))
+        return Meter(config).patch_all()
+
+    with meter("first") as first, meter("second"):
+        calling(Scope("a"))
+        calling(Scope("a", meter=first))
+        calling(Scope("a", parent=Scope("b", meter=first)))
+    assert seen == ["second", "first", "first"]
