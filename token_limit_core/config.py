@@ -9,7 +9,7 @@ from typing import Literal
 
 from .errors import ConfigurationError
 from .events import LLMEvent
-from .limits import parse_choice
+from .limits import Money, parse_amount, parse_choice
 from .stores.base import HOLD_SECONDS, Store
 
 DEFAULT_STORE = "sqlite:///token_limit.db"
@@ -19,7 +19,7 @@ DEFAULT_STORE = "sqlite:///token_limit.db"
 class MeterConfig:
     """Settings of a Meter; names and defaults are a public contract (SPEC 1.2).
 
-    Intervals and TTLs are seconds. `clock` returns unix seconds. Raises `ConfigurationError` for what cannot work.
+    Intervals and TTLs are seconds. `default_limit_usd` is the monthly limit every new tenant starts with. `clock` returns unix seconds. Raises `ConfigurationError` for what cannot work.
     """
 
     api_key: str | None = None
@@ -35,12 +35,15 @@ class MeterConfig:
     patches: Sequence[str] | None = None
     store: Store | str | None = None
     hosts: Mapping[str, str] = field(default_factory=dict)
+    default_limit_usd: Money | None = None
     on_no_tenant: Literal["allow", "refuse"] = "allow"
     hold_seconds: float = HOLD_SECONDS
     clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
         parse_choice(self.on_no_tenant, ("allow", "refuse"), "on_no_tenant")
+        if self.default_limit_usd is not None:
+            parse_amount(self.default_limit_usd, "default_limit_usd")
         for name in ("flush_interval", "max_batch_size", "max_queue_size", "hold_seconds"):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"{name}: {getattr(self, name)!r} must be above 0")

@@ -181,6 +181,7 @@ def _admit(flight: Flight) -> Decision:
         amount = price.cost({"input_tokens": estimate.input_tokens, "output_tokens": estimate.output_tokens})
     call = Call(flight.call_id, flight.tenant_id, amount, flight.meter.config.hold_seconds)
     try:
+        flight.meter.welcome(flight.tenant_id, flight.started_at)
         return flight.meter.store.admit(call, flight.started_at)
     except StoreError:
         logger.exception("the store cannot be asked for a limit; the call goes out unverified")

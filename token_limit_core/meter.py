@@ -56,6 +56,7 @@ class Meter:
         self.estimator = Estimator()
         self.settler = Settler(self.config.max_queue_size)
         self._counts: dict[str, int] = {}
+        self._welcomed: set[str] = set()
         self._patched: list[str] = []
         if self.config.raise_on_error:
             raise_on_error(True)
@@ -139,6 +140,14 @@ class Meter:
             effective_from=parse_effective_date(effective_date, now),
         )
         return self.store.set_limit(limit, now)
+
+    def welcome(self, tenant_id: str, now: float) -> None:
+        """Give a tenant that makes its first call ever the default limit, if there is one."""
+        if self.config.default_limit_usd is None or tenant_id in self._welcomed:
+            return
+        amount = parse_amount(self.config.default_limit_usd)
+        self.store.welcome(Limit(tenant_id, amount, effective_from=now), now)
+        self._welcomed.add(tenant_id)
 
     def remove_limit(self, tenant_id: str, frequency: str | None = None) -> int:
         """Remove a tenant's limits of one frequency, or all; return how many."""

@@ -10,6 +10,7 @@ from django.utils.module_loading import import_string
 
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.events import LLMEvent
+from token_limit_core.limits import Money, parse_amount
 from token_limit_core.stores.base import Store
 
 if TYPE_CHECKING:
@@ -33,6 +34,13 @@ def _are_names(value: Any) -> bool:
     return isinstance(value, (list, tuple, set, frozenset)) and all(map(_is_text, value))
 
 
+def _is_amount(value: Any) -> bool:
+    try:
+        return value is None or parse_amount(value) >= 0
+    except ConfigurationError:
+        return False
+
+
 _BOOL = Rule(lambda value: isinstance(value, bool), "True or False")
 _CALLABLE = Rule(
     lambda value: value is None or isinstance(value, str) or callable(value),
@@ -53,6 +61,7 @@ RULES = {
         "a dict of provider by host, such as {'127.0.0.1:8010': 'openai'}",
     ),
     "PATCHES": Rule(lambda value: value is None or _are_names(value), "a list such as ['openai'], or None for all"),
+    "DEFAULT_LIMIT_USD": Rule(_is_amount, "US dollars a calendar month, such as 25 or '9.99', or None for no limit"),
     "ON_NO_TENANT": Rule(_is_text, "'allow' or 'refuse'"),
     "TENANT_RESOLVER": _CALLABLE,
     "USER_TENANT_ATTRIBUTES": Rule(_are_names, "a list of attributes of request.user, such as ['organization']"),
@@ -115,6 +124,12 @@ class Settings:
         return patches
 
     @property
+    def DEFAULT_LIMIT_USD(self) -> Money | None:
+        """The monthly limit that a tenant starts with; None is no limit."""
+        amount: Money | None = self._get("DEFAULT_LIMIT_USD", None)
+        return amount
+
+    @property
     def ON_NO_TENANT(self) -> Literal["allow", "refuse"]:
         """What becomes of a call that nobody is known to pay for."""
         policy: Literal["allow", "refuse"] = self._get("ON_NO_TENANT", "allow")
@@ -173,7 +188,7 @@ class Settings:
 
         Raises `ConfigurationError` when ON_EVENT cannot be imported.
         """
-        names = ("HOSTS", "PATCHES", "ON_NO_TENANT", "ON_EVENT", "DEBUG", "RAISE_ON_ERROR")
+        names = ("HOSTS", "PATCHES", "DEFAULT_LIMIT_USD", "ON_NO_TENANT", "ON_EVENT", "DEBUG", "RAISE_ON_ERROR")
         return {name.lower(): getattr(self, name) for name in names}
 
     def given(self) -> Any:

@@ -34,12 +34,14 @@ class OrmTransaction(Transaction):
     def __init__(self, alias: str) -> None:
         self._alias = alias
 
-    def lock_tenant(self, tenant_id: str, now: float) -> None:
+    def lock_tenant(self, tenant_id: str, now: float) -> bool:
         row = self._rows(Tenant).filter(id=tenant_id)
         lock = {"first_seen": F("first_seen")}
-        if not row.update(**lock):
-            self._rows(Tenant).bulk_create([Tenant(id=tenant_id, first_seen=now)], ignore_conflicts=True)
-            row.update(**lock)
+        if row.update(**lock):
+            return False
+        self._rows(Tenant).bulk_create([Tenant(id=tenant_id, first_seen=now)], ignore_conflicts=True)
+        row.update(**lock)
+        return True
 
     def limits(self, tenant_id: str) -> list[core.Limit]:
         rows = self._rows(Limit).filter(tenant_id=tenant_id).order_by("id")

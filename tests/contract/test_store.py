@@ -422,6 +422,18 @@ def test_a_call_in_flight_over_an_effective_date_is_charged_to_both_limits(store
     assert amounts(store, now=start + 2) == (5, 0)
 
 
+def test_a_new_tenant_is_welcomed_with_one_limit_however_many_welcome_it(store: Store) -> None:
+    def welcome(_: int) -> bool:
+        return store.welcome(Limit("acme", 100, effective_from=NOW), NOW)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(welcome, range(8))) == 1
+    assert [row.amount for row in store.limits("acme")] == [100]
+    store.remove_limit("acme", None, NOW)
+    assert not welcome(0)
+    assert store.limits("acme") == []
+
+
 def test_cancelling_a_limit_that_waits_lets_the_earlier_one_go_on(store: Store) -> None:
     store.set_limit(Limit("acme", 100, effective_from=NOW), NOW)
     waiting = store.set_limit(Limit("acme", 50, effective_from=NOW + 3600), NOW)

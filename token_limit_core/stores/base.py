@@ -108,6 +108,10 @@ class Store(ABC):
         """Create the limit, or update the row of its identity; counters stay. Return it with its id."""
 
     @abstractmethod
+    def welcome(self, limit: Limit, now: float) -> bool:
+        """Give a tenant that was never seen its first limit; False, and nothing done, for any other."""
+
+    @abstractmethod
     def remove_limit(self, tenant_id: str, frequency: str | None, now: float) -> int:
         """Remove a tenant's limits (of one frequency, or all); return how many."""
 
@@ -177,8 +181,11 @@ class Transaction(ABC):
     """
 
     @abstractmethod
-    def lock_tenant(self, tenant_id: str, now: float) -> None:
-        """Create the tenant if it is new, and keep other writers of its ledger out until the end."""
+    def lock_tenant(self, tenant_id: str, now: float) -> bool:
+        """Create the tenant if it is new, and keep other writers of its ledger out until the end.
+
+        False when it surely was there already; of two that create it at once both may be told True.
+        """
 
     @abstractmethod
     def limits(self, tenant_id: str) -> list[Limit]: ...

@@ -61,8 +61,11 @@ class _Tables(Transaction):
     ) -> None:
         self.lock.release()
 
-    def lock_tenant(self, tenant_id: str, now: float) -> None:
-        self._ledger.setdefault(tenant_id, {})
+    def lock_tenant(self, tenant_id: str, now: float) -> bool:
+        new = tenant_id not in self._ledger
+        if new:
+            self._ledger[tenant_id] = {}
+        return new
 
     def limits(self, tenant_id: str) -> list[Limit]:
         return list(self._limits.get(tenant_id, ()))

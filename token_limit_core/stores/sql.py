@@ -185,12 +185,14 @@ class _SqlTransaction(Transaction):
         self._execute = connection.execute
         self._inserts = sql.inserts(connection.dialect.name)
 
-    def lock_tenant(self, tenant_id: str, now: float) -> None:
+    def lock_tenant(self, tenant_id: str, now: float) -> bool:
         known = {"the_tenant": tenant_id}
         if self._changed(sql.LOCK_TENANT, known):
-            return
-        if not self._changed(self._inserts.tenant, {"id": tenant_id, "name": "", "first_seen": now}):
-            self._changed(sql.LOCK_TENANT, known)  # somebody else was faster
+            return False
+        if self._changed(self._inserts.tenant, {"id": tenant_id, "name": "", "first_seen": now}):
+            return True
+        self._changed(sql.LOCK_TENANT, known)  # somebody else was faster
+        return False
 
     def limits(self, tenant_id: str) -> list[Limit]:
         return [Limit(*row) for row in self._execute(sql.LIMITS, {"the_tenant": tenant_id})]

@@ -104,6 +104,15 @@ class TransactionalStore(Store):
 
         return self._run(work)
 
+    def welcome(self, limit: Limit, now: float) -> bool:
+        def work(tx: Transaction) -> bool:
+            new = tx.lock_tenant(limit.tenant_id, now) and not tx.limits(limit.tenant_id)
+            if new:
+                tx.insert_limit(limit)
+            return new
+
+        return self._run(work)
+
     def remove_limit(self, tenant_id: str, frequency: str | None, now: float) -> int:
         def work(tx: Transaction) -> int:
             tx.lock_tenant(tenant_id, now)

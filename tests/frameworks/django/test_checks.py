@@ -66,6 +66,8 @@ WRONG = [
     ({"STORE_THREADS": True}, "E003", "'STORE_THREADS'", "a whole number above 0"),
     ({"HOSTS": ["localhost"]}, "E003", "'HOSTS'", "{'127.0.0.1:8010': 'openai'}"),
     ({"PATCHES": "openai"}, "E003", "'PATCHES'", "['openai']"),
+    ({"DEFAULT_LIMIT_USD": -5}, "E003", "'DEFAULT_LIMIT_USD'", "US dollars a calendar month"),
+    ({"DEFAULT_LIMIT_USD": float("nan")}, "E003", "'DEFAULT_LIMIT_USD'", "'9.99'"),
     ({"ON_NO_TENANT": None}, "E003", "'ON_NO_TENANT'", "'allow' or 'refuse'"),
     ({"USER_TENANT_ATTRIBUTES": "organization"}, "E003", "'USER_TENANT_ATTRIBUTES'", "['organization']"),
     ({"UPGRADE_URL": 5}, "E003", "'UPGRADE_URL'", "'/billing/'"),

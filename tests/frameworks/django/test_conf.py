@@ -17,6 +17,7 @@ DEFAULTS = {
     "STORE_THREADS": 4,
     "HOSTS": {},
     "PATCHES": None,
+    "DEFAULT_LIMIT_USD": None,
     "ON_NO_TENANT": "allow",
     "TENANT_RESOLVER": None,
     "USER_TENANT_ATTRIBUTES": (),

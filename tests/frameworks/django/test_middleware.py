@@ -227,6 +227,14 @@ def test_a_refusal_can_be_answered_by_the_project(project: Any, client: Client, 
     assert response.content == b"exhausted"
 
 
+def test_a_new_customer_starts_with_the_default_limit(project: Any, client: Client, alice: User) -> None:
+    project(DEFAULT_LIMIT_USD="0.000001")
+    assert client.get("/plain/").status_code == 200
+    assert client.get("/plain/").status_code == 402
+    get_meter().remove_limit(f"user:{alice.pk}")
+    assert client.get("/plain/").status_code == 200
+
+
 def test_calls_without_a_tenant_are_refused_where_the_project_wants_that(project: Any) -> None:
     provider = project(ON_NO_TENANT="refuse")
     assert Client().get("/plain/").status_code == 503
