@@ -19,7 +19,8 @@ DEFAULT_STORE = "sqlite:///token_limit.db"
 class MeterConfig:
     """Settings of a Meter; names and defaults are a public contract (SPEC 1.2).
 
-    Intervals and TTLs are seconds. `default_limit_usd` is the monthly limit every new tenant starts with. `clock` returns unix seconds. Raises `ConfigurationError` for what cannot work.
+    Intervals and TTLs are seconds; `clock` returns unix seconds. `default_limit_usd` is the monthly limit that a tenant
+    starts with. Raises `ConfigurationError` for what cannot work.
     """
 
     api_key: str | None = None
