@@ -274,6 +274,7 @@ def test_close_unpatches_settles_and_ends_the_thread_and_may_be_repeated(
     acme: None, events: list[LLMEvent], tmp_path: Path
 ) -> None:
     original = Client.__dict__["generate"]
+    others = set(threading.enumerate())
     url = f"sqlite:///{tmp_path}/ledger.db"
     meter = Meter(MeterConfig(store=url, patches=["acme"])).patch_all()
     asyncio.run(Client().agenerate("hi"))
@@ -282,7 +283,7 @@ def test_close_unpatches_settles_and_ends_the_thread_and_may_be_repeated(
     meter.close()
 
     assert Client.__dict__["generate"] is original
-    assert not [thread for thread in threading.enumerate() if thread.name == "token-limit-settler"]
+    assert "token-limit-settler" not in {thread.name for thread in set(threading.enumerate()) - others}
     with Meter(MeterConfig(store=url)) as reader:
         assert spent(reader, "a") == (1, 210_000)
         assert spent(reader, "")[0] == 1
