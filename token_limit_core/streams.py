@@ -76,7 +76,7 @@ class _Watch:
 def _follow_stream(stream: Any, response: Any, flight: Flight, reader: Reader) -> None:
     """Follow a parsed sync stream."""
     watch = _Watch(flight, reader.outcome)
-    stream._iterator = _chunks(stream._iterator, watch, _guarded(reader.see))
+    stream._iterator = _chunks(stream._iterator, watch, reader.see)
     _on_close(response, watch)
     weakref.finalize(stream, watch.hand_over)
 
@@ -84,7 +84,7 @@ def _follow_stream(stream: Any, response: Any, flight: Flight, reader: Reader) -
 def _follow_async_stream(stream: Any, response: Any, flight: Flight, reader: Reader) -> None:
     """Follow a parsed async stream."""
     watch = _Watch(flight, reader.outcome)
-    stream._iterator = _achunks(stream._iterator, watch, _guarded(reader.see))
+    stream._iterator = _achunks(stream._iterator, watch, reader.see)
     _on_aclose(response, watch)
     weakref.finalize(stream, watch.hand_over)
 
@@ -128,17 +128,6 @@ follow_sync = Follow(_follow_stream, _follow_body)
 follow_async = Follow(_follow_async_stream, _follow_async_body)
 
 
-def _guarded(see: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    def guarded(chunk: Any) -> bool:
-        try:
-            return see(chunk)
-        except Exception:
-            report("reading a chunk")
-            return False
-
-    return guarded
-
-
 def _chunks(inner: Any, watch: _Watch, see: Callable[[Any], bool]) -> Iterator[Any]:
     pull = inner.__next__
     try:
@@ -149,7 +138,12 @@ def _chunks(inner: Any, watch: _Watch, see: Callable[[Any], bool]) -> Iterator[A
             except StopIteration:
                 break
             watch.pulling = False
-            if not see(chunk):
+            try:
+                hidden = see(chunk)
+            except Exception:
+                report("reading a chunk")
+                hidden = False
+            if not hidden:
                 yield chunk
         watch.land()
     except GeneratorExit:  # closed or collected: this may be a finaliser
@@ -170,7 +164,12 @@ async def _achunks(inner: Any, watch: _Watch, see: Callable[[Any], bool]) -> Asy
             except StopAsyncIteration:
                 break
             watch.pulling = False
-            if not see(chunk):
+            try:
+                hidden = see(chunk)
+            except Exception:
+                report("reading a chunk")
+                hidden = False
+            if not hidden:
                 yield chunk
         await watch.aland()
     except Exception as error:

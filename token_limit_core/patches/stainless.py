@@ -10,6 +10,7 @@ import contextlib
 import functools
 import importlib
 import inspect
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, ClassVar, NamedTuple
 
@@ -23,6 +24,9 @@ from .base import BasePatch
 _in_the_air: ContextVar[tuple[Any, Flight] | None] = ContextVar("token_limit_in_the_air", default=None)
 
 
+_UNREAD = object()
+
+
 class Plan(NamedTuple):
     """A recognised call: what admission is told, and the arguments to send (`options` may be a changed copy)."""
 
@@ -34,7 +38,9 @@ class Plan(NamedTuple):
 class StainlessPatch(BasePatch):
     """Hooks the funnel; a provider adds which calls it recognises and how it reads answers."""
 
-    request_id_headers: ClassVar[tuple[str, ...]]
+    request_id_header: ClassVar[str]
+    other_id_headers: ClassVar[Mapping[str, str]] = {}
+    """What some providers send in its place."""
 
     def recognise(self, client: Any, options: Any, stream: bool) -> Plan | None:
         """Return the plan of a billable call, None for any other."""
@@ -130,21 +136,23 @@ class StainlessPatch(BasePatch):
         try:
             if response is None or not (result is response or isinstance(result, self._special_types)):
                 outcome = self.read(result)
-                request_id = getattr(result, "_request_id", None)  # on models the SDK has read the header already
-                if request_id is None and response is not None:
-                    request_id = self._request_id(response)
+                request_id: Any = getattr(
+                    result, "_request_id", _UNREAD
+                )  # on models the SDK has read the header already
+                if request_id is _UNREAD or (request_id is None and flight.request.provider in self.other_id_headers):
+                    request_id = self._request_id(flight, response)
             elif isinstance(result, self._stream_types):
                 flight.meter.settler.start()
-                reader = self.reader(flight, self._request_id(response), plan.injected)
+                reader = self.reader(flight, self._request_id(flight, response), plan.injected)
                 follow.stream(result, response, flight, reader)
                 return None
             elif plan.request.stream or not hasattr(response, "_content"):  # the body is still to be read
                 flight.meter.settler.start()
-                follow.body(response, flight, self._tee(flight, plan, self._request_id(response)))
+                follow.body(response, flight, self._tee(flight, plan, self._request_id(flight, response)))
                 return None
             else:
                 outcome = read_document(response.content, self.read)
-                request_id = self._request_id(response)
+                request_id = self._request_id(flight, response)
             if request_id is not None:
                 outcome.request_id = request_id
             return outcome
@@ -152,13 +160,11 @@ class StainlessPatch(BasePatch):
             report("reading an answer")
             return Outcome()
 
-    def _request_id(self, response: Any) -> str | None:
+    def _request_id(self, flight: Flight, response: Any) -> str | None:
         headers = getattr(response, "headers", None) or {}
-        for name in self.request_id_headers:
-            found: str | None = headers.get(name)
-            if found:
-                return found
-        return None
+        found: str | None = headers.get(self.request_id_header)
+        other = self.other_id_headers.get(flight.request.provider)
+        return found if found or other is None else headers.get(other)
 
     def _tee(self, flight: Flight, plan: Plan, request_id: str | None) -> Tee:
         if plan.request.stream:
@@ -174,7 +180,7 @@ class StainlessPatch(BasePatch):
                 outcome = read_document(getattr(response, "_content", b""), self.read)
             told = response if response is not None else getattr(error, "response", None)
             if told is not None:
-                outcome.request_id = self._request_id(told)
+                outcome.request_id = self._request_id(flight, told)
         except Exception:
             report("reading a failed answer")
         outcome.error = error

@@ -17,7 +17,7 @@ from tests.contract.sdk.metered import TENANT, Metered
 from tests.contract.sdk.uses import CHAT, Use
 from tests.contract.sdk.wire import Wire
 
-OURS = ("Flight", "_Watch", "_StreamReader", "EventTee", "DocumentTee", "Request", "Outcome", "Estimate")
+OURS = ("Flight", "_Watch", "ChoicesReader", "EventTee", "DocumentTee", "Request", "Outcome", "Estimate")
 THEIRS = ("Stream", "AsyncStream", "Response", "APIResponse", "LegacyAPIResponse", "generator", "async_generator")
 
 WAYS: list[Use] = [
