@@ -21,14 +21,17 @@ MARK = "<!-- results -->"
 def main() -> None:
     """Run everything and rewrite the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--rounds", type=int, default=150)
     rounds = parser.parse_args().rounds
     lines = [_versions(), "", "### Added CPU microseconds per call (a stream has 100 chunks)", ""]
     subjects = sdk.subjects()
     results = {name: compare(subjects, work, calls, rounds) for name, (work, calls) in sdk.WORKLOADS.items()}
+    with sdk.without_the_sdk():
+        alone = compare(subjects, sdk.funnel, 200, rounds)
+    results = {"sync, SDK stubbed out": alone, **results}
     lines += _table(results)
     lines += ["", "### Added CPU microseconds per Django request (WSGI handler, trivial view)", ""]
-    lines += _table({"WSGI": compare(middleware.subjects(), middleware.requests, 500, rounds)})
+    lines += _table({"WSGI": compare(middleware.subjects(), middleware.requests, 100, rounds)})
     report = "\n".join(lines)
     print(report)
     readme = HERE / "README.md"
@@ -47,8 +50,8 @@ def _table(results: dict[str, dict[str, Added]]) -> list[str]:
 
 def _cell(added: Added, subject: str) -> str:
     if subject in ("unpatched", "no middleware"):
-        return f"{added.total:.0f} in all"
-    return f"+{added.added:.1f} [{added.low:.1f}, {added.high:.1f}]"
+        return f"{added.total:.1f} in all"
+    return f"{added.added:+.1f} [{added.low:.1f}, {added.high:.1f}]"
 
 
 def _versions() -> str:

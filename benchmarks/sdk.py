@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import openai
 import wrapt
 from openai._base_client import AsyncAPIClient, SyncAPIClient
+from openai._models import FinalRequestOptions
 
 from token_limit_core import Meter, MeterConfig
 
@@ -87,13 +89,14 @@ def async_stream(calls: int) -> None:
                 pass
 
     loop.run_until_complete(run())
+    loop.run_until_complete(loop.shutdown_asyncgens())  # the SDK leaves its inner generators to the loop
 
 
 WORKLOADS: dict[str, tuple[Callable[[int], None], int]] = {
-    "sync": (sync_plain, 200),
-    "async": (async_plain, 200),
-    "sync stream": (sync_stream, 12),
-    "async stream": (async_stream, 12),
+    "sync": (sync_plain, 30),
+    "async": (async_plain, 30),
+    "sync stream": (sync_stream, 4),
+    "async stream": (async_stream, 4),
 }
 
 
@@ -103,20 +106,72 @@ def unpatched() -> Iterator[None]:
     yield
 
 
-@contextmanager
-def wrapt_pass_through() -> Iterator[None]:
-    """Wrap the same two functions with wrappers that only call on."""
+def wrapt_pass_through() -> Any:
+    """Wrap the funnel with wrappers that only call on."""
 
     def through(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         return wrapped(*args, **kwargs)
 
-    targets = [(cls, name) for cls in (SyncAPIClient, AsyncAPIClient) for name in ("request", "_process_response")]
-    originals = [cls.__dict__[name] for cls, name in targets]
-    for (cls, name), original in zip(targets, originals, strict=True):
-        setattr(cls, name, wrapt.FunctionWrapper(original, through))
+    return _wrapped(through, through)
+
+
+def wrapper_that_reads_usage() -> Any:
+    """Wrap the funnel with wrappers that note the usage of plain answers and do nothing with it."""
+    noted: deque[dict[str, Any]] = deque(maxlen=1000)
+
+    def note(answer: Any) -> Any:
+        usage = None if isinstance(answer, (openai.Stream, openai.AsyncStream)) else answer.usage
+        if usage is not None:
+            noted.append({"model": answer.model, "input": usage.prompt_tokens, "output": usage.completion_tokens})
+        return answer
+
+    def read(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        return note(wrapped(*args, **kwargs))
+
+    async def aread(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        return note(await wrapped(*args, **kwargs))
+
+    return _wrapped(read, aread)
+
+
+@contextmanager
+def _wrapped(sync_wrapper: Any, async_wrapper: Any) -> Iterator[None]:
+    targets = [(SyncAPIClient, sync_wrapper), (AsyncAPIClient, async_wrapper)]
+    originals = [cls.__dict__["request"] for cls, _ in targets]
+    for (cls, wrapper), original in zip(targets, originals, strict=True):
+        cls.request = wrapt.FunctionWrapper(original, wrapper)  # type: ignore[method-assign, assignment]
     yield
-    for (cls, name), original in zip(targets, originals, strict=True):
-        setattr(cls, name, original)
+    for (cls, _), original in zip(targets, originals, strict=True):
+        cls.request = original  # type: ignore[method-assign]
+
+
+@contextmanager
+def without_the_sdk() -> Iterator[None]:
+    """Answer at the funnel itself, so that what runs is the wrapper and little else."""
+    answer = sync_client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES)
+    http = httpx2.Response(200, headers={"x-request-id": "req_1"}, content=PLAIN)
+
+    def request(self: Any, cast_to: Any, options: Any, **kwargs: Any) -> Any:
+        return self._process_response(cast_to=cast_to, options=options, response=http, stream=False, stream_cls=None)
+
+    def process(self: Any, **kwargs: Any) -> Any:
+        return answer
+
+    originals = SyncAPIClient.request, SyncAPIClient._process_response
+    SyncAPIClient.request, SyncAPIClient._process_response = request, process  # type: ignore[method-assign, assignment]
+    yield
+    SyncAPIClient.request, SyncAPIClient._process_response = originals  # type: ignore[method-assign]
+
+
+OPTIONS = FinalRequestOptions.construct(
+    method="post", url="/chat/completions", json_data={"model": "gpt-4o-mini", "messages": MESSAGES}
+)
+
+
+def funnel(calls: int) -> None:
+    """Call the funnel with a prepared request."""
+    for _ in range(calls):
+        sync_client.request(cast(Any, None), OPTIONS, stream=False)
 
 
 def suite(store: str) -> Callable[[], Any]:
@@ -140,6 +195,7 @@ def subjects() -> dict[str, Callable[[], Any]]:
     return {
         "unpatched": unpatched,
         "wrapt pass-through": wrapt_pass_through,
+        "wrapper that reads usage": wrapper_that_reads_usage,
         "token-limit-suite, memory store": suite("memory://"),
         "token-limit-suite, SQLite store": suite(f"sqlite:///{folder}/bench.db"),
     }

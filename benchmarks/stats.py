@@ -22,21 +22,23 @@ class Added(NamedTuple):
 def compare(
     subjects: dict[str, Callable[[], Any]], workload: Callable[[int], None], operations: int, rounds: int
 ) -> dict[str, Added]:
-    """Measure every subject; the first is the base."""
+    """Measure every subject in many short turns, which lets neighbours' load hit all alike; the first is the base."""
     times: dict[str, list[float]] = {name: [] for name in subjects}
-    for name, subject in subjects.items():
-        with subject():
-            workload(max(2, operations // 4))  # warm up
-    for _ in range(rounds):
+    warm_up = max(2, operations // 3)  # the interpreter re-learns after each change of a class
+    gc.freeze()
+    gc.disable()
+    for turn in range(rounds + 1):
         for name in random.sample(list(subjects), len(subjects)):
             with subjects[name]():
-                workload(2)
-                gc.collect()
-                gc.disable()
+                workload(warm_up)
                 start = time.process_time()
                 workload(operations)
-                times[name].append((time.process_time() - start) / operations * 1e6)
-                gc.enable()
+                spent = (time.process_time() - start) / operations * 1e6
+            if turn > 0:
+                times[name].append(spent)
+        if turn % 10 == 0:
+            gc.collect()
+    gc.enable()
     base = times[next(iter(subjects))]
     return {name: _summary(values, base) for name, values in times.items()}
 
