@@ -185,6 +185,30 @@ def test_a_caller_that_leaves_during_admission_holds_nothing(loop_ends: bool, st
     assert fragile.events == []
 
 
+def test_a_caller_that_leaves_when_its_admission_is_on_the_way_back_holds_nothing(
+    store: Fragile, fragile: Metered
+) -> None:
+    gate = store.gates["admit"] = threading.Event()
+    wired = Wire(wire.chat)
+
+    async def main() -> None:
+        task = asyncio.create_task(uses.plain(wired.async_client(), CHAT, []))
+        await entered(store)
+        gate.set()
+        executor.close()  # the thread is through, and the loop has not heard of it yet
+        assert len(store.holds()) == 1
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    fragile.meter.patch("openai")
+    with fragile.meter.for_tenant(TENANT):
+        asyncio.run(main())
+
+    assert store.released(fragile)
+    assert wired.sent == []
+
+
 @pytest.mark.parametrize("loop_ends", [False, True])
 @pytest.mark.parametrize("use", [uses.plain, uses.stream, uses.stream_bytes])
 def test_callers_that_leave_while_settling_are_settled_once(
