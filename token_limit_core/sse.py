@@ -25,10 +25,11 @@ class EventTee:
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes in; while events may be hidden only whole events come out."""
+        looked_at = max(0, len(self._buffer) - 3)  # an end of four bytes may have begun
         self._buffer += data
         passed: list[bytes] = []
         start = 0
-        for match in _END.finditer(self._buffer):
+        for match in _END.finditer(self._buffer, looked_at):
             event = self._buffer[start : match.end()]
             start = match.end()
             if not self._hides(event):
