@@ -508,7 +508,7 @@ def test_stop_frees_the_port_and_hangs_up_on_kept_alive_and_waiting_clients():
         waiting.start()
         assert pause.reached.wait(PATIENCE)
     waiting.join(PATIENCE)
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before  # those of earlier tests may end meanwhile
     client.close()
     provider.stop()
     with FakeProvider(port) as again:

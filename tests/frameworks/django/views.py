@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import openai
+from django.db import connections
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import path
 
@@ -56,7 +57,14 @@ def streamed(request: HttpRequest) -> StreamingHttpResponse:
 
 def in_thread(request: HttpRequest) -> HttpResponse:
     """Hand the context to a thread, as asyncio.to_thread does."""
-    return HttpResponse(asyncio.run(asyncio.to_thread(ask)).choices[0].message.content)
+
+    def work() -> Any:
+        try:
+            return ask()
+        finally:
+            connections.close_all()  # the user was looked up here, on a connection of this thread's
+
+    return HttpResponse(asyncio.run(asyncio.to_thread(work)).choices[0].message.content)
 
 
 async def aplain(request: HttpRequest) -> HttpResponse:
