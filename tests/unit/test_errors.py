@@ -6,10 +6,10 @@ import logging
 from decimal import Decimal
 from typing import Any
 
-import httpx2
 import openai
 import pytest
 
+from tests.contract.sdk.wire import httpx
 from tests.unit.acme import Client
 from token_limit_core import (
     ConfigurationError,
@@ -121,12 +121,12 @@ def test_no_refusal_is_found_where_there_is_none() -> None:
 
 # -- what is stored of an error ---------------------------------------------------------------------
 
-REQUEST = httpx2.Request("POST", "https://api.openai.com/v1/chat/completions")
+REQUEST = httpx.Request("POST", "https://api.openai.com/v1/chat/completions")
 
 
 def status_error(status: int, code: Any) -> openai.APIStatusError:
     body = {"message": "secret prompt", "code": code}
-    return openai.BadRequestError("secret prompt", response=httpx2.Response(status, request=REQUEST), body=body)
+    return openai.BadRequestError("secret prompt", response=httpx.Response(status, request=REQUEST), body=body)
 
 
 @pytest.mark.parametrize(

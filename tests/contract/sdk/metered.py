@@ -56,6 +56,15 @@ def _without_null_usage(value: Any) -> Any:
     return [_without_null_usage(v) for v in value] if isinstance(value, list) else value
 
 
+def _without_frames(error: BaseException) -> BaseException:
+    """Let go of what the frames of an error and of those behind it keep alive."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__context__ if link.__cause__ is None else link.__cause__
+    return error
+
+
 def run(use: Use, client: Any, endpoint: Endpoint) -> Run:
     """Run a use to its end, and let the collector find what it dropped."""
     result = Run()
@@ -64,7 +73,7 @@ def run(use: Use, client: Any, endpoint: Endpoint) -> Run:
         try:
             await use(client, endpoint, result.seen)
         except (Exception, KeyboardInterrupt, asyncio.CancelledError) as error:
-            result.error = error.with_traceback(None)
+            result.error = _without_frames(error)
         gc.collect()
         await asyncio.sleep(0)
         await asyncio.sleep(0)

@@ -7,14 +7,13 @@ import gc
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
-import httpx2
 import openai
 import pytest
 
 from tests.contract.sdk import uses, wire
 from tests.contract.sdk.metered import TENANT, Metered, price, run
 from tests.contract.sdk.uses import ALL, CHAT, RESPONSES, STREAMING, Endpoint, Use
-from tests.contract.sdk.wire import Answer, Wire
+from tests.contract.sdk.wire import Answer, Wire, httpx
 
 CALLS = [
     pytest.param(use, endpoint, id=f"{use.__name__}-{endpoint.name}")
@@ -43,11 +42,11 @@ FAULTS = {
     "401": Fault(wire.error(401, "invalid_api_key"), openai.AuthenticationError, "401 invalid_api_key", False),
     "429": Fault(wire.error(429), openai.RateLimitError, "429 some_code", False),
     "500": Fault(wire.error(500), openai.InternalServerError, "500 some_code", False),
-    "dropped": Fault(wire.drop(httpx2.ReadError("secret")), openai.APIConnectionError, "", True),
-    "cut off": Fault(wire.drop(httpx2.RemoteProtocolError("secret")), openai.APIConnectionError, "", True),
-    "timed out": Fault(wire.drop(httpx2.ReadTimeout("secret")), openai.APITimeoutError, "", True),
-    "unreachable": Fault(wire.drop(httpx2.ConnectError("secret")), openai.APIConnectionError, "", False),
-    "slow to connect": Fault(wire.drop(httpx2.ConnectTimeout("secret")), openai.APITimeoutError, "", False),
+    "dropped": Fault(wire.drop(httpx.ReadError("secret")), openai.APIConnectionError, "", True),
+    "cut off": Fault(wire.drop(httpx.RemoteProtocolError("secret")), openai.APIConnectionError, "", True),
+    "timed out": Fault(wire.drop(httpx.ReadTimeout("secret")), openai.APITimeoutError, "", True),
+    "unreachable": Fault(wire.drop(httpx.ConnectError("secret")), openai.APIConnectionError, "", False),
+    "slow to connect": Fault(wire.drop(httpx.ConnectTimeout("secret")), openai.APITimeoutError, "", False),
     "interrupted": Fault(wire.drop(KeyboardInterrupt()), KeyboardInterrupt, "", True),
 }
 
@@ -154,7 +153,7 @@ def test_a_stream_that_breaks_off_raises_the_sdks_own_error_and_bills_what_was_s
         elif break_off == "malformed":
             answer.pieces.append(b'data: {"id": \n\n')
         elif break_off == "dropped":
-            answer.fault = httpx2.ReadError("secret")
+            answer.fault = httpx.ReadError("secret")
         elif break_off == "interrupted":
             answer.fault = KeyboardInterrupt()
         return answer
@@ -177,7 +176,7 @@ def test_a_stream_that_breaks_off_raises_the_sdks_own_error_and_bills_what_was_s
 
 
 def test_retries_are_one_call(make: Callable[..., Any], metered: Metered) -> None:
-    wired = Wire(wire.error(500), wire.drop(httpx2.ReadError("gone")), wire.chat)
+    wired = Wire(wire.error(500), wire.drop(httpx.ReadError("gone")), wire.chat)
     result = metered.run(uses.plain, make(wired, max_retries=2), CHAT)
 
     assert result.error is None

@@ -7,17 +7,17 @@ import gc
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
-import httpx2
 import openai
 import pytest
 
 from tests.contract.sdk import uses
 from tests.contract.sdk.metered import TENANT, Metered, run
 from tests.contract.sdk.uses import ALL, CHAT, STREAMING, Endpoint, Use
+from tests.contract.sdk.wire import httpx
 from token_limit_core.testing import FakeProvider
 
 Connect = Callable[[], Any]
-ONE = httpx2.Limits(max_connections=1)
+ONE = httpx.Limits(max_connections=1)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def connect(request: pytest.FixtureRequest, fake_provider: FakeProvider) -> Conn
 
     def connect() -> Any:
         options: Any = {"base_url": fake_provider.base_url, "api_key": "sk-any", "max_retries": 0}
-        timeout = httpx2.Timeout(10, pool=0.5)
+        timeout = httpx.Timeout(10, pool=0.5)
         if request.param == "sync":
             http = openai.DefaultHttpxClient(limits=ONE, timeout=timeout)
             return openai.OpenAI(http_client=http, timeout=timeout, **options)

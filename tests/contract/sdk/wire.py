@@ -7,13 +7,16 @@ serves synchronous and asynchronous clients.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx2
 import openai
+
+httpx: Any = importlib.import_module("httpx2" if int(openai.VERSION.split(".")[0]) >= 3 else "httpx")
+"""The HTTP library that the installed SDK speaks."""
 
 MODEL = "gpt-4o-mini"
 ANSWERED = "gpt-4o-mini-2024-07-18"
@@ -61,7 +64,7 @@ class Answer:
         return b"".join(self.pieces)
 
 
-class Body(httpx2.SyncByteStream, httpx2.AsyncByteStream):
+class Body(httpx.SyncByteStream, httpx.AsyncByteStream):
     """A body that is sent piece by piece, and may break off."""
 
     def __init__(self, answer: Answer) -> None:
@@ -92,7 +95,7 @@ class Body(httpx2.SyncByteStream, httpx2.AsyncByteStream):
 Script = Callable[[dict[str, Any]], Answer]
 
 
-class Wire(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
+class Wire(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """Answers each request with the next script, the last one for ever; a script gets the request's JSON."""
 
     def __init__(self, *scripts: Script) -> None:
@@ -103,21 +106,21 @@ class Wire(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         self.forgetful = False
         """Whether only the last request and body are kept."""
 
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
         request.read()
         answer = self._next(request)
         if answer.pause is not None:
             answer.pause()
         return self._respond(request, answer)
 
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         await request.aread()
         answer = self._next(request)
         if answer.pause is not None:
             await answer.pause()
         return self._respond(request, answer)
 
-    def _next(self, request: httpx2.Request) -> Answer:
+    def _next(self, request: httpx.Request) -> Answer:
         sent = json.loads(request.content) if request.content else {}
         if self.forgetful:
             for kept in (self.sent, self.paths, self.bodies):
@@ -127,14 +130,14 @@ class Wire(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         script = self.scripts[min(len(self.sent), len(self.scripts)) - 1]
         return script(sent)
 
-    def _respond(self, request: httpx2.Request, answer: Answer) -> httpx2.Response:
+    def _respond(self, request: httpx.Request, answer: Answer) -> httpx.Response:
         if answer.status is None:
             assert answer.fault is not None
             raise answer.fault
         body = Body(answer)
         self.bodies.append(body)
         headers = {"content-type": answer.content_type, "x-request-id": REQUEST_ID, "retry-after-ms": "1"}
-        return httpx2.Response(answer.status, headers=headers, stream=body, request=request)
+        return httpx.Response(answer.status, headers=headers, stream=body, request=request)
 
     def client(self, cls: type[openai.OpenAI] = openai.OpenAI, **options: Any) -> openai.OpenAI:
         """Make a synchronous client on this wire."""
