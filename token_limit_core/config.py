@@ -38,11 +38,13 @@ class MeterConfig:
     hosts: Mapping[str, str] = field(default_factory=dict)
     default_limit_usd: Money | None = None
     on_no_tenant: Literal["allow", "refuse"] = "allow"
+    on_unguarded: Literal["warn", "refuse", "ignore"] = "warn"
     hold_seconds: float = HOLD_SECONDS
     clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
         parse_choice(self.on_no_tenant, ("allow", "refuse"), "on_no_tenant")
+        parse_choice(self.on_unguarded, ("warn", "refuse", "ignore"), "on_unguarded")
         if self.default_limit_usd is not None:
             parse_amount(self.default_limit_usd, "default_limit_usd")
         for name in ("flush_interval", "max_batch_size", "max_queue_size", "hold_seconds"):

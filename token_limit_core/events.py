@@ -41,8 +41,11 @@ class LLMEvent:
     output_image_tokens: int | None = None
     image_count: int | None = None
     cache_creation_tokens: int | None = None
+    cache_creation_5m_tokens: int | None = None
+    cache_creation_1h_tokens: int | None = None
     cache_miss_tokens: int | None = None
     reasoning_tokens: int | None = None
+    web_searches: int | None = None
     cost_usd: Decimal | None = None
     upstream_provider: str | None = None
     fim_prefix: str | None = None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .events import LLMEvent
 from .limits import to_nano, to_usd
-from .usage import Usage
+from .usage import OTHER_COUNTS, Usage
 
 if TYPE_CHECKING:
     from .flow import Flight
@@ -88,13 +88,13 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement:
         request_id=outcome.request_id,
         stream=request.stream,
         error=None if outcome.error is None else describe_error(outcome.error),
-        audio_input_tokens=usage.audio_input_tokens,
-        audio_output_tokens=usage.audio_output_tokens,
-        cache_creation_tokens=usage.cache_creation_tokens,
-        reasoning_tokens=usage.reasoning_tokens,
         service_tier=request.service_tier,
         tags=tags,
     )
+    for name in OTHER_COUNTS:
+        count = getattr(usage, name)
+        if count is not None:
+            setattr(event, name, count)
     if flight.attributes:
         _attribute(event, flight.attributes)
     if outcome.fields:

@@ -38,13 +38,13 @@ class Price(NamedTuple):
     rates: tuple[Rate, ...]
     version: str
 
-    def cost(self, units: Mapping[str, int]) -> int:
+    def cost(self, units: Mapping[str, int | Decimal]) -> int:
         """Return nano-dollars for counts of genai-prices' units, rounded once, half-even.
 
         Counts that overlap are billed once; a part above its whole (seen on recorded traffic) clamps at 0.
         """
-        total = 0
-        billed: dict[str, int] = {}
+        total: int | Decimal = 0
+        billed: dict[str, int | Decimal] = {}
         for unit, scaled, tiers, inside in self.rates:
             count = units.get(unit)
             if count is None:
@@ -59,6 +59,8 @@ class Price(NamedTuple):
                 whole = units.get("input_tokens", 0)
                 scaled = next((price for start, price in tiers if whole > start), scaled)
             total += scaled * count
+        if isinstance(total, Decimal):  # seconds of audio are no whole numbers
+            return int((total / SCALE).to_integral_value(ROUND_HALF_EVEN))
         nano, rest = divmod(total, SCALE)
         return nano + (rest * 2 > SCALE or (rest * 2 == SCALE and nano % 2 == 1))
 

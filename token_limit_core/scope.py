@@ -116,6 +116,11 @@ def check_tenant(tenant_id: object) -> str:
     return name
 
 
+def tenant_id(tenant: Any) -> str | None:
+    """Name a tenant that a resolver found: text and numbers as they are, objects with a `pk` by that (SPEC 4.11)."""
+    return None if tenant is None else str(getattr(tenant, "pk", tenant))
+
+
 @contextmanager
 def use(scope: Scope | None) -> Iterator[Scope | None]:
     """Put a Scope in force for a block; never hold this open across a `yield` of your own."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from decimal import Decimal
 from operator import index
 
 from .errors import ConfigurationError
@@ -12,8 +13,9 @@ from .errors import ConfigurationError
 class Usage:
     """Counts of one call with the meaning SPEC 1.3 gives them, for every provider.
 
-    `output_tokens` has reasoning inside; `cached_tokens` and `cache_creation_tokens` are inside
-    `input_tokens` unless `cache_outside_input` (Anthropic, Bedrock Converse).
+    `output_tokens` has reasoning inside; `cached_tokens` and `cache_creation_tokens` are inside `input_tokens` unless
+    `cache_outside_input` (Anthropic, Bedrock Converse). The image and audio counts are parts of the input and the
+    output. `duration_seconds` is audio that is billed by the second, `character_count` speech billed by the letter.
     """
 
     input_tokens: int | None = None
@@ -21,30 +23,62 @@ class Usage:
     total_tokens: int | None = None
     cached_tokens: int | None = None
     cache_creation_tokens: int | None = None
+    cache_creation_5m_tokens: int | None = None
+    cache_creation_1h_tokens: int | None = None
     reasoning_tokens: int | None = None
     audio_input_tokens: int | None = None
     audio_output_tokens: int | None = None
+    input_text_tokens: int | None = None
+    cached_input_text_tokens: int | None = None
+    input_image_tokens: int | None = None
+    cached_input_image_tokens: int | None = None
+    output_image_tokens: int | None = None
+    image_count: int | None = None
+    character_count: int | None = None
+    duration_seconds: float | None = None
+    web_searches: int | None = None
     cache_outside_input: bool = False
 
-    def billable(self) -> dict[str, int]:
+    def billable(self) -> dict[str, int | Decimal]:
         """Give the counts under the unit names of genai-prices, whose inputs have the cache inside."""
-        units: dict[str, int] = {}
+        units: dict[str, int | Decimal] = {}
         if self.input_tokens is not None:
             units["input_tokens"] = self.input_tokens
         if self.output_tokens is not None:
             units["output_tokens"] = self.output_tokens
-        if self.cached_tokens:
-            units["cache_read_tokens"] = self.cached_tokens
-        if self.cache_creation_tokens:
-            units["cache_write_tokens"] = self.cache_creation_tokens
-        if self.audio_input_tokens:
-            units["input_audio_tokens"] = self.audio_input_tokens
-        if self.audio_output_tokens:
-            units["output_audio_tokens"] = self.audio_output_tokens
+        for name, unit in UNITS:
+            count = getattr(self, name)
+            if count:
+                units[unit] = count
+        if self.duration_seconds is not None:
+            units["audio_seconds"] = Decimal(str(self.duration_seconds))
         if self.cache_outside_input:
             outside = units.get("cache_read_tokens", 0) + units.get("cache_write_tokens", 0)
             units["input_tokens"] = units.get("input_tokens", 0) + outside
         return units
+
+
+UNITS = (
+    ("cached_tokens", "cache_read_tokens"),
+    ("cache_creation_tokens", "cache_write_tokens"),
+    ("cache_creation_5m_tokens", "cache_write_5m_tokens"),
+    ("cache_creation_1h_tokens", "cache_write_1h_tokens"),
+    ("audio_input_tokens", "input_audio_tokens"),
+    ("audio_output_tokens", "output_audio_tokens"),
+    ("input_text_tokens", "input_text_tokens"),
+    ("cached_input_text_tokens", "cache_text_read_tokens"),
+    ("input_image_tokens", "input_image_tokens"),
+    ("cached_input_image_tokens", "cache_image_read_tokens"),
+    ("output_image_tokens", "output_image_tokens"),
+    ("character_count", "input_characters"),
+    ("web_searches", "web_searches"),
+)
+"""Counts that are parts of the base counts, or billed beside them, and their units at genai-prices."""
+
+BASE_COUNTS = ("input_tokens", "output_tokens", "total_tokens", "cached_tokens")
+"""The counts that an event always has; all others are None on it where they were not reported."""
+
+OTHER_COUNTS = tuple(f.name for f in fields(Usage) if f.name not in (*BASE_COUNTS, "cache_outside_input"))
 
 
 def parse_count(value: int | None, name: str) -> int | None:

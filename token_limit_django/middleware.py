@@ -6,7 +6,7 @@ Put it anywhere; the tenant is resolved at the first LLM call, so the order rela
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from token_limit_core import scope as scopes
+from token_limit_core.bodies import astream, stream
 from token_limit_core.errors import LimitExceededException, refusal_in
 from token_limit_core.scope import Scope
 
@@ -94,39 +95,5 @@ def _keep_scope(response: HttpResponseBase) -> HttpResponseBase:
         response = cast(StreamingHttpResponse, response)
         scope = scopes.current()
         content = cast(Any, response.streaming_content)
-        response.streaming_content = _astream(content, scope) if response.is_async else _stream(content, scope)
+        response.streaming_content = astream(content, scope) if response.is_async else stream(content, scope)
     return response
-
-
-def _stream(content: Any, scope: Scope | None) -> Iterator[bytes]:
-    """Step a body inside its Scope; nothing is left open at a yield, so another thread may close it."""
-    body = iter(content)
-    while True:
-        token = scopes.enter(scope)
-        try:
-            chunk = next(body)
-        except StopIteration:
-            return
-        finally:
-            scope = scopes.current()  # a body may set its tenant on the way
-            scopes.leave(token)
-        yield chunk
-
-
-async def _astream(content: Any, scope: Scope | None) -> AsyncIterator[bytes]:
-    body = aiter(content)
-    try:
-        while True:
-            token = scopes.enter(scope)
-            try:
-                chunk = await anext(body)
-            except StopAsyncIteration:
-                return
-            finally:
-                scope = scopes.current()
-                scopes.leave(token)
-            yield chunk
-    finally:
-        close = getattr(body, "aclose", None)
-        if close is not None:
-            await close()

@@ -15,6 +15,7 @@ from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject, empty
 
 from token_limit_core.errors import ConfigurationError
+from token_limit_core.scope import tenant_id
 
 from .conf import settings
 
@@ -40,13 +41,6 @@ async def aresolve(request: HttpRequest) -> str | None:
     if iscoroutinefunction(resolver):
         return tenant_id(await resolver(request))
     return tenant_id(await sync_to_async(resolver)(request))
-
-
-def tenant_id(tenant: Any) -> str | None:
-    """Name a tenant: text and numbers as they are, model instances by their primary key."""
-    if tenant is None:
-        return None
-    return str(getattr(tenant, "pk", tenant))
 
 
 def _tenant(request: HttpRequest, user: Any) -> str | None:

@@ -1,0 +1,87 @@
+"""The recorded corpus: real provider answers, replayed through the real SDKs, and what each must be billed as.
+
+It is not part of this project: `TOKEN_LIMIT_CORPUS` names its folder, and without that its tests skip.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from token_limit_core import LLMEvent
+
+Exchange = dict[str, Any]
+
+FOLDER = os.environ.get("TOKEN_LIMIT_CORPUS")
+
+needs_corpus = pytest.mark.skipif(FOLDER is None, reason="TOKEN_LIMIT_CORPUS names no folder with recorded exchanges")
+
+SAME_NAMES = (
+    "cache_creation_tokens",
+    "cache_creation_5m_tokens",
+    "cache_creation_1h_tokens",
+    "reasoning_tokens",
+    "audio_input_tokens",
+    "audio_output_tokens",
+)
+
+
+@cache
+def replay() -> ModuleType:
+    """Load the corpus's own replay module."""
+    assert FOLDER is not None
+    spec = importlib.util.spec_from_file_location("token_limit_corpus_replay", Path(FOLDER, "replay.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def exchanges(wanted: Callable[[Exchange], bool]) -> Iterator[Exchange]:
+    """Give the recorded exchanges that are wanted; none without the corpus."""
+    if FOLDER is not None:
+        yield from filter(wanted, replay().load(Path(FOLDER, "corpus.jsonl.gz")))
+
+
+def expected(exchange: Exchange) -> dict[str, Any]:
+    """Give what the event of an exchange must say, by event field (SPEC 1.3); what was not recorded is left out."""
+    told = exchange["expected"]
+    counts = {name: told.get(name) for name in SAME_NAMES}
+    counts["cached_tokens"] = told.get("cached_tokens")
+    if told.get("input_tokens") is not None:
+        counts["input_tokens"] = told["input_tokens"] + (told.get("tool_use_prompt_tokens") or 0)
+    counts["output_tokens"] = told.get("output_tokens_all")
+    counts["total_tokens"] = told.get("total_tokens")
+    counts["web_searches"] = told.get("web_search_requests")
+    counts["input_image_tokens"] = told.get("image_input_tokens")
+    counts["output_image_tokens"] = told.get("image_output_tokens")
+    wanted = {name: count for name, count in counts.items() if count is not None}
+    model = told.get("model") or told.get("request_model")
+    request_id = told.get("request_id") or told.get("response_id")
+    if model:
+        wanted["model"] = model
+    if request_id:
+        wanted["request_id"] = request_id
+    return wanted
+
+
+def scored(exchange: Exchange) -> bool:
+    """Tell whether the provider's own numbers are sound; the corpus notes those that are not."""
+    return not exchange["expected"].get("note")
+
+
+def differences(event: LLMEvent, exchange: Exchange) -> dict[str, tuple[Any, Any]]:
+    """Give the fields in which an event is not what the provider reported, as (event, expected)."""
+    return {
+        name: (getattr(event, name), wanted)
+        for name, wanted in expected(exchange).items()
+        if getattr(event, name) != wanted
+    }

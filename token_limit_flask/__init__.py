@@ -1,0 +1,1 @@
+"""Spend limits for LLM calls in Flask applications."""

@@ -1,0 +1,1 @@
+"""Spend limits for LLM calls in Starlette and FastAPI applications."""
