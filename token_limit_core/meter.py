@@ -276,12 +276,16 @@ class Meter:
         """Report what is patched, what is guarded, and what this process has counted."""
         return {
             "patches": {
-                name: {"state": patches.state(name), "guards": list(cls.guards)}
+                name: {
+                    "state": patches.state(name),
+                    "guards": list(cls.guards),
+                    "not_guarded": [f"{what}.connect" for _, _, what in cls.websockets],
+                }
                 for name, cls in patches.PATCH_REGISTRY.items()
             },
             "store": type(self.store).__name__,
             "durable": self.store.durable,
-            "unguarded": sorted(self._told),
+            "unguarded_calls": sorted(self._told),
             "counts": dict(self._counts),
             "settles_waiting": self.settler.waiting,
             "settles_lost": self.settler.lost,

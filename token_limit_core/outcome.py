@@ -42,6 +42,7 @@ class Outcome:
 
     `answered` tells that a successful status came back, after which the provider bills whatever follows.
     `event_id` is the event's where what was used may be told more than once, such as by polling: it counts once.
+    `others` is what other models have used for the same call, such as the one that draws the pictures of a chat.
     """
 
     usage: Usage | None = None
@@ -54,6 +55,7 @@ class Outcome:
     tags: dict[str, Any] | None = None
     fields: dict[str, Any] | None = None
     event_id: str | None = None
+    others: list[tuple[str, Usage]] | None = None
 
 
 class Settlement(NamedTuple):
@@ -112,7 +114,7 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement:
     if outcome.fields:
         for name, value in outcome.fields.items():
             setattr(event, name, value)
-    cost = price_event(flight, event, usage)
+    cost = price_event(flight, event, usage, outcome.others)
     if outcome.usage is not None and not estimated and outcome.error is None and not request.later:
         flight.meter.estimator.learn(
             request.provider, request.model, request.size, event.input_tokens, event.output_tokens
@@ -123,7 +125,9 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement:
     return Settlement(flight.call_id, event, cost)
 
 
-def price_event(flight: Flight, event: LLMEvent, usage: Usage) -> int | None:
+def price_event(
+    flight: Flight, event: LLMEvent, usage: Usage, others: list[tuple[str, Usage]] | None = None
+) -> int | None:
     """Set the event's cost and price version; nano-dollars, None when no price is known."""
     if event.cost_usd is not None:
         return to_nano(event.cost_usd)
@@ -135,6 +139,12 @@ def price_event(flight: Flight, event: LLMEvent, usage: Usage) -> int | None:
     if price is None or not units:
         return None
     cost = price.cost(units)
+    if not cost and any(units.values()) and not price.covers(units):
+        return None  # such as the seconds of a model that is priced by tokens
+    for model, used in others or ():
+        other = flight.price(model)
+        if other is not None:
+            cost += other.cost(used.billable())
     event.cost_usd = to_usd(cost)
     event.price_version = price.version
     return cost
