@@ -12,7 +12,6 @@ from token_limit_core.scope import check_tenant
 from token_limit_django.forms import FREQUENCY_LABELS, exact_usd, utc
 from token_limit_django.meter import get_meter
 
-
 BY = "token_limit_set"
 """What the history of changes says of the command line."""
 
