@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from . import patches, scope
+from .clients import ProviderClients
 from .config import DEFAULT_STORE, MeterConfig
 from .errors import StoreError, raise_on_error, refusal, report
 from .estimates import Estimator
@@ -44,7 +45,7 @@ MAX_TOLD = 1000
 """Unguarded paths that are remembered: they are few, but what an application puts into paths is not known."""
 
 
-class Meter:
+class Meter(ProviderClients):
     """Meters LLM calls for tenants, one per application.
 
     Patching methods chain; as a context manager it unpatches and drains on leaving.
