@@ -1,4 +1,4 @@
-"""Every way to call OpenAI's SDK, spelt once for synchronous and asynchronous clients."""
+"""Every way to call an SDK, spelt once for synchronous and asynchronous clients."""
 
 from __future__ import annotations
 
@@ -32,6 +32,13 @@ class Endpoint:
     cached: int = wire.CACHED
     reasoning: int | None = wire.REASONING
     parsing: dict[str, Any] = field(default_factory=dict)
+    final: str = ""
+    """How a stream helper gives the whole answer."""
+
+    @property
+    def path(self) -> str:
+        """Where it is."""
+        return "/" + self.name.replace(".", "/")
 
     @property
     def model(self) -> str:
@@ -54,12 +61,14 @@ CHAT = Endpoint(
     wire.chat,
     {"model": wire.MODEL, "messages": MESSAGES},
     parsing={"response_format": Parsed},
+    final="get_final_completion",
 )
 RESPONSES = Endpoint(
     "responses",
     wire.responses,
     {"model": wire.MODEL, "input": "What is forty plus two?"},
     parsing={"text_format": Parsed},
+    final="get_final_response",
 )
 COMPLETIONS = Endpoint("completions", wire.completions, {"model": wire.MODEL, "prompt": "What is forty plus two?"})
 EMBEDDINGS = Endpoint(
@@ -118,7 +127,8 @@ async def plain(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
 
 async def raw(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
     response = await value(endpoint.create(client, "with_raw_response"))
-    seen += [type(response), response.request_id, response.content, await value(response.parse())]
+    body = response.http_response.content
+    seen += [type(response), response.request_id, body, await value(response.parse())]
 
 
 async def streaming_parsed(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
@@ -142,12 +152,12 @@ async def parse(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
 
 async def parse_raw(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
     view = endpoint.resource(client, "with_raw_response")
-    seen.append((await value(view.parse(**endpoint.arguments, **endpoint.parsing))).parse())
+    response = await value(view.parse(**endpoint.arguments, **endpoint.parsing))
+    seen.append(await value(response.parse()))
 
 
 async def posted(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
-    path = "/" + endpoint.name.replace(".", "/")
-    seen.append(await value(client.post(path, body=endpoint.arguments, cast_to=object)))
+    seen.append(await value(client.post(endpoint.path, body=endpoint.arguments, cast_to=object)))
 
 
 async def stream(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
@@ -171,7 +181,7 @@ async def stream_block(client: Any, endpoint: Endpoint, seen: list[Any]) -> None
 async def stream_raw(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
     response = await value(endpoint.create(client, "with_raw_response", stream=True))
     seen += [type(response), response.request_id]
-    seen += [chunk async for chunk in each(response.parse())]
+    seen += [chunk async for chunk in each(await value(response.parse()))]
 
 
 async def stream_streaming(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
@@ -194,8 +204,7 @@ async def stream_lines(client: Any, endpoint: Endpoint, seen: list[Any]) -> None
 async def helper(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
     async with entered(endpoint.resource(client).stream(**endpoint.arguments, **endpoint.parsing)) as opened:
         seen += [event async for event in each(opened)]
-        final = opened.get_final_completion if endpoint is CHAT else opened.get_final_response
-        seen.append(await value(final()))
+        seen.append(await value(getattr(opened, endpoint.final)()))
 
 
 async def broken_off(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
@@ -226,7 +235,7 @@ async def never_iterated(client: Any, endpoint: Endpoint, seen: list[Any]) -> No
 
 async def raw_broken_off(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
     response = await value(endpoint.create(client, "with_raw_response", stream=True))
-    seen.append(await first(response.parse()))
+    seen.append(await first(await value(response.parse())))
 
 
 async def raw_never_read(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
