@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, report
+from .anthropic import AnthropicPatch
 from .base import BasePatch
 from .openai import OpenAIPatch
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PATCH_REGISTRY", "BasePatch"]
 
-PATCH_REGISTRY: dict[str, type[BasePatch]] = {"openai": OpenAIPatch}
+PATCH_REGISTRY: dict[str, type[BasePatch]] = {"openai": OpenAIPatch, "anthropic": AnthropicPatch}
 
 _installed: dict[str, BasePatch] = {}
 _failed: set[str] = set()

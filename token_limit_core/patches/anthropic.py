@@ -1,137 +1,122 @@
-"""Anthropic's SDK with its Bedrock, Vertex and Foundry clients: what is billable, how it answers, where it goes.
-
-What is said of usage was measured on recorded answers (corpus README, Anthropic) and is in the SDK's own types
-(research: sdks section 4).
-"""
+"""Anthropic's SDK with its Bedrock, Vertex and Foundry clients: what is billable, what is free, where it goes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+import uuid
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, ClassVar
 
-from ..outcome import Outcome, Part
+from ..flow import Flight, again, hand_over
+from ..hosts import UNKNOWN
+from ..outcome import Outcome
+from ..sse import BlindTee
+from ..streams import Follow, Tee
 from ..usage import Usage
-from .reading import count, fields_of, text
-from .surfaces import Surface
+from .lines import AwsTee, show_lines
+from .messages import MessageReader, read, usage_of
+from .reading import fields_of
+from .relay import RelayPatch
+from .surfaces import Plan, Surface
 
-if TYPE_CHECKING:
-    from .surfaces import Plan
+PROVIDERS = {
+    "BaseBedrockClient": "aws",
+    "BaseMantleClient": "aws",
+    "BaseVertexClient": "google",
+    "AnthropicFoundry": "anthropic",
+    "AsyncAnthropicFoundry": "anthropic",
+    "AnthropicAWS": "anthropic",
+    "AsyncAnthropicAWS": "anthropic",
+    "AnthropicGoogleCloud": "anthropic",
+    "AsyncAnthropicGoogleCloud": "anthropic",
+}
+"""Whose price list holds for a client class. Foundry and the Claude platforms on AWS and Google Cloud charge
+Anthropic's own prices, and genai-prices lists no Claude under azure."""
 
-LEFT_OUT = frozenset({"compaction", "advisor_message"})
-"""Iterations whose tokens the top-level usage leaves out; those of every other type are inside it."""
+HEADER_COUNTS = ("x-amzn-bedrock-input-token-count", "x-amzn-bedrock-output-token-count")
 
-ANYWHERE = frozenset({"global", "not_available"})
-"""What `inference_geo` says where nothing was asked for."""
-
-
-def read(answer: Any) -> Outcome:
-    """Read a message, parsed or JSON; a legacy completion tells no usage."""
-    row = fields_of(answer)
-    return _outcome(fields_of(row.get("usage")), row)
+BATCHES = uuid.UUID("2a1f7c0e-5a43-5d0c-9d0b-3f6f0c7f6b7e")
+"""Names the event of each message of a batch, so that results downloaded twice are billed once."""
 
 
-def _outcome(usage: Mapping[str, Any], message: Mapping[str, Any]) -> Outcome:
-    speed, geo = text(usage.get("speed")), text(usage.get("inference_geo"))
-    return Outcome(
-        usage=usage_of(usage),
-        model=text(message.get("model")),
-        request_id=text(message.get("id")),
-        service_tier="fast" if speed == "fast" else text(usage.get("service_tier")),
-        tags=None if geo is None or geo in ANYWHERE else {"inference_geo": geo},
-        parts=tuple(_left_out(usage)),
+def _nothing(answer: Any) -> Outcome:
+    """Read the download of a batch's results: each of its lines is recorded on its own."""
+    return Outcome()
+
+
+class AnthropicPatch(RelayPatch):
+    """Guards messages, of every kind of client, and the results of batches."""
+
+    name = "anthropic"
+    module = "anthropic"
+    guards = ("messages", "beta.messages", "messages.batches.results", "completions")
+    surfaces = (
+        Surface("/v1/messages", "messages", ("max_tokens",), read, MessageReader, refined=True),
+        Surface("/v1/complete", "completions", ("max_tokens_to_sample",), read, MessageReader, refined=True),
     )
-
-
-def usage_of(row: Mapping[str, Any]) -> Usage | None:
-    """Read a usage object: its four pools are disjoint, and the provider gives no total of them."""
-    split = fields_of(row.get("cache_creation"))
-    usage = Usage(
-        input_tokens=count(row.get("input_tokens")),
-        output_tokens=count(row.get("output_tokens")),
-        cached_tokens=count(row.get("cache_read_input_tokens")),
-        cache_creation_tokens=count(row.get("cache_creation_input_tokens")),
-        cache_creation_5m_tokens=count(split.get("ephemeral_5m_input_tokens")),
-        cache_creation_1h_tokens=count(split.get("ephemeral_1h_input_tokens")),
-        reasoning_tokens=count(fields_of(row.get("output_tokens_details")).get("thinking_tokens")),
-        web_searches=count(fields_of(row.get("server_tool_use")).get("web_search_requests")),
-        cache_outside_input=True,
+    later = (
+        (
+            re.compile(r"/v1/messages/batches/[^/]+/results$"),
+            Surface("/results", "messages.batches", None, _nothing, MessageReader, kept=False),
+        ),
     )
-    if usage.input_tokens is None and usage.output_tokens is None:
-        return None
-    pools = (usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.cache_creation_tokens)
-    usage.total_tokens = sum(pool for pool in pools if pool is not None)
-    return usage
+    free = re.compile(
+        r"/v1/(messages/(count_tokens|batches(/[^/]+/cancel)?)"
+        r"|(files|models|skills|organizations|user_profiles|vaults|memory_stores|environments|tunnels|webhooks)(/.+)?)$"
+    )
+    request_id_header: ClassVar[str] = "request-id"
+    other_id_headers: ClassVar[Mapping[str, str]] = {"aws": "x-amzn-requestid"}
 
+    def provider_of_client(self, client: Any) -> str:
+        return next((PROVIDERS[cls.__name__] for cls in type(client).__mro__ if cls.__name__ in PROVIDERS), UNKNOWN)
 
-def _left_out(usage: Mapping[str, Any]) -> Iterator[Part]:
-    iterations = usage.get("iterations")
-    for iteration in iterations if isinstance(iterations, list) else ():
-        row = fields_of(iteration)
-        used = usage_of(row) if row.get("type") in LEFT_OUT else None
-        if used is not None:
-            yield Part(text(row.get("model")), used)
+    def _provider(self, client: Any) -> str:
+        provider = super()._provider(client)
+        return "anthropic" if provider == "azure" else provider
 
+    def refine(self, plan: Plan, body: Mapping[str, Any]) -> Plan:
+        request = plan.request
+        request.service_tier = "fast" if body.get("speed") == "fast" else None  # the answer tells the others
+        if request.provider == "aws":
+            request.priced_as = request.model
+        return plan
 
-class MessageReader:
-    """Follows a stream: its start tells the input, its `message_delta` everything so far, which is laid over that.
+    def tee(self, plan: Plan, response: Any, request_id: str | None) -> Tee:
+        if response.headers.get("content-type", "").startswith("application/vnd.amazon.eventstream"):
+            return AwsTee(plan.reader(request_id, plan.injected))
+        return BlindTee(plan.read, request_id) if plan.request.later else super().tee(plan, response, request_id)
 
-    Adding the two bills twice; the delta alone lacks the cache's split and, in older answers, the input.
-    """
+    def note(self, flight: Flight, response: Any) -> None:
+        if flight.request.later:
+            flight.meter.settler.start()
+            show_lines(response, partial(_record_result, flight))
+        super().note(flight, response)
 
-    __slots__ = ("chunks", "letters", "message", "request_id", "usage")
-
-    def __init__(self, request_id: str | None, injected: bool) -> None:
-        self.request_id = request_id
-        self.message: Any = None
-        self.usage: Any = None
-        self.chunks = 0
-        self.letters = 0
-
-    def see(self, event: Any) -> bool:
-        """Look at an event; none is ever hidden."""
-        row = event if type(event) is dict else event.__dict__
-        kind = row.get("type")
-        if kind == "content_block_delta":
-            self.chunks += 1
-            delta = row.get("delta")
-            row = delta if type(delta) is dict else delta.__dict__
-            for name in GENERATED:
-                piece = row.get(name)
-                if piece:
-                    self.letters += len(piece)
-        elif kind == "message_start":
-            self.message = row.get("message")
-        elif kind == "message_delta":
-            self.usage = row.get("usage")
-        elif kind == "completion":
-            self.message = event
-            self.chunks += 1
-        return False
-
-    def outcome(self, error: BaseException | None) -> Outcome:
-        """Tell what was used so far; without the last delta the output is an estimate from what was seen of it."""
-        message = fields_of(self.message)
-        told = {name: value for name, value in fields_of(self.usage).items() if value is not None}
-        outcome = _outcome({**fields_of(message.get("usage")), **told}, message)
-        outcome.error = error
-        outcome.observed_output = max(self.chunks, self.letters // 4)
-        if self.request_id is not None:
-            outcome.request_id = self.request_id
-        if not told and outcome.usage is not None:
-            _estimate_output(outcome, outcome.usage)
-        if self.message is None and error is not None:  # an error in place of an answer, or a lost connection
-            outcome.answered = False
+    def _arrive(self, flight: Flight, plan: Plan, result: Any, follow: Follow) -> Outcome | None:
+        response = flight.answer
+        outcome = super()._arrive(flight, plan, result, follow)
+        if outcome is not None and outcome.usage is None and flight.request.provider == "aws":
+            outcome.usage = _usage_in_headers(response.headers)
         return outcome
 
 
-GENERATED = ("text", "thinking", "partial_json")
-"""Fields of a delta that hold what the model wrote."""
+def _record_result(flight: Flight, row: Mapping[str, Any]) -> None:
+    """Bill one line of a batch's results; only what succeeded costs anything."""
+    result = fields_of(row.get("result"))
+    if result.get("type") != "succeeded":
+        return
+    outcome = read(result.get("message"))
+    if outcome.usage is None:
+        return
+    outcome.service_tier = "batch"
+    outcome.event_id = str(uuid.uuid5(BATCHES, outcome.request_id or str(row.get("custom_id"))))
+    entry = again(flight)
+    entry.request.stream = False
+    hand_over(entry, outcome)
 
 
-def _estimate_output(outcome: Outcome, usage: Usage) -> None:
-    first = 0 if usage.output_tokens is None else usage.output_tokens
-    usage.output_tokens = max(first, outcome.observed_output)
-    if usage.total_tokens is not None:
-        usage.total_tokens += usage.output_tokens - first
-    outcome.estimated = True
+def _usage_in_headers(headers: Mapping[str, str]) -> Usage | None:
+    """Read what Bedrock counted, for an answer without usage."""
+    received, generated = (int(told) if (told := headers.get(name, "")).isdigit() else None for name in HEADER_COUNTS)
+    return usage_of({"input_tokens": received, "output_tokens": generated})

@@ -28,7 +28,7 @@ from .surfaces import Plan, Surface, body_of, classify, mask, max_output, unguar
 if TYPE_CHECKING:
     from ..meter import Meter
 
-_in_the_air: ContextVar[tuple[Any, Flight] | None] = ContextVar("token_limit_in_the_air", default=None)
+in_the_air: ContextVar[tuple[Any, Flight] | None] = ContextVar("token_limit_in_the_air", default=None)
 
 
 _UNREAD = object()
@@ -141,7 +141,7 @@ class StainlessPatch(BasePatch):
         flight = None if plan is None else depart(self.meter(), plan.request)
         if plan is None or flight is None:
             return wrapped(*args, **kwargs)
-        token = _in_the_air.set((instance, flight))
+        token = in_the_air.set((instance, flight))
         try:
             try:
                 sent_args, sent_kwargs = _with_options(args, kwargs, plan)
@@ -155,7 +155,7 @@ class StainlessPatch(BasePatch):
             land(flight, self._failed(flight, plan, error))
             raise
         finally:
-            _in_the_air.reset(token)
+            in_the_air.reset(token)
         outcome = self._arrive(flight, plan, result, follow_sync)
         if outcome is not None:
             land(flight, outcome)
@@ -166,7 +166,7 @@ class StainlessPatch(BasePatch):
         flight = None if plan is None else await adepart(self.meter(), plan.request)
         if plan is None or flight is None:
             return await wrapped(*args, **kwargs)
-        token = _in_the_air.set((instance, flight))
+        token = in_the_air.set((instance, flight))
         try:
             try:
                 sent_args, sent_kwargs = _with_options(args, kwargs, plan)
@@ -183,7 +183,7 @@ class StainlessPatch(BasePatch):
             hand_over(flight, self._failed(flight, plan, error))
             raise
         finally:
-            _in_the_air.reset(token)
+            in_the_air.reset(token)
         outcome = self._arrive(flight, plan, result, follow_async)
         if outcome is not None:
             await aland(flight, outcome)
@@ -220,7 +220,7 @@ class StainlessPatch(BasePatch):
                 return None
             elif plan.request.stream or not hasattr(response, "_content"):  # the body is still to be read
                 flight.meter.settler.start()
-                follow.body(response, flight, _tee(plan, self._request_id(flight, response)))
+                follow.body(response, flight, self.tee(plan, response, self._request_id(flight, response)))
                 return None
             else:
                 outcome = read_document(response.content, plan.read) if plan.kept else plan.read(None)
@@ -231,6 +231,12 @@ class StainlessPatch(BasePatch):
         except Exception:
             report("reading an answer")
             return Outcome()
+
+    def tee(self, plan: Plan, response: Any, request_id: str | None) -> Tee:
+        """Return what follows a body that is still to be read."""
+        if plan.request.stream:
+            return EventTee(plan.reader(request_id, plan.injected), hiding=plan.injected)
+        return DocumentTee(plan.read, request_id) if plan.kept else BlindTee(plan.read, request_id)
 
     def _request_id(self, flight: Flight, response: Any) -> str | None:
         headers = getattr(response, "headers", None) or {}
@@ -258,13 +264,13 @@ class StainlessPatch(BasePatch):
         flight.answer = response
 
     def _process(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        air = _in_the_air.get()
+        air = in_the_air.get()
         if air is not None and air[0] is instance:  # an auth client may be called within
             self.note(air[1], kwargs.get("response"))
         return wrapped(*args, **kwargs)
 
     async def _aprocess(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        air = _in_the_air.get()
+        air = in_the_air.get()
         if air is not None and air[0] is instance:
             self.note(air[1], kwargs.get("response"))
         return await wrapped(*args, **kwargs)
@@ -282,9 +288,3 @@ def _with_options(args: tuple[Any, ...], kwargs: dict[str, Any], plan: Plan) -> 
 def _refuses_stream_options(plan: Plan, error: Exception) -> bool:
     """Tell a 400 that names the field we added; older gateways do that (research: sdks section 5)."""
     return plan.injected and getattr(error, "status_code", None) == 400 and "stream_options" in str(error)
-
-
-def _tee(plan: Plan, request_id: str | None) -> Tee:
-    if plan.request.stream:
-        return EventTee(plan.reader(request_id, plan.injected), hiding=plan.injected)
-    return DocumentTee(plan.read, request_id) if plan.kept else BlindTee(plan.read, request_id)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pydantic
+import pytest
 
 from tests.contract.sdk import wire
 
@@ -119,6 +120,19 @@ async def entered(manager: Any) -> AsyncIterator[Any]:
 # -- the ways to call -------------------------------------------------------------------------------
 
 Use = Callable[[Any, Endpoint, list[Any]], Awaitable[None]]
+
+Table = list[tuple[Iterable[Use], tuple[Endpoint, ...], bool]]
+"""Ways to call, the endpoints that have them, and whether they stream."""
+
+
+def cells(table: Table) -> list[Any]:
+    """Spread a table into its cells."""
+    return [
+        pytest.param(use, endpoint, streams, id=f"{use.__name__}-{endpoint.name}")
+        for several, endpoints, streams in table
+        for use in several
+        for endpoint in endpoints
+    ]
 
 
 async def plain(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
