@@ -167,6 +167,27 @@ class Wire:
         return cls(http_client=http_client, **{"api_key": "sk-secret", "max_retries": 0, **options})
 
 
+class Stall:
+    """A provider that says it was reached, and then nothing more."""
+
+    def __init__(self, answer: Script, pieces: int | None) -> None:
+        self.reached = asyncio.Event()
+        self.answer = answer
+        self.pieces = pieces
+
+    def script(self, sent: dict[str, Any]) -> Answer:
+        answer = self.answer(sent)
+        if self.pieces is None:
+            answer.pause = self._stall
+        else:
+            answer.pieces, answer.stall = answer.pieces[: self.pieces], self._stall
+        return answer
+
+    async def _stall(self) -> None:
+        self.reached.set()
+        await asyncio.Event().wait()
+
+
 # -- answers ----------------------------------------------------------------------------------------
 
 
