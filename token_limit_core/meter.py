@@ -288,7 +288,7 @@ class Meter(ProviderClients):
             },
             "store": type(self.store).__name__,
             "durable": self.store.durable,
-            "unguarded_calls": sorted(self._told),
+            "unguarded": sorted(self._told),
             "counts": dict(self._counts),
             "settles_waiting": self.settler.waiting,
             "settles_lost": self.settler.lost,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import wrapt
 
 from ..errors import ConfigurationError, report
+from .anthropic import AnthropicPatch
 from .base import BasePatch
 from .names import DeepSeekPatch, LangChainPatch, OpenRouterPatch
 from .openai import GroqPatch, OpenAIPatch, TogetherPatch
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["PATCH_REGISTRY", "BasePatch"]
 
 PATCH_REGISTRY: dict[str, type[BasePatch]] = {
-    cls.name: cls for cls in (OpenAIPatch, DeepSeekPatch, OpenRouterPatch, GroqPatch, TogetherPatch, LangChainPatch)
+    cls.name: cls
+    for cls in (OpenAIPatch, AnthropicPatch, DeepSeekPatch, OpenRouterPatch, LangChainPatch, GroqPatch, TogetherPatch)
 }
 
 _installed: dict[str, BasePatch] = {}

@@ -8,8 +8,6 @@ import importlib
 import inspect
 from typing import Any
 
-from ..sse import BlindTee, DocumentTee, EventTee
-from ..streams import Tee
 from .surfaces import Plan
 
 
@@ -55,10 +53,3 @@ def with_options(args: tuple[Any, ...], kwargs: dict[str, Any], plan: Plan) -> t
 def refuses_stream_options(plan: Plan, error: Exception) -> bool:
     """Tell a 400 that names the field we added; older gateways do that (research: sdks section 5)."""
     return plan.injected and getattr(error, "status_code", None) == 400 and "stream_options" in str(error)
-
-
-def tee_of(plan: Plan, request_id: str | None) -> Tee:
-    """Return what follows a body as bytes."""
-    if plan.request.stream:
-        return EventTee(plan.reader(request_id, plan.injected), hiding=plan.injected)
-    return DocumentTee(plan.read, request_id) if plan.kept else BlindTee(plan.read, request_id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..outcome import Outcome
+from ..outcome import Outcome, Part
 from ..usage import Usage
 from .chat import StreamReader, read_answer
 from .images import image_usage
@@ -114,7 +114,7 @@ def _with_tools(outcome: Outcome, row: Mapping[str, Any]) -> Outcome:
     used = fields_of(told.get("image_gen"))
     if images or count(used.get("total_tokens")):
         usage = image_usage(used, images)
-        outcome.others = [(_image_model(row, items), usage)]
+        outcome.parts = (Part(_image_model(row, items), usage, counted=False),)
         outcome.fields = {name: n for name in IMAGE_FIELDS if (n := getattr(usage, name)) is not None}
     return outcome
 

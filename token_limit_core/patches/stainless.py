@@ -19,16 +19,16 @@ from ..estimates import size_of
 from ..flow import Flight, adepart, aland, depart, hand_over, land
 from ..hosts import UNKNOWN, provider_of
 from ..outcome import Outcome, Request
-from ..sse import read_document
-from ..streams import Follow, follow_async, follow_sync
+from ..sse import BlindTee, DocumentTee, EventTee, read_document
+from ..streams import Follow, Tee, follow_async, follow_sync
 from .base import BasePatch
-from .hooks import hook, raw_types, refuses_stream_options, tee_of, with_options
+from .hooks import hook, raw_types, refuses_stream_options, with_options
 from .surfaces import Plan, Surface, body_of, classify, mask, max_output, pattern_of, registered, unguarded
 
 if TYPE_CHECKING:
     from ..meter import Meter
 
-_in_the_air: ContextVar[tuple[Any, Flight] | None] = ContextVar("token_limit_in_the_air", default=None)
+in_the_air: ContextVar[tuple[Any, Flight] | None] = ContextVar("token_limit_in_the_air", default=None)
 
 
 _UNREAD = object()
@@ -168,7 +168,7 @@ class StainlessPatch(BasePatch):
         flight = None if plan is None else depart(self.meter(), plan.request)
         if plan is None or flight is None:
             return wrapped(*args, **kwargs)
-        token = _in_the_air.set((instance, flight))
+        token = in_the_air.set((instance, flight))
         try:
             try:
                 sent_args, sent_kwargs = with_options(args, kwargs, plan)
@@ -182,7 +182,7 @@ class StainlessPatch(BasePatch):
             land(flight, self._failed(flight, plan, error))
             raise
         finally:
-            _in_the_air.reset(token)
+            in_the_air.reset(token)
         outcome = self._arrive(flight, plan, result, follow_sync)
         if outcome is not None:
             land(flight, outcome)
@@ -193,7 +193,7 @@ class StainlessPatch(BasePatch):
         flight = None if plan is None else await adepart(self.meter(), plan.request)
         if plan is None or flight is None:
             return await wrapped(*args, **kwargs)
-        token = _in_the_air.set((instance, flight))
+        token = in_the_air.set((instance, flight))
         try:
             try:
                 sent_args, sent_kwargs = with_options(args, kwargs, plan)
@@ -210,7 +210,7 @@ class StainlessPatch(BasePatch):
             hand_over(flight, self._failed(flight, plan, error))
             raise
         finally:
-            _in_the_air.reset(token)
+            in_the_air.reset(token)
         outcome = self._arrive(flight, plan, result, follow_async)
         if outcome is not None:
             await aland(flight, outcome)
@@ -247,7 +247,7 @@ class StainlessPatch(BasePatch):
                 return None
             elif plan.request.stream or not hasattr(response, "_content"):  # the body is still to be read
                 flight.meter.settler.start()
-                follow.body(response, flight, tee_of(plan, self._request_id(flight, response)))
+                follow.body(response, flight, self.tee(plan, response, self._request_id(flight, response)))
                 return None
             else:
                 outcome = read_document(response.content, plan.read) if plan.kept else plan.read(None)
@@ -258,6 +258,12 @@ class StainlessPatch(BasePatch):
         except Exception:
             report("reading an answer")
             return Outcome()
+
+    def tee(self, plan: Plan, response: Any, request_id: str | None) -> Tee:
+        """Return what follows a body that is still to be read."""
+        if plan.request.stream:
+            return EventTee(plan.reader(request_id, plan.injected), hiding=plan.injected)
+        return DocumentTee(plan.read, request_id) if plan.kept else BlindTee(plan.read, request_id)
 
     def _request_id(self, flight: Flight, response: Any) -> str | None:
         headers = getattr(response, "headers", None) or {}
@@ -285,13 +291,13 @@ class StainlessPatch(BasePatch):
         flight.answer = response
 
     def _process(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        air = _in_the_air.get()
+        air = in_the_air.get()
         if air is not None and air[0] is instance:  # an auth client may be called within
             self.note(air[1], kwargs.get("response"))
         return wrapped(*args, **kwargs)
 
     async def _aprocess(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        air = _in_the_air.get()
+        air = in_the_air.get()
         if air is not None and air[0] is instance:
             self.note(air[1], kwargs.get("response"))
         return await wrapped(*args, **kwargs)
