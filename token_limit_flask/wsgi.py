@@ -93,11 +93,12 @@ class Body:
     def close(self) -> None:
         """End the body, read to its end or not, and let go of the request."""
         close = getattr(self._content, "close", None)
+        token = scopes.enter(self._scope)
         try:
             if close is not None:
-                with scopes.use(self._scope):
-                    close()
+                close()
         finally:
+            scopes.leave(token)
             self._payer.context = None
 
 
