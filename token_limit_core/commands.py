@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from .meter import Meter
 
 DAY = 86400
+BY = "command line"
+"""Who changed a limit, as the history of changes names it."""
+
 SHORTEST_AGE = KEEP_SECONDS // DAY
 """Days that pruning always keeps."""
 
@@ -73,10 +76,10 @@ def set_limit(
         raise ConfigurationError("amount: give an amount in US dollars, such as 25, or --remove; not both")
     check_tenant(tenant)
     if amount is None:
-        removed = meter.remove_limit(tenant, frequency)
+        removed = meter.remove_limit(tenant, frequency, by=BY)
         return f"{tenant}: {removed} limit{'s' if removed != 1 else ''} removed."
     usd = to_usd(parse_amount(amount, "amount"))
-    limit = meter.set_limit(tenant, usd, frequency or PER_MONTH, effective_date, mode=mode)
+    limit = meter.set_limit(tenant, usd, frequency or PER_MONTH, effective_date, mode=mode, by=BY)
     since = f" from {utc(limit.effective_from)}" if effective_date else ""
     return f"{tenant}: {exact_usd(limit.amount)} {FREQUENCY_LABELS[limit.frequency]} ({limit.mode}){since}."
 

@@ -30,6 +30,10 @@ class StoreError(TokenLimitError):
     """The store cannot be reached or answered with a fault."""
 
 
+class LimitChanged(TokenLimitError):
+    """Somebody else has changed the limit since it was read; nothing was saved."""
+
+
 class LimitExceededException(TokenLimitError):
     """The call was refused before any traffic was sent; `decision` says why and until when."""
 
