@@ -169,7 +169,8 @@ BEDROCK_STREAMS: list[Use] = [
 def test_bedrocks_binary_streams_are_read(use: Use, name: str, sync: bool, metered: Metered) -> None:
     platform = PLATFORMS[0]
     endpoint = at(platform, wire.endpoint(name))
-    if not hasattr(endpoint.resource(client_of(platform, AnthropicWire(streamed), sync)), "stream"):
+    helps = hasattr(endpoint.resource(client_of(platform, AnthropicWire(streamed), sync)), "stream")
+    if use in wire.HELPERS and not helps:
         pytest.skip("this version's Bedrock client has no stream helper here")
     untouched = run(use, client_of(platform, AnthropicWire(streamed), sync), endpoint)
     wired = AnthropicWire(streamed)
