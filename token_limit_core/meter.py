@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from . import patches, scope
+from .clients import ProviderClients
 from .config import DEFAULT_STORE, MeterConfig
 from .errors import StoreError, raise_on_error, refusal, report
 from .estimates import Estimator
@@ -44,7 +45,7 @@ MAX_TOLD = 1000
 """Unguarded paths that are remembered: they are few, but what an application puts into paths is not known."""
 
 
-class Meter:
+class Meter(ProviderClients):
     """Meters LLM calls for tenants, one per application.
 
     Patching methods chain; as a context manager it unpatches and drains on leaving.
@@ -129,10 +130,12 @@ class Meter:
         effective_date: date | datetime | str | None = None,
         *,
         mode: str = ENFORCE,
+        by: str = "",
     ) -> Limit:
         """Create or replace a tenant's limit in US dollars per window; its counters stay.
 
-        With an `effective_date` in the future the earlier limit holds until then.
+        With an `effective_date` in the future the earlier limit holds until then. `by` names who did it in the
+        history of changes; empty is the application's code.
         Raises `ConfigurationError` naming the argument that cannot be used.
         """
         now = self.config.clock()
@@ -143,7 +146,7 @@ class Meter:
             mode=parse_choice(mode, MODES, "mode"),
             effective_from=parse_effective_date(effective_date, now),
         )
-        return self.store.set_limit(limit, now)
+        return self.store.set_limit(limit, now, by)
 
     def welcome(self, tenant_id: str, now: float) -> None:
         """Give a tenant that makes its first call ever the default limit, if there is one."""
@@ -153,11 +156,11 @@ class Meter:
         self.store.welcome(Limit(tenant_id, amount, effective_from=now), now)
         self._welcomed.add(tenant_id)
 
-    def remove_limit(self, tenant_id: str, frequency: str | None = None) -> int:
-        """Remove a tenant's limits of one frequency, or all; return how many."""
+    def remove_limit(self, tenant_id: str, frequency: str | None = None, *, by: str = "") -> int:
+        """Remove a tenant's limits of one frequency, or all; return how many. `by` goes into the history."""
         if frequency is not None:
             parse_choice(frequency, FREQUENCIES, "frequency")
-        return self.store.remove_limit(tenant_id, frequency, self.config.clock())
+        return self.store.remove_limit(tenant_id, frequency, self.config.clock(), by)
 
     def limits(self, tenant_id: str) -> list[Limit]:
         """List a tenant's limits, those that begin later included."""
@@ -276,7 +279,11 @@ class Meter:
         """Report what is patched, what is guarded, and what this process has counted."""
         return {
             "patches": {
-                name: {"state": patches.state(name), "guards": list(cls.guards)}
+                name: {
+                    "state": patches.state(name),
+                    "guards": list(cls.guards),
+                    "not_guarded": [f"{what}.connect" for _, _, what in cls.websockets],
+                }
                 for name, cls in patches.PATCH_REGISTRY.items()
             },
             "store": type(self.store).__name__,

@@ -40,10 +40,14 @@ class Request:
 
 
 class Part(NamedTuple):
-    """Tokens that the provider leaves out of a call's usage; `model` is the one that used them, None the same."""
+    """Tokens that the provider leaves out of a call's usage; `model` is the one that used them, None the same.
+
+    What is not `counted` is only billed: the counts of the event have it already, or have other fields for it.
+    """
 
     model: str | None
     usage: Usage
+    counted: bool = True
 
 
 @dataclass(slots=True)
@@ -150,6 +154,8 @@ def price_event(flight: Flight, event: LLMEvent, usage: Usage) -> int | None:
     if price is None or not units:
         return None
     cost = price.cost(units)
+    if not cost and any(units.values()) and not price.covers(units):
+        return None  # such as the seconds of a model that is priced by tokens
     event.cost_usd = to_usd(cost)
     event.price_version = price.version
     return cost
@@ -163,7 +169,7 @@ def _price(flight: Flight, model: str) -> Price | None:
 
 def _add(flight: Flight, event: LLMEvent, part: Part, cost: int | None) -> int | None:
     """Add a part to an event at the price of its own model; return the new cost."""
-    for name in (*BASE_COUNTS, *OTHER_COUNTS):
+    for name in (*BASE_COUNTS, *OTHER_COUNTS) if part.counted else ():
         more, counted = getattr(part.usage, name), getattr(event, name)
         if more is not None:
             setattr(event, name, more if counted is None else counted + more)

@@ -38,6 +38,10 @@ class Price(NamedTuple):
     rates: tuple[Rate, ...]
     version: str
 
+    def covers(self, units: Mapping[str, int | Decimal]) -> bool:
+        """Tell whether anything that was used has a price."""
+        return any(units.get(rate.unit) for rate in self.rates)
+
     def cost(self, units: Mapping[str, int | Decimal]) -> int:
         """Return nano-dollars for counts of genai-prices' units, rounded once, half-even.
 

@@ -55,12 +55,7 @@ class AnthropicPatch(RelayPatch):
         Surface("/v1/messages", "messages", ("max_tokens",), read, MessageReader, refined=True),
         Surface("/v1/complete", "completions", ("max_tokens_to_sample",), read, MessageReader, refined=True),
     )
-    later = (
-        (
-            re.compile(r"/v1/messages/batches/[^/]+/results$"),
-            Surface("/results", "messages.batches", None, _nothing, MessageReader, kept=False),
-        ),
-    )
+    later = (Surface("/v1/messages/batches/{}/results", "messages.batches", None, _nothing, MessageReader, kept=False),)
     free = re.compile(
         r"/v1/(messages/(count_tokens|batches(/[^/]+/cancel)?)"
         r"|(files|models|skills|organizations|user_profiles|vaults|memory_stores|environments|tunnels|webhooks)(/.+)?)$"
@@ -71,7 +66,7 @@ class AnthropicPatch(RelayPatch):
     def provider_of_client(self, client: Any) -> str:
         return next((PROVIDERS[cls.__name__] for cls in type(client).__mro__ if cls.__name__ in PROVIDERS), UNKNOWN)
 
-    def _provider(self, client: Any) -> str:
+    def _provider(self, client: Any) -> str | None:
         provider = super()._provider(client)
         return "anthropic" if provider == "azure" else provider
 
