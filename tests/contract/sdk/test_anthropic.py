@@ -213,7 +213,7 @@ def test_iterations_that_the_top_level_leaves_out_are_added_at_the_price_of_thei
     ("told", "tier", "context"),
     [
         ({"speed": "fast"}, "fast", {"speed": "fast"}),
-        ({"speed": "standard"}, "standard", {}),
+        ({"speed": "standard", "service_tier": None}, "standard", {}),
         ({"service_tier": "priority"}, "priority", {}),
         ({"service_tier": "batch"}, "batch", {"processing": "batch"}),
     ],
