@@ -35,6 +35,9 @@ class Endpoint:
     parsing: dict[str, Any] = field(default_factory=dict)
     final: str = ""
     """How a stream helper gives the whole answer."""
+    method: str = "create"
+    at: str = ""
+    """The resource that has the method, where that is not the name."""
 
     @property
     def path(self) -> str:
@@ -49,12 +52,12 @@ class Endpoint:
     def resource(self, client: Any, through: str = "") -> Any:
         """Walk to the resource, and to one of its views."""
         found = client
-        for step in [*self.name.split("."), *([through] if through else [])]:
+        for step in [*(self.at or self.name).split("."), *([through] if through else [])]:
             found = getattr(found, step)
         return found
 
     def create(self, client: Any, through: str = "", **arguments: Any) -> Any:
-        return self.resource(client, through).create(**self.arguments, **arguments)
+        return getattr(self.resource(client, through), self.method)(**self.arguments, **arguments)
 
 
 CHAT = Endpoint(
