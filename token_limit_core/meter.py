@@ -282,7 +282,7 @@ class Meter(ProviderClients):
                 name: {
                     "state": patches.state(name),
                     "guards": list(cls.guards),
-                    "not_guarded": [f"{what}.connect" for _, _, what in cls.websockets],
+                    "not_guarded": [*cls.not_guarded, *(f"{what}.connect" for _, _, what in cls.websockets)],
                 }
                 for name, cls in patches.PATCH_REGISTRY.items()
             },

@@ -47,6 +47,7 @@ class AnthropicPatch(RelayPatch):
     name = "anthropic"
     module = "anthropic"
     guards = ("messages", "beta.messages", "messages.batches.results", "completions")
+    not_guarded = ("beta.sessions", "beta.agents", "beta.deployments.run", "beta.dreams")
     surfaces = (
         Surface("/v1/messages", "messages", ("max_tokens",), read, MessageReader, refined=True),
         Surface("/v1/complete", "completions", ("max_tokens_to_sample",), read, MessageReader, refined=True),

@@ -328,3 +328,5 @@ def test_what_runs_on_the_server_is_told_as_not_guarded(
         for path in ("agents", "deployments/{id}/run", "sessions", "sessions/{id}/events")
     ]
     assert sum(record.levelname == "WARNING" for record in caplog.records) == 4
+    told = metered.meter.status()["patches"]["anthropic"]["not_guarded"]
+    assert {"beta.sessions", "beta.agents", "beta.deployments.run"} <= set(told)
