@@ -278,14 +278,7 @@ class Meter(ProviderClients):
     def status(self) -> dict[str, Any]:
         """Report what is patched, what is guarded, and what this process has counted."""
         return {
-            "patches": {
-                name: {
-                    "state": patches.state(name),
-                    "guards": list(cls.guards),
-                    "not_guarded": [*cls.not_guarded, *(f"{what}.connect" for _, _, what in cls.websockets)],
-                }
-                for name, cls in patches.PATCH_REGISTRY.items()
-            },
+            "patches": patches.status(),
             "store": type(self.store).__name__,
             "durable": self.store.durable,
             "unguarded": sorted(self._told),
