@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -21,13 +20,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import scope as scopes
 from .errors import NoTenant, StoreError, refusal, report
-from .limits import Decision
-from .outcome import Outcome, Request, Settlement, conclude
+from .ids import new_id
+from .limits import ADMITTED, Decision
+from .outcome import Outcome, Request, conclude
 from .pricing import price_of
 from .stores.base import Call
 
 if TYPE_CHECKING:
-    from .estimates import Estimate
+    from .events import LLMEvent
     from .meter import Meter
     from .pricing import Price
 
@@ -45,20 +45,20 @@ class Flight:
     """A call between its admission and its settle."""
 
     __slots__ = (
-        "_open", "answer", "attributes", "call_id", "estimate", "meter", "request", "session_id", "started",
-        "started_at", "tags", "tenant_id",
+        "_open", "answer", "attributes", "call_id", "input_estimate", "meter", "output_estimate", "request",
+        "session_id", "started", "started_at", "tags", "tenant_id",
     )  # fmt: skip
 
     def __init__(self, meter: Meter, request: Request, scope: scopes.Scope | None, tenant_id: str) -> None:
         self.meter = meter
         self.request = request
         self.tenant_id = tenant_id
-        self.session_id = scope.session_id if scope is not None else None
-        self.attributes = scope.attributes if scope is not None else None
+        self.session_id = None if scope is None else scope.session_id
+        self.attributes = None if scope is None else scope.attributes
         self.call_id = new_id()
         self.started_at = meter.config.clock()
         self.started = time.perf_counter()
-        self.estimate: Estimate = meter.estimator.estimate(
+        self.input_estimate, self.output_estimate = meter.estimator.estimate(
             request.provider, request.model, request.size, request.max_output
         )
         self.tags: dict[str, Any] = {}
@@ -82,27 +82,19 @@ class Flight:
         return price_of(self.request.provider, model, self.started_at, self.request.service_tier)
 
 
-def new_id() -> str:
-    """Make a random UUID, version 4, in a fraction of the time `uuid.uuid4` takes.
-
-    Not from `random`: an application may seed that the same in every process.
-    """
-    digits = os.urandom(16).hex()
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
-
-
 def depart(meter: Meter, request: Request) -> Flight | None:
     """Admit a call or raise its refusal; None when we failed and the call goes out unmetered."""
     scope = scopes.current()
     try:
-        flight = _prepare(meter, request, scope, scope.tenant() if scope is not None else None)
+        tenant_id = None if scope is None else scope.tenant()
+        flight = Flight(meter, request, scope, _nobody(meter, scope) if tenant_id is None else tenant_id)
         decision = _admit(flight)
     except NoTenant:
         raise
     except Exception:
         report("admitting a call")
         return None
-    return _board(flight, scope, decision)
+    return flight if decision is ADMITTED else _board(flight, scope, decision)
 
 
 async def adepart(meter: Meter, request: Request) -> Flight | None:
@@ -110,21 +102,22 @@ async def adepart(meter: Meter, request: Request) -> Flight | None:
     scope = scopes.current()
     try:
         meter.settler.start()
-        flight = _prepare(meter, request, scope, await scope.atenant() if scope is not None else None)
-        decision = await _admit_off_loop(flight)
+        tenant_id = None if scope is None else scope.tenant_id or await scope.atenant()
+        flight = Flight(meter, request, scope, _nobody(meter, scope) if tenant_id is None else tenant_id)
+        decision = await _admit_off_loop(flight) if meter.store.leaves_loop else _admit(flight)
     except NoTenant:
         raise
     except Exception:
         report("admitting a call")
         return None
-    return _board(flight, scope, decision)
+    return flight if decision is ADMITTED else _board(flight, scope, decision)
 
 
 def land(flight: Flight | None, outcome: Outcome) -> None:
     """Settle a flight, once."""
     if flight is not None and flight.claim():
         try:
-            flight.meter.settle(conclude(flight, outcome))
+            flight.meter.settle(*conclude(flight, outcome))
         except Exception:
             report("settling a call")
 
@@ -133,8 +126,11 @@ async def aland(flight: Flight | None, outcome: Outcome) -> None:
     """Do what `land` does, with storage off the event loop."""
     if flight is None or flight.landed:
         return
+    if not flight.meter.store.leaves_loop:
+        land(flight, outcome)
+        return
     try:
-        settle = partial(_settle, flight, conclude(flight, outcome))
+        settle = partial(_settle, flight, *conclude(flight, outcome))
         try:
             await _off_loop(flight.meter, settle)
         except LEFT:  # the loop may be closing, and the work may never have started
@@ -150,42 +146,42 @@ def hand_over(flight: Flight | None, outcome: Outcome) -> None:
         flight.meter.settler.put(partial(_conclude_late, flight, outcome))
 
 
-def _settle(flight: Flight, settlement: Settlement) -> None:
+def _settle(flight: Flight, event: LLMEvent, cost_nano: int | None) -> None:
     if flight.claim():
-        flight.meter.settle(settlement)
+        flight.meter.settle(event, cost_nano)
 
 
 def _conclude_late(flight: Flight, outcome: Outcome) -> None:
-    flight.meter.settle(conclude(flight, outcome))
+    flight.meter.settle(*conclude(flight, outcome))
 
 
-def _prepare(meter: Meter, request: Request, scope: scopes.Scope | None, tenant_id: str | None) -> Flight:
-    if tenant_id is None:
-        if meter.config.on_no_tenant == "refuse":
-            decision = Decision("unverifiable")
-            if scope is not None:
-                scope.deny(decision)
-            raise NoTenant(decision)
-        meter.count("unattributed")
-        tenant_id = ""
-    return Flight(meter, request, scope, tenant_id)
+def _nobody(meter: Meter, scope: scopes.Scope | None) -> str:
+    """Refuse a call without a tenant, or return the tenant that stands for nobody."""
+    if meter.config.on_no_tenant == "refuse":
+        decision = Decision("unverifiable")
+        if scope is not None:
+            scope.deny(decision)
+        raise NoTenant(decision)
+    meter.count("unattributed")
+    return ""
 
 
 def _admit(flight: Flight) -> Decision:
     if not flight.tenant_id:
         return UNVERIFIED
+    meter = flight.meter
     price = flight.price(flight.request.model)
-    estimate = flight.estimate
     amount = None
     if price is not None:
-        amount = price.cost({"input_tokens": estimate.input_tokens, "output_tokens": estimate.output_tokens})
-    call = Call(flight.call_id, flight.tenant_id, amount, flight.meter.config.hold_seconds)
+        amount = price.cost({"input_tokens": flight.input_estimate, "output_tokens": flight.output_estimate})
+    call = Call(flight.call_id, flight.tenant_id, amount, meter.config.hold_seconds)
     try:
-        flight.meter.welcome(flight.tenant_id, flight.started_at)
-        return flight.meter.store.admit(call, flight.started_at)
+        if meter.config.default_limit_usd is not None:
+            meter.welcome(flight.tenant_id, flight.started_at)
+        return meter.store.admit(call, flight.started_at)
     except StoreError:
         logger.exception("the store cannot be asked for a limit; the call goes out unverified")
-        flight.meter.count("unverified")
+        meter.count("unverified")
         flight.tags["unverified"] = True
         return UNVERIFIED
 
@@ -224,6 +220,4 @@ def _give_back(flight: Flight) -> None:
 
 async def _off_loop(meter: Meter, work: Callable[[], T]) -> T:
     """Run a store operation off the loop; a cancelled caller does not stop what has started."""
-    if not meter.store.leaves_loop:
-        return work()
     return await asyncio.shield(meter.store.run_async(work))

@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import logging
 import weakref
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -32,7 +33,7 @@ from .limits import (
     parse_choice,
     parse_effective_date,
 )
-from .outcome import Request, Settlement, conclude
+from .outcome import Request, conclude
 from .patches.base import outcome_of
 from .settler import Settler
 from .stores import open_store
@@ -55,7 +56,7 @@ class Meter:
         self.store: Store = open_store(DEFAULT_STORE if self.config.store is None else self.config.store)
         self.estimator = Estimator()
         self.settler = Settler(self.config.max_queue_size)
-        self._counts: dict[str, int] = {}
+        self._counts: Counter[str] = Counter()
         self._welcomed: set[str] = set()
         self._patched: list[str] = []
         if self.config.raise_on_error:
@@ -223,29 +224,29 @@ class Meter:
         counts = {"input_tokens": input_tokens, "output_tokens": output_tokens}
         outcome = outcome_of({"duration_ms": None, **fields, **counts})
         outcome.fields = {**(outcome.fields or {}), "error": error}
-        settlement = conclude(flight, outcome)
+        event, cost_nano = conclude(flight, outcome)
         if self.store.leaves_loop and _on_loop():
             self.settler.start()
-            self.settler.put(partial(self.settle, settlement))
+            self.settler.put(partial(self.settle, event, cost_nano))
         else:
-            self.settle(settlement)
-        return settlement.event
+            self.settle(event, cost_nano)
+        return event
 
-    def settle(self, settlement: Settlement) -> None:
+    def settle(self, event: LLMEvent, cost_nano: int | None) -> None:
         """Write a settled call to the store; when the store is away, keep it and try again later."""
-        event = settlement.event
-        write = partial(self.store.settle, settlement.call_id, event, settlement.cost_nano, self.config.clock())
+        config = self.config
+        now = config.clock()
         try:
-            write()
+            self.store.settle(event.event_id, event, cost_nano, now)
         except StoreError:
             logger.exception("the store did not take a settled call; it will be tried again")
-            self.settler.retry_later(write)
-        self.count("events")
-        if self.config.debug:
+            self.settler.retry_later(partial(self.store.settle, event.event_id, event, cost_nano, now))
+        self._counts["events"] += 1
+        if config.debug:
             logger.debug("event %s", event.to_dict())
-        if self.config.on_event is not None:
+        if config.on_event is not None:
             try:
-                self.config.on_event(event)
+                config.on_event(event)
             except Exception:
                 report("calling on_event")
 
@@ -253,7 +254,7 @@ class Meter:
 
     def count(self, what: str) -> None:
         """Count something `status()` shows; a lost update between threads is of no consequence."""
-        self._counts[what] = self._counts.get(what, 0) + 1
+        self._counts[what] += 1
 
     def status(self) -> dict[str, Any]:
         """Report what is patched, what is guarded, and what this process has counted."""

@@ -7,11 +7,11 @@ import re
 import time
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from .events import LLMEvent
 from .limits import to_nano, to_usd
-from .usage import OTHER_COUNTS, Usage
+from .usage import Usage
 
 if TYPE_CHECKING:
     from .flow import Flight
@@ -48,64 +48,49 @@ class Outcome:
     fields: dict[str, Any] | None = None
 
 
-class Settlement(NamedTuple):
-    """What the store is to record of a flight; money in nano-dollars."""
-
-    call_id: str
-    event: LLMEvent
-    cost_nano: int | None
-
-
-def conclude(flight: Flight, outcome: Outcome) -> Settlement:
-    """Turn the end of a call into its event and its cost."""
+def conclude(flight: Flight, outcome: Outcome) -> tuple[LLMEvent, int | None]:
+    """Turn the end of a call into its event and its cost in nano-dollars."""
     request = flight.request
     if outcome.service_tier is not None:
         request.service_tier = outcome.service_tier  # the tier that answered is the one that is billed
     if outcome.fields:
         request.provider = outcome.fields.get("provider", request.provider)
     model = outcome.model if outcome.model is not None else request.model
-    usage, estimated = _usage_of(flight, outcome)
+    usage, estimated = outcome.usage, False
+    if usage is None:
+        usage, estimated = _assume(flight, outcome)
     tags = flight.tags if outcome.tags is None else {**flight.tags, **outcome.tags}
     if estimated:
         tags["estimated"] = True
     if model != request.model and request.model:
         tags["requested_model"] = request.model
-    received = 0 if usage.input_tokens is None else usage.input_tokens  # the base counts have no None
-    generated = 0 if usage.output_tokens is None else usage.output_tokens
-    event = LLMEvent(
-        event_id=flight.call_id,
-        tenant_id=flight.tenant_id,
-        session_id=flight.session_id,
-        provider=request.provider,
-        model=model,
-        endpoint=request.endpoint,
-        input_tokens=received,
-        output_tokens=generated,
-        total_tokens=received + generated if usage.total_tokens is None else usage.total_tokens,
-        cached_tokens=0 if usage.cached_tokens is None else usage.cached_tokens,
-        duration_ms=(time.perf_counter() - flight.started) * 1000,
-        timestamp=flight.started_at,
-        request_id=outcome.request_id,
-        stream=request.stream,
-        error=None if outcome.error is None else describe_error(outcome.error),
-        service_tier=request.service_tier,
-        tags=tags,
-    )
-    for name in OTHER_COUNTS:
-        count = getattr(usage, name)
-        if count is not None:
-            setattr(event, name, count)
+    fields = usage.counts()
+    fields["event_id"] = flight.call_id
+    fields["tenant_id"] = flight.tenant_id
+    fields["session_id"] = flight.session_id
+    fields["provider"] = request.provider
+    fields["model"] = model
+    fields["endpoint"] = request.endpoint
+    fields["duration_ms"] = (time.perf_counter() - flight.started) * 1000
+    fields["timestamp"] = flight.started_at
+    fields["request_id"] = outcome.request_id
+    fields["stream"] = request.stream
+    fields["service_tier"] = request.service_tier
+    fields["tags"] = tags
+    if outcome.error is not None:
+        fields["error"] = describe_error(outcome.error)
+    event = LLMEvent.of(fields)
     if flight.attributes:
         _attribute(event, flight.attributes)
     if outcome.fields:
         for name, value in outcome.fields.items():
             setattr(event, name, value)
     cost = price_event(flight, event, usage)
-    if outcome.usage is not None and not estimated and outcome.error is None:
+    if outcome.usage is not None and outcome.error is None:
         flight.meter.estimator.learn(
             request.provider, request.model, request.size, event.input_tokens, event.output_tokens
         )
-    return Settlement(flight.call_id, event, cost)
+    return event, cost
 
 
 def price_event(flight: Flight, event: LLMEvent, usage: Usage) -> int | None:
@@ -125,19 +110,17 @@ def price_event(flight: Flight, event: LLMEvent, usage: Usage) -> int | None:
     return cost
 
 
-def _usage_of(flight: Flight, outcome: Outcome) -> tuple[Usage, bool]:
-    """Return the usage to bill, and whether it is our estimate: what the provider said, else what must be assumed.
+def _assume(flight: Flight, outcome: Outcome) -> tuple[Usage, bool]:
+    """Return the usage to bill where the provider did not say, and whether it is our estimate.
 
     An HTTP error costs nothing; an answer that broke off, or a connection lost after sending, costs the input
     and what was seen of the output.
     """
-    if outcome.usage is not None:
-        return outcome.usage, False
     if outcome.fields:  # a custom extractor said all it knows
         return Usage(), False
     if outcome.error is not None and not outcome.answered and not may_be_billed(outcome.error):
         return Usage(input_tokens=0, output_tokens=0), False
-    return Usage(input_tokens=flight.estimate.input_tokens, output_tokens=outcome.observed_output), True
+    return Usage(input_tokens=flight.input_estimate, output_tokens=outcome.observed_output), True
 
 
 NEVER_SENT = frozenset(

@@ -20,6 +20,7 @@ logger = logging.getLogger("token_limit")
 
 
 SCALE = 10**12
+HALF = SCALE // 2
 """Rates are whole numbers of 10^-12 nano-dollars a unit: Decimal's exactness at a fifth of its time."""
 
 
@@ -32,17 +33,29 @@ class Rate(NamedTuple):
     inside: tuple[str, ...]
 
 
-class Price(NamedTuple):
+class Price:
     """What a model costs now, as rates with the most specific first."""
 
-    rates: tuple[Rate, ...]
-    version: str
+    __slots__ = ("plain", "rates", "version")
+
+    def __init__(self, rates: tuple[Rate, ...], version: str) -> None:
+        self.rates = rates
+        self.version = version
+        self.plain = _plain(rates)
 
     def cost(self, units: Mapping[str, int | Decimal]) -> int:
         """Return nano-dollars for counts of genai-prices' units, rounded once, half-even.
 
         Counts that overlap are billed once; a part above its whole (seen on recorded traffic) clamps at 0.
         """
+        if self.plain is not None and units.keys() <= PLAIN:
+            fresh, read, made = self.plain
+            received, cached = units.get("input_tokens", 0), units.get("cache_read_tokens", 0)
+            if cached <= received:
+                return _nano(fresh * (received - cached) + read * cached + made * units.get("output_tokens", 0))
+        return self._cost(units)
+
+    def _cost(self, units: Mapping[str, int | Decimal]) -> int:
         total: int | Decimal = 0
         billed: dict[str, int | Decimal] = {}
         for unit, scaled, tiers, inside in self.rates:
@@ -59,10 +72,32 @@ class Price(NamedTuple):
                 whole = units.get("input_tokens", 0)
                 scaled = next((price for start, price in tiers if whole > start), scaled)
             total += scaled * count
-        if isinstance(total, Decimal):  # seconds of audio are no whole numbers
-            return int((total / SCALE).to_integral_value(ROUND_HALF_EVEN))
-        nano, rest = divmod(total, SCALE)
-        return nano + (rest * 2 > SCALE or (rest * 2 == SCALE and nano % 2 == 1))
+        return _nano(total)
+
+
+PLAIN = frozenset({"input_tokens", "cache_read_tokens", "output_tokens"})
+"""The units of nearly every call; a price without tiers bills them by three rates."""
+
+
+def _plain(rates: tuple[Rate, ...]) -> tuple[int, int, int] | None:
+    """Return the rates of fresh input, cached input and output; None where they depend on how much is used."""
+    known = {rate.unit: rate for rate in rates if rate.unit in PLAIN}
+    if any(rate.tiers for rate in known.values()):
+        return None
+    fresh, read, made = (
+        known[unit].scaled if unit in known else 0 for unit in ("input_tokens", "cache_read_tokens", "output_tokens")
+    )
+    return fresh, (read if "cache_read_tokens" in known else fresh), made
+
+
+def _nano(scaled: int | Decimal) -> int:
+    """Round to whole nano-dollars, half-even."""
+    if isinstance(scaled, Decimal):  # seconds of audio are no whole numbers
+        return int((scaled / SCALE).to_integral_value(ROUND_HALF_EVEN))
+    nano, rest = divmod(scaled, SCALE)
+    if rest >= HALF:
+        nano += rest > HALF or nano & 1
+    return nano
 
 
 @lru_cache(maxsize=1024)  # an application may let people type model names
@@ -80,7 +115,7 @@ def _find(provider: str, model: str) -> ModelInfo | None:
         return None
 
 
-_compiled: dict[tuple[str, str, str | None], tuple[int, Price]] = {}
+_compiled: dict[tuple[str, str, str | None], tuple[float, Price]] = {}
 
 
 def price_of(provider: str, model: str, at: float, tier: str | None = None) -> Price | None:
@@ -89,7 +124,7 @@ def price_of(provider: str, model: str, at: float, tier: str | None = None) -> P
     Some prices begin on a date or hold for hours of the day, so a compiled price is good for its minute.
     """
     key = (provider, model, tier)
-    minute = int(at // 60)
+    minute = at // 60
     cached = _compiled.get(key)
     if cached is not None and cached[0] == minute:
         return cached[1]

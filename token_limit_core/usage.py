@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from operator import index
+from typing import Any
 
 from .errors import ConfigurationError
+from .events import Sparse
 
 
-@dataclass(slots=True)
-class Usage:
+@dataclass
+class Usage(Sparse):
     """Counts of one call with the meaning SPEC 1.3 gives them, for every provider.
 
     `output_tokens` has reasoning inside; `cached_tokens` and `cache_creation_tokens` are inside `input_tokens` unless
@@ -39,6 +41,21 @@ class Usage:
     web_searches: int | None = None
     cache_outside_input: bool = False
 
+    def counts(self) -> dict[str, Any]:
+        """Give the counts as fields of an event, where the base counts have no None."""
+        row = vars(self).copy()
+        row.pop("cache_outside_input", None)
+        received, generated = self.input_tokens, self.output_tokens
+        if received is None:
+            row["input_tokens"] = received = 0
+        if generated is None:
+            row["output_tokens"] = generated = 0
+        if self.total_tokens is None:
+            row["total_tokens"] = received + generated
+        if self.cached_tokens is None:
+            row["cached_tokens"] = 0
+        return row
+
     def billable(self) -> dict[str, int | Decimal]:
         """Give the counts under the unit names of genai-prices, whose inputs have the cache inside."""
         units: dict[str, int | Decimal] = {}
@@ -46,10 +63,9 @@ class Usage:
             units["input_tokens"] = self.input_tokens
         if self.output_tokens is not None:
             units["output_tokens"] = self.output_tokens
-        for name, unit in UNITS:
-            count = getattr(self, name)
-            if count:
-                units[unit] = count
+        for name, count in vars(self).items():
+            if count and name in UNITS:
+                units[UNITS[name]] = count
         if self.duration_seconds is not None:
             units["audio_seconds"] = Decimal(str(self.duration_seconds))
         if self.cache_outside_input:
@@ -58,27 +74,25 @@ class Usage:
         return units
 
 
-UNITS = (
-    ("cached_tokens", "cache_read_tokens"),
-    ("cache_creation_tokens", "cache_write_tokens"),
-    ("cache_creation_5m_tokens", "cache_write_5m_tokens"),
-    ("cache_creation_1h_tokens", "cache_write_1h_tokens"),
-    ("audio_input_tokens", "input_audio_tokens"),
-    ("audio_output_tokens", "output_audio_tokens"),
-    ("input_text_tokens", "input_text_tokens"),
-    ("cached_input_text_tokens", "cache_text_read_tokens"),
-    ("input_image_tokens", "input_image_tokens"),
-    ("cached_input_image_tokens", "cache_image_read_tokens"),
-    ("output_image_tokens", "output_image_tokens"),
-    ("character_count", "input_characters"),
-    ("web_searches", "web_searches"),
-)
+UNITS = {
+    "cached_tokens": "cache_read_tokens",
+    "cache_creation_tokens": "cache_write_tokens",
+    "cache_creation_5m_tokens": "cache_write_5m_tokens",
+    "cache_creation_1h_tokens": "cache_write_1h_tokens",
+    "audio_input_tokens": "input_audio_tokens",
+    "audio_output_tokens": "output_audio_tokens",
+    "input_text_tokens": "input_text_tokens",
+    "cached_input_text_tokens": "cache_text_read_tokens",
+    "input_image_tokens": "input_image_tokens",
+    "cached_input_image_tokens": "cache_image_read_tokens",
+    "output_image_tokens": "output_image_tokens",
+    "character_count": "input_characters",
+    "web_searches": "web_searches",
+}
 """Counts that are parts of the base counts, or billed beside them, and their units at genai-prices."""
 
-BASE_COUNTS = ("input_tokens", "output_tokens", "total_tokens", "cached_tokens")
-"""The counts that an event always has; all others are None on it where they were not reported."""
-
-OTHER_COUNTS = tuple(f.name for f in fields(Usage) if f.name not in (*BASE_COUNTS, "cache_outside_input"))
+COUNTS = frozenset(f.name for f in fields(Usage)) - {"cache_outside_input"}
+"""What an event has of a usage."""
 
 
 def parse_count(value: int | None, name: str) -> int | None:

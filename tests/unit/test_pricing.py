@@ -14,7 +14,7 @@ from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import PriceContext
 
 from token_limit_core.limits import to_nano
-from token_limit_core.pricing import price_of
+from token_limit_core.pricing import Price, price_of
 from token_limit_core.usage import Usage, parse_count
 
 NOW = datetime(2026, 11, 23, 12, 0, 30, tzinfo=UTC)
@@ -139,7 +139,7 @@ def test_amounts_too_small_for_a_nano_dollar_round_half_even_once() -> None:
 
     assert price is not None
     assert [price.cost({"input_tokens": count}) for count in (1, 3)] == [20, 60]
-    half = price._replace(rates=tuple(rate._replace(scaled=rate.scaled // 40) for rate in price.rates))
+    half = Price(tuple(rate._replace(scaled=rate.scaled // 40) for rate in price.rates), price.version)
     assert [half.cost({"input_tokens": count}) for count in (1, 2, 3, 5)] == [0, 1, 2, 2]
 
 
