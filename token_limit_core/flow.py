@@ -171,9 +171,7 @@ def _admit(flight: Flight) -> Decision:
         return UNVERIFIED
     meter = flight.meter
     price = flight.price(flight.request.model)
-    amount = None
-    if price is not None:
-        amount = price.cost({"input_tokens": flight.input_estimate, "output_tokens": flight.output_estimate})
+    amount = None if price is None else price.of_tokens(flight.input_estimate, flight.output_estimate)
     call = Call(flight.call_id, flight.tenant_id, amount, meter.config.hold_seconds)
     try:
         if meter.config.default_limit_usd is not None:

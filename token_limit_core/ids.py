@@ -10,19 +10,19 @@ _numbers: itertools.count[int]
 
 
 def _draw() -> None:
-    """Draw 72 random bits for this process, and where in the other 48 its numbers begin.
+    """Draw 72 random bits for this process, and where its numbers begin: they have 12 digits, the UUID's last.
 
     Not from `random`: an application may seed that the same in every process.
     """
     global _prefix, _numbers
     digits = os.urandom(16).hex()
     _prefix = f"{digits[:8]}-{digits[8:12]}-4{digits[12:15]}-a{digits[15:18]}-"
-    _numbers = itertools.count(int(digits[20:], 16) >> 1)
+    _numbers = itertools.count(10**11 + int(digits[18:], 16) % 10**11)
 
 
 def new_id() -> str:
     """Make an id that no other thread, process or host makes, without a system call."""
-    return f"{_prefix}{next(_numbers):012x}"
+    return f"{_prefix}{next(_numbers)}"
 
 
 _draw()

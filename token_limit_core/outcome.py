@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .events import LLMEvent
 from .limits import to_nano, to_usd
-from .usage import Usage
+from .usage import OTHER_COUNTS, Usage
 
 if TYPE_CHECKING:
     from .flow import Flight
@@ -64,22 +64,32 @@ def conclude(flight: Flight, outcome: Outcome) -> tuple[LLMEvent, int | None]:
         tags["estimated"] = True
     if model != request.model and request.model:
         tags["requested_model"] = request.model
-    fields = usage.counts()
-    fields["event_id"] = flight.call_id
-    fields["tenant_id"] = flight.tenant_id
-    fields["session_id"] = flight.session_id
-    fields["provider"] = request.provider
-    fields["model"] = model
-    fields["endpoint"] = request.endpoint
-    fields["duration_ms"] = (time.perf_counter() - flight.started) * 1000
-    fields["timestamp"] = flight.started_at
-    fields["request_id"] = outcome.request_id
-    fields["stream"] = request.stream
-    fields["service_tier"] = request.service_tier
-    fields["tags"] = tags
-    if outcome.error is not None:
-        fields["error"] = describe_error(outcome.error)
-    event = LLMEvent.of(fields)
+    received = 0 if usage.input_tokens is None else usage.input_tokens  # the base counts have no None
+    generated = 0 if usage.output_tokens is None else usage.output_tokens
+    event = LLMEvent.of(
+        {
+            "event_id": flight.call_id,
+            "tenant_id": flight.tenant_id,
+            "session_id": flight.session_id,
+            "provider": request.provider,
+            "model": model,
+            "endpoint": request.endpoint,
+            "input_tokens": received,
+            "output_tokens": generated,
+            "total_tokens": received + generated if usage.total_tokens is None else usage.total_tokens,
+            "cached_tokens": 0 if usage.cached_tokens is None else usage.cached_tokens,
+            "duration_ms": (time.perf_counter() - flight.started) * 1000,
+            "timestamp": flight.started_at,
+            "request_id": outcome.request_id,
+            "stream": request.stream,
+            "error": None if outcome.error is None else describe_error(outcome.error),
+            "service_tier": request.service_tier,
+            "tags": tags,
+        }
+    )
+    for name, count in vars(usage).items():
+        if name in OTHER_COUNTS and count is not None:
+            setattr(event, name, count)
     if flight.attributes:
         _attribute(event, flight.attributes)
     if outcome.fields:
@@ -97,14 +107,13 @@ def price_event(flight: Flight, event: LLMEvent, usage: Usage) -> int | None:
     """Set the event's cost and price version; nano-dollars, None when no price is known."""
     if event.cost_usd is not None:
         return to_nano(event.cost_usd)
-    units = usage.billable()
-    if event.error is not None and not any(units.values()):
+    if event.error is not None and not any(usage.billable().values()):
         event.cost_usd = Decimal(0)  # nothing was used, whatever the model costs
         return 0
     price = flight.price(event.model) or (flight.price(flight.request.model) if flight.request.model else None)
-    if price is None or not units:
+    cost = None if price is None else price.of_usage(usage)
+    if price is None or cost is None:
         return None
-    cost = price.cost(units)
     event.cost_usd = to_usd(cost)
     event.price_version = price.version
     return cost

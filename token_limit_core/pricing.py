@@ -13,6 +13,8 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from .usage import PLAIN_COUNTS, Usage
+
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice
 
@@ -20,7 +22,6 @@ logger = logging.getLogger("token_limit")
 
 
 SCALE = 10**12
-HALF = SCALE // 2
 """Rates are whole numbers of 10^-12 nano-dollars a unit: Decimal's exactness at a fifth of its time."""
 
 
@@ -48,14 +49,6 @@ class Price:
 
         Counts that overlap are billed once; a part above its whole (seen on recorded traffic) clamps at 0.
         """
-        if self.plain is not None and units.keys() <= PLAIN:
-            fresh, read, made = self.plain
-            received, cached = units.get("input_tokens", 0), units.get("cache_read_tokens", 0)
-            if cached <= received:
-                return _nano(fresh * (received - cached) + read * cached + made * units.get("output_tokens", 0))
-        return self._cost(units)
-
-    def _cost(self, units: Mapping[str, int | Decimal]) -> int:
         total: int | Decimal = 0
         billed: dict[str, int | Decimal] = {}
         for unit, scaled, tiers, inside in self.rates:
@@ -72,32 +65,38 @@ class Price:
                 whole = units.get("input_tokens", 0)
                 scaled = next((price for start, price in tiers if whole > start), scaled)
             total += scaled * count
-        return _nano(total)
+        if isinstance(total, Decimal):  # seconds of audio are no whole numbers
+            return int((total / SCALE).to_integral_value(ROUND_HALF_EVEN))
+        nano, rest = divmod(total, SCALE)
+        return nano + (rest * 2 > SCALE or (rest * 2 == SCALE and nano % 2 == 1))
 
+    def of_tokens(self, received: int, generated: int, cached: int = 0) -> int:
+        """Return what `cost` returns for tokens, of whose input a part was cached, in a fraction of its time."""
+        if self.plain is None or cached > received:
+            return self.cost({"input_tokens": received, "output_tokens": generated, "cache_read_tokens": cached})
+        fresh, read, made = self.plain
+        return fresh * (received - cached) + read * cached + made * generated
 
-PLAIN = frozenset({"input_tokens", "cache_read_tokens", "output_tokens"})
-"""The units of nearly every call; a price without tiers bills them by three rates."""
+    def of_usage(self, usage: Usage) -> int | None:
+        """Return nano-dollars for what a call used; None when nothing was reported."""
+        received, generated = usage.input_tokens, usage.output_tokens
+        if received is not None and generated is not None and vars(usage).keys() <= PLAIN_COUNTS:
+            return self.of_tokens(received, generated, 0 if usage.cached_tokens is None else usage.cached_tokens)
+        units = usage.billable()
+        return self.cost(units) if units else None
 
 
 def _plain(rates: tuple[Rate, ...]) -> tuple[int, int, int] | None:
-    """Return the rates of fresh input, cached input and output; None where they depend on how much is used."""
-    known = {rate.unit: rate for rate in rates if rate.unit in PLAIN}
-    if any(rate.tiers for rate in known.values()):
+    """Return nano-dollars of a token of fresh input, of cached input, of output.
+
+    None where they depend on how much is used, or are not whole: nearly all are.
+    """
+    known = {rate.unit: rate.scaled for rate in rates}
+    fresh = known.get("input_tokens", 0)
+    scaled = fresh, known.get("cache_read_tokens", fresh), known.get("output_tokens", 0)
+    if any(rate.tiers for rate in rates) or any(rate % SCALE for rate in scaled):
         return None
-    fresh, read, made = (
-        known[unit].scaled if unit in known else 0 for unit in ("input_tokens", "cache_read_tokens", "output_tokens")
-    )
-    return fresh, (read if "cache_read_tokens" in known else fresh), made
-
-
-def _nano(scaled: int | Decimal) -> int:
-    """Round to whole nano-dollars, half-even."""
-    if isinstance(scaled, Decimal):  # seconds of audio are no whole numbers
-        return int((scaled / SCALE).to_integral_value(ROUND_HALF_EVEN))
-    nano, rest = divmod(scaled, SCALE)
-    if rest >= HALF:
-        nano += rest > HALF or nano & 1
-    return nano
+    return scaled[0] // SCALE, scaled[1] // SCALE, scaled[2] // SCALE
 
 
 @lru_cache(maxsize=1024)  # an application may let people type model names
@@ -115,7 +114,7 @@ def _find(provider: str, model: str) -> ModelInfo | None:
         return None
 
 
-_compiled: dict[tuple[str, str, str | None], tuple[float, Price]] = {}
+_compiled: dict[tuple[str, str, str | None], tuple[float, float, Price]] = {}
 
 
 def price_of(provider: str, model: str, at: float, tier: str | None = None) -> Price | None:
@@ -124,17 +123,17 @@ def price_of(provider: str, model: str, at: float, tier: str | None = None) -> P
     Some prices begin on a date or hold for hours of the day, so a compiled price is good for its minute.
     """
     key = (provider, model, tier)
-    minute = at // 60
     cached = _compiled.get(key)
-    if cached is not None and cached[0] == minute:
-        return cached[1]
+    if cached is not None and cached[0] <= at < cached[1]:
+        return cached[2]
     info = _find(provider, model)
     if info is None:
         return None
     price = _compile(info.get_prices(datetime.fromtimestamp(at, UTC), _context(tier)))
     if len(_compiled) > 1024:
         _compiled.clear()
-    _compiled[key] = (minute, price)
+    minute = at // 60 * 60
+    _compiled[key] = (minute, minute + 60, price)
     return price
 
 

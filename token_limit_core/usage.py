@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from operator import index
-from typing import Any
 
 from .errors import ConfigurationError
 from .events import Sparse
@@ -40,21 +39,6 @@ class Usage(Sparse):
     duration_seconds: float | None = None
     web_searches: int | None = None
     cache_outside_input: bool = False
-
-    def counts(self) -> dict[str, Any]:
-        """Give the counts as fields of an event, where the base counts have no None."""
-        row = vars(self).copy()
-        row.pop("cache_outside_input", None)
-        received, generated = self.input_tokens, self.output_tokens
-        if received is None:
-            row["input_tokens"] = received = 0
-        if generated is None:
-            row["output_tokens"] = generated = 0
-        if self.total_tokens is None:
-            row["total_tokens"] = received + generated
-        if self.cached_tokens is None:
-            row["cached_tokens"] = 0
-        return row
 
     def billable(self) -> dict[str, int | Decimal]:
         """Give the counts under the unit names of genai-prices, whose inputs have the cache inside."""
@@ -92,7 +76,12 @@ UNITS = {
 """Counts that are parts of the base counts, or billed beside them, and their units at genai-prices."""
 
 COUNTS = frozenset(f.name for f in fields(Usage)) - {"cache_outside_input"}
-"""What an event has of a usage."""
+BASE_COUNTS = frozenset({"input_tokens", "output_tokens", "total_tokens", "cached_tokens"})
+"""The counts that an event always has; all others are None on it where they were not reported."""
+
+OTHER_COUNTS = COUNTS - BASE_COUNTS
+PLAIN_COUNTS = BASE_COUNTS | {"reasoning_tokens"}
+"""What nearly every call reports, and nothing else: three rates bill it."""
 
 
 def parse_count(value: int | None, name: str) -> int | None:

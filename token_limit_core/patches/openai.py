@@ -6,7 +6,6 @@ import copy
 import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
-from weakref import WeakKeyDictionary
 
 from ..estimates import size_of
 from ..flow import Flight
@@ -28,6 +27,8 @@ ENDPOINTS = (
 """Path suffix, endpoint, and the fields that bound the output; gateways put prefixes before the path."""
 
 AZURE = frozenset({"AzureOpenAI", "AsyncAzureOpenAI"})
+MAX_ADDRESSES = 256
+"""How many clients' addresses are remembered: an application may make a client for every request."""
 
 
 class OpenAIPatch(StainlessPatch):
@@ -41,7 +42,7 @@ class OpenAIPatch(StainlessPatch):
 
     def __init__(self) -> None:
         super().__init__()
-        self._hosts: WeakKeyDictionary[Any, tuple[Any, Meter, str]] = WeakKeyDictionary()
+        self._providers: dict[int, tuple[Any, Meter, str]] = {}
 
     def recognise(self, client: Any, options: Any, stream: bool) -> Plan | None:
         if options.method.lower() != "post":
@@ -71,13 +72,15 @@ class OpenAIPatch(StainlessPatch):
     def _provider(self, client: Any) -> str:
         """Name the provider a client talks to; looked up again when its address or the Meter changes."""
         url, meter = client._base_url, self.meter()
-        known = self._hosts.get(client)
+        known = self._providers.get(id(url))
         if known is not None and known[0] is url and known[1] is meter:
             return known[2]
         provider = provider_of(url.host, url.port, meter.config.hosts)
         if provider == UNKNOWN and any(cls.__name__ in AZURE for cls in type(client).__mro__):
             provider = "azure"
-        self._hosts[client] = (url, meter, provider)
+        if len(self._providers) >= MAX_ADDRESSES:
+            self._providers.clear()
+        self._providers[id(url)] = (url, meter, provider)  # keeping the address keeps its id from being used again
         return provider
 
     def reader(self, flight: Flight, request_id: str | None, injected: bool) -> Reader:
@@ -107,8 +110,6 @@ def usage_of(usage: Any) -> Usage | None:
     """
     row = fields_of(usage)
     chat = "prompt_tokens" in row
-    spent = fields_of(row.get("prompt_tokens_details" if chat else "input_tokens_details"))
-    made = fields_of(row.get("completion_tokens_details" if chat else "output_tokens_details"))
     received = _count(row.get("prompt_tokens" if chat else "input_tokens"))
     generated = _count(row.get("completion_tokens" if chat else "output_tokens"))
     total = _count(row.get("total_tokens"))
@@ -116,16 +117,32 @@ def usage_of(usage: Any) -> Usage | None:
         if total is None:
             return None
         received = total  # some embeddings tell nothing else
-    return Usage(
-        input_tokens=received,
-        output_tokens=0 if generated is None and chat else generated,  # embeddings report a prompt only
-        total_tokens=total,
-        cached_tokens=_count(spent.get("cached_tokens")),
-        cache_creation_tokens=_count(spent.get("cache_write_tokens")),
-        reasoning_tokens=_count(made.get("reasoning_tokens")),
-        audio_input_tokens=_count(spent.get("audio_tokens")),
-        audio_output_tokens=_count(made.get("audio_tokens")),
-    )
+    if generated is None and chat:
+        generated = 0  # embeddings report a prompt only
+    counts = {"input_tokens": received, "output_tokens": generated, "total_tokens": total}
+    spent = row.get("prompt_tokens_details" if chat else "input_tokens_details")
+    if spent is not None:
+        _add_details(counts, fields_of(spent), INPUT_DETAILS)
+    made = row.get("completion_tokens_details" if chat else "output_tokens_details")
+    if made is not None:
+        _add_details(counts, fields_of(made), OUTPUT_DETAILS)
+    return Usage.of(counts)
+
+
+INPUT_DETAILS = {
+    "cached_tokens": "cached_tokens",
+    "cache_write_tokens": "cache_creation_tokens",
+    "audio_tokens": "audio_input_tokens",
+}
+OUTPUT_DETAILS = {"reasoning_tokens": "reasoning_tokens", "audio_tokens": "audio_output_tokens"}
+"""What is told of the input and of the output, and our names for it."""
+
+
+def _add_details(counts: dict[str, int | None], told: Mapping[str, Any], names: Mapping[str, str]) -> None:
+    for name, ours in names.items():
+        count = _count(told.get(name))
+        if count is not None:
+            counts[ours] = count
 
 
 def fields_of(value: Any) -> Mapping[str, Any]:

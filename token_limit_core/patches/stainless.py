@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import inspect
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, ClassVar, NamedTuple
@@ -22,9 +21,6 @@ from ..streams import Follow, Reader, Tee, follow_async, follow_sync
 from .base import BasePatch
 
 _in_the_air: ContextVar[tuple[Any, Flight] | None] = ContextVar("token_limit_in_the_air", default=None)
-
-
-_UNREAD = object()
 
 
 class Plan(NamedTuple):
@@ -59,65 +55,74 @@ class StainlessPatch(BasePatch):
         streaming = importlib.import_module(f"{self.module}._streaming")
         self._stream_types = (streaming.Stream, streaming.AsyncStream)
         self._special_types = (*self._stream_types, *_raw_types(str(self.module)))
-        for cls, request, process in (
-            (base.SyncAPIClient, self._request_sync, _process),
-            (base.AsyncAPIClient, self._request_async, _aprocess),
-        ):
-            self._swap(cls, "request", _hook(cls.__dict__["request"], request))
-            self._swap(cls, "_process_response", _hook(cls.__dict__["_process_response"], process))
+        for cls, around in ((base.SyncAPIClient, self._around_request), (base.AsyncAPIClient, self._around_arequest)):
+            self._swap(cls, "request", around(cls.__dict__["request"]))
+            self._swap(cls, "_process_response", _noting_response(cls.__dict__["_process_response"]))
 
-    def _request_sync(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        plan = self._plan(instance, args, kwargs)
-        flight = None if plan is None else depart(self.meter(), plan.request)
-        if plan is None or flight is None:
-            return wrapped(*args, **kwargs)
-        token = _in_the_air.set((instance, flight))
-        try:
-            try:
-                sent_args, sent_kwargs = _with_options(args, kwargs, plan)
-                result = wrapped(*sent_args, **sent_kwargs)
-            except Exception as error:
-                if not _refuses_stream_options(plan, error):
-                    raise
-                plan = plan._replace(injected=False)
-                result = wrapped(*args, **kwargs)
-        except BaseException as error:
-            land(flight, self._failed(flight, error))
-            raise
-        finally:
-            _in_the_air.reset(token)
-        outcome = self._arrive(flight, plan, result, follow_sync)
-        if outcome is not None:
-            land(flight, outcome)
-        return result
+    def _around_request(self, original: Any) -> Any:
+        """Wrap the funnel in a function: a third of a `wrapt.FunctionWrapper`'s time."""
 
-    async def _request_async(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        plan = self._plan(instance, args, kwargs)
-        flight = None if plan is None else await adepart(self.meter(), plan.request)
-        if plan is None or flight is None:
-            return await wrapped(*args, **kwargs)
-        token = _in_the_air.set((instance, flight))
-        try:
+        @functools.wraps(original)
+        def request(client: Any, *args: Any, **kwargs: Any) -> Any:
+            plan = self._plan(client, args, kwargs)
+            flight = None if plan is None else depart(self.meter(), plan.request)
+            if plan is None or flight is None:
+                return original(client, *args, **kwargs)
+            token = _in_the_air.set((client, flight))
             try:
-                sent_args, sent_kwargs = _with_options(args, kwargs, plan)
-                result = await wrapped(*sent_args, **sent_kwargs)
+                try:
+                    sent_args, sent_kwargs = _with_options(args, kwargs, plan) if plan.injected else (args, kwargs)
+                    result = original(client, *sent_args, **sent_kwargs)
+                except Exception as error:
+                    if not _refuses_stream_options(plan, error):
+                        raise
+                    plan = plan._replace(injected=False)
+                    result = original(client, *args, **kwargs)
+            except BaseException as error:
+                land(flight, self._failed(flight, error))
+                raise
+            finally:
+                _in_the_air.reset(token)
+            outcome = self._arrive(flight, plan, result, follow_sync)
+            if outcome is not None:
+                land(flight, outcome)
+            return result
+
+        return request
+
+    def _around_arequest(self, original: Any) -> Any:
+        """Do what `_around_request` does, for the asynchronous funnel."""
+
+        @functools.wraps(original)
+        async def request(client: Any, *args: Any, **kwargs: Any) -> Any:
+            plan = self._plan(client, args, kwargs)
+            flight = None if plan is None else await adepart(self.meter(), plan.request)
+            if plan is None or flight is None:
+                return await original(client, *args, **kwargs)
+            token = _in_the_air.set((client, flight))
+            try:
+                try:
+                    sent_args, sent_kwargs = _with_options(args, kwargs, plan) if plan.injected else (args, kwargs)
+                    result = await original(client, *sent_args, **sent_kwargs)
+                except Exception as error:
+                    if not _refuses_stream_options(plan, error):
+                        raise
+                    plan = plan._replace(injected=False)
+                    result = await original(client, *args, **kwargs)
             except Exception as error:
-                if not _refuses_stream_options(plan, error):
-                    raise
-                plan = plan._replace(injected=False)
-                result = await wrapped(*args, **kwargs)
-        except Exception as error:
-            await aland(flight, self._failed(flight, error))
-            raise
-        except BaseException as error:  # cancelled: nothing may be awaited here
-            hand_over(flight, self._failed(flight, error))
-            raise
-        finally:
-            _in_the_air.reset(token)
-        outcome = self._arrive(flight, plan, result, follow_async)
-        if outcome is not None:
-            await aland(flight, outcome)
-        return result
+                await aland(flight, self._failed(flight, error))
+                raise
+            except BaseException as error:  # cancelled: nothing may be awaited here
+                hand_over(flight, self._failed(flight, error))
+                raise
+            finally:
+                _in_the_air.reset(token)
+            outcome = self._arrive(flight, plan, result, follow_async)
+            if outcome is not None:
+                await aland(flight, outcome)
+            return result
+
+        return request
 
     def _plan(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
         """Recognise a call; a fault of ours lets it pass unmetered."""
@@ -134,13 +139,12 @@ class StainlessPatch(BasePatch):
         """Read an answer that is there in full, or hook what is still to be read and return None."""
         response, flight.answer = flight.answer, None  # holding it would keep an abandoned stream alive
         try:
-            if response is None or not (result is response or isinstance(result, self._special_types)):
+            told = getattr(result, "__dict__", {}).get("_request_id")  # on models: the SDK has read the header already
+            if told is not None:
+                outcome, request_id = self.read(result), told
+            elif response is None or not (result is response or isinstance(result, self._special_types)):
                 outcome = self.read(result)
-                request_id: Any = getattr(
-                    result, "_request_id", _UNREAD
-                )  # on models the SDK has read the header already
-                if request_id is _UNREAD or (request_id is None and flight.request.provider in self.other_id_headers):
-                    request_id = self._request_id(flight, response)
+                request_id = self._request_id(flight, response)
             elif isinstance(result, self._stream_types):
                 flight.meter.settler.start()
                 reader = self.reader(flight, self._request_id(flight, response), plan.injected)
@@ -187,44 +191,24 @@ class StainlessPatch(BasePatch):
         return outcome
 
 
-def _hook(original: Any, around: Any) -> Any:
-    """Wrap a method in a function with the same signature: a third of a `wrapt.FunctionWrapper`'s time."""
-    if inspect.iscoroutinefunction(original):
+def _noting_response(original: Any) -> Any:
+    """Remember the HTTP response for the flight of this very client (an auth client may be called within).
 
-        @functools.wraps(original)
-        async def ahook(instance: Any, *args: Any, **kwargs: Any) -> Any:
-            return await around(original.__get__(instance), instance, args, kwargs)
-
-        return ahook
+    What an asynchronous client's method returns is awaited by its caller.
+    """
 
     @functools.wraps(original)
-    def hook(instance: Any, *args: Any, **kwargs: Any) -> Any:
-        return around(original.__get__(instance), instance, args, kwargs)
+    def process_response(client: Any, *args: Any, **kwargs: Any) -> Any:
+        air = _in_the_air.get()
+        if air is not None and air[0] is client:
+            air[1].answer = kwargs.get("response")
+        return original(client, *args, **kwargs)
 
-    return hook
-
-
-def _note(instance: Any, kwargs: dict[str, Any]) -> None:
-    """Remember the HTTP response of the flight of this very client (an auth client may be called within)."""
-    air = _in_the_air.get()
-    if air is not None and air[0] is instance:
-        air[1].answer = kwargs.get("response")
-
-
-def _process(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    _note(instance, kwargs)
-    return wrapped(*args, **kwargs)
-
-
-async def _aprocess(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    _note(instance, kwargs)
-    return await wrapped(*args, **kwargs)
+    return process_response
 
 
 def _with_options(args: tuple[Any, ...], kwargs: dict[str, Any], plan: Plan) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Put a changed copy of the options into the arguments; the caller's own are never touched."""
-    if not plan.injected:
-        return args, kwargs
     if "options" in kwargs:
         return args, {**kwargs, "options": plan.options}
     return (args[0], plan.options, *args[2:]), kwargs

@@ -37,12 +37,8 @@ class MemoryStore(TransactionalStore):
         return self._tables
 
     def admit(self, call: Call, now: float) -> Decision:
-        tables = self._tables
-        with tables.lock:
-            ground = tables.ground(call.tenant_id, now)
-            if ground is not None and ground.has_room():
-                if ground.keys:
-                    tables.hold_on(ground, call, now)
+        with self._tables.lock:
+            if self._tables.hold_on_ground(call, now):
                 return ADMITTED
         return super().admit(call, now)
 
@@ -66,15 +62,8 @@ class _Ground(NamedTuple):
     start: float
     end: float
     keys: tuple[CounterKey, ...]
-    counters: list[list[int]]
-    amounts: list[int]
-
-    def has_room(self) -> bool:
-        """Tell whether no limit is reached, whatever its mode."""
-        for counter, amount in zip(self.counters, self.amounts, strict=True):
-            if counter[0] + counter[1] >= amount:
-                return False
-        return True
+    counters: list[tuple[list[int], int]]
+    """Each counter with its limit's amount."""
 
 
 class _Tables(Transaction):
@@ -103,14 +92,10 @@ class _Tables(Transaction):
     ) -> None:
         self.lock.release()
 
-    def ground(self, tenant_id: str, now: float) -> _Ground | None:
-        """Return what a call of now is held on; None where the shared algorithm has to look."""
-        ground = self._grounds.get(tenant_id)
-        if ground is not None and ground.start <= now < ground.end:
-            return ground
+    def _ground(self, tenant_id: str, now: float) -> _Ground | None:
         limits = self._limits.get(tenant_id, [])
         items = items_for(limits, now)
-        counters = [self._counters[item.key] for item in items if item.key in self._counters]
+        counters = [(self._counters[item.key], item.limit.amount) for item in items if item.key in self._counters]
         if len(counters) < len(limits):
             return None
         starts = [item.window.start for item in items] + [limit.effective_from for limit in limits]
@@ -122,17 +107,26 @@ class _Tables(Transaction):
             min(ends, default=inf),
             tuple([item.key for item in items]),
             counters,
-            [item.limit.amount for item in items],
         )
         return ground
 
-    def hold_on(self, ground: _Ground, call: Call, now: float) -> None:
-        """Set the call's estimate aside on every counter."""
+    def hold_on_ground(self, call: Call, now: float) -> bool:
+        """Set the call's estimate aside where no limit is reached, whatever its mode; False for any other case."""
         call_id, tenant_id, estimate, seconds, origin = call
+        ground = self._grounds.get(tenant_id)
+        if ground is None or not ground.start <= now < ground.end:
+            ground = self._ground(tenant_id, now)
+            if ground is None:
+                return False
+        for counter, amount in ground.counters:
+            if counter[0] + counter[1] >= amount:
+                return False
         if estimate is not None:
-            for counter in ground.counters:
+            for counter, _ in ground.counters:
                 counter[1] += estimate
-        self._holds[call_id] = Hold(call_id, tenant_id, estimate, now, now + seconds, origin, "open", ground.keys)
+        if ground.keys:
+            self._holds[call_id] = Hold(call_id, tenant_id, estimate, now, now + seconds, origin, "open", ground.keys)
+        return True
 
     def settle_on_ground(self, call_id: str, event: LLMEvent, cost_nano: int | None) -> bool:
         """Close a hold whose counters are still those to charge; False, and nothing done, for any other."""
@@ -143,12 +137,13 @@ class _Tables(Transaction):
         ledger = self._ledger[event.tenant_id]
         if event.timestamp != hold.created_at or call_id in ledger:
             return False
-        ledger[call_id] = entry = Entry(event, cost_nano)
+        ledger[call_id] = Entry(event, cost_nano)
         del self._holds[call_id]
-        charged, held = entry.charged, hold.held
-        for counter in ground.counters:
-            counter[0] += charged
-            counter[1] -= held
+        for counter, _ in ground.counters:
+            if cost_nano is not None:
+                counter[0] += cost_nano
+            if hold.amount is not None:
+                counter[1] -= hold.amount
         return True
 
     def lock_tenant(self, tenant_id: str, now: float) -> bool:
