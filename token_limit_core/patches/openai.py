@@ -54,15 +54,12 @@ class OpenAIPatch(StainlessPatch):
         body = _body(options)
         provider = self._provider(client)
         tier = body.get("service_tier")
-        request = Request(
-            provider=provider,
-            model=str(body.get("model", "")),
-            endpoint=endpoint,
-            stream=stream,
-            size=size_of(body),
-            max_output=0 if endpoint == "embeddings" else _max_output(body, bounds),
-            service_tier=tier if isinstance(tier, str) and tier != "auto" else None,
-        )
+        if tier is not None and (not isinstance(tier, str) or tier == "auto"):
+            tier = None
+        model = str(body.get("model", ""))
+        max_output = 0 if endpoint == "embeddings" else _max_output(body, bounds)
+        # by position, which takes half the time
+        request = Request(provider, model, endpoint, stream, size_of(body), max_output, tier)
         if stream and endpoint in ("chat.completions", "completions") and provider in TAKES_STREAM_OPTIONS:
             changed = _asking_for_usage(options, body)
             if changed is not None:
@@ -88,12 +85,9 @@ class OpenAIPatch(StainlessPatch):
 
     def read(self, answer: Any) -> Outcome:
         row = fields_of(answer)
-        return Outcome(
-            usage=usage_of(row.get("usage")),
-            model=_text(row.get("model")),
-            request_id=_text(row.get("id")),
-            service_tier=_text(row.get("service_tier")),
-        )
+        outcome = Outcome(usage_of(row.get("usage")), _text(row.get("model")), _text(row.get("id")))
+        outcome.service_tier = _text(row.get("service_tier"))
+        return outcome
 
 
 @functools.lru_cache(maxsize=256)
@@ -239,8 +233,8 @@ ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"
 def _body(options: Any) -> Mapping[str, Any]:
     """Return the body as it will be sent: `extra_body` wins over the method's own arguments."""
     body = fields_of(options.json_data)
-    extra = fields_of(getattr(options, "extra_json", None))
-    return {**body, **extra} if extra else body
+    extra = getattr(options, "extra_json", None)
+    return body if extra is None else {**body, **fields_of(extra)}
 
 
 def _max_output(body: Mapping[str, Any], bounds: tuple[str, ...]) -> int | None:

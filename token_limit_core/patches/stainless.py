@@ -139,9 +139,12 @@ class StainlessPatch(BasePatch):
         """Read an answer that is there in full, or hook what is still to be read and return None."""
         response, flight.answer = flight.answer, None  # holding it would keep an abandoned stream alive
         try:
-            told = getattr(result, "__dict__", {}).get("_request_id")  # on models: the SDK has read the header already
-            if told is not None:
-                outcome, request_id = self.read(result), told
+            row = getattr(result, "__dict__", {})
+            if "_request_id" in row:  # a model: the SDK has read the header already
+                outcome = self.read(result)
+                request_id = row["_request_id"]
+                if request_id is None and flight.request.provider in self.other_id_headers:
+                    request_id = self._request_id(flight, response)
             elif response is None or not (result is response or isinstance(result, self._special_types)):
                 outcome = self.read(result)
                 request_id = self._request_id(flight, response)
