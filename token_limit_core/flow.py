@@ -29,7 +29,6 @@ from .stores.base import Call
 if TYPE_CHECKING:
     from .events import LLMEvent
     from .meter import Meter
-    from .pricing import Price
 
 logger = logging.getLogger("token_limit")
 T = TypeVar("T")
@@ -77,16 +76,12 @@ class Flight:
         except IndexError:
             return False
 
-    def price(self, model: str) -> Price | None:
-        """Return the price of `model` at the time of the call."""
-        return price_of(self.request.provider, model, self.started_at, self.request.service_tier)
-
 
 def depart(meter: Meter, request: Request) -> Flight | None:
     """Admit a call or raise its refusal; None when we failed and the call goes out unmetered."""
     scope = scopes.current()
     try:
-        tenant_id = None if scope is None else scope.tenant()
+        tenant_id = None if scope is None else scope.tenant_id or scope.tenant()
         flight = Flight(meter, request, scope, _nobody(meter, scope) if tenant_id is None else tenant_id)
         decision = _admit(flight)
     except NoTenant:
@@ -169,8 +164,8 @@ def _nobody(meter: Meter, scope: scopes.Scope | None) -> str:
 def _admit(flight: Flight) -> Decision:
     if not flight.tenant_id:
         return UNVERIFIED
-    meter = flight.meter
-    price = flight.price(flight.request.model)
+    meter, request = flight.meter, flight.request
+    price = price_of(request.provider, request.model, flight.started_at, request.service_tier)
     amount = None if price is None else price.of_tokens(flight.input_estimate, flight.output_estimate)
     call = Call(flight.call_id, flight.tenant_id, amount, meter.config.hold_seconds)
     try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .events import LLMEvent
 from .limits import to_nano, to_usd
+from .pricing import price_of
 from .usage import OTHER_COUNTS, Usage
 
 if TYPE_CHECKING:
@@ -110,7 +111,10 @@ def price_event(flight: Flight, event: LLMEvent, usage: Usage) -> int | None:
     if event.error is not None and not any(usage.billable().values()):
         event.cost_usd = Decimal(0)  # nothing was used, whatever the model costs
         return 0
-    price = flight.price(event.model) or (flight.price(flight.request.model) if flight.request.model else None)
+    request = flight.request
+    price = price_of(request.provider, event.model, flight.started_at, request.service_tier)
+    if price is None and request.model:
+        price = price_of(request.provider, request.model, flight.started_at, request.service_tier)
     cost = None if price is None else price.of_usage(usage)
     if price is None or cost is None:
         return None
