@@ -22,12 +22,11 @@ from . import scope as scopes
 from .errors import NoTenant, StoreError, refusal, report
 from .ids import new_id
 from .limits import ADMITTED, Decision
-from .outcome import Outcome, Request, conclude
+from .outcome import Outcome, Request, Settlement, conclude
 from .pricing import price_of
 from .stores.base import Call
 
 if TYPE_CHECKING:
-    from .events import LLMEvent
     from .meter import Meter
 
 logger = logging.getLogger("token_limit")
@@ -112,7 +111,7 @@ def land(flight: Flight | None, outcome: Outcome) -> None:
     """Settle a flight, once."""
     if flight is not None and flight.claim():
         try:
-            flight.meter.settle(*conclude(flight, outcome))
+            flight.meter.settle(_conclude(flight, outcome))
         except Exception:
             report("settling a call")
 
@@ -125,7 +124,7 @@ async def aland(flight: Flight | None, outcome: Outcome) -> None:
         land(flight, outcome)
         return
     try:
-        settle = partial(_settle, flight, *conclude(flight, outcome))
+        settle = partial(_settle, flight, _conclude(flight, outcome))
         try:
             await _off_loop(flight.meter, settle)
         except LEFT:  # the loop may be closing, and the work may never have started
@@ -141,13 +140,18 @@ def hand_over(flight: Flight | None, outcome: Outcome) -> None:
         flight.meter.settler.put(partial(_conclude_late, flight, outcome))
 
 
-def _settle(flight: Flight, event: LLMEvent, cost_nano: int | None) -> None:
+def _settle(flight: Flight, settlement: Settlement | None) -> None:
     if flight.claim():
-        flight.meter.settle(event, cost_nano)
+        flight.meter.settle(settlement)
+
+
+def _conclude(flight: Flight, outcome: Outcome) -> Settlement | None:
+    """Conclude a flight; None when it only asked what an earlier call has cost, and was not told."""
+    return None if flight.request.later and outcome.event_id is None else conclude(flight, outcome)
 
 
 def _conclude_late(flight: Flight, outcome: Outcome) -> None:
-    flight.meter.settle(*conclude(flight, outcome))
+    flight.meter.settle(_conclude(flight, outcome))
 
 
 def _nobody(meter: Meter, scope: scopes.Scope | None) -> str:
@@ -162,7 +166,7 @@ def _nobody(meter: Meter, scope: scopes.Scope | None) -> str:
 
 
 def _admit(flight: Flight) -> Decision:
-    if not flight.tenant_id:
+    if not flight.tenant_id or flight.request.later:
         return UNVERIFIED
     meter, request = flight.meter, flight.request
     price = price_of(request.provider, request.model, flight.started_at, request.service_tier)

@@ -33,13 +33,16 @@ from .limits import (
     parse_choice,
     parse_effective_date,
 )
-from .outcome import Request, conclude
+from .outcome import Request, Settlement, conclude
 from .patches.base import outcome_of
 from .settler import Settler
 from .stores import open_store
-from .stores.base import Store
+from .stores.base import Recorded, Store
 
 logger = logging.getLogger("token_limit")
+
+MAX_TOLD = 1000
+"""Unguarded paths that are remembered: they are few, but what an application puts into paths is not known."""
 
 
 class Meter:
@@ -58,6 +61,7 @@ class Meter:
         self.settler = Settler(self.config.max_queue_size)
         self._counts: Counter[str] = Counter()
         self._welcomed: set[str] = set()
+        self._told: set[str] = set()
         self._patched: list[str] = []
         if self.config.raise_on_error:
             raise_on_error(True)
@@ -126,10 +130,12 @@ class Meter:
         effective_date: date | datetime | str | None = None,
         *,
         mode: str = ENFORCE,
+        by: str = "",
     ) -> Limit:
         """Create or replace a tenant's limit in US dollars per window; its counters stay.
 
-        With an `effective_date` in the future the earlier limit holds until then.
+        With an `effective_date` in the future the earlier limit holds until then. `by` names who did it in the
+        history of changes; empty is the application's code.
         Raises `ConfigurationError` naming the argument that cannot be used.
         """
         now = self.config.clock()
@@ -140,7 +146,7 @@ class Meter:
             mode=parse_choice(mode, MODES, "mode"),
             effective_from=parse_effective_date(effective_date, now),
         )
-        return self.store.set_limit(limit, now)
+        return self.store.set_limit(limit, now, by)
 
     def welcome(self, tenant_id: str, now: float) -> None:
         """Give a tenant that makes its first call ever the default limit, if there is one."""
@@ -150,11 +156,11 @@ class Meter:
         self.store.welcome(Limit(tenant_id, amount, effective_from=now), now)
         self._welcomed.add(tenant_id)
 
-    def remove_limit(self, tenant_id: str, frequency: str | None = None) -> int:
-        """Remove a tenant's limits of one frequency, or all; return how many."""
+    def remove_limit(self, tenant_id: str, frequency: str | None = None, *, by: str = "") -> int:
+        """Remove a tenant's limits of one frequency, or all; return how many. `by` goes into the history."""
         if frequency is not None:
             parse_choice(frequency, FREQUENCIES, "frequency")
-        return self.store.remove_limit(tenant_id, frequency, self.config.clock())
+        return self.store.remove_limit(tenant_id, frequency, self.config.clock(), by)
 
     def limits(self, tenant_id: str) -> list[Limit]:
         """List a tenant's limits, those that begin later included."""
@@ -224,23 +230,29 @@ class Meter:
         counts = {"input_tokens": input_tokens, "output_tokens": output_tokens}
         outcome = outcome_of({"duration_ms": None, **fields, **counts})
         outcome.fields = {**(outcome.fields or {}), "error": error}
-        event, cost_nano = conclude(flight, outcome)
+        settlement = conclude(flight, outcome)
         if self.store.leaves_loop and _on_loop():
             self.settler.start()
-            self.settler.put(partial(self.settle, event, cost_nano))
+            self.settler.put(partial(self.settle, settlement))
         else:
-            self.settle(event, cost_nano)
-        return event
+            self.settle(settlement)
+        return settlement.event
 
-    def settle(self, event: LLMEvent, cost_nano: int | None) -> None:
-        """Write a settled call to the store; when the store is away, keep it and try again later."""
-        config = self.config
+    def settle(self, settlement: Settlement | None) -> None:
+        """Write a settled call to the store; when the store is away, keep it and try again later.
+
+        None, a call that told nothing, leaves no trace, and neither does what was recorded before.
+        """
+        if settlement is None:
+            return
+        event, config = settlement.event, self.config
         now = config.clock()
         try:
-            self.store.settle(event.event_id, event, cost_nano, now)
+            if _write(self.store, settlement, now) == "duplicate":
+                return
         except StoreError:
             logger.exception("the store did not take a settled call; it will be tried again")
-            self.settler.retry_later(partial(self.store.settle, event.event_id, event, cost_nano, now))
+            self.settler.retry_later(partial(_write, self.store, settlement, now))
         self._counts["events"] += 1
         if config.debug:
             logger.debug("event %s", event.to_dict())
@@ -256,6 +268,13 @@ class Meter:
         """Count something `status()` shows; a lost update between threads is of no consequence."""
         self._counts[what] += 1
 
+    def first_time(self, what: str) -> bool:
+        """Tell whether something is to be warned about, which is once; `status()` lists it as unguarded."""
+        if what in self._told or len(self._told) >= MAX_TOLD:
+            return False
+        self._told.add(what)
+        return True
+
     def status(self) -> dict[str, Any]:
         """Report what is patched, what is guarded, and what this process has counted."""
         return {
@@ -265,6 +284,7 @@ class Meter:
             },
             "store": type(self.store).__name__,
             "durable": self.store.durable,
+            "unguarded": sorted(self._told),
             "counts": dict(self._counts),
             "settles_waiting": self.settler.waiting,
             "settles_lost": self.settler.lost,
@@ -287,6 +307,13 @@ class Meter:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _write(store: Store, settlement: Settlement, now: float) -> Recorded:
+    recorded = store.settle(settlement.call_id, settlement.event, settlement.cost_nano, now)
+    if settlement.released is not None:
+        store.release(settlement.released, now)
+    return recorded
 
 
 def _on_loop() -> bool:

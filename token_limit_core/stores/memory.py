@@ -16,7 +16,8 @@ from typing import NamedTuple, TypeVar
 
 from ..events import LLMEvent
 from ..limits import ADMITTED, CounterKey, Decision, Limit, items_for
-from .base import Call, Entry, Hold, Recorded, Spend, Transaction, add_to_spend, after_fork
+from .base import Call, Entry, Hold, Recorded, Spend, Transaction, add_to_spend, after_fork, day_of
+from .memory_reports import MemoryReports
 from .transactional import TransactionalStore
 
 T = TypeVar("T")
@@ -66,7 +67,7 @@ class _Ground(NamedTuple):
     """Each counter with its limit's amount."""
 
 
-class _Tables(Transaction):
+class _Tables(MemoryReports, Transaction):
     """The dictionaries; entering takes the lock. Nothing in the algorithm fails half-way on dictionaries."""
 
     def __init__(self) -> None:
@@ -78,6 +79,9 @@ class _Tables(Transaction):
         self._holds: dict[str, Hold] = {}
         self._ledger: dict[str, dict[str, Entry]] = {}
         self._grounds: dict[str, _Ground] = {}
+        self._totals: dict[tuple[str, int, str, str], Spend] = {}
+        self._not_added: list[Entry] = []
+        self._changes = []
         self._next_id = 0
 
     def _unlock(self) -> None:
@@ -138,7 +142,8 @@ class _Tables(Transaction):
         ledger = self._ledger[event.tenant_id]
         if event.timestamp != hold.created_at or event.event_id in ledger:
             return False
-        ledger[event.event_id] = Entry(event, cost_nano)
+        ledger[event.event_id] = entry = Entry(event, cost_nano)
+        self.roll_up(entry)
         del self._holds[call_id]
         for counter, _ in ground.counters:
             if cost_nano is not None:
@@ -244,7 +249,20 @@ class _Tables(Transaction):
         return True
 
     def roll_up(self, entry: Entry) -> None:
-        """Keep no totals: a ledger in memory is quick to sum."""
+        self._not_added.append(entry)
+
+    def _add_up(self) -> None:
+        waiting, self._not_added = self._not_added, []
+        for entry in waiting:
+            event = entry.event
+            key = (event.tenant_id, day_of(event.timestamp), event.provider, event.model)
+            self._totals[key] = add_to_spend(self._totals.get(key, _NOTHING), entry)
+
+    @property
+    def _rollup(self) -> dict[tuple[str, int, str, str], Spend]:
+        """The totals, brought up to date when somebody asks for them."""
+        self._add_up()
+        return self._totals
 
     def spend(self, tenant_id: str, start: float, end: float) -> Spend:
         total = _NOTHING
@@ -254,6 +272,7 @@ class _Tables(Transaction):
         return total
 
     def prune(self, before: float, windows_before: float) -> tuple[int, int, int]:
+        self._add_up()
         events = 0
         for tenant_id, rows in self._ledger.items():
             kept = {key: entry for key, entry in rows.items() if entry.event.timestamp >= before}
