@@ -39,11 +39,10 @@ def test_processes_never_make_the_same_id() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork")
 def test_a_fork_goes_on_with_ids_of_its_own() -> None:
-    new_id()
     code = (
         "import os; from token_limit_core.ids import new_id; new_id(); child = os.fork();"
-        "print(new_id(), flush=True); child and os.waitpid(child, 0)"
+        "os.write(1, f'{new_id()}\\n'.encode()); child and os.waitpid(child, 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    parent, child = done.stdout.split()
-    assert parent[:23] != child[:23]
+    one, other = done.stdout.split()
+    assert one[:23] != other[:23]
