@@ -6,6 +6,7 @@ Only an estimate: enforce mode holds it to keep concurrent calls apart, and sett
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 FIRST_OUTPUT = 256
 """Output tokens assumed for a model not seen yet."""
@@ -17,9 +18,15 @@ ATTACHMENT = 4000
 TOKEN_ID = 4
 """Characters a number counts as: prompts and inputs may be given as token ids."""
 
-NOT_SEEN = (FIRST_TOKENS_PER_CHARACTER, float(FIRST_OUTPUT))
 WEIGHT = 0.2
 MAX_MODELS = 1024
+
+
+class Estimate(NamedTuple):
+    """Tokens a call is expected to use."""
+
+    input_tokens: int
+    output_tokens: int
 
 
 class Estimator:
@@ -28,13 +35,11 @@ class Estimator:
     def __init__(self) -> None:
         self._seen: dict[tuple[str, str], tuple[float, float]] = {}
 
-    def estimate(self, provider: str, model: str, size: int, max_output: int | None) -> tuple[int, int]:
-        """Return the input and output tokens expected of `size` characters, with at most `max_output` tokens out."""
-        per_character, output = self._seen.get((provider, model), NOT_SEEN)
+    def estimate(self, provider: str, model: str, size: int, max_output: int | None) -> Estimate:
+        """Estimate a call of `size` characters that may generate at most `max_output` tokens."""
+        per_character, output = self._seen.get((provider, model), (FIRST_TOKENS_PER_CHARACTER, FIRST_OUTPUT))
         expected = int(output) + 1
-        if max_output is not None and max_output < expected:
-            expected = max_output
-        return int(size * per_character) + 1, expected
+        return Estimate(int(size * per_character) + 1, expected if max_output is None else min(max_output, expected))
 
     def learn(self, provider: str, model: str, size: int, input_tokens: int, output_tokens: int) -> None:
         """Take a finished call into the averages; a lost update between threads only costs accuracy."""
@@ -51,12 +56,12 @@ class Estimator:
 
 def size_of(value: object) -> int:
     """Count the characters of a JSON-like value; iterators are left alone, as looking would use them up."""
+    if isinstance(value, str):
+        return ATTACHMENT if value.startswith("data:") else len(value)
     if isinstance(value, dict):
         parts: Iterable[object] = value.values()
     elif isinstance(value, (list, tuple)):
         parts = value
-    elif isinstance(value, str):
-        return ATTACHMENT if value.startswith("data:") else len(value)
     else:
         return TOKEN_ID if isinstance(value, int) else 0
     total = 0

@@ -27,7 +27,9 @@ from .pricing import price_of
 from .stores.base import Call
 
 if TYPE_CHECKING:
+    from .estimates import Estimate
     from .meter import Meter
+    from .pricing import Price
 
 logger = logging.getLogger("token_limit")
 T = TypeVar("T")
@@ -43,8 +45,8 @@ class Flight:
     """A call between its admission and its settle."""
 
     __slots__ = (
-        "_open", "answer", "attributes", "call_id", "input_estimate", "meter", "output_estimate", "request",
-        "session_id", "started", "started_at", "tags", "tenant_id",
+        "_open", "answer", "attributes", "call_id", "estimate", "meter", "request", "session_id", "started",
+        "started_at", "tags", "tenant_id",
     )  # fmt: skip
 
     def __init__(self, meter: Meter, request: Request, scope: scopes.Scope | None, tenant_id: str) -> None:
@@ -56,7 +58,7 @@ class Flight:
         self.call_id = new_id()
         self.started_at = meter.config.clock()
         self.started = time.perf_counter()
-        self.input_estimate, self.output_estimate = meter.estimator.estimate(
+        self.estimate: Estimate = meter.estimator.estimate(
             request.provider, request.model, request.size, request.max_output
         )
         self.tags: dict[str, Any] = {}
@@ -74,6 +76,10 @@ class Flight:
             return self._open.pop()
         except IndexError:
             return False
+
+    def price(self, model: str) -> Price | None:
+        """Return the price of `model` at the time of the call."""
+        return price_of(self.request.provider, model, self.started_at, self.request.service_tier)
 
 
 def depart(meter: Meter, request: Request) -> Flight | None:
@@ -168,9 +174,9 @@ def _nobody(meter: Meter, scope: scopes.Scope | None) -> str:
 def _admit(flight: Flight) -> Decision:
     if not flight.tenant_id or flight.request.later:
         return UNVERIFIED
-    meter, request = flight.meter, flight.request
-    price = price_of(request.provider, request.model, flight.started_at, request.service_tier)
-    amount = None if price is None else price.of_tokens(flight.input_estimate, flight.output_estimate)
+    meter, (received, generated) = flight.meter, flight.estimate
+    price = flight.price(flight.request.model)
+    amount = None if price is None else price.cost({"input_tokens": received, "output_tokens": generated})
     call = Call(flight.call_id, flight.tenant_id, amount, meter.config.hold_seconds)
     try:
         if meter.config.default_limit_usd is not None:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .events import LLMEvent
 from .limits import to_nano, to_usd
-from .pricing import price_of
-from .usage import OTHER_COUNTS, Usage
+from .usage import NOT_OTHER, Usage
 
 if TYPE_CHECKING:
     from .flow import Flight
@@ -74,9 +73,7 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement:
     if outcome.fields:
         request.provider = outcome.fields.get("provider", request.provider)
     model = outcome.model if outcome.model is not None else request.model
-    usage, estimated = outcome.usage, False
-    if usage is None:
-        usage, estimated = _assume(flight, outcome)
+    usage, estimated = _usage_of(flight, outcome)
     tags = flight.tags if outcome.tags is None else {**flight.tags, **outcome.tags}
     if estimated:
         tags["estimated"] = True
@@ -106,7 +103,7 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement:
         }
     )
     for name, count in vars(usage).items():
-        if name in OTHER_COUNTS and count is not None:
+        if count is not None and name not in NOT_OTHER:
             setattr(event, name, count)
     if flight.attributes:
         _attribute(event, flight.attributes)
@@ -117,7 +114,7 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement:
         for name, value in outcome.fields.items():
             setattr(event, name, value)
     cost = price_event(flight, event, usage)
-    if outcome.usage is not None and outcome.error is None and not request.later:
+    if outcome.usage is not None and not estimated and outcome.error is None and not request.later:
         flight.meter.estimator.learn(
             request.provider, request.model, request.size, event.input_tokens, event.output_tokens
         )
@@ -131,32 +128,32 @@ def price_event(flight: Flight, event: LLMEvent, usage: Usage) -> int | None:
     """Set the event's cost and price version; nano-dollars, None when no price is known."""
     if event.cost_usd is not None:
         return to_nano(event.cost_usd)
-    if event.error is not None and not any(usage.billable().values()):
+    units = usage.billable()
+    if event.error is not None and not any(units.values()):
         event.cost_usd = Decimal(0)  # nothing was used, whatever the model costs
         return 0
-    request = flight.request
-    price = price_of(request.provider, event.model, flight.started_at, request.service_tier)
-    if price is None and request.model:
-        price = price_of(request.provider, request.model, flight.started_at, request.service_tier)
-    cost = None if price is None else price.of_usage(usage)
-    if price is None or cost is None:
+    price = flight.price(event.model) or (flight.price(flight.request.model) if flight.request.model else None)
+    if price is None or not units:
         return None
+    cost = price.cost(units)
     event.cost_usd = to_usd(cost)
     event.price_version = price.version
     return cost
 
 
-def _assume(flight: Flight, outcome: Outcome) -> tuple[Usage, bool]:
-    """Return the usage to bill where the provider did not say, and whether it is our estimate.
+def _usage_of(flight: Flight, outcome: Outcome) -> tuple[Usage, bool]:
+    """Return the usage to bill, and whether it is our estimate: what the provider said, else what must be assumed.
 
     An HTTP error costs nothing; an answer that broke off, or a connection lost after sending, costs the input
     and what was seen of the output.
     """
+    if outcome.usage is not None:
+        return outcome.usage, False
     if outcome.fields:  # a custom extractor said all it knows
         return Usage(), False
     if outcome.error is not None and not outcome.answered and not may_be_billed(outcome.error):
         return Usage(input_tokens=0, output_tokens=0), False
-    return Usage(input_tokens=flight.input_estimate, output_tokens=outcome.observed_output), True
+    return Usage(input_tokens=flight.estimate.input_tokens, output_tokens=outcome.observed_output), True
 
 
 NEVER_SENT = frozenset(

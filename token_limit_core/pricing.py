@@ -13,8 +13,6 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from .usage import PLAIN_COUNTS, Usage
-
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice
 
@@ -49,6 +47,11 @@ class Price:
 
         Counts that overlap are billed once; a part above its whole (seen on recorded traffic) clamps at 0.
         """
+        if self.plain is not None and units.keys() <= PLAIN:
+            received, cached = units.get("input_tokens", 0), units.get("cache_read_tokens", 0)
+            if cached <= received:
+                fresh, read, made = self.plain
+                return int(fresh * (received - cached) + read * cached + made * units.get("output_tokens", 0))
         total: int | Decimal = 0
         billed: dict[str, int | Decimal] = {}
         for unit, scaled, tiers, inside in self.rates:
@@ -70,20 +73,9 @@ class Price:
         nano, rest = divmod(total, SCALE)
         return nano + (rest * 2 > SCALE or (rest * 2 == SCALE and nano % 2 == 1))
 
-    def of_tokens(self, received: int, generated: int, cached: int = 0) -> int:
-        """Return what `cost` returns for tokens, of whose input a part was cached, in a fraction of its time."""
-        if self.plain is None or cached > received:
-            return self.cost({"input_tokens": received, "output_tokens": generated, "cache_read_tokens": cached})
-        fresh, read, made = self.plain
-        return fresh * (received - cached) + read * cached + made * generated
 
-    def of_usage(self, usage: Usage) -> int | None:
-        """Return nano-dollars for what a call used; None when nothing was reported."""
-        received, generated = usage.input_tokens, usage.output_tokens
-        if received is not None and generated is not None and vars(usage).keys() <= PLAIN_COUNTS:
-            return self.of_tokens(received, generated, 0 if usage.cached_tokens is None else usage.cached_tokens)
-        units = usage.billable()
-        return self.cost(units) if units else None
+PLAIN = frozenset({"input_tokens", "cache_read_tokens", "output_tokens"})
+"""The units of nearly every call; nearly every price bills them by three whole numbers."""
 
 
 def _plain(rates: tuple[Rate, ...]) -> tuple[int, int, int] | None:

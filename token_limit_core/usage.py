@@ -40,6 +40,11 @@ class Usage(Sparse):
     web_searches: int | None = None
     cache_outside_input: bool = False
 
+    @classmethod
+    def told(cls, **counts: int | None) -> Usage:
+        """Make one of the counts that are not None: what follows looks only at what is set."""
+        return cls.of({name: count for name, count in counts.items() if count is not None})
+
     def billable(self) -> dict[str, int | Decimal]:
         """Give the counts under the unit names of genai-prices, whose inputs have the cache inside."""
         units: dict[str, int | Decimal] = {}
@@ -48,8 +53,8 @@ class Usage(Sparse):
         if self.output_tokens is not None:
             units["output_tokens"] = self.output_tokens
         for name, count in vars(self).items():
-            if count and name in UNITS:
-                units[UNITS[name]] = count
+            if count and name in _UNIT_OF:
+                units[_UNIT_OF[name]] = count
         if self.duration_seconds is not None:
             units["audio_seconds"] = Decimal(str(self.duration_seconds))
         if self.cache_outside_input:
@@ -58,30 +63,31 @@ class Usage(Sparse):
         return units
 
 
-UNITS = {
-    "cached_tokens": "cache_read_tokens",
-    "cache_creation_tokens": "cache_write_tokens",
-    "cache_creation_5m_tokens": "cache_write_5m_tokens",
-    "cache_creation_1h_tokens": "cache_write_1h_tokens",
-    "audio_input_tokens": "input_audio_tokens",
-    "audio_output_tokens": "output_audio_tokens",
-    "input_text_tokens": "input_text_tokens",
-    "cached_input_text_tokens": "cache_text_read_tokens",
-    "input_image_tokens": "input_image_tokens",
-    "cached_input_image_tokens": "cache_image_read_tokens",
-    "output_image_tokens": "output_image_tokens",
-    "character_count": "input_characters",
-    "web_searches": "web_searches",
-}
+UNITS = (
+    ("cached_tokens", "cache_read_tokens"),
+    ("cache_creation_tokens", "cache_write_tokens"),
+    ("cache_creation_5m_tokens", "cache_write_5m_tokens"),
+    ("cache_creation_1h_tokens", "cache_write_1h_tokens"),
+    ("audio_input_tokens", "input_audio_tokens"),
+    ("audio_output_tokens", "output_audio_tokens"),
+    ("input_text_tokens", "input_text_tokens"),
+    ("cached_input_text_tokens", "cache_text_read_tokens"),
+    ("input_image_tokens", "input_image_tokens"),
+    ("cached_input_image_tokens", "cache_image_read_tokens"),
+    ("output_image_tokens", "output_image_tokens"),
+    ("character_count", "input_characters"),
+    ("web_searches", "web_searches"),
+)
 """Counts that are parts of the base counts, or billed beside them, and their units at genai-prices."""
 
-COUNTS = frozenset(f.name for f in fields(Usage)) - {"cache_outside_input"}
-BASE_COUNTS = frozenset({"input_tokens", "output_tokens", "total_tokens", "cached_tokens"})
+BASE_COUNTS = ("input_tokens", "output_tokens", "total_tokens", "cached_tokens")
 """The counts that an event always has; all others are None on it where they were not reported."""
 
-OTHER_COUNTS = COUNTS - BASE_COUNTS
-PLAIN_COUNTS = BASE_COUNTS | {"reasoning_tokens"}
-"""What nearly every call reports, and nothing else: three rates bill it."""
+OTHER_COUNTS = tuple(f.name for f in fields(Usage) if f.name not in (*BASE_COUNTS, "cache_outside_input"))
+
+
+_UNIT_OF = dict(UNITS)
+NOT_OTHER = frozenset({*BASE_COUNTS, "cache_outside_input"})
 
 
 def parse_count(value: int | None, name: str) -> int | None:

@@ -14,7 +14,7 @@ from ..flow import Flight, adepart, aland, depart, hand_over, land
 from ..limits import parse_amount, to_usd
 from ..outcome import Outcome, Request
 from ..scope import current
-from ..usage import COUNTS, Usage, parse_count
+from ..usage import Usage, parse_count
 
 if TYPE_CHECKING:
     from ..meter import Meter
@@ -23,6 +23,7 @@ logger = logging.getLogger("token_limit")
 
 Extractor = Callable[[Any, tuple[Any, ...], dict[str, Any], BaseException | None], dict[str, Any]]
 
+USAGE_FIELDS = frozenset(f for f in Usage.__dataclass_fields__ if f != "cache_outside_input")
 OWN_FIELDS = frozenset({"event_id", "tenant_id", "session_id", "timestamp", "error"})
 
 
@@ -165,7 +166,7 @@ def outcome_of(fields: dict[str, Any], error: BaseException | None = None) -> Ou
     Raises `ConfigurationError` for a count or a cost that is none.
     """
     outcome = Outcome(error=error, answered=error is None)
-    counted = COUNTS & fields.keys()
+    counted = USAGE_FIELDS & fields.keys()
     if counted:
         outcome.usage = Usage()
         for name in counted:

@@ -12,9 +12,12 @@ from .reading import count, fields_of, text
 def read_answer(answer: Any) -> Outcome:
     """Read a whole answer, parsed or as JSON."""
     row = fields_of(answer)
-    outcome = Outcome(usage_of(row.get("usage")), text(row.get("model")), text(row.get("id")))
-    outcome.service_tier = text(row.get("service_tier"))
-    return outcome
+    return Outcome(
+        usage=usage_of(row.get("usage")),
+        model=text(row.get("model")),
+        request_id=text(row.get("id")),
+        service_tier=text(row.get("service_tier")),
+    )
 
 
 def usage_of(usage: Any) -> Usage | None:
@@ -25,6 +28,8 @@ def usage_of(usage: Any) -> Usage | None:
     """
     row = fields_of(usage)
     chat = "prompt_tokens" in row
+    spent = fields_of(row.get("prompt_tokens_details" if chat else "input_tokens_details"))
+    made = fields_of(row.get("completion_tokens_details" if chat else "output_tokens_details"))
     received = count(row.get("prompt_tokens" if chat else "input_tokens"))
     generated = count(row.get("completion_tokens" if chat else "output_tokens"))
     total = count(row.get("total_tokens"))
@@ -32,26 +37,16 @@ def usage_of(usage: Any) -> Usage | None:
         if total is None:
             return None
         received = total  # some embeddings tell nothing else
-    if generated is None and chat:
-        generated = 0  # embeddings report a prompt only
-    counts = {"input_tokens": received, "output_tokens": generated, "total_tokens": total}
-    for whole, names in (CHAT_DETAILS if chat else RESPONSES_DETAILS).items():
-        details = row.get(whole)
-        if details is not None:
-            parts = fields_of(details)
-            counts.update({ours: count(parts.get(name)) for name, ours in names.items()})
-    return Usage.of(counts)
-
-
-_INPUT = {
-    "cached_tokens": "cached_tokens",
-    "cache_write_tokens": "cache_creation_tokens",
-    "audio_tokens": "audio_input_tokens",
-}
-_OUTPUT = {"reasoning_tokens": "reasoning_tokens", "audio_tokens": "audio_output_tokens"}
-CHAT_DETAILS = {"prompt_tokens_details": _INPUT, "completion_tokens_details": _OUTPUT}
-RESPONSES_DETAILS = {"input_tokens_details": _INPUT, "output_tokens_details": _OUTPUT}
-"""Where the two styles tell the parts of input and output, and our names for them."""
+    return Usage.told(
+        input_tokens=received,
+        output_tokens=0 if generated is None and chat else generated,  # embeddings report a prompt only
+        total_tokens=total,
+        cached_tokens=count(spent.get("cached_tokens")),
+        cache_creation_tokens=count(spent.get("cache_write_tokens")),
+        reasoning_tokens=count(made.get("reasoning_tokens")),
+        audio_input_tokens=count(spent.get("audio_tokens")),
+        audio_output_tokens=count(made.get("audio_tokens")),
+    )
 
 
 class StreamReader:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakKeyDictionary
 
 from ..errors import UnguardedCall, report
 from ..estimates import size_of
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
     from ..meter import Meter
 
 _in_the_air: ContextVar[tuple[Any, Flight] | None] = ContextVar("token_limit_in_the_air", default=None)
-
-
-MAX_ADDRESSES = 256
-"""How many clients' addresses are remembered: an application may make a client for every request."""
 
 
 class StainlessPatch(BasePatch):
@@ -55,7 +52,7 @@ class StainlessPatch(BasePatch):
 
     def __init__(self) -> None:
         super().__init__()
-        self._providers: dict[int, tuple[Any, Meter, str]] = {}
+        self._hosts: WeakKeyDictionary[Any, tuple[Any, Meter, str]] = WeakKeyDictionary()
         self._classify = functools.lru_cache(maxsize=1024)(functools.partial(classify, self.surfaces, self.free))
 
     def provider_of_client(self, client: Any) -> str:
@@ -84,12 +81,16 @@ class StainlessPatch(BasePatch):
             return None
         body = body_of(options)
         provider = self._provider(client)
-        model = str(body.get("model", ""))
-        bound = 0 if surface.bounds is None else max_output(body, surface.bounds)
-        request = Request(provider, model, surface.endpoint, stream, size_of(body), bound)  # half the time of keywords
         tier = body.get("service_tier")
-        if isinstance(tier, str) and tier != "auto":
-            request.service_tier = tier
+        request = Request(
+            provider=provider,
+            model=str(body.get("model", "")),
+            endpoint=surface.endpoint,
+            stream=stream,
+            size=size_of(body),
+            max_output=0 if surface.bounds is None else max_output(body, surface.bounds),
+            service_tier=tier if isinstance(tier, str) and tier != "auto" else None,
+        )
         changed = self.inject(options, body, request) if stream else None
         if changed is None:
             plan = Plan(request, options, False, surface.read, surface.reader, surface.kept)
@@ -111,15 +112,13 @@ class StainlessPatch(BasePatch):
     def _provider(self, client: Any) -> str:
         """Name the provider a client talks to; looked up again when its address or the Meter changes."""
         url, meter = client._base_url, self.meter()
-        known = self._providers.get(id(url))
+        known = self._hosts.get(client)
         if known is not None and known[0] is url and known[1] is meter:
             return known[2]
         provider = provider_of(url.host, url.port, meter.config.hosts)
         if provider == UNKNOWN:
             provider = self.provider_of_client(client)
-        if len(self._providers) >= MAX_ADDRESSES:
-            self._providers.clear()
-        self._providers[id(url)] = (url, meter, provider)  # keeping the address keeps its id from being used again
+        self._hosts[client] = (url, meter, provider)
         return provider
 
     def _install(self) -> None:
@@ -142,7 +141,7 @@ class StainlessPatch(BasePatch):
         token = _in_the_air.set((instance, flight))
         try:
             try:
-                sent_args, sent_kwargs = _with_options(args, kwargs, plan) if plan.injected else (args, kwargs)
+                sent_args, sent_kwargs = _with_options(args, kwargs, plan)
                 result = wrapped(*sent_args, **sent_kwargs)
             except Exception as error:
                 if not _refuses_stream_options(plan, error):
@@ -167,7 +166,7 @@ class StainlessPatch(BasePatch):
         token = _in_the_air.set((instance, flight))
         try:
             try:
-                sent_args, sent_kwargs = _with_options(args, kwargs, plan) if plan.injected else (args, kwargs)
+                sent_args, sent_kwargs = _with_options(args, kwargs, plan)
                 result = await wrapped(*sent_args, **sent_kwargs)
             except Exception as error:
                 if not _refuses_stream_options(plan, error):
@@ -272,6 +271,8 @@ class StainlessPatch(BasePatch):
 
 def _with_options(args: tuple[Any, ...], kwargs: dict[str, Any], plan: Plan) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Put a changed copy of the options into the arguments; the caller's own are never touched."""
+    if not plan.injected:
+        return args, kwargs
     if "options" in kwargs:
         return args, {**kwargs, "options": plan.options}
     return (args[0], plan.options, *args[2:]), kwargs
