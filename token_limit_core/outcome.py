@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .events import LLMEvent
 from .limits import to_nano, to_usd
-from .usage import NOT_OTHER, Usage
+from .usage import OTHER_COUNTS, Usage
 
 if TYPE_CHECKING:
     from .flow import Flight
@@ -103,7 +103,7 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement:
         }
     )
     for name, count in vars(usage).items():
-        if count is not None and name not in NOT_OTHER:
+        if count is not None and name in OTHER_COUNTS:
             setattr(event, name, count)
     if flight.attributes:
         _attribute(event, flight.attributes)

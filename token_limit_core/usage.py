@@ -40,11 +40,6 @@ class Usage(Sparse):
     web_searches: int | None = None
     cache_outside_input: bool = False
 
-    @classmethod
-    def told(cls, **counts: int | None) -> Usage:
-        """Make one of the counts that are not None: what follows looks only at what is set."""
-        return cls.of({name: count for name, count in counts.items() if count is not None})
-
     def billable(self) -> dict[str, int | Decimal]:
         """Give the counts under the unit names of genai-prices, whose inputs have the cache inside."""
         units: dict[str, int | Decimal] = {}
@@ -61,6 +56,11 @@ class Usage(Sparse):
             outside = units.get("cache_read_tokens", 0) + units.get("cache_write_tokens", 0)
             units["input_tokens"] = units.get("input_tokens", 0) + outside
         return units
+
+    @classmethod
+    def told(cls, **counts: int | None) -> Usage:
+        """Make one of the counts that are not None: what follows looks only at what is set."""
+        return cls.of({name: count for name, count in counts.items() if count is not None})
 
 
 UNITS = (
@@ -83,11 +83,10 @@ UNITS = (
 BASE_COUNTS = ("input_tokens", "output_tokens", "total_tokens", "cached_tokens")
 """The counts that an event always has; all others are None on it where they were not reported."""
 
-OTHER_COUNTS = tuple(f.name for f in fields(Usage) if f.name not in (*BASE_COUNTS, "cache_outside_input"))
+OTHER_COUNTS = frozenset(f.name for f in fields(Usage) if f.name not in (*BASE_COUNTS, "cache_outside_input"))
 
 
 _UNIT_OF = dict(UNITS)
-NOT_OTHER = frozenset({*BASE_COUNTS, "cache_outside_input"})
 
 
 def parse_count(value: int | None, name: str) -> int | None:
