@@ -43,6 +43,11 @@ class Settler:
         self._thread: threading.Thread | None = None
 
     @property
+    def running(self) -> bool:
+        """Whether this process has started the thread: a stream was opened, or work was done on an event loop."""
+        return self._thread is not None
+
+    @property
     def waiting(self) -> int:
         """How many settles wait for the store to come back."""
         return len(self._waiting)
