@@ -299,4 +299,5 @@ def _on_loop() -> bool:
 def _close_at_exit(reference: weakref.ref[Meter]) -> None:
     meter = reference()
     if meter is not None:
+        meter.settler.collect()
         meter.close()

@@ -82,19 +82,19 @@ class Scope:
             return self.tenant_id
         return self.tenant()
 
+    @property
+    def request(self) -> Scope:
+        """The Scope of the request itself, below which blocks with an explicit tenant lie."""
+        scope = self
+        while scope.parent is not None:
+            scope = scope.parent
+        return scope
+
     def _freeze(self, tenant_id: str | None) -> None:
         if tenant_id is not None and self.tenant_id is None:
             self.tenant_id = check_tenant(tenant_id)
         if self.tenant_id is not None:
             self._resolve = self._aresolve = None
-
-    @property
-    def root(self) -> Scope:
-        """The Scope of the request or task, which has `peeks`: whether a stream's start waits for its first chunk."""
-        scope = self
-        while scope.parent is not None:
-            scope = scope.parent
-        return scope
 
     def detached(self) -> Scope:
         """Make a Scope with the same tenant that keeps nothing of the request, which may be over before the work is."""

@@ -68,6 +68,7 @@ RULES = {
     "UPGRADE_URL": Rule(lambda value: value is None or isinstance(value, str), "a URL or a path such as '/billing/'"),
     "UPGRADE_TEMPLATE": Rule(_is_text, "the name of a template, such as 'billing/upgrade.html'"),
     "UPGRADE_RESPONSE": _CALLABLE,
+    "PEEK_STREAMS": _BOOL,
     "ON_EVENT": _CALLABLE,
     "DEBUG": _BOOL,
     "RAISE_ON_ERROR": _BOOL,
@@ -164,6 +165,12 @@ class Settings:
         """A callable that answers a refused request in place of the built-in response."""
         answer: Callable[[HttpRequest, Decision], HttpResponse] | None = self._callable("UPGRADE_RESPONSE")
         return answer
+
+    @property
+    def PEEK_STREAMS(self) -> bool:
+        """Whether every streamed response waits for its first chunk, so that a refusal before it is still a 402."""
+        value: bool = self._get("PEEK_STREAMS", False)
+        return value
 
     @property
     def ON_EVENT(self) -> Callable[[LLMEvent], None] | None:

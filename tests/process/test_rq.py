@@ -11,6 +11,7 @@ import redis
 import rq
 
 from tests.process.queues import Queue, wait_until
+from token_limit_core import scope as scopes
 from token_limit_core.workers.rq import install
 
 JOBS = "tests.process.rq_jobs"
@@ -83,12 +84,13 @@ def test_meta_that_is_not_ours_does_not_choose_a_tenant(jobs: rq.Queue, queue: Q
 def test_a_job_run_on_the_spot_is_its_callers(queue: Queue, jobs: rq.Queue) -> None:
     at_once = rq.Queue(jobs.name, connection=jobs.connection, is_async=False)
     with queue.meter.for_tenant("acme"):
-        job = at_once.enqueue(whoever, queue.meter)
+        job = at_once.enqueue(on_the_spot)
         assert queue.meter.current_tenant_id == "acme"
     assert (job.return_value(), queue.meter.current_tenant_id) == ("acme", None)
 
 
-def whoever(meter: Any) -> str | None:
-    found: str | None = meter.current_tenant_id
-    meter.set_tenant("left behind")
-    return found
+def on_the_spot() -> str | None:
+    scope = scopes.current()
+    assert scope is not None
+    scopes.enter(None)
+    return scope.tenant()

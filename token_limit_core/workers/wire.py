@@ -8,7 +8,6 @@ not signed: who can write to the broker can run any task anyway, so the broker i
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 from collections.abc import Iterator
@@ -75,10 +74,8 @@ def task(data: Any, meter: Meter | None = None) -> Iterator[None]:
 
 def flush(meter: Meter | None = None) -> None:
     """Store what this process has captured, at most `FLUSH_SECONDS` a Meter: for hooks at a process's end."""
-    meters = dict.fromkeys([*patches.meters(), *([] if meter is None else [meter])])
-    if any(each.settler.running for each in meters):
-        gc.collect()  # an abandoned stream of an SDK is a cycle, and settles when it is collected
-    for each in meters:
+    for each in dict.fromkeys([*patches.meters(), *([] if meter is None else [meter])]):
+        each.settler.collect()
         if not each.flush(FLUSH_SECONDS):
             logger.error("the process ends with %d settled calls that the store did not take", each.settler.waiting)
 
