@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from django.conf import settings as django_settings
 from django.utils.module_loading import import_string
 
+from token_limit_core.config import are_names
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.events import LLMEvent
 from token_limit_core.limits import Money, parse_amount
@@ -28,10 +29,6 @@ class Rule(NamedTuple):
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
-
-
-def _are_names(value: Any) -> bool:
-    return isinstance(value, (list, tuple, set, frozenset)) and all(map(_is_text, value))
 
 
 def _is_amount(value: Any) -> bool:
@@ -57,14 +54,14 @@ RULES = {
     "EAGER": _BOOL,
     "STORE_THREADS": Rule(lambda value: type(value) is int and value > 0, "a whole number above 0"),
     "HOSTS": Rule(
-        lambda value: isinstance(value, Mapping) and _are_names([*value, *value.values()]),
+        lambda value: isinstance(value, Mapping) and are_names([*value, *value.values()]),
         "a dict of provider by host, such as {'127.0.0.1:8010': 'openai'}",
     ),
-    "PATCHES": Rule(lambda value: value is None or _are_names(value), "a list such as ['openai'], or None for all"),
+    "PATCHES": Rule(lambda value: value is None or are_names(value), "a list such as ['openai'], or None for all"),
     "DEFAULT_LIMIT_USD": Rule(_is_amount, "US dollars a calendar month, such as 25 or '9.99', or None for no limit"),
     "ON_NO_TENANT": Rule(_is_text, "'allow' or 'refuse'"),
     "TENANT_RESOLVER": _CALLABLE,
-    "USER_TENANT_ATTRIBUTES": Rule(_are_names, "a list of attributes of request.user, such as ['organization']"),
+    "USER_TENANT_ATTRIBUTES": Rule(are_names, "a list of attributes of request.user, such as ['organization']"),
     "UPGRADE_URL": Rule(lambda value: value is None or isinstance(value, str), "a URL or a path such as '/billing/'"),
     "UPGRADE_TEMPLATE": Rule(_is_text, "the name of a template, such as 'billing/upgrade.html'"),
     "UPGRADE_RESPONSE": _CALLABLE,
