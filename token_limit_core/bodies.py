@@ -88,7 +88,8 @@ def peek_stream(view: View) -> View:
 class Peeked(Generic[T]):
     """A body whose first chunk that is not empty was pulled already; what its pulling raises is raised by `peek`."""
 
-    def __init__(self, body: Iterator[T], first: T) -> None:
+    def __init__(self, content: Iterable[T], body: Iterator[T], first: T) -> None:
+        self._content = content
         self._body = body
         self._first = first
 
@@ -103,7 +104,7 @@ class Peeked(Generic[T]):
 
     def close(self) -> None:
         """Close the body, read or not."""
-        close = getattr(self._body, "close", None)
+        close = getattr(self._content, "close", None)
         if close is not None:
             close()
 
@@ -114,7 +115,7 @@ def peek(content: Iterable[T]) -> Peeked[T]:
     first: T = b""  # type: ignore[assignment]
     while not first:
         first = next(body, END)
-    return Peeked(body, first)
+    return Peeked(content, body, first)
 
 
 class AsyncPeeked(Generic[T]):
