@@ -54,12 +54,11 @@ class LimitExceededException(TokenLimitError):
 
     def __init__(self, decision: Decision) -> None:
         super().__init__(decision)
-        self.decision: Decision = decision
+        self.decision = decision
 
     def __str__(self) -> str:
-        if isinstance(self.decision, str):  # a task queue that speaks JSON has made a text of it
-            return self.decision
-        return self.decision.explain()
+        # a task queue that speaks JSON makes a text of the decision
+        return str(getattr(self.decision, "explain", self.decision.__str__)())
 
 
 class LimitExhausted(LimitExceededException):
