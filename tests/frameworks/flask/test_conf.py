@@ -59,6 +59,7 @@ def test_every_key_has_a_meaning() -> None:
             upgrade_url="/plans",
             upgrade_template="upgrade.html",
             upgrade_response=hook,
+            peek_streams=True,
         )
         assert meter.store is given["STORE"]
         config = meter.config
