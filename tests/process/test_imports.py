@@ -38,6 +38,7 @@ def after(code: str) -> tuple[set[str], list[str]]:
         "import token_limit_core.patches, token_limit_core.stores, token_limit_core.upgrade",
         "import token_limit_core.pytest_plugin",
         "import token_limit_django, token_limit_django.middleware, token_limit_django.resolvers",
+        "import token_limit_starlette",
     ],
 )
 def test_importing_loads_no_sdk_and_no_engine_and_starts_no_thread(code: str) -> None:
