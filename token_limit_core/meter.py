@@ -36,9 +36,12 @@ from .outcome import Request, Settlement, conclude
 from .patches.base import outcome_of
 from .settler import Settler
 from .stores import open_store
-from .stores.base import Store
+from .stores.base import Recorded, Store
 
 logger = logging.getLogger("token_limit")
+
+MAX_TOLD = 1000
+"""Unguarded paths that are remembered: they are few, but what an application puts into paths is not known."""
 
 
 class Meter:
@@ -57,6 +60,7 @@ class Meter:
         self.settler = Settler(self.config.max_queue_size)
         self._counts: dict[str, int] = {}
         self._welcomed: set[str] = set()
+        self._told: set[str] = set()
         self._patched: list[str] = []
         if self.config.raise_on_error:
             raise_on_error(True)
@@ -125,10 +129,12 @@ class Meter:
         effective_date: date | datetime | str | None = None,
         *,
         mode: str = ENFORCE,
+        by: str = "",
     ) -> Limit:
         """Create or replace a tenant's limit in US dollars per window; its counters stay.
 
-        With an `effective_date` in the future the earlier limit holds until then.
+        With an `effective_date` in the future the earlier limit holds until then. `by` names who did it in the
+        history of changes; empty is the application's code.
         Raises `ConfigurationError` naming the argument that cannot be used.
         """
         now = self.config.clock()
@@ -139,7 +145,7 @@ class Meter:
             mode=parse_choice(mode, MODES, "mode"),
             effective_from=parse_effective_date(effective_date, now),
         )
-        return self.store.set_limit(limit, now)
+        return self.store.set_limit(limit, now, by)
 
     def welcome(self, tenant_id: str, now: float) -> None:
         """Give a tenant that makes its first call ever the default limit, if there is one."""
@@ -149,11 +155,11 @@ class Meter:
         self.store.welcome(Limit(tenant_id, amount, effective_from=now), now)
         self._welcomed.add(tenant_id)
 
-    def remove_limit(self, tenant_id: str, frequency: str | None = None) -> int:
-        """Remove a tenant's limits of one frequency, or all; return how many."""
+    def remove_limit(self, tenant_id: str, frequency: str | None = None, *, by: str = "") -> int:
+        """Remove a tenant's limits of one frequency, or all; return how many. `by` goes into the history."""
         if frequency is not None:
             parse_choice(frequency, FREQUENCIES, "frequency")
-        return self.store.remove_limit(tenant_id, frequency, self.config.clock())
+        return self.store.remove_limit(tenant_id, frequency, self.config.clock(), by)
 
     def limits(self, tenant_id: str) -> list[Limit]:
         """List a tenant's limits, those that begin later included."""
@@ -231,12 +237,18 @@ class Meter:
             self.settle(settlement)
         return settlement.event
 
-    def settle(self, settlement: Settlement) -> None:
-        """Write a settled call to the store; when the store is away, keep it and try again later."""
+    def settle(self, settlement: Settlement | None) -> None:
+        """Write a settled call to the store; when the store is away, keep it and try again later.
+
+        None, a call that told nothing, leaves no trace, and neither does what was recorded before.
+        """
+        if settlement is None:
+            return
         event = settlement.event
-        write = partial(self.store.settle, settlement.call_id, event, settlement.cost_nano, self.config.clock())
+        write = partial(_write, self.store, settlement, self.config.clock())
         try:
-            write()
+            if write() == "duplicate":
+                return
         except StoreError:
             logger.exception("the store did not take a settled call; it will be tried again")
             self.settler.retry_later(write)
@@ -255,6 +267,13 @@ class Meter:
         """Count something `status()` shows; a lost update between threads is of no consequence."""
         self._counts[what] = self._counts.get(what, 0) + 1
 
+    def first_time(self, what: str) -> bool:
+        """Tell whether something is to be warned about, which is once; `status()` lists it as unguarded."""
+        if what in self._told or len(self._told) >= MAX_TOLD:
+            return False
+        self._told.add(what)
+        return True
+
     def status(self) -> dict[str, Any]:
         """Report what is patched, what is guarded, and what this process has counted."""
         return {
@@ -264,6 +283,7 @@ class Meter:
             },
             "store": type(self.store).__name__,
             "durable": self.store.durable,
+            "unguarded": sorted(self._told),
             "counts": dict(self._counts),
             "settles_waiting": self.settler.waiting,
             "settles_lost": self.settler.lost,
@@ -286,6 +306,13 @@ class Meter:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _write(store: Store, settlement: Settlement, now: float) -> Recorded:
+    recorded = store.settle(settlement.call_id, settlement.event, settlement.cost_nano, now)
+    if settlement.released is not None:
+        store.release(settlement.released, now)
+    return recorded
 
 
 def _close_at_exit(reference: weakref.ref[Meter]) -> None:
