@@ -183,7 +183,8 @@ REFUSED = [plain, threadpool, sync_call, tasks, anyio_tasks, to_thread, own_loop
 """Endpoints that let a refusal out before they answer."""
 
 OTHERS = [
-    two_tenants, twice, explicit, handled, handled_then_broken, handled_with_500, bare_thread, bare_pool, no_call, Endpoint,
+    two_tenants, twice, explicit, handled, handled_then_broken, handled_with_500, bare_thread, bare_pool, no_call,
+    Endpoint,
 ]  # fmt: skip
 SOCKETS = [socket, early_socket]
 
