@@ -37,6 +37,7 @@ class Scope:
         "denial",
         "meter",
         "parent",
+        "peeks",
         "session_id",
         "tenant_id",
     )
@@ -58,6 +59,7 @@ class Scope:
         self.session_id = session_id
         self.attributes = attributes
         self.denial: Decision | None = None
+        self.peeks = False
         self._resolve = resolve
         self._aresolve = aresolve
 
@@ -98,6 +100,10 @@ class Scope:
             self.tenant_id = check_tenant(tenant_id)
         if self.tenant_id is not None:
             self._resolve = self._aresolve = None
+
+    def detached(self) -> Scope:
+        """Make a Scope with the same tenant that keeps nothing of the request, which may be over before the work is."""
+        return Scope(self.tenant(), meter=self.meter, session_id=self.session_id, attributes=self.attributes)
 
     def deny(self, decision: Decision) -> None:
         """Remember a refusal here and on the request above, for the middleware to render."""

@@ -8,30 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import fields
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.core.paginator import Paginator
 from django.db.models import Sum
 
 from token_limit_core import limits as core
+from token_limit_core.commands import TenantUsage
 from token_limit_core.limits import PER_MONTH, LimitStatus, Window, items_for, window_of
 from token_limit_core.stores.base import Spend, day_of
 
-from .meter import get_meter, get_store
+from .meter import get_meter
 from .models import Counter, Limit, Rollup, Tenant
 
 TENANTS_AT_ONCE = 500
 
 _LIMIT_COLUMNS = tuple(field.name for field in fields(core.Limit))
 _NOTHING = Spend(0, 0, 0, 0, 0)
-
-
-class TenantUsage(NamedTuple):
-    """A tenant's totals of the current calendar month, and the state of each limit in force."""
-
-    tenant_id: str
-    month: Spend
-    limits: list[LimitStatus]
 
 
 def now() -> float:
@@ -81,13 +74,6 @@ def spend(tenant_ids: Collection[str], window: Window) -> dict[str, Spend]:
 def month_spend(tenant_ids: Collection[str], at: float) -> dict[str, Spend]:
     """Sum the calendar month of `at` by tenant."""
     return spend(tenant_ids, window_of(PER_MONTH, at))
-
-
-def usage_of(tenant_id: str) -> TenantUsage:
-    """Read one tenant from the store, whichever it is."""
-    store, at = get_store(), now()
-    month = window_of(PER_MONTH, at)
-    return TenantUsage(tenant_id, store.spend(tenant_id, month.start, month.end), store.usage(tenant_id, at))
 
 
 def usage_of_all() -> Iterator[TenantUsage]:

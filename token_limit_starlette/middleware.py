@@ -38,6 +38,7 @@ class TokenLimitMiddleware:
     Takes a `meter`, or the options of `MeterConfig` to make one from. `resolver(connection)`, sync or async, names the
     tenant; without it the order of `resolvers` holds. `upgrade_url` is where the upgrade response sends people,
     `upgrade_page(values)` makes its HTML, and `upgrade_response(connection, decision)`, sync or async, replaces it.
+    With `peek_streams` every response waits for its first chunk, so that a refusal before that is still a 402.
     An option that cannot work raises `ConfigurationError` when the application starts.
     """
 
@@ -51,13 +52,20 @@ class TokenLimitMiddleware:
         upgrade_url: str | None = None,
         upgrade_response: Answer | None = None,
         upgrade_page: Page | None = None,
+        peek_streams: bool = False,
         **config: Any,
     ) -> None:
         self.app = app
         self._fault: ConfigurationError | None = None
         try:
             self.options = Options(
-                make_meter(meter, config), resolver, user_tenant_attributes, upgrade_url, upgrade_response, upgrade_page
+                make_meter(meter, config),
+                resolver,
+                user_tenant_attributes,
+                upgrade_url,
+                upgrade_response,
+                upgrade_page,
+                peek_streams,
             )
             self.options.meter.patch_all()
         except ConfigurationError as error:
@@ -83,6 +91,7 @@ class TokenLimitMiddleware:
             resolve=partial(resolve, options, scope, loop),
             aresolve=partial(aresolve, options, scope, loop),
         )
+        own.peeks = options.peek_streams
         outbox = _Outbox(own, send)
         token = scopes.enter(own)
         try:
@@ -90,7 +99,7 @@ class TokenLimitMiddleware:
         except Exception as error:
             refused = refusal_in(error)
             if refused is None or not await _answer(refused, scope, receive, outbox):
-                await outbox.release()
+                await outbox.fail()
                 raise
         else:
             if outbox.kept:
@@ -123,14 +132,16 @@ class _Outbox:
 
     A 500 that follows a refusal is kept until the application has ended: an application inside this one, mounted or
     wrapped, answers an error first and raises it then, and only the error tells whether the refusal was behind it.
+    Where the Scope says so, the start of every response is kept until there is a first chunk (`peek`).
     """
 
-    __slots__ = ("_scope", "_send", "accepted", "kept", "started", "unfinished")
+    __slots__ = ("_peeking", "_scope", "_send", "accepted", "kept", "started", "unfinished")
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self._scope = scope
         self._send = send
         self.kept: list[Message] | None = None
+        self._peeking = False
         self.started = False
         self.unfinished = False
         self.accepted = False
@@ -140,11 +151,17 @@ class _Outbox:
         kind = message["type"]
         if kind == "http.response.body":
             self.unfinished = message.get("more_body", False)
-        elif kind == "http.response.start":
+        if kind == "http.response.start":
+            self.unfinished = True
             if message["status"] == 500 and self._scope.denial is not None and not self.started:
                 self.kept = []
+            elif self._scope.peeks and not self.started:
+                self.kept, self._peeking = [], True
             else:
-                self.started = self.unfinished = True
+                self.started = True
+        elif self._peeking and kind.startswith("http.response.") and not _is_empty(message):
+            self._peeking, self.started = False, True
+            await self.release()
         elif kind == "websocket.accept":
             self.accepted = True
         elif kind in ("websocket.close", "websocket.http.response.start"):
@@ -160,9 +177,20 @@ class _Outbox:
         for message in kept or ():
             await self._send(message)
 
+    async def fail(self) -> None:
+        """Send what was kept before the application raises; a start without a chunk gives way to the server's 500."""
+        if self._peeking:
+            self.drop()
+        await self.release()
+
     def drop(self) -> None:
         """Forget what was kept: another answer takes its place."""
-        self.kept = None
+        self.kept, self._peeking = None, False
+
+
+def _is_empty(message: Message) -> bool:
+    """Tell whether a message is a chunk without a byte, and more are to come."""
+    return message["type"] == "http.response.body" and not message.get("body") and bool(message.get("more_body"))
 
 
 def _free_streams_soon() -> None:

@@ -36,6 +36,7 @@ class Options:
     upgrade_url: str | None = None
     upgrade_response: Answer | None = None
     upgrade_page: Page | None = None
+    peek_streams: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.meter, Meter):
@@ -48,6 +49,8 @@ class Options:
                 f"user_tenant_attributes: {self.user_tenant_attributes!r} must be a list of attributes of the user, "
                 "such as ['organization_id']"
             )
+        if not isinstance(self.peek_streams, bool):
+            raise ConfigurationError(f"peek_streams: {self.peek_streams!r} must be True or False")
         if self.upgrade_url is not None:
             check_upgrade_url(self.upgrade_url)
 
