@@ -6,6 +6,8 @@ Pure ASGI. The tenant is resolved at the first LLM call, so the order relative t
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 from collections.abc import MutableMapping, Sequence
 from functools import partial
 from typing import Any
@@ -25,6 +27,7 @@ from .resolvers import aresolve, resolve
 from .responses import upgrade_response as answer_of
 
 FLUSH_SECONDS = 10.0
+FREE_SECONDS = 0.5
 DENIAL = "websocket.http.response"
 """The ASGI extension that lets a server refuse a WebSocket with a whole HTTP response."""
 
@@ -103,6 +106,8 @@ class TokenLimitMiddleware:
                 await outbox.release()
         finally:
             scopes.leave(token)
+            if outbox.unfinished:
+                _free_streams_soon()
 
     async def _lifespan(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Stop a server whose options cannot work; at its end write down what was captured."""
@@ -114,6 +119,7 @@ class TokenLimitMiddleware:
 
         async def flush_first(message: Message) -> None:
             if message["type"].startswith("lifespan.shutdown."):
+                gc.collect()  # a stream cut off in the last moment settles when it is freed
                 with internal_errors("flushing the meter"):
                     await run_in_threadpool(meter.flush, FLUSH_SECONDS)
             await send(message)
@@ -129,7 +135,7 @@ class _Outbox:
     Where the Scope says so, the start of every response is kept until there is a first chunk (`peek`).
     """
 
-    __slots__ = ("_peeking", "_scope", "_send", "accepted", "kept", "started")
+    __slots__ = ("_peeking", "_scope", "_send", "accepted", "kept", "started", "unfinished")
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self._scope = scope
@@ -137,12 +143,16 @@ class _Outbox:
         self.kept: list[Message] | None = None
         self._peeking = False
         self.started = False
+        self.unfinished = False
         self.accepted = False
 
     async def send(self, message: Message) -> None:
         """Pass a message on, or keep it."""
         kind = message["type"]
+        if kind == "http.response.body":
+            self.unfinished = message.get("more_body", False)
         if kind == "http.response.start":
+            self.unfinished = True
             if message["status"] == 500 and self._scope.denial is not None and not self.started:
                 self.kept = []
             elif self._scope.peeks and not self.started:
@@ -181,6 +191,17 @@ class _Outbox:
 def _is_empty(message: Message) -> bool:
     """Tell whether a message is a chunk without a byte, and more are to come."""
     return message["type"] == "http.response.body" and not message.get("body") and bool(message.get("more_body"))
+
+
+def _free_streams_soon() -> None:
+    """Let go of the LLM streams that a response which was cut off leaves behind, so that they settle.
+
+    anyio's task group keeps a cancelled task's traceback in a reference cycle, and with it the generator of the body.
+    The cycle is young, so collecting the young generations is enough (0.1 ms), once the thread that produced the body
+    has put it down.
+    """
+    with contextlib.suppress(RuntimeError):  # another event loop than asyncio's
+        asyncio.get_running_loop().call_later(FREE_SECONDS, gc.collect, 1)
 
 
 async def _answer(

@@ -109,6 +109,20 @@ def test_usage_shows_windows_and_month(run: Run, meter: Meter) -> None:
     }  # fmt: skip
 
 
+def test_usage_of_all_has_everyone_with_a_limit_or_spend_this_month(
+    run: Run, meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("token_limit_core.commands.TENANTS_AT_ONCE", 2)
+    assert run("usage").output == ""
+    now = meter.config.clock()
+    meter.set_limit("limited", 20)
+    settle(meter, "spending", 2, now)
+    settle(meter, "idle", 2, now - 60 * DAY)
+    settle(meter, "", 1, now)
+    assert [usage["tenant"] for usage in json.loads(run("usage", "--json").output)] == ["", "limited", "spending"]
+    assert "(no tenant)\n  this month  $1.00 in 1 calls\nlimited\n" in run("usage").output
+
+
 def test_usage_of_an_unknown_tenant_says_so(run: Run, meter: Meter) -> None:
     meter.set_limit("acme", 20)
     result = run("usage", "Acme")

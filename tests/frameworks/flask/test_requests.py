@@ -9,7 +9,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
+from a2wsgi import WSGIMiddleware
 from flask import Flask, Request, g, request
 from flask_login import current_user  # type: ignore[import-untyped]
 
@@ -265,6 +267,16 @@ def test_two_tenants_interleaved_on_threads_are_never_mixed(make: Callable[..., 
     tenants = site.tenants()
     assert {tenant: tenants.count(tenant) for tenant in set(tenants)} == expected
     assert site.meter.store.holds() == []
+
+
+@pytest.mark.parametrize("view", ["plain", "streamed", "aplain"])
+async def test_inside_an_asgi_server_the_tenant_is_the_same(site: Site, view: str) -> None:
+    transport = httpx.ASGITransport(app=WSGIMiddleware(site.app, workers=4))  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://flask") as client:
+        for user in ("7", "8"):
+            assert (await client.get(f"/login/{user}")).status_code == 200
+            assert (await client.get(f"/{view}")).content
+    assert site.tenants() == ["user:7", "user:8"]
 
 
 class NativeFile:

@@ -79,6 +79,11 @@ async def anyio_tasks(request: Request) -> Response:
     return PlainTextResponse("done")
 
 
+async def twice(request: Request) -> Response:
+    await aask()
+    return await run_in_threadpool(threadpool, request)
+
+
 async def to_thread(request: Request) -> Response:
     return PlainTextResponse(text_of(await asyncio.to_thread(ask)))
 
@@ -178,7 +183,8 @@ REFUSED = [plain, threadpool, sync_call, tasks, anyio_tasks, to_thread, own_loop
 """Endpoints that let a refusal out before they answer."""
 
 OTHERS = [
-    two_tenants, explicit, handled, handled_then_broken, handled_with_500, bare_thread, bare_pool, no_call, Endpoint,
+    two_tenants, twice, explicit, handled, handled_then_broken, handled_with_500, bare_thread, bare_pool, no_call,
+    Endpoint,
 ]  # fmt: skip
 SOCKETS = [socket, early_socket]
 

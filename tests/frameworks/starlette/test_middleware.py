@@ -158,7 +158,7 @@ def test_the_tenant_is_frozen_at_the_first_call(meter: Meter, events: Events, si
 
     client = signed(metered(meter=meter, resolver=resolver))
     client.get("/no_call")
-    client.get("/anyio_tasks")
+    client.get("/twice")
     assert (events.tenants(), len(calls)) == (["tenant-1"] * 2, 1)
 
 
