@@ -39,7 +39,7 @@ class Site(NamedTuple):
 
 def token_limit(store: str, *args: str) -> str:
     """Run the command line."""
-    command = [sys.executable, "-m", "token_limit_core.cli", "--store", store, *args]
+    command = [sys.executable, "-m", "token_limit_core", "--store", store, *args]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
