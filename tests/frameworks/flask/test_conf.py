@@ -45,6 +45,7 @@ def test_every_key_has_a_meaning() -> None:
         "UPGRADE_URL": "/plans",
         "UPGRADE_TEMPLATE": "upgrade.html",
         "UPGRADE_RESPONSE": hook,
+        "PEEK_STREAMS": True,
         "ON_EVENT": f"{__name__}.hook",
         "DEBUG": True,
         "RAISE_ON_ERROR": False,
