@@ -41,6 +41,10 @@ class Page(NamedTuple):
 
 PAGES = [
     Page("docs/flask.md", "## Five minutes", 5000, "flask run", {"FLASK_TOKEN_LIMIT_HOSTS": '{hosts}'}),
+    # the provider plays a proxy on the way to OpenAI, so that the page's code needs no option of its own
+    Page("docs/fastapi.md", "## Five minutes", 8000, "uvicorn app:app", {
+        "OPENAI_BASE_URL": "http://api.openai.com/v1", "HTTP_PROXY": "http://{host}",
+    }),
 ]  # fmt: skip
 
 
@@ -58,7 +62,10 @@ class Project:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "OPENAI_API_KEY": "test",
             "OPENAI_BASE_URL": provider.base_url,
-            **{name: value.replace("{hosts}", hosts) for name, value in page.env.items()},
+            **{
+                name: value.replace("{hosts}", hosts).replace("{host}", provider.host)
+                for name, value in page.env.items()
+            },
         }
 
     def type(self, command: str) -> str:
