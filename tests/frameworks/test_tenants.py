@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +13,7 @@ import pytest
 import requests
 from websockets.sync.client import connect
 
-from tests.contract.processes import environment
+from tests.frameworks.servers import serving, wait_until
 from token_limit_core import LLMEvent, Meter, MeterConfig
 from token_limit_core.stores.reports import EventQuery
 from token_limit_core.testing import FakeProvider
@@ -127,13 +122,6 @@ class Site:
         return self.events()[: len(self.events()) - before]
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-
-
 @pytest.fixture(scope="module", params=list(SERVERS))
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     server = SERVERS[request.param]
@@ -141,23 +129,9 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     with FakeProvider() as provider, Meter(MeterConfig(store=store)) as meter:
         for tenant, amount in {"acme": 5, "globex": 5, "broke": 0}.items():
             meter.set_limit(tenant, amount)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
         env = {"SAAS_STORE": store, "SAAS_PROVIDER": provider.base_url, "SAAS_ORDER": server.order}
-        command = [sys.executable, "-m", *(word.format(port=port) for word in server.command)]
-        process = subprocess.Popen(command, env={**environment(), **env})
-        try:
-            wait_until(lambda: process.poll() is not None or _answers(port))
+        with serving(server.command, **env) as port:
             yield Site(server, port, meter, provider)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(20)
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _asked_by(event: LLMEvent) -> str:
