@@ -25,7 +25,7 @@ HOSTS: dict[str, str] = {
     "api.mistral.ai": "mistral",
     "api.perplexity.ai": "perplexity",
     "api.anthropic.com": "anthropic",
-    "generativelanguage.googleapis.com": "google",
+    ".googleapis.com": "google",
 }
 
 TAKES_STREAM_OPTIONS = frozenset({"openai", "azure", "deepseek", "openrouter", "groq", "x-ai"})

@@ -252,7 +252,7 @@ def test_an_attribute_that_was_inherited_is_inherited_again(
 
 @pytest.mark.parametrize("method", ["patch", "unpatch"])
 def test_an_unknown_name_is_an_error_with_the_known_ones(meter: Meter, method: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"'grok' is not known; known are: acme, openai"):
+    with pytest.raises(ConfigurationError, match=r"'grok' is not known; known are: acme, .*openai"):
         getattr(meter, method)("grok")
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, report
 from .base import BasePatch
+from .google import GooglePatch
 from .openai import OpenAIPatch
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PATCH_REGISTRY", "BasePatch"]
 
-PATCH_REGISTRY: dict[str, type[BasePatch]] = {"openai": OpenAIPatch}
+PATCH_REGISTRY: dict[str, type[BasePatch]] = {"openai": OpenAIPatch, "google": GooglePatch}
 
 _installed: dict[str, BasePatch] = {}
 _failed: set[str] = set()
