@@ -116,8 +116,9 @@ class GooglePatch(BasePatch):
 
             return connect
 
-        if hasattr(module, cls):
-            self._wrap(getattr(module, cls), "connect", guard)
+        found = getattr(module, cls, None)
+        if hasattr(found, "connect"):  # not every release has every socket
+            self._wrap(found, "connect", guard)
 
     def _wrap(self, cls: Any, attr: str, guard: Callable[[Any], Any]) -> None:
         self._swap(cls, attr, guard(getattr(cls, attr)))
