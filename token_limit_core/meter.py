@@ -129,10 +129,12 @@ class Meter:
         effective_date: date | datetime | str | None = None,
         *,
         mode: str = ENFORCE,
+        by: str = "",
     ) -> Limit:
         """Create or replace a tenant's limit in US dollars per window; its counters stay.
 
-        With an `effective_date` in the future the earlier limit holds until then.
+        With an `effective_date` in the future the earlier limit holds until then. `by` names who did it in the
+        history of changes; empty is the application's code.
         Raises `ConfigurationError` naming the argument that cannot be used.
         """
         now = self.config.clock()
@@ -143,7 +145,7 @@ class Meter:
             mode=parse_choice(mode, MODES, "mode"),
             effective_from=parse_effective_date(effective_date, now),
         )
-        return self.store.set_limit(limit, now)
+        return self.store.set_limit(limit, now, by)
 
     def welcome(self, tenant_id: str, now: float) -> None:
         """Give a tenant that makes its first call ever the default limit, if there is one."""
@@ -153,11 +155,11 @@ class Meter:
         self.store.welcome(Limit(tenant_id, amount, effective_from=now), now)
         self._welcomed.add(tenant_id)
 
-    def remove_limit(self, tenant_id: str, frequency: str | None = None) -> int:
-        """Remove a tenant's limits of one frequency, or all; return how many."""
+    def remove_limit(self, tenant_id: str, frequency: str | None = None, *, by: str = "") -> int:
+        """Remove a tenant's limits of one frequency, or all; return how many. `by` goes into the history."""
         if frequency is not None:
             parse_choice(frequency, FREQUENCIES, "frequency")
-        return self.store.remove_limit(tenant_id, frequency, self.config.clock())
+        return self.store.remove_limit(tenant_id, frequency, self.config.clock(), by)
 
     def limits(self, tenant_id: str) -> list[Limit]:
         """List a tenant's limits, those that begin later included."""

@@ -181,3 +181,30 @@ class Rollup(models.Model):
 
     class Meta:
         db_table = "token_limit_rollup"
+
+
+class LimitChange(models.Model):
+    """One change of a limit: who, when, old and new; append-only."""
+
+    id = models.BigAutoField(primary_key=True)
+    at = models.FloatField(help_text="unix seconds")
+    actor = models.CharField(max_length=255, default="", blank=True)
+    kind = models.CharField(max_length=16)
+    tenant_id = models.CharField("tenant", max_length=TENANT_WIDTH)
+    frequency = models.CharField(max_length=16)
+    filter = models.CharField(max_length=255, default="", blank=True)
+    old_amount = models.BigIntegerField(null=True, help_text="nano-dollars; empty is no limit")
+    old_mode = models.CharField(max_length=16, null=True)
+    new_amount = models.BigIntegerField(null=True, help_text="nano-dollars; empty is no limit")
+    new_mode = models.CharField(max_length=16, null=True)
+    effective_from = models.FloatField(null=True, help_text="unix seconds")
+
+    class Meta:
+        db_table = "token_limit_limit_history"
+        indexes = [
+            models.Index(fields=["tenant_id", "at"], name="token_limit_history_tenant_at"),
+            models.Index(fields=["at"], name="token_limit_history_at"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.tenant_id} {self.frequency}"

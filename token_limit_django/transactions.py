@@ -21,6 +21,7 @@ from token_limit_core.stores.base import Entry, Spend, Transaction
 from token_limit_core.stores.rows import ledger_row, rollup_row
 
 from .models import Counter, Hold, HoldItem, LedgerEntry, Limit, Rollup, Tenant
+from .reports import OrmReports
 
 M = TypeVar("M", bound=Model)
 
@@ -28,7 +29,7 @@ _LIMIT_COLUMNS = tuple(field.name for field in fields(core.Limit))
 _HOLD_COLUMNS = tuple(name for name in base.Hold._fields if name != "items")
 
 
-class OrmTransaction(Transaction):
+class OrmTransaction(OrmReports, Transaction):
     """The primitives on one database alias."""
 
     def __init__(self, alias: str) -> None:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from ..limits import CounterKey, Limit
 from .base import Entry, Hold, Spend, Transaction, add_to_spend, after_fork, day_of
+from .memory_reports import MemoryReports
 from .transactional import TransactionalStore
 
 T = TypeVar("T")
@@ -35,7 +36,7 @@ class MemoryStore(TransactionalStore):
             return work(self._tables)
 
 
-class _Tables(Transaction):
+class _Tables(MemoryReports, Transaction):
     """The dictionaries; entering takes the lock. Nothing in the algorithm fails half-way on dictionaries."""
 
     def __init__(self) -> None:
@@ -47,6 +48,7 @@ class _Tables(Transaction):
         self._holds: dict[str, Hold] = {}
         self._ledger: dict[str, dict[str, Entry]] = {}
         self._rollup: dict[tuple[str, int, str, str], Spend] = {}
+        self._changes = []
         self._next_id = 0
 
     def _unlock(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..events import FIELDS, LLMEvent
+from ..limits import to_usd
 from .base import Entry, Spend, add_to_spend, day_of
 
 WIDTHS = {
@@ -103,3 +104,12 @@ def plain(value: Any, depth: int = _DEEPEST) -> Any:
     if depth and isinstance(value, (list, tuple, set, frozenset)):
         return [plain(item, depth - 1) for item in value]
     return text(value)
+
+
+def entry_of(row: Mapping[str, Any]) -> Entry:
+    """Return the ledger entry of a row; what an older or newer version kept that we do not know is left out."""
+    columns = {name: value for name, value in row.items() if name in FIELDS and value is not None}
+    details = {name: value for name, value in row["details"].items() if name in FIELDS}
+    cost = row["cost_nano"]
+    event = LLMEvent(**{**details, **columns, "cost_usd": None if cost is None else to_usd(cost)})
+    return Entry(event, cost, row["kind"], row["corrects"])

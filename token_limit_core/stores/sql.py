@@ -23,6 +23,7 @@ from ..limits import CounterKey, Limit
 from . import statements as sql
 from .base import Entry, Hold, Spend, Transaction, after_fork
 from .rows import ledger_row, rollup_row
+from .sql_reports import SqlReports
 from .tables import metadata
 from .transactional import TransactionalStore
 from .urls import masked
@@ -178,7 +179,7 @@ def _reason(error: BaseException | None) -> str:
     return f"{type(cause).__name__}: {str(cause).strip().partition(chr(10))[0]}"
 
 
-class _SqlTransaction(Transaction):
+class _SqlTransaction(SqlReports, Transaction):
     """The primitives on one connection."""
 
     def __init__(self, connection: Connection) -> None:
@@ -278,7 +279,7 @@ class _SqlTransaction(Transaction):
         return events, holds, counters
 
     def _changed(self, statement: Any, row: dict[str, Any]) -> bool:
-        return self._execute(statement, row).rowcount > 0
+        return bool(self._execute(statement, row).rowcount > 0)
 
 
 def _holds(rows: Iterable[Any]) -> list[Hold]:

@@ -147,3 +147,21 @@ rollup = _table(
     _count("cost_nano"),
     _count("unpriced"),
 )
+
+limit_history = _table(
+    "limit_history",
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("at", Double, nullable=False),
+    Column("actor", String(255), nullable=False, default=""),
+    Column("kind", String(16), nullable=False),
+    Column("tenant_id", _Tenant, nullable=False),
+    Column("frequency", String(16), nullable=False),
+    Column("filter", String(255), nullable=False, default=""),
+    Column("old_amount", BigInteger),
+    Column("old_mode", String(16)),
+    Column("new_amount", BigInteger),
+    Column("new_mode", String(16)),
+    Column("effective_from", Double),
+    Index("token_limit_history_tenant_at", "tenant_id", "at"),
+    Index("token_limit_history_at", "at"),
+)
