@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from . import patches, scope
+from .clients import ProviderClients
 from .config import DEFAULT_STORE, MeterConfig
 from .errors import StoreError, raise_on_error, refusal, report
 from .estimates import Estimator
@@ -44,7 +45,7 @@ MAX_TOLD = 1000
 """Unguarded paths that are remembered: they are few, but what an application puts into paths is not known."""
 
 
-class Meter:
+class Meter(ProviderClients):
     """Meters LLM calls for tenants, one per application.
 
     Patching methods chain; as a context manager it unpatches and drains on leaving.
@@ -278,7 +279,11 @@ class Meter:
         """Report what is patched, what is guarded, and what this process has counted."""
         return {
             "patches": {
-                name: {"state": patches.state(name), "guards": list(cls.guards)}
+                name: {
+                    "state": patches.state(name),
+                    "guards": list(cls.guards),
+                    "not_guarded": [*(f"{what}.connect" for _, _, what in cls.websockets), *cls.not_guarded],
+                }
                 for name, cls in patches.PATCH_REGISTRY.items()
             },
             "store": type(self.store).__name__,

@@ -26,7 +26,10 @@ from .databases import in_memory, same_place, store_alias
 
 MIDDLEWARE = "token_limit_django.middleware.TokenLimitMiddleware"
 CALLABLES = ("TENANT_RESOLVER", "UPGRADE_RESPONSE", "ON_EVENT")
-POLICIES = ("allow", "refuse")
+POLICIES = {
+    "ON_NO_TENANT": "Use 'allow' (the call is recorded without a tenant) or 'refuse'.",
+    "ON_UNGUARDED": "Use 'warn' (once for each path), 'refuse' or 'ignore'.",
+}
 
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
@@ -72,9 +75,9 @@ def _callables() -> Iterator[CheckMessage]:
 
 
 def _policy() -> Iterator[CheckMessage]:
-    if settings.ON_NO_TENANT not in POLICIES:
-        message = f"{_named('ON_NO_TENANT')}: {settings.ON_NO_TENANT!r} is not a policy."
-        yield _error(5, message, "Use 'allow' (the call is recorded without a tenant) or 'refuse'.")
+    for key, hint in POLICIES.items():
+        if f"'{getattr(settings, key)}'" not in hint:
+            yield _error(5, f"{_named(key)}: {getattr(settings, key)!r} is not a policy.", hint)
 
 
 def _upgrade_url() -> Iterator[CheckMessage]:

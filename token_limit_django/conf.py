@@ -63,6 +63,8 @@ RULES = {
     "PATCHES": Rule(lambda value: value is None or _are_names(value), "a list such as ['openai'], or None for all"),
     "DEFAULT_LIMIT_USD": Rule(_is_amount, "US dollars a calendar month, such as 25 or '9.99', or None for no limit"),
     "ON_NO_TENANT": Rule(_is_text, "'allow' or 'refuse'"),
+    "ON_UNGUARDED": Rule(_is_text, "'warn', 'refuse' or 'ignore'"),
+    "CAPTURE_CONTENT": _BOOL,
     "TENANT_RESOLVER": _CALLABLE,
     "USER_TENANT_ATTRIBUTES": Rule(_are_names, "a list of attributes of request.user, such as ['organization']"),
     "UPGRADE_URL": Rule(lambda value: value is None or isinstance(value, str), "a URL or a path such as '/billing/'"),
@@ -136,6 +138,18 @@ class Settings:
         return policy
 
     @property
+    def ON_UNGUARDED(self) -> Literal["warn", "refuse", "ignore"]:
+        """What becomes of a call to a provider that is not known to be metered or free."""
+        policy: Literal["warn", "refuse", "ignore"] = self._get("ON_UNGUARDED", "warn")
+        return policy
+
+    @property
+    def CAPTURE_CONTENT(self) -> bool:
+        """Whether the prefix and suffix of fill-in-the-middle calls are kept; else their lengths are."""
+        value: bool = self._get("CAPTURE_CONTENT", False)
+        return value
+
+    @property
     def TENANT_RESOLVER(self) -> Callable[[HttpRequest], Any] | None:
         """A callable, sync or async, that names the tenant of a request; None is the built-in order."""
         resolver: Callable[[HttpRequest], Any] | None = self._callable("TENANT_RESOLVER")
@@ -188,7 +202,10 @@ class Settings:
 
         Raises `ConfigurationError` when ON_EVENT cannot be imported.
         """
-        names = ("HOSTS", "PATCHES", "DEFAULT_LIMIT_USD", "ON_NO_TENANT", "ON_EVENT", "DEBUG", "RAISE_ON_ERROR")
+        names = (
+            "HOSTS", "PATCHES", "DEFAULT_LIMIT_USD", "ON_NO_TENANT", "ON_UNGUARDED", "CAPTURE_CONTENT", "ON_EVENT",
+            "DEBUG", "RAISE_ON_ERROR",
+        )  # fmt: skip
         return {name.lower(): getattr(self, name) for name in names}
 
     def given(self) -> Any:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar
+
+import wrapt
 
 from ..errors import report
 from ..estimates import size_of
@@ -15,6 +18,8 @@ from ..limits import parse_amount, to_usd
 from ..outcome import Outcome, Request
 from ..scope import current
 from ..usage import Usage, parse_count
+from .hooks import hook
+from .surfaces import unguarded
 
 if TYPE_CHECKING:
     from ..meter import Meter
@@ -40,11 +45,22 @@ class BasePatch:
     module: ClassVar[str | None] = None
     """The SDK's module: the patch waits for its import, and is skipped when it is not installed."""
 
+    through: ClassVar[str | None] = None
+    """The patch whose hooks this one uses; then it is only a name, which says which providers' calls are meant."""
+
     guards: ClassVar[tuple[str, ...]] = ()
     """What `status()` lists as guarded."""
 
+    websockets: ClassVar[tuple[tuple[str, str, str], ...]] = ()
+    """Websockets pass no funnel: module, class (or `Async` and that), and how an application calls its `connect`."""
+
+    not_guarded: ClassVar[tuple[str, ...]] = ()
+    """What else `status()` lists as not guarded."""
+
     def __init__(self) -> None:
         self.meters: list[Meter] = []
+        self.names: dict[Meter, set[str]] = {}
+        """What each Meter has patched through this: its own name, or that of a provider."""
         self.active = False
         self._swapped: list[tuple[Any, str, Any, Any]] = []
 
@@ -57,6 +73,42 @@ class BasePatch:
         original = obj.__dict__.get(attr, _INHERITED)
         setattr(obj, attr, wrapper)
         self._swapped.append((obj, attr, original, wrapper))
+
+    def _when_imported(self, module: str, do: Callable[[Any], None]) -> None:
+        """Do something with a module of the SDK that may never be imported; importing it would cost the start-up."""
+
+        def imported(module: Any) -> None:
+            if self.active:
+                do(module)
+
+        if module in sys.modules:
+            do(sys.modules[module])
+        else:
+            wrapt.register_post_import_hook(imported, module)
+
+    def _watch_websockets(self) -> None:
+        """Let `on_unguarded` decide on websockets."""
+        for module, name, what in self.websockets:
+            self._when_imported(module, functools.partial(self._watch_connect, name, what))
+
+    def _watch_connect(self, name: str, what: str, module: Any) -> None:
+        for cls in (getattr(module, name, None), getattr(module, f"Async{name}", None)):
+            connect = getattr(cls, "__dict__", {}).get("connect")
+            if connect is not None:
+                self._swap(cls, "connect", hook(connect, functools.partial(self._connect, what)))
+
+    def _connect(self, what: str, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.active:
+            unguarded(self.meter(), f"the websocket {what}.connect of the {self.name} SDK")
+        return wrapped(*args, **kwargs)
+
+    def claims(self, meter: Meter, provider: str) -> bool:
+        """Tell whether a Meter meters a provider's calls through this patch: all of them, or those it names."""
+        names = self.names.get(meter)
+        return names is None or self.name in names or provider in names
+
+    def claimed(self) -> None:
+        """Take note that a Meter has patched or unpatched a name."""
 
     def install(self) -> None:
         """Put the hooks in, once; a failure half-way takes them out again."""

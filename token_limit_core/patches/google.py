@@ -9,11 +9,8 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
-
-import wrapt
 
 from .. import bodies
 from .. import scope as scopes
@@ -54,13 +51,6 @@ FREE = re.compile(
 )
 """POSTs that cost nothing."""
 
-SOCKETS = (
-    ("google.genai.live", "AsyncLive", "live.connect"),
-    ("google.genai.live_music", "AsyncLiveMusic", "live.music.connect"),
-    ("google.genai._gaos.google_genai", "AsyncGeminiNextGenInteractions", "interactions.connect"),
-)
-"""Websockets pass no funnel: module, class, and how an application calls its `connect`."""
-
 
 class StatusError(Exception):
     """An HTTP status that the SDK is going to raise for when the caller reads the raw response."""
@@ -76,6 +66,12 @@ class GooglePatch(BasePatch):
     name = "google"
     module = "google.genai"
     guards = (CONTENT, EMBEDDINGS, IMAGES, INTERACTIONS)
+    websockets = (
+        ("google.genai.live", "Live", "live"),
+        ("google.genai.live_music", "LiveMusic", "live.music"),
+        ("google.genai._gaos.google_genai", "GeminiNextGenInteractions", "interactions"),
+    )
+    not_guarded = ("batches", "tunings", "videos", "caches.create", "file_search_stores")
 
     def _install(self) -> None:
         from google.genai import _api_client, chats, models
@@ -91,10 +87,9 @@ class GooglePatch(BasePatch):
         self._wrap(models.AsyncModels, "generate_content_stream", self._akeep_scope)
         self._wrap(chats.AsyncChat, "send_message_stream", self._akeep_scope)
         self._when_imported("google.genai._gaos.basesdk", self._install_generated)
-        for module, cls, what in SOCKETS:
-            self._when_imported(module, functools.partial(self._install_socket, cls, what))
+        self._watch_websockets()
 
-    def _install_generated(self, module: ModuleType) -> None:
+    def _install_generated(self, module: Any) -> None:
         self._wrap(
             module.BaseSDK,
             "do_request",
@@ -106,34 +101,8 @@ class GooglePatch(BasePatch):
             lambda call: self._aguard(call, self._recognise_sent, functools.partial(_read_response, follow_async)),
         )
 
-    def _install_socket(self, cls: str, what: str, module: ModuleType) -> None:
-        def guard(original: Callable[..., Any]) -> Callable[..., Any]:
-            @functools.wraps(original)
-            def connect(*args: Any, **kwargs: Any) -> Any:
-                if self.active:
-                    unguarded(self.meter(), f"{what} of the google SDK")
-                return original(*args, **kwargs)
-
-            return connect
-
-        found = getattr(module, cls, None)
-        if hasattr(found, "connect"):  # not every release has every socket
-            self._wrap(found, "connect", guard)
-
     def _wrap(self, cls: Any, attr: str, guard: Callable[[Any], Any]) -> None:
         self._swap(cls, attr, guard(getattr(cls, attr)))
-
-    def _when_imported(self, module: str, install: Callable[[ModuleType], None]) -> None:
-        """Hook a part of the SDK that it imports late, if ever."""
-
-        def imported(found: ModuleType) -> None:
-            if self.active:
-                try:
-                    install(found)
-                except Exception:
-                    report(f"hooking {module}")
-
-        wrapt.register_post_import_hook(imported, module)
 
     def _guard_generator(self, original: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
         """Guard a generator function: nothing is sent, and nobody asked, before its first chunk is wanted."""

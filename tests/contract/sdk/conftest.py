@@ -35,8 +35,8 @@ def make(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
 @pytest.fixture
 def metered(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[Metered]:
-    """Meter calls to the SDK that a module names as `SDK`; at the end nothing may have been logged as our fault."""
-    metered = Metered(getattr(request.module, "SDK", "openai"))
+    """Meter calls to the SDK a test module names; at the end nothing may have been logged as our fault."""
+    metered = Metered(getattr(request.module, "PATCH", "openai"))
     yield metered
     metered.meter.close()
     faults = [record.message for record in caplog.records if record.levelname == "ERROR"]

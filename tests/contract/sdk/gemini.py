@@ -14,7 +14,7 @@ from google.oauth2.credentials import Credentials
 
 from tests.contract.sdk import wire
 from tests.contract.sdk.uses import each, entered, first, value
-from tests.contract.sdk.wire import Answer, Wire, as_events, as_json
+from tests.contract.sdk.wire import Answer, as_events, as_json, httpx
 
 VERSION = tuple(int(part) for part in genai.__version__.split(".")[:2])
 MODEL = "gemini-2.5-flash"
@@ -50,6 +50,10 @@ WHOLE = {
 
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """Spares each client the loading of certificates, a tenth of a second."""
+
+
+class Wire(wire.Wire, httpx.BaseTransport, httpx.AsyncBaseTransport):  # type: ignore[misc]
+    """A wire that tells Google's SDK which HTTP library it is of, as that speaks two."""
 
 
 def api_client(wired: Wire, **options: Any) -> genai.Client:

@@ -122,7 +122,7 @@ class Metered:
         return self.events
 
 
-def price(model: str, provider: str = "openai", **counts: int) -> Decimal:
+def price(model: str, provider: str = "openai", context: dict[str, str] | None = None, /, **counts: int) -> Decimal:
     """Ask the price list itself; rounded to nano-dollars, half-even."""
-    exact = calc_price(Usage(**counts), model, provider_id=provider).total_price
+    exact = calc_price(Usage(**counts), model, provider_id=provider, price_context=context).total_price
     return exact.quantize(Decimal("1e-9"), ROUND_HALF_EVEN)

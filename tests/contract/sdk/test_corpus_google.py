@@ -19,7 +19,7 @@ from tests.contract.sdk.metered import Metered
 from tests.contract.sdk.uses import each, value
 from tests.contract.sdk.wire import httpx
 
-SDK = "google"
+PATCH = "google"
 FAMILIES = ("gemini", "gemini-interactions", "vertex-predict")
 
 URL = re.compile(

@@ -22,16 +22,16 @@ from tests.contract.sdk.gemini import (
     INTERACTIONS,
     MODEL,
     Way,
+    Wire,
     api_client,
     so_far,
     vertex_client,
 )
 from tests.contract.sdk.metered import TENANT, Metered, price, run
 from tests.contract.sdk.uses import each, value
-from tests.contract.sdk.wire import Wire
 from token_limit_core.errors import UnguardedCall
 
-SDK = "google"
+PATCH = "google"
 
 experimental = pytest.mark.filterwarnings("ignore:.*(experimental|deprecated)")
 needs_interactions = pytest.mark.skipif(not HAS_INTERACTIONS, reason="this google-genai has no interactions")

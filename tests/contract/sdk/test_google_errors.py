@@ -10,12 +10,12 @@ import pytest
 from google.genai import errors
 
 from tests.contract.sdk import gemini, wire
-from tests.contract.sdk.gemini import HAS_INTERACTIONS, MODEL, api_client, so_far, vertex_client
+from tests.contract.sdk.gemini import HAS_INTERACTIONS, MODEL, Wire, api_client, so_far, vertex_client
 from tests.contract.sdk.metered import TENANT, Metered, price, run
 from tests.contract.sdk.test_google import on
-from tests.contract.sdk.wire import Answer, Wire, httpx
+from tests.contract.sdk.wire import Answer, Stall, httpx
 
-SDK = "google"
+PATCH = "google"
 
 
 class Fault(NamedTuple):
@@ -184,22 +184,9 @@ def test_a_cancelled_task_is_billed_for_what_was_told(
     use: Any, script: wire.Script, pieces: int | None, place: Any, metered: Metered
 ) -> None:
     async def main() -> None:
-        reached = asyncio.Event()
-
-        async def stall() -> None:
-            reached.set()
-            await asyncio.Event().wait()
-
-        def stalling(sent: dict[str, Any]) -> Answer:
-            answer = script(sent)
-            if pieces is None:
-                answer.pause = stall
-            else:
-                answer.pieces, answer.stall = answer.pieces[:pieces], stall
-            return answer
-
-        task = asyncio.create_task(use(place(Wire(stalling)).aio, None, []))
-        await asyncio.wait_for(reached.wait(), 5)
+        stall = Stall(script, pieces)
+        task = asyncio.create_task(use(place(Wire(stall.script)).aio, None, []))
+        await asyncio.wait_for(stall.reached.wait(), 5)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
