@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import ssl
 import warnings
@@ -14,9 +15,14 @@ from google.oauth2.credentials import Credentials
 
 from tests.contract.sdk import wire
 from tests.contract.sdk.uses import each, entered, first, value
-from tests.contract.sdk.wire import Answer, as_events, as_json, httpx
+from tests.contract.sdk.wire import Answer, as_events, as_json
 
-VERSION = tuple(int(part) for part in genai.__version__.split(".")[:2])
+_BASES = type(genai.Client(api_key="secret")._api_client._httpx_client).__mro__
+httpx: Any = importlib.import_module(
+    next(base.__module__ for base in _BASES if base.__name__ == "Client").split(".")[0]
+)
+"""The HTTP library that the installed SDK speaks by itself."""
+
 MODEL = "gemini-2.5-flash"
 RESPONSE_ID = "resp-42"
 QUESTION = "What is forty plus two?"
@@ -54,6 +60,16 @@ NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 class Wire(wire.Wire, httpx.BaseTransport, httpx.AsyncBaseTransport):  # type: ignore[misc]
     """A wire that tells Google's SDK which HTTP library it is of, as that speaks two."""
+
+    http = httpx
+
+    def client(self, cls: Any = None, **options: Any) -> Any:
+        """Make a synchronous client of the Gemini API."""
+        return api_client(self, **options)
+
+    def async_client(self, cls: Any = None, **options: Any) -> Any:
+        """Make an asynchronous client of the Gemini API."""
+        return api_client(self, **options).aio
 
 
 def api_client(wired: Wire, **options: Any) -> genai.Client:

@@ -14,10 +14,9 @@ from google.oauth2.credentials import Credentials
 
 from tests.contract import corpus
 from tests.contract.corpus import Exchange, needs_corpus
-from tests.contract.sdk.gemini import HAS_INTERACTIONS, NO_TLS
+from tests.contract.sdk.gemini import HAS_INTERACTIONS, NO_TLS, httpx
 from tests.contract.sdk.metered import Metered
 from tests.contract.sdk.uses import each, value
-from tests.contract.sdk.wire import httpx
 
 PATCH = "google"
 FAMILIES = ("gemini", "gemini-interactions", "vertex-predict")

@@ -10,10 +10,10 @@ import pytest
 from google.genai import errors
 
 from tests.contract.sdk import gemini, wire
-from tests.contract.sdk.gemini import HAS_INTERACTIONS, MODEL, Wire, api_client, so_far, vertex_client
+from tests.contract.sdk.gemini import HAS_INTERACTIONS, MODEL, Wire, api_client, httpx, so_far, vertex_client
 from tests.contract.sdk.metered import TENANT, Metered, price, run
 from tests.contract.sdk.test_google import on
-from tests.contract.sdk.wire import Answer, Stall, httpx
+from tests.contract.sdk.wire import Answer, Stall
 
 PATCH = "google"
 
