@@ -49,7 +49,6 @@ HOSTS: dict[str, str] = {
     "inference.baseten.co": "baseten",
     "api.voyageai.com": "voyageai",
     "api.meta.ai": "meta",
-    "api.llama.com": "meta",
     "api.doubleword.ai": "doubleword",
     "api.quicksilverpro.io": "quicksilverpro",
     "oai.endpoints.kepler.ai.cloud.ovh.net": "ovhcloud",

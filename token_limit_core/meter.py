@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import logging
 import weakref
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -19,6 +19,7 @@ from .config import DEFAULT_STORE, MeterConfig
 from .errors import StoreError, raise_on_error, refusal, report
 from .estimates import Estimator
 from .events import LLMEvent
+from .executor import on_loop
 from .flow import Flight
 from .limits import (
     ENFORCE,
@@ -59,7 +60,7 @@ class Meter(ProviderClients):
         self.store: Store = open_store(DEFAULT_STORE if self.config.store is None else self.config.store)
         self.estimator = Estimator()
         self.settler = Settler(self.config.max_queue_size)
-        self._counts: dict[str, int] = {}
+        self._counts: Counter[str] = Counter()
         self._welcomed: set[str] = set()
         self._told: set[str] = set()
         self._patched: list[str] = []
@@ -231,7 +232,7 @@ class Meter(ProviderClients):
         outcome = outcome_of({"duration_ms": None, **fields, **counts})
         outcome.fields = {**(outcome.fields or {}), "error": error}
         settlement = conclude(flight, outcome)
-        if self.store.leaves_loop and _on_loop():
+        if self.store.leaves_loop and on_loop():
             self.settler.start()
             self.settler.put(partial(self.settle, settlement))
         else:
@@ -245,20 +246,20 @@ class Meter(ProviderClients):
         """
         if settlement is None:
             return
-        event = settlement.event
-        write = partial(_write, self.store, settlement, self.config.clock())
+        event, config = settlement.event, self.config
+        now = config.clock()
         try:
-            if write() == "duplicate":
+            if _write(self.store, settlement, now) == "duplicate":
                 return
         except StoreError:
             logger.exception("the store did not take a settled call; it will be tried again")
-            self.settler.retry_later(write)
-        self.count("events")
-        if self.config.debug:
+            self.settler.retry_later(partial(_write, self.store, settlement, now))
+        self._counts["events"] += 1
+        if config.debug:
             logger.debug("event %s", event.to_dict())
-        if self.config.on_event is not None:
+        if config.on_event is not None:
             try:
-                self.config.on_event(event)
+                config.on_event(event)
             except Exception:
                 report("calling on_event")
 
@@ -266,7 +267,7 @@ class Meter(ProviderClients):
 
     def count(self, what: str) -> None:
         """Count something `status()` shows; a lost update between threads is of no consequence."""
-        self._counts[what] = self._counts.get(what, 0) + 1
+        self._counts[what] += 1
 
     def first_time(self, what: str) -> bool:
         """Tell whether something is to be warned about, which is once; `status()` lists it as unguarded."""
@@ -278,14 +279,7 @@ class Meter(ProviderClients):
     def status(self) -> dict[str, Any]:
         """Report what is patched, what is guarded, and what this process has counted."""
         return {
-            "patches": {
-                name: {
-                    "state": patches.state(name),
-                    "guards": list(cls.guards),
-                    "not_guarded": [*(f"{what}.connect" for _, _, what in cls.websockets), *cls.not_guarded],
-                }
-                for name, cls in patches.PATCH_REGISTRY.items()
-            },
+            "patches": patches.status(),
             "store": type(self.store).__name__,
             "durable": self.store.durable,
             "unguarded": sorted(self._told),
@@ -320,15 +314,8 @@ def _write(store: Store, settlement: Settlement, now: float) -> Recorded:
     return recorded
 
 
-def _on_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
 def _close_at_exit(reference: weakref.ref[Meter]) -> None:
     meter = reference()
     if meter is not None:
+        meter.settler.collect()
         meter.close()

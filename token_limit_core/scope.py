@@ -37,6 +37,7 @@ class Scope:
         "denial",
         "meter",
         "parent",
+        "peeks",
         "session_id",
         "tenant_id",
     )
@@ -58,6 +59,7 @@ class Scope:
         self.session_id = session_id
         self.attributes = attributes
         self.denial: Decision | None = None
+        self.peeks = False
         self._resolve = resolve
         self._aresolve = aresolve
 
@@ -80,11 +82,28 @@ class Scope:
             return self.tenant_id
         return self.tenant()
 
+    def bind(self, tenant_id: str) -> None:
+        """Set the tenant in place: whatever shares this Scope sees it, in threads, tasks and streamed bodies too."""
+        self.tenant_id = check_tenant(tenant_id)
+        self._resolve = self._aresolve = None
+
+    @property
+    def request(self) -> Scope:
+        """The Scope of the request itself, below which blocks with an explicit tenant lie."""
+        scope = self
+        while scope.parent is not None:
+            scope = scope.parent
+        return scope
+
     def _freeze(self, tenant_id: str | None) -> None:
         if tenant_id is not None and self.tenant_id is None:
             self.tenant_id = check_tenant(tenant_id)
         if self.tenant_id is not None:
             self._resolve = self._aresolve = None
+
+    def detached(self) -> Scope:
+        """Make a Scope with the same tenant that keeps nothing of the request, which may be over before the work is."""
+        return Scope(self.tenant(), meter=self.meter, session_id=self.session_id, attributes=self.attributes)
 
     def deny(self, decision: Decision) -> None:
         """Remember a refusal here and on the request above, for the middleware to render."""
@@ -117,8 +136,23 @@ def check_tenant(tenant_id: object) -> str:
 
 
 def tenant_id(tenant: Any) -> str | None:
-    """Name a tenant that a resolver found: text and numbers as they are, objects with a `pk` by that (SPEC 4.11)."""
-    return None if tenant is None else str(getattr(tenant, "pk", tenant))
+    """Name a tenant that a resolver found: texts and numbers as they are, objects by their `pk`, else their `id`.
+
+    None where there is no tenant, or one that was never saved. Raises `ConfigurationError` for an object without any
+    name: its address in memory would be a new tenant every time.
+    """
+    if tenant is None or isinstance(tenant, str):
+        return tenant
+    for key in ("pk", "id"):
+        if hasattr(tenant, key):
+            value = getattr(tenant, key)
+            return None if value is None else str(value)
+    name = str(tenant)
+    if name == object.__repr__(tenant):
+        raise ConfigurationError(
+            f"tenant: {type(tenant).__name__} has neither `pk` nor `id`; give its name, as text or a number"
+        )
+    return name
 
 
 @contextmanager

@@ -6,15 +6,16 @@ named in USER_TENANT_ATTRIBUTES, then `user:<pk>`. Nothing a client sends is eve
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
+from django.db import connections
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject, empty
 
 from token_limit_core.errors import ConfigurationError
+from token_limit_core.executor import on_loop
 from token_limit_core.scope import tenant_id
 
 from .conf import settings
@@ -32,6 +33,21 @@ def resolve(request: HttpRequest) -> str | None:
 
 async def aresolve(request: HttpRequest) -> str | None:
     """Return the tenant of a request in asynchronous code; look-ups run off the event loop."""
+    try:
+        return await _aresolve(request)
+    except RuntimeError:  # asgiref cannot reach the thread of a sync view that waits in asyncio.run() for this
+        return await sync_to_async(_resolve_alone, thread_sensitive=False)(request)
+
+
+def _resolve_alone(request: HttpRequest) -> str | None:
+    """Do what `resolve` does in a thread that nobody cleans up after."""
+    try:
+        return resolve(request)
+    finally:
+        connections.close_all()
+
+
+async def _aresolve(request: HttpRequest) -> str | None:
     resolver: Callable[..., Any] | None = settings.TENANT_RESOLVER
     if resolver is None:
         user = await _auser(request)
@@ -58,7 +74,7 @@ def _tenant(request: HttpRequest, user: Any) -> str | None:
 
 def _user(request: HttpRequest) -> Any:
     user = getattr(request, "user", None)
-    if isinstance(user, SimpleLazyObject) and user._wrapped is empty and _on_loop():
+    if isinstance(user, SimpleLazyObject) and user._wrapped is empty and on_loop():
         # Django refuses the look-up here, and it would block the loop
         loaded = getattr(request, "_acached_user", None)
         if loaded is None:
@@ -81,11 +97,3 @@ async def _auser(request: HttpRequest) -> Any:
 def _load(user: Any) -> Any:
     user.is_authenticated  # noqa: B018 - evaluates the lazy object
     return user
-
-
-def _on_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import wrapt
 
@@ -86,6 +86,12 @@ def uninstall(name: str, meter: Meter) -> None:
             patch.uninstall()
 
 
+def meters() -> list[Meter]:
+    """List the Meters that have a hook in any SDK."""
+    with _lock:
+        return list(dict.fromkeys(meter for patch in _installed.values() for meter in patch.meters))
+
+
 def state(name: str) -> str:
     """Say how a patch stands: "installed", "waiting for import", "failed", "not installed" (the SDK) or "off"."""
     key = PATCH_REGISTRY[name].through or name
@@ -95,6 +101,18 @@ def state(name: str) -> str:
     if key in _failed:
         return "failed"
     return "off" if _importable(PATCH_REGISTRY[name].module) else "not installed"
+
+
+def status() -> dict[str, dict[str, Any]]:
+    """Report how each patch stands, what it guards, and what it does not."""
+    return {
+        name: {
+            "state": state(name),
+            "guards": list(cls.guards),
+            "not_guarded": [*cls.not_guarded, *(f"{what}.connect" for _, _, what in cls.websockets)],
+        }
+        for name, cls in PATCH_REGISTRY.items()
+    }
 
 
 def _importable(module: str | None) -> bool:

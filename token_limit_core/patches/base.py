@@ -30,7 +30,7 @@ Extractor = Callable[[Any, tuple[Any, ...], dict[str, Any], BaseException | None
 Recognise = Callable[[tuple[Any, ...], dict[str, Any]], Request | None]
 Read = Callable[[Flight, Any, tuple[Any, ...], dict[str, Any], BaseException | None], Any]
 
-USAGE_FIELDS = frozenset(f for f in Usage.__slots__ if f != "cache_outside_input")
+USAGE_FIELDS = frozenset(f for f in Usage.__dataclass_fields__ if f != "cache_outside_input")
 OWN_FIELDS = frozenset({"event_id", "tenant_id", "session_id", "timestamp", "error"})
 
 
@@ -51,11 +51,11 @@ class BasePatch:
     guards: ClassVar[tuple[str, ...]] = ()
     """What `status()` lists as guarded."""
 
+    not_guarded: ClassVar[tuple[str, ...]] = ()
+    """What `status()` lists as costing money out of our sight."""
+
     websockets: ClassVar[tuple[tuple[str, str, str], ...]] = ()
     """Websockets pass no funnel: module, class (or `Async` and that), and how an application calls its `connect`."""
-
-    not_guarded: ClassVar[tuple[str, ...]] = ()
-    """What else `status()` lists as not guarded."""
 
     def __init__(self) -> None:
         self.meters: list[Meter] = []

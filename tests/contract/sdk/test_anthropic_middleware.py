@@ -13,6 +13,7 @@ from tests.contract.sdk import uses
 from tests.contract.sdk.anthropic_wire import BETA, MESSAGES, AnthropicWire
 from tests.contract.sdk.metered import TENANT, Metered, run
 from tests.contract.sdk.test_anthropic import COUNTS, cost
+from tests.contract.sdk.test_anthropic_clients import BEDROCK, PLATFORMS, SYNC, at, client_of, streamed
 from tests.contract.sdk.uses import Endpoint, Use, value
 from tests.contract.sdk.wire import Answer, as_events, as_json, drop
 
@@ -149,6 +150,17 @@ def test_a_stream_under_middleware_left_early_is_billed_its_exact_input(
     event = metered.event()
     assert {name: getattr(event, name) for name in COUNTS} == COUNTS
     assert event.tags["estimated"] is True
+
+
+@pytest.mark.parametrize("use", [uses.plain, uses.stream, uses.stream_raw])
+@SYNC
+def test_bedrocks_answers_under_middleware_are_counted_too(use: Use, sync: bool, metered: Metered) -> None:
+    wired = AnthropicWire(wire.messages if use is uses.plain else streamed)
+    client = client_of(PLATFORMS[0], wired, sync, middleware=[twice if sync else atwice])
+    result = metered.run(use, client, at(PLATFORMS[0]))
+
+    assert result.error is None
+    assert [event.cost_usd for event in metered.events] == [cost(wire.OUTPUT, BEDROCK, "aws")] * 2
 
 
 # -- the SDK's own: another model takes over when one refuses ----------------------------------------

@@ -35,6 +35,9 @@ class Endpoint:
     parsing: dict[str, Any] = field(default_factory=dict)
     final: str = ""
     """How a stream helper gives the whole answer."""
+    method: str = "create"
+    at: str = ""
+    """The resource that has the method, where that is not the name."""
 
     @property
     def path(self) -> str:
@@ -49,12 +52,12 @@ class Endpoint:
     def resource(self, client: Any, through: str = "") -> Any:
         """Walk to the resource, and to one of its views."""
         found = client
-        for step in [*self.name.split("."), *([through] if through else [])]:
+        for step in [*(self.at or self.name).split("."), *([through] if through else [])]:
             found = getattr(found, step)
         return found
 
     def create(self, client: Any, through: str = "", **arguments: Any) -> Any:
-        return self.resource(client, through).create(**self.arguments, **arguments)
+        return getattr(self.resource(client, through), self.method)(**self.arguments, **arguments)
 
 
 CHAT = Endpoint(
@@ -142,7 +145,7 @@ async def plain(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
 async def raw(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
     response = await value(endpoint.create(client, "with_raw_response"))
     body = response.http_response.content
-    seen += [type(response), response.request_id, body, await value(response.parse())]
+    seen += [type(response), getattr(response, "request_id", None), body, await value(response.parse())]
 
 
 async def streaming_parsed(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
@@ -194,7 +197,7 @@ async def stream_block(client: Any, endpoint: Endpoint, seen: list[Any]) -> None
 
 async def stream_raw(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
     response = await value(endpoint.create(client, "with_raw_response", stream=True))
-    seen += [type(response), response.request_id]
+    seen += [type(response), getattr(response, "request_id", None)]
     seen += [chunk async for chunk in each(await value(response.parse()))]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -136,7 +137,7 @@ class Wire:
         """Nothing is held."""
 
     def _next(self, request: Any) -> Answer:
-        sent = json.loads(request.content) if request.content else {}
+        sent = _sent(request)
         if self.forgetful:
             for kept in (self.sent, self.paths, self.bodies):
                 kept.clear()
@@ -165,6 +166,17 @@ class Wire:
         cls = getattr(self.sdk, self.clients[1]) if cls is None else cls
         http_client = self.sdk.DefaultAsyncHttpxClient(transport=self)
         return cls(http_client=http_client, **{"api_key": "sk-secret", "max_retries": 0, **options})
+
+
+_FIELD = re.compile(rb'name="(\w+)"\r\n\r\n([^\r]*)\r\n')
+
+
+def _sent(request: Any) -> dict[str, Any]:
+    """Read a request's JSON, or the fields of its form."""
+    if request.headers.get("content-type", "").startswith("multipart/"):
+        return {name.decode(): value.decode() for name, value in _FIELD.findall(request.content)}
+    document: dict[str, Any] = json.loads(request.content) if request.content else {}
+    return document
 
 
 class Stall:

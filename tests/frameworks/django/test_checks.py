@@ -84,8 +84,7 @@ WRONG = [
     ({"UPGRADE_RESPONSE": 5}, "E004", "'UPGRADE_RESPONSE'", "a callable"),
     ({"ON_EVENT": "print"}, "E004", "'ON_EVENT'", "a dotted path"),
     ({"ON_NO_TENANT": "block"}, "E005", "'ON_NO_TENANT'", "'refuse'"),
-    ({"ON_UNGUARDED": False}, "E003", "'ON_UNGUARDED'", "'warn', 'refuse' or 'ignore'"),
-    ({"ON_UNGUARDED": "block"}, "E005", "'ON_UNGUARDED'", "'refuse'"),
+    ({"ON_UNGUARDED": "shout"}, "E005", "'ON_UNGUARDED'", "'ignore'"),
     ({"UPGRADE_URL": "javascript:alert(1)"}, "E006", "'UPGRADE_URL'", "http(s)"),
     ({"UPGRADE_TEMPLATE": "nowhere.html"}, "E007", "'UPGRADE_TEMPLATE'", "APP_DIRS"),
     ({"STORE": "postgres://localhost/spend"}, "E008", "'STORE'", "the URL of a store that opens"),
@@ -184,3 +183,11 @@ def test_setting_up_and_checking_touches_no_database(tmp_path: Path) -> None:
     default = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db.sqlite3")}
     assert manage({"DATABASES": {"default": default}}, "check", "--deploy", "--tag", "token_limit").returncode == 0
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("peek", [True, False])
+@pytest.mark.parametrize("inside", [True, False])
+def test_compression_inside_of_a_peek_is_a_warning(monkeypatch: pytest.MonkeyPatch, peek: bool, inside: bool) -> None:
+    both = ["token_limit_django.middleware.TokenLimitMiddleware", "django.middleware.gzip.GZipMiddleware"]
+    messages = check(monkeypatch, {"PEEK_STREAMS": peek}, MIDDLEWARE=both if inside else both[::-1])
+    assert [message.id for message in messages] == ([f"{W}005"] if peek and inside else [])
