@@ -47,9 +47,6 @@ class StainlessPatch(BasePatch):
     other_id_headers: ClassVar[Mapping[str, str]] = {}
     """What some providers send in its place."""
 
-    websockets: ClassVar[tuple[tuple[str, str, str], ...]] = ()
-    """Module, class and name of what opens a websocket: not metered, so `on_unguarded` decides."""
-
     refined: ClassVar[frozenset[str]] = frozenset()
     """Providers whose calls are all looked at once more by `refine`."""
 
@@ -146,19 +143,7 @@ class StainlessPatch(BasePatch):
         ):
             self._swap(cls, "request", hook(cls.__dict__["request"], request))
             self._swap(cls, "_process_response", hook(cls.__dict__["_process_response"], process))
-        for module, name, what in self.websockets:
-            self._when_imported(module, functools.partial(self._watch_connect, name, what))
-
-    def _watch_connect(self, name: str, what: str, module: Any) -> None:
-        for cls in (getattr(module, name, None), getattr(module, f"Async{name}", None)):
-            connect = getattr(cls, "__dict__", {}).get("connect")
-            if connect is not None:
-                self._swap(cls, "connect", hook(connect, functools.partial(self._connect, what)))
-
-    def _connect(self, what: str, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self.active:
-            unguarded(self.meter(), f"the websocket {what}.connect of the {self.name} SDK")
-        return wrapped(*args, **kwargs)
+        self._watch_websockets()
 
     def _request_sync(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         plan = self._plan(instance, args, kwargs)
