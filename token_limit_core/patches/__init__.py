@@ -88,12 +88,12 @@ def state(name: str) -> str:
 
 
 def status() -> dict[str, dict[str, Any]]:
-    """Report how each patch stands, what it guards, and which websockets it does not."""
+    """Report how each patch stands, what it guards, and what it does not."""
     return {
         name: {
             "state": state(name),
             "guards": list(cls.guards),
-            "not_guarded": [f"{what}.connect" for _, _, what in cls.websockets],
+            "not_guarded": [*cls.not_guarded, *(f"{what}.connect" for _, _, what in cls.websockets)],
         }
         for name, cls in PATCH_REGISTRY.items()
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
@@ -16,7 +15,7 @@ from ..streams import Follow, Tee
 from ..usage import Usage
 from .lines import AwsTee, show_lines
 from .messages import MessageReader, read, usage_of
-from .reading import fields_of
+from .reading import event_id_of, fields_of
 from .relay import RelayPatch
 from .surfaces import Plan, Surface
 
@@ -36,9 +35,6 @@ Anthropic's own prices, and genai-prices lists no Claude under azure."""
 
 HEADER_COUNTS = ("x-amzn-bedrock-input-token-count", "x-amzn-bedrock-output-token-count")
 
-BATCHES = uuid.UUID("2a1f7c0e-5a43-5d0c-9d0b-3f6f0c7f6b7e")
-"""Names the event of each message of a batch, so that results downloaded twice are billed once."""
-
 
 def _nothing(answer: Any) -> Outcome:
     """Read the download of a batch's results: each of its lines is recorded on its own."""
@@ -51,6 +47,7 @@ class AnthropicPatch(RelayPatch):
     name = "anthropic"
     module = "anthropic"
     guards = ("messages", "beta.messages", "messages.batches.results", "completions")
+    not_guarded = ("beta.sessions", "beta.agents", "beta.deployments.run", "beta.dreams")
     surfaces = (
         Surface("/v1/messages", "messages", ("max_tokens",), read, MessageReader, refined=True),
         Surface("/v1/complete", "completions", ("max_tokens_to_sample",), read, MessageReader, refined=True),
@@ -67,6 +64,7 @@ class AnthropicPatch(RelayPatch):
         return next((PROVIDERS[cls.__name__] for cls in type(client).__mro__ if cls.__name__ in PROVIDERS), UNKNOWN)
 
     def _provider(self, client: Any) -> str | None:
+        """Name the provider a client talks to; Foundry, on Azure's hosts, charges Anthropic's prices."""
         provider = super()._provider(client)
         return "anthropic" if provider == "azure" else provider
 
@@ -85,7 +83,7 @@ class AnthropicPatch(RelayPatch):
     def note(self, flight: Flight, response: Any) -> None:
         if flight.request.later:
             flight.meter.settler.start()
-            show_lines(response, partial(_record_result, flight))
+            show_lines(response, partial(_record_result, flight, response.request.url.path))
         super().note(flight, response)
 
     def _arrive(self, flight: Flight, plan: Plan, result: Any, follow: Follow) -> Outcome | None:
@@ -96,8 +94,8 @@ class AnthropicPatch(RelayPatch):
         return outcome
 
 
-def _record_result(flight: Flight, row: Mapping[str, Any]) -> None:
-    """Bill one line of a batch's results; only what succeeded costs anything."""
+def _record_result(flight: Flight, batch: str, row: Mapping[str, Any]) -> None:
+    """Bill one line of a batch's results, once however often it is downloaded; only what succeeded costs anything."""
     result = fields_of(row.get("result"))
     if result.get("type") != "succeeded":
         return
@@ -105,7 +103,7 @@ def _record_result(flight: Flight, row: Mapping[str, Any]) -> None:
     if outcome.usage is None:
         return
     outcome.service_tier = "batch"
-    outcome.event_id = str(uuid.uuid5(BATCHES, outcome.request_id or str(row.get("custom_id"))))
+    outcome.event_id = event_id_of("batch", f"{batch} {row.get('custom_id')}")
     entry = again(flight)
     entry.request.stream = False
     hand_over(entry, outcome)

@@ -47,6 +47,9 @@ class BasePatch:
     guards: ClassVar[tuple[str, ...]] = ()
     """What `status()` lists as guarded."""
 
+    not_guarded: ClassVar[tuple[str, ...]] = ()
+    """What `status()` lists as costing money out of our sight."""
+
     websockets: ClassVar[tuple[tuple[str, str, str], ...]] = ()
     """What `status()` lists as not guarded: the last of each."""
 

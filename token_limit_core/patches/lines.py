@@ -72,17 +72,17 @@ class _Lines:
 
 def show_lines(response: Any, see: See) -> None:
     """Show the JSON of each line to `see` when the body of a response is read, by whomever."""
-    plain, aplain = response.iter_bytes, response.aiter_bytes
+    for name, shown in (("iter_bytes", _shown), ("aiter_bytes", _ashown)):
+        setattr(response, name, _once(response, getattr(response, name), shown, see))
 
-    def iter_bytes(*args: Any, **kwargs: Any) -> Iterator[bytes]:
-        del response.iter_bytes, response.aiter_bytes  # the hooks make a cycle with their response
-        return _shown(plain(*args, **kwargs), _Lines(see))
 
-    def aiter_bytes(*args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
-        del response.iter_bytes, response.aiter_bytes
-        return _ashown(aplain(*args, **kwargs), _Lines(see))
+def _once(response: Any, plain: Any, shown: Any, see: See) -> Any:
+    def hook(*args: Any, **kwargs: Any) -> Any:
+        for name in ("iter_bytes", "aiter_bytes"):  # the hooks make a cycle with their response
+            response.__dict__.pop(name, None)
+        return shown(plain(*args, **kwargs), _Lines(see))
 
-    response.iter_bytes, response.aiter_bytes = iter_bytes, aiter_bytes
+    return hook
 
 
 def _shown(inner: Iterator[bytes], lines: _Lines) -> Iterator[bytes]:

@@ -32,7 +32,7 @@ def _outcome(usage: Mapping[str, Any], message: Mapping[str, Any]) -> Outcome:
         usage=usage_of(usage),
         model=text(message.get("model")),
         request_id=text(message.get("id")),
-        service_tier="fast" if speed == "fast" else text(usage.get("service_tier")),
+        service_tier="fast" if speed == "fast" else text(usage.get("service_tier")) or speed,
         tags=None if geo is None or geo in ANYWHERE else {"inference_geo": geo},
         parts=tuple(_left_out(usage)),
     )
@@ -74,31 +74,32 @@ class MessageReader:
     Adding the two bills twice; the delta alone lacks the cache's split and, in older answers, the input.
     """
 
-    __slots__ = ("chunks", "letters", "message", "request_id", "usage")
+    __slots__ = ("chunks", "letters", "message", "request_id", "told")
 
     def __init__(self, request_id: str | None, injected: bool) -> None:
         self.request_id = request_id
         self.message: Any = None
-        self.usage: Any = None
+        self.told: dict[str, Any] = {}
         self.chunks = 0
         self.letters = 0
 
     def see(self, event: Any) -> bool:
         """Look at an event; none is ever hidden."""
-        row = event if type(event) is dict else event.__dict__
+        row = event if type(event) is dict else getattr(event, "__dict__", NOTHING)
         kind = row.get("type")
         if kind == "content_block_delta":
             self.chunks += 1
             delta = row.get("delta")
-            row = delta if type(delta) is dict else delta.__dict__
+            row = delta if type(delta) is dict else getattr(delta, "__dict__", NOTHING)
             for name in GENERATED:
                 piece = row.get(name)
-                if piece:
+                if type(piece) is str:
                     self.letters += len(piece)
         elif kind == "message_start":
             self.message = row.get("message")
         elif kind == "message_delta":
-            self.usage = row.get("usage")
+            told = fields_of(row.get("usage"))
+            self.told.update({name: value for name, value in told.items() if value is not None})
         elif kind == "completion":
             self.message = event
             self.chunks += 1
@@ -107,18 +108,19 @@ class MessageReader:
     def outcome(self, error: BaseException | None) -> Outcome:
         """Tell what was used so far; without the last delta the output is an estimate from what was seen of it."""
         message = fields_of(self.message)
-        told = {name: value for name, value in fields_of(self.usage).items() if value is not None}
-        outcome = _outcome({**fields_of(message.get("usage")), **told}, message)
+        outcome = _outcome({**fields_of(message.get("usage")), **self.told}, message)
         outcome.error = error
         outcome.observed_output = max(self.chunks, self.letters // 4)
         if self.request_id is not None:
             outcome.request_id = self.request_id
-        if not told and outcome.usage is not None:
+        if not self.told and outcome.usage is not None:
             _estimate_output(outcome, outcome.usage)
         if self.message is None and error is not None:  # an error in place of an answer, or a lost connection
             outcome.answered = False
         return outcome
 
+
+NOTHING: Mapping[str, Any] = {}
 
 GENERATED = ("text", "thinking", "partial_json")
 """Fields of a delta that hold what the model wrote."""

@@ -213,7 +213,7 @@ def test_iterations_that_the_top_level_leaves_out_are_added_at_the_price_of_thei
     ("told", "tier", "context"),
     [
         ({"speed": "fast"}, "fast", {"speed": "fast"}),
-        ({"speed": "standard"}, "standard", {}),
+        ({"speed": "standard", "service_tier": None}, "standard", {}),
         ({"service_tier": "priority"}, "priority", {}),
         ({"service_tier": "batch"}, "batch", {"processing": "batch"}),
     ],
@@ -328,3 +328,5 @@ def test_what_runs_on_the_server_is_told_as_not_guarded(
         for path in ("agents", "deployments/{id}/run", "sessions", "sessions/{id}/events")
     ]
     assert sum(record.levelname == "WARNING" for record in caplog.records) == 4
+    told = metered.meter.status()["patches"]["anthropic"]["not_guarded"]
+    assert {"beta.sessions", "beta.agents", "beta.deployments.run"} <= set(told)

@@ -20,6 +20,9 @@ from tests.contract.sdk.wire import REQUEST_ID, Answer, Script, Stall, as_event,
 
 PATCH = "anthropic"
 
+pytestmark = pytest.mark.filterwarnings("ignore:The 'output_format' parameter is deprecated:DeprecationWarning")
+"""Version 0.111 says so of what later ones take again."""
+
 CALLS = [
     uses.plain,
     uses.raw,
