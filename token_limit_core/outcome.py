@@ -98,28 +98,29 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement:
         tags["requested_model"] = request.model
     received = 0 if usage.input_tokens is None else usage.input_tokens  # the base counts have no None
     generated = 0 if usage.output_tokens is None else usage.output_tokens
-    event = LLMEvent(
-        event_id=flight.call_id,
-        tenant_id=flight.tenant_id,
-        session_id=flight.session_id,
-        provider=request.provider,
-        model=model,
-        endpoint=request.endpoint,
-        input_tokens=received,
-        output_tokens=generated,
-        total_tokens=received + generated if usage.total_tokens is None else usage.total_tokens,
-        cached_tokens=0 if usage.cached_tokens is None else usage.cached_tokens,
-        duration_ms=(time.perf_counter() - flight.started) * 1000,
-        timestamp=flight.started_at,
-        request_id=outcome.request_id,
-        stream=request.stream,
-        error=None if outcome.error is None else describe_error(outcome.error),
-        service_tier=request.service_tier,
-        tags=tags,
+    event = LLMEvent.of(
+        {
+            "event_id": flight.call_id,
+            "tenant_id": flight.tenant_id,
+            "session_id": flight.session_id,
+            "provider": request.provider,
+            "model": model,
+            "endpoint": request.endpoint,
+            "input_tokens": received,
+            "output_tokens": generated,
+            "total_tokens": received + generated if usage.total_tokens is None else usage.total_tokens,
+            "cached_tokens": 0 if usage.cached_tokens is None else usage.cached_tokens,
+            "duration_ms": (time.perf_counter() - flight.started) * 1000,
+            "timestamp": flight.started_at,
+            "request_id": outcome.request_id,
+            "stream": request.stream,
+            "error": None if outcome.error is None else describe_error(outcome.error),
+            "service_tier": request.service_tier,
+            "tags": tags,
+        }
     )
-    for name in OTHER_COUNTS:
-        count = getattr(usage, name)
-        if count is not None:
+    for name, count in vars(usage).items():
+        if count is not None and name in OTHER_COUNTS:
             setattr(event, name, count)
     if flight.attributes:
         _attribute(event, flight.attributes)

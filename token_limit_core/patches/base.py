@@ -26,7 +26,7 @@ logger = logging.getLogger("token_limit")
 
 Extractor = Callable[[Any, tuple[Any, ...], dict[str, Any], BaseException | None], dict[str, Any]]
 
-USAGE_FIELDS = frozenset(f for f in Usage.__slots__ if f != "cache_outside_input")
+USAGE_FIELDS = frozenset(f for f in Usage.__dataclass_fields__ if f != "cache_outside_input")
 OWN_FIELDS = frozenset({"event_id", "tenant_id", "session_id", "timestamp", "error"})
 
 

@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 in_the_air: ContextVar[tuple[Any, Flight] | None] = ContextVar("token_limit_in_the_air", default=None)
 
 
-_UNREAD = object()
-
-
 class StainlessPatch(BasePatch):
     """Hooks the funnel; a provider adds its table of surfaces, and how its clients and answers are special."""
 
@@ -233,13 +230,15 @@ class StainlessPatch(BasePatch):
         """Read an answer that is there in full, or hook what is still to be read and return None."""
         response, flight.answer = flight.answer, None  # holding it would keep an abandoned stream alive
         try:
-            if response is None or not (result is response or isinstance(result, self._special_types)):
+            row = getattr(result, "__dict__", {})
+            if "_request_id" in row:  # a model: the SDK has read the header already
                 outcome = plan.read(result)
-                request_id: Any = getattr(
-                    result, "_request_id", _UNREAD
-                )  # on models the SDK has read the header already
-                if request_id is _UNREAD or (request_id is None and flight.request.provider in self.other_id_headers):
+                request_id: Any = row["_request_id"]
+                if request_id is None and flight.request.provider in self.other_id_headers:
                     request_id = self._request_id(flight, response)
+            elif response is None or not (result is response or isinstance(result, self._special_types)):
+                outcome = plan.read(result)
+                request_id = self._request_id(flight, response)
             elif isinstance(result, self._stream_types):
                 flight.meter.settler.start()
                 reader = plan.reader(self._request_id(flight, response), plan.injected)
