@@ -43,7 +43,7 @@ def console(
     def page(path: str) -> FlaskResponse:
         allowed = None if authorize is None else current_app.ensure_sync(authorize)(request)
         own = consoles[id(current_app._get_current_object())]  # type: ignore[attr-defined]
-        return _sent(own.answer(_asked(path), allowed, lambda: meter or _meter()))
+        return sent(own.answer(asked(path), allowed, lambda: meter or _meter()))
 
     return blueprint
 
@@ -51,13 +51,12 @@ def console(
 def _meter() -> Meter:
     state = current_app.extensions.get("token_limit")
     if state is None:
-        raise ConfigurationError(
-            "meter: TokenLimit is not on this app; call TokenLimit(app), or give meter="
-        )
+        raise ConfigurationError("meter: TokenLimit is not on this app; call TokenLimit(app), or give meter=")
     return cast(Meter, state.meter)
 
 
-def _asked(path: str) -> ConsoleRequest:
+def asked(path: str) -> ConsoleRequest:
+    """Turn the current request into one of the console's."""
     full = request.script_root + request.path
     return ConsoleRequest(
         method=request.method,
@@ -70,7 +69,8 @@ def _asked(path: str) -> ConsoleRequest:
     )
 
 
-def _sent(answer: Response) -> FlaskResponse:
+def sent(answer: Response) -> FlaskResponse:
+    """Turn an answer of the console's into one of Flask's."""
     response = FlaskResponse(answer.body, answer.status)
     for key, value in answer.headers.items():
         response.headers[key] = value

@@ -35,12 +35,12 @@ def console(
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await send({"type": "websocket.close", "code": 1008})
+            await refuse_websocket(send)
             return
         request = Request(scope, receive)
         allowed = None if authorize is None else await _ask(authorize, request)
-        answer = await run_in_threadpool(own.answer, await _asked(request), allowed, lambda: meter or _meter(scope))
-        await _sent(answer)(scope, receive, send)
+        answer = await run_in_threadpool(own.answer, await asked(request), allowed, lambda: meter or _meter(scope))
+        await sent(answer)(scope, receive, send)
 
     return app
 
@@ -52,6 +52,11 @@ async def _ask(authorize: Callable[[Request], Any], request: Request) -> object:
     return await allowed if inspect.isawaitable(allowed) else allowed
 
 
+async def refuse_websocket(send: Send) -> None:
+    """Close a WebSocket: there are only pages here."""
+    await send({"type": "websocket.close", "code": 1008})
+
+
 def _meter(scope: Scope) -> Meter:
     options = scope.get("token_limit")
     if options is None:
@@ -59,7 +64,8 @@ def _meter(scope: Scope) -> Meter:
     return cast(Meter, options.meter)
 
 
-async def _asked(request: Request) -> ConsoleRequest:
+async def asked(request: Request) -> ConsoleRequest:
+    """Turn a request of Starlette's into one of the console's."""
     root, path = request.scope.get("root_path", "").rstrip("/"), request.scope["path"]
     body = b""
     async for chunk in request.stream():
@@ -77,7 +83,8 @@ async def _asked(request: Request) -> ConsoleRequest:
     )
 
 
-def _sent(answer: ConsoleResponse) -> Response:
+def sent(answer: ConsoleResponse) -> Response:
+    """Turn an answer of the console's into one of Starlette's."""
     if isinstance(answer.body, bytes):
         return Response(answer.body, answer.status, answer.headers)
     return StreamingResponse(answer.body, answer.status, answer.headers)

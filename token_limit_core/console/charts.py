@@ -1,22 +1,37 @@
-"""Spend as charts: shares and heights for the SVG of the templates. Amounts are nano-dollars."""
+"""Spend as charts: texts, and shares and heights in percent, ready for the SVG of the templates.
+
+Amounts are nano-dollars until they are written out; templates of either engine then have nothing to compute.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from ..stores.base import Spend
 from ..stores.reports import DaySpend
+from ..wording import dollars
 
 _NOTHING = Spend(0, 0, 0, 0, 0)
 
 
-class DayBar(NamedTuple):
-    """A day's total and its bar, in percent of the chart."""
+class Shown(NamedTuple):
+    """Totals as people read them; `unpriced` is empty without any."""
 
-    day: date
-    total: Spend
+    spent: str
+    calls: str
+    input_tokens: str
+    output_tokens: str
+    unpriced: str
+
+
+class DayBar(NamedTuple):
+    """A day's total and its bar."""
+
+    day: str
+    total: Shown
+    any: bool
     x: str
     width: str
     height: str
@@ -24,11 +39,11 @@ class DayBar(NamedTuple):
 
 
 class ModelBar(NamedTuple):
-    """A model's total over all days and its share of the largest, in percent."""
+    """A model's total over all days and its share of the largest."""
 
     provider: str
     model: str
-    total: Spend
+    total: Shown
     width: str
 
 
@@ -37,8 +52,11 @@ class Chart(NamedTuple):
 
     days: list[DayBar]
     models: list[ModelBar]
-    total: Spend
-    highest: int
+    total: Shown
+    any: bool
+    highest: str
+    first: str
+    last: str
 
 
 def chart_of(rows: Iterable[DaySpend], start: float, end: float) -> Chart:
@@ -55,8 +73,16 @@ def chart_of(rows: Iterable[DaySpend], start: float, end: float) -> Chart:
     bars = [_day_bar(place, len(days), day, by_day.get(day, _NOTHING), highest) for place, day in enumerate(days)]
     models = sorted(by_model.items(), key=lambda item: (-item[1].cost_nano, item[0]))
     largest = models[0][1].cost_nano if models else 0
-    drawn = [ModelBar(*key, total, _share(total.cost_nano, largest)) for key, total in models]
-    return Chart(bars, drawn, everything, max(0, highest))
+    drawn = [ModelBar(*key, shown(total), _share(total.cost_nano, largest)) for key, total in models]
+    any_at_all = everything != _NOTHING
+    return Chart(bars, drawn, shown(everything), any_at_all, dollars(max(0, highest)), bars[0].day, bars[-1].day)
+
+
+def shown(total: Spend) -> Shown:
+    """Write totals out."""
+    calls = f"{total.calls:,} call{'' if total.calls == 1 else 's'}"
+    unpriced = f"{total.unpriced:,} unpriced" if total.unpriced else ""
+    return Shown(dollars(total.cost_nano), calls, f"{total.input_tokens:,}", f"{total.output_tokens:,}", unpriced)
 
 
 def _day_bar(place: int, number: int, day: int, total: Spend, highest: int) -> DayBar:
@@ -64,9 +90,9 @@ def _day_bar(place: int, number: int, day: int, total: Spend, highest: int) -> D
     if total.cost_nano > 0:
         height = max(height, 1.0)  # a day that cost next to nothing is not one that cost nothing
     step = 100 / number
-    when = datetime.fromtimestamp(day * 86400, UTC).date()
-    left, width = place * step + step * 0.1, step * 0.8
-    return DayBar(when, total, f"{left:.3f}", f"{width:.3f}", f"{height:.2f}", f"{100 - height:.2f}")
+    when = f"{datetime.fromtimestamp(day * 86400, UTC):%d %b %Y}"
+    left, width = f"{place * step + step * 0.1:.3f}", f"{step * 0.8:.3f}"
+    return DayBar(when, shown(total), total != _NOTHING, left, width, f"{height:.2f}", f"{100 - height:.2f}")
 
 
 def _share(part: int, whole: int) -> str:
