@@ -23,7 +23,7 @@ def make_meter(store: str, clock: Callable[[], float] = lambda: NOW) -> Meter:
     return Meter(MeterConfig(store=store, clock=clock, patches=[]))
 
 
-def fill(meter: Meter) -> Meter:
+def fill(meter: Meter, days: int = 3) -> Meter:
     """Tell a story: one tenant near its limit, one at it, one observed, one with odd names, calls in flight."""
     store, dice = meter.store, random.Random(7)
     for tenant, amount, frequency, mode in [
@@ -38,7 +38,7 @@ def fill(meter: Meter) -> Meter:
     store.set_limit(Limit("acme", 60 * USD, effective_from=NOW + 20 * DAY), NOW - DAY, by="bob@example.com")
     for tenant, each in (("acme", 0.12), ("globex", 0.2), ("initech", 0.05), ("hooli", 0.02), ("umbrella", 0.01)):
         events = []
-        for day in range(60):
+        for day in range(days):
             for _ in range(dice.randint(2, 9)):
                 provider, model, price = dice.choice(MODELS)
                 at = NOW - day * DAY - dice.random() * 40_000
@@ -57,6 +57,6 @@ def fill(meter: Meter) -> Meter:
     return meter
 
 
-def sqlite(folder: Path) -> Meter:
+def sqlite(folder: Path, days: int = 3) -> Meter:
     """Make a filled Meter over SQLite."""
-    return fill(make_meter(f"sqlite:///{folder}/ledger.db"))
+    return fill(make_meter(f"sqlite:///{folder}/ledger.db"), days)

@@ -98,7 +98,7 @@ def confirm_removal(visit: Visit) -> Response:
     found = _by_number(visit.store.limits(visit.params.get("tenant", "")), visit.params.get("id", ""))
     if found is None:
         return _gone(visit)
-    return visit.page("remove.html", limit=found, version=version_of([found]))
+    return visit.page("remove.html", limit=found, state=version_of([found]))
 
 
 def remove_limit(visit: Visit) -> Response:
@@ -199,9 +199,17 @@ def _rows(visit: Visit, tenant_id: str, frequency: str) -> list[Limit]:
 
 def _changed(rows: Sequence[Limit], now: float) -> str:
     shown = ", ".join(f"{exact_usd(row.amount)} ({row.mode})" for row in rows if row.in_force(now)) or "gone"
-    return (
-        f"Somebody else has changed this limit since the form was shown: it is {shown} now. Save again to replace it."
-    )
+    return f"Somebody else has changed this limit meanwhile: it is {shown} now. Save again to replace it."
+
+
+def _gone(visit: Visit) -> Response:
+    if not visit.store.limits(visit.params.get("tenant", visit.request.form.get("tenant", ""))):
+        return unknown_tenant(visit)
+    return visit.message(404, "This limit is not there any more", "Somebody may have removed or replaced it.")
+
+
+def _typed(seconds: float) -> str:
+    return f"Somebody else has changed this limit meanwhile: it is {shown} now. Save again to replace it."
 
 
 def _gone(visit: Visit) -> Response:
