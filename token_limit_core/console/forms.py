@@ -209,14 +209,4 @@ def _gone(visit: Visit) -> Response:
 
 
 def _typed(seconds: float) -> str:
-    return f"Somebody else has changed this limit meanwhile: it is {shown} now. Save again to replace it."
-
-
-def _gone(visit: Visit) -> Response:
-    if not visit.store.limits(visit.params.get("tenant", visit.request.form.get("tenant", ""))):
-        return unknown_tenant(visit)
-    return visit.message(404, "This limit is not there any more", "Somebody may have removed or replaced it.")
-
-
-def _typed(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M}"
