@@ -18,13 +18,19 @@ def commands_for(get_meter: Callable[[], Meter]) -> list[click.Command]:
     """Make the commands over the Meter that `get_meter` returns when one runs."""
 
     @click.command()
-    @click.argument("tenant")
+    @click.argument("tenant", required=False)
     @click.option("--json", "as_json", is_flag=True, help="Write JSON; money is in US dollars as text.")
-    def usage(tenant: str, as_json: bool) -> None:
-        """Show a tenant's spend of the current windows against its limits, and the totals of the month (UTC)."""
+    def usage(tenant: str | None, as_json: bool) -> None:
+        """Show the spend of the current windows against their limits, and the totals of the month (UTC).
+
+        Of one tenant, or of all that have a limit or an event.
+        """
         with _complaints():
-            usages = [commands.usage_of(get_meter(), tenant)]
-        click.echo(commands.usage_json(usages) if as_json else commands.show_usage(usages))
+            usages = list(commands.usages(get_meter(), tenant))
+        if as_json:
+            click.echo(commands.usage_json(usages))
+        elif usages:
+            click.echo(commands.show_usage(usages))
 
     # a negative amount must arrive as an amount, to be refused as one
     @click.command("set", context_settings={"ignore_unknown_options": True})
@@ -112,3 +118,14 @@ def _meter() -> Meter:
 
 for _command in commands_for(_meter):
     main.add_command(_command)
+
+
+@main.command()
+def demo() -> None:
+    """Watch a limit at work, in this terminal: a provider on loopback answers, and nothing costs anything."""
+    from .demo import play
+
+    try:
+        play(click.echo)
+    except ImportError as error:
+        raise click.ClickException(f"the demo calls the OpenAI SDK: pip install openai ({error})") from error

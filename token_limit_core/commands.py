@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigurationError
-from .limits import ENFORCE, PER_MONTH, LimitStatus, parse_amount, show_usd, to_usd, window_of
+from .limits import ENFORCE, PER_MONTH, parse_amount, show_usd, to_usd, window_of
 from .scope import check_tenant
-from .stores.base import KEEP_SECONDS, Spend
+from .stores.base import KEEP_SECONDS
+from .stores.reports import TenantQuery, TenantUsage
 from .wording import FREQUENCY_LABELS, exact_usd, utc
 
 if TYPE_CHECKING:
@@ -31,24 +33,34 @@ DEFAULT_AGE = 90
 """Days that pruning keeps unless told otherwise."""
 
 
-class TenantUsage(NamedTuple):
-    """A tenant's totals of the current calendar month, and the state of each limit in force."""
-
-    tenant_id: str
-    month: Spend
-    limits: list[LimitStatus]
+TENANTS_AT_ONCE = 500
 
 
-def usage_of(meter: Meter, tenant_id: str) -> TenantUsage:
-    """Read one tenant's usage; raises `ConfigurationError` for one that has neither a limit nor an event."""
-    at = meter.config.clock()
-    month = window_of(PER_MONTH, at)
+def usages(meter: Meter, tenant_id: str | None = None) -> Iterator[TenantUsage]:
+    """Read the usage of one tenant, or of all that have a limit in force or spent something this month, by id.
+
+    Raises `ConfigurationError` for one that has neither a limit nor an event.
+    """
+    if tenant_id is not None:
+        yield _usage_of(meter, tenant_id)
+        return
+    now = meter.config.clock()
+    for offset in count(0, TENANTS_AT_ONCE):
+        page = meter.store.tenants(TenantQuery(offset=offset, size=TENANTS_AT_ONCE), now)
+        yield from (usage for usage in page.rows if usage.limits or any(usage.month))
+        if offset + TENANTS_AT_ONCE >= page.total:
+            return
+
+
+def _usage_of(meter: Meter, tenant_id: str) -> TenantUsage:
+    now = meter.config.clock()
+    month = window_of(PER_MONTH, now)
     spent = meter.store.spend(tenant_id, month.start, month.end)
     if not any(spent) and not meter.limits(tenant_id):
         raise ConfigurationError(
             f"tenant: {tenant_id!r} has no limit and no event this month; ids are compared exactly"
         )
-    return TenantUsage(tenant_id, spent, meter.store.usage(tenant_id, at))
+    return TenantUsage(tenant_id, "", spent, tuple(meter.store.usage(tenant_id, now)))
 
 
 def show_usage(usages: Iterable[TenantUsage]) -> str:

@@ -31,10 +31,6 @@ class StoreError(TokenLimitError):
     """The store cannot be reached or answered with a fault."""
 
 
-class LimitChanged(TokenLimitError):
-    """Somebody else has changed the limit since it was read; nothing was saved."""
-
-
 class UnguardedCall(TokenLimitError):
     """A call that would go out unmetered, and `on_unguarded` is "refuse"; raised before any traffic."""
 
@@ -47,6 +43,10 @@ class UnguardedCall(TokenLimitError):
             f"{self.what} is not metered and on_unguarded is 'refuse'; set on_unguarded to 'warn' or 'ignore' to let "
             f"such calls pass, and record them with meter.track_manually(...)"
         )
+
+
+class LimitChanged(TokenLimitError):
+    """Somebody else has changed the limit since it was read; nothing was saved."""
 
 
 class LimitExceededException(TokenLimitError):

@@ -38,6 +38,7 @@ def after(code: str) -> tuple[set[str], list[str]]:
         "import token_limit_core.patches, token_limit_core.stores, token_limit_core.upgrade",
         "import token_limit_core.pytest_plugin",
         "import token_limit_django, token_limit_django.middleware, token_limit_django.resolvers",
+        "import token_limit_starlette",
     ],
 )
 def test_importing_loads_no_sdk_and_no_engine_and_starts_no_thread(code: str) -> None:
@@ -67,5 +68,21 @@ def test_patching_waits_for_the_sdk_to_be_imported_by_the_application() -> None:
 from token_limit_core import Meter, MeterConfig
 
 Meter(MeterConfig(store="memory://")).patch_all()
+"""
+    assert after(code) == (set(), ["MainThread"])
+
+
+def test_a_flask_app_starts_without_an_sdk_an_engine_or_a_thread() -> None:
+    code = """
+import sys
+
+from flask import Flask
+from token_limit_flask import TokenLimit
+
+app = Flask("app")
+TokenLimit(app, store="memory://")
+app.add_url_rule("/", view_func=lambda: "ok")
+assert app.test_client().get("/").data == b"ok"
+assert "flask_login" not in sys.modules and "django" not in sys.modules
 """
     assert after(code) == (set(), ["MainThread"])

@@ -64,6 +64,12 @@ def uninstall(name: str, meter: Meter) -> None:
         patch.uninstall()
 
 
+def meters() -> list[Meter]:
+    """List the Meters that have a hook in any SDK."""
+    with _lock:
+        return list(dict.fromkeys(meter for patch in _installed.values() for meter in patch.meters))
+
+
 def state(name: str) -> str:
     """Say how a patch stands: "installed", "waiting for import", "failed", "not installed" (the SDK) or "off"."""
     patch = _installed.get(name)

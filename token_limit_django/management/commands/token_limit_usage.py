@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
 
 from token_limit_core import commands
-from token_limit_core.commands import TenantUsage
 from token_limit_core.errors import ConfigurationError, StoreError
-from token_limit_django import service
-from token_limit_django.conf import settings
 from token_limit_django.meter import get_meter
 
 
@@ -27,18 +23,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            usages = list(_usages(options["tenant"]))
+            usages = list(commands.usages(get_meter(), options["tenant"]))
         except (ConfigurationError, StoreError, Error) as error:
             raise CommandError(str(error)) from error
         if options["json"]:
             self.stdout.write(commands.usage_json(usages))
         elif usages:
             self.stdout.write(commands.show_usage(usages))
-
-
-def _usages(tenant: str | None) -> Iterable[TenantUsage]:
-    if tenant is not None:
-        return [commands.usage_of(get_meter(), tenant)]
-    if settings.STORE is not None:
-        raise CommandError("tenant: name one; only the store in the project's database can list all of them")
-    return service.usage_of_all()

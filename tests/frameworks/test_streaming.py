@@ -1,0 +1,117 @@
+"""Refusals in streamed responses, in every framework on a real server."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from http.client import IncompleteRead
+from typing import NamedTuple
+
+import pytest
+import requests
+
+from tests.contract.processes import environment
+from token_limit_core.testing import FakeProvider
+
+GUNICORN = ("gunicorn", "--threads=2", "--log-level=error", "--bind=127.0.0.1:{port}")
+UVICORN = ("uvicorn", "--factory", "--log-level=error", "--host=127.0.0.1", "--port={port}")
+WERKZEUG = ("flask", "--app", "tests.frameworks.streaming:flask_app()", "run", "--port={port}")
+APP = "tests.frameworks.streaming:"
+SERVERS = {
+    "flask on gunicorn": (*GUNICORN, f"{APP}flask_app()"),
+    "flask on werkzeug": WERKZEUG,
+    "starlette": (*UVICORN, f"{APP}starlette_app"),
+    "fastapi": (*UVICORN, f"{APP}fastapi_app"),
+    "django on gunicorn": (*GUNICORN, f"{APP}django_wsgi()"),
+    "django on uvicorn": (*UVICORN, f"{APP}django_asgi"),
+}
+
+
+class Site(NamedTuple):
+    url: str
+    provider: FakeProvider
+
+    def get(self, path: str, tenant: str) -> requests.Response:
+        return requests.get(f"{self.url}{path}", headers={"X-Tenant": tenant}, stream=True, timeout=30)
+
+
+@pytest.fixture(scope="module", params=list(SERVERS))
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    with FakeProvider() as provider, socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        probe.close()
+        command = [word.format(port=port) for word in SERVERS[request.param]]
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command], env={**environment(), "STREAMING_PROVIDER": provider.base_url}
+        )
+        try:
+            deadline = time.monotonic() + 30
+            while not _answers(port):
+                assert process.poll() is None, "the server has ended"
+                assert time.monotonic() < deadline, "the server does not answer"
+                time.sleep(0.05)
+            yield Site(f"http://127.0.0.1:{port}{'/asgi' if request.param == 'django on uvicorn' else ''}", provider)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.parametrize("how", ["peeked", "peeked-ended"])
+def test_a_refusal_before_the_first_byte_is_a_402(site: Site, how: str) -> None:
+    site.provider.requests.clear()
+    for _ in range(2):  # the second time perhaps on the same connection or thread
+        response = site.get(f"/{how}/*ab", "refused")
+        assert response.status_code == 402
+        assert response.raw.headers.getlist("Content-Type") == ["application/problem+json"]
+        assert response.json()["kind"] == "exhausted"
+    assert site.provider.requests == []
+
+
+@pytest.mark.parametrize("how", ["peeked", "peeked-ended", "ended", "plain"])
+def test_a_stream_that_is_not_refused_is_whole(site: Site, how: str) -> None:
+    response = site.get(f"/{how}/*a*b", "acme")
+    assert (response.status_code, response.headers["Content-Type"].partition(";")[0]) == (200, "text/event-stream")
+    assert response.text == "data: *\n\ndata: a\n\ndata: *\n\ndata: b\n\n"
+
+
+@pytest.mark.parametrize("how", ["peeked-ended", "ended"])
+def test_a_refusal_after_the_first_byte_ends_the_stream_with_an_event(site: Site, how: str) -> None:
+    response = site.get(f"/{how}/a*b", "refused")
+    assert response.status_code == 200
+    first, error, rest = response.text.split("\n\n")
+    kind, data = error.split("\n")
+    problem = json.loads(data.removeprefix("data: "))
+    assert (first, kind, rest) == ("data: a", "event: error", "")
+    assert (problem["status"], problem["kind"], problem["upgrade_url"]) == (402, "exhausted", "/plans/")
+
+
+def test_a_peeked_stream_goes_on_as_it_comes(site: Site) -> None:
+    """The first chunk arrives while the second is still being made: nothing but the start has waited."""
+    pause = site.provider.pause_after(chunks=0, times=1)
+    response = site.get("/peeked/a*b", "acme")
+    chunks = response.iter_content(9)
+    assert next(chunks) == b"data: a\n\n"
+    assert pause.reached.wait(20)
+    pause.set()
+    assert b"".join(chunks) == b"data: *\n\ndata: b\n\n"
+
+
+def test_without_the_peek_a_refused_stream_breaks_off(site: Site) -> None:
+    """The status is out before the call is made."""
+    try:
+        response = site.get("/plain/*a", "refused")
+        assert response.status_code in (200, 500)  # some servers send nothing before the first chunk
+        assert b"data:" not in response.content
+    except (requests.RequestException, IncompleteRead):
+        return
