@@ -13,9 +13,9 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigurationError
-from .limits import ENFORCE, PER_MONTH, parse_amount, show_usd, to_usd, window_of
+from .limits import ENFORCE, PER_MONTH, LimitStatus, parse_amount, show_usd, to_usd, window_of
 from .scope import check_tenant
-from .stores.base import KEEP_SECONDS
+from .stores.base import KEEP_SECONDS, Spend
 from .stores.reports import TenantQuery, TenantUsage
 from .wording import FREQUENCY_LABELS, exact_usd, utc
 

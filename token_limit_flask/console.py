@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from flask import Blueprint, Request, current_app, request
 from flask import Response as FlaskResponse
@@ -13,7 +13,8 @@ from token_limit_core import Meter
 from token_limit_core.console.app import Console
 from token_limit_core.console.web import MOST_BODY, Response
 from token_limit_core.console.web import Request as ConsoleRequest
-from token_limit_core.errors import ConfigurationError
+
+from .extension import get_meter
 
 NAME = "token_limit_console"
 
@@ -43,16 +44,9 @@ def console(
     def page(path: str) -> FlaskResponse:
         allowed = None if authorize is None else current_app.ensure_sync(authorize)(request)
         own = consoles[id(current_app._get_current_object())]  # type: ignore[attr-defined]
-        return sent(own.answer(asked(path), allowed, lambda: meter or _meter()))
+        return sent(own.answer(asked(path), allowed, lambda: meter or get_meter()))
 
     return blueprint
-
-
-def _meter() -> Meter:
-    state = current_app.extensions.get("token_limit")
-    if state is None:
-        raise ConfigurationError("meter: TokenLimit is not on this app; call TokenLimit(app), or give meter=")
-    return cast(Meter, state.meter)
 
 
 def asked(path: str) -> ConsoleRequest:

@@ -18,6 +18,8 @@ from token_limit_core.console.web import Request as ConsoleRequest
 from token_limit_core.console.web import Response as ConsoleResponse
 from token_limit_core.errors import ConfigurationError
 
+from .options import KEY
+
 
 def console(
     authorize: Callable[[Request], Any] | None = None,
@@ -58,7 +60,7 @@ async def refuse_websocket(send: Send) -> None:
 
 
 def _meter(scope: Scope) -> Meter:
-    options = scope.get("token_limit")
+    options = scope.get(KEY)
     if options is None:
         raise ConfigurationError("meter: no TokenLimitMiddleware is around this application; add it, or give meter=")
     return cast(Meter, options.meter)
