@@ -5,13 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
 from axe_playwright_python.sync_playwright import Axe
+from flask import Flask, render_template_string
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 from werkzeug.serving import make_server
 
@@ -19,7 +20,8 @@ from tests.browser.test_demo import ARTIFACTS, FLAGS
 from tests.console.mounts import PREFIX, flask_app, starlette_app
 from tests.console.site import EVIL, USD, sqlite
 from tests.support import require_chromium
-from token_limit_core import Meter
+from token_limit_core import Meter, scope
+from token_limit_flask.usage import usage_page
 
 pytestmark = pytest.mark.browser
 
@@ -37,14 +39,18 @@ PAGES = {
 
 
 @contextmanager
-def werkzeug(meter: Meter) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, flask_app(meter, lambda request: "ann@example.com"), threaded=True)
+def serving(app: Flask) -> Iterator[str]:
+    server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.port}"
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+def werkzeug(meter: Meter) -> AbstractContextManager[str]:
+    return serving(flask_app(meter, lambda request: "ann@example.com"))
 
 
 @contextmanager
@@ -169,6 +175,42 @@ def test_without_javascript_everything_works(browser: Browser, base: str, meter:
     assert len(meter.store.holds()) == 2
     assert complaints == []
     page.context.close()
+
+
+@contextmanager
+def own_page(meter: Meter, tenant: str) -> Iterator[str]:
+    """Serve a tenant's own page with an embedded fragment in an app without a stylesheet."""
+    app = Flask(__name__)
+    app.register_blueprint(usage_page(), url_prefix="/usage")
+
+    @app.get("/app")
+    def embedded() -> str:
+        return render_template_string("<!doctype html><title>Shop</title><h1>Shop</h1>{{ token_limit_usage() }}")
+
+    def scoped(environ: Any, start_response: Any) -> Any:
+        with scope.use(scope.child(meter, tenant)):
+            return list(inner(environ, start_response))
+
+    inner, app.wsgi_app = app.wsgi_app, scoped  # type: ignore[method-assign]
+    with serving(app) as url:
+        yield url
+
+
+def test_the_tenants_own_page(browser: Browser, meter: Meter) -> None:
+    with own_page(meter, "acme") as url:
+        for name, size, scheme in (("wide-light", WIDE, "light"), ("phone-dark", PHONE, "dark")):
+            page, complaints = open_page(browser, viewport=size, color_scheme=scheme)
+            page.goto(f"{url}/usage/")
+            assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+            shot(page, f"own-{name}")
+            assert complaints == []
+            page.context.close()
+            page, _ = open_page(browser, viewport=size, color_scheme=scheme, bypass_csp=True)
+            page.goto(f"{url}/usage/")
+            assert serious(page) == []
+            page.goto(f"{url}/app")
+            shot(page, f"own-fragment-{name}")
+            page.context.close()
 
 
 def tab_to(page: Page, name: str) -> None:

@@ -17,10 +17,11 @@ _NOTHING = Spend(0, 0, 0, 0, 0)
 
 
 class Shown(NamedTuple):
-    """Totals as people read them; `unpriced` is empty without any."""
+    """Totals as people read them: `calls` with the word, `count` without it; `unpriced` is empty without any."""
 
     spent: str
     calls: str
+    count: str
     input_tokens: str
     output_tokens: str
     unpriced: str
@@ -82,7 +83,14 @@ def shown(total: Spend) -> Shown:
     """Write totals out."""
     calls = f"{total.calls:,} call{'' if total.calls == 1 else 's'}"
     unpriced = f"{total.unpriced:,} unpriced" if total.unpriced else ""
-    return Shown(dollars(total.cost_nano), calls, f"{total.input_tokens:,}", f"{total.output_tokens:,}", unpriced)
+    return Shown(
+        dollars(total.cost_nano),
+        calls,
+        f"{total.calls:,}",
+        f"{total.input_tokens:,}",
+        f"{total.output_tokens:,}",
+        unpriced,
+    )
 
 
 def _day_bar(place: int, number: int, day: int, total: Spend, highest: int) -> DayBar:
