@@ -17,11 +17,11 @@ _NOTHING = Spend(0, 0, 0, 0, 0)
 
 
 class Shown(NamedTuple):
-    """Totals as people read them: `calls` with the word, `count` without it; `unpriced` is empty without any."""
+    """Totals as people read them: `calls` with the word, `number` without it; `unpriced` is empty without any."""
 
     spent: str
     calls: str
-    count: str
+    number: str
     input_tokens: str
     output_tokens: str
     unpriced: str
