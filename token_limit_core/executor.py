@@ -50,3 +50,12 @@ def on_loop() -> bool:
 
 
 executor = Executor()
+
+
+def on_loop() -> bool:
+    """Tell whether this thread runs an event loop, which must not be blocked."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -14,6 +14,8 @@ from typing import Any
 
 from flask import Flask, current_app, g, has_request_context, request
 
+from token_limit_core.errors import ConfigurationError
+from token_limit_core.executor import on_loop
 from token_limit_core.scope import tenant_id
 
 from .conf import Settings
@@ -48,9 +50,14 @@ class Payer:
 
     def _resolve(self) -> str | None:
         found = self._ask()
-        if inspect.isawaitable(found):
-            found = current_app.async_to_sync(_wait)(found)
-        return tenant_id(found)
+        if not inspect.isawaitable(found):
+            return tenant_id(found)
+        if on_loop():
+            found.close()  # type: ignore[attr-defined]
+            raise ConfigurationError(
+                "a synchronous LLM call in an async view cannot wait for an async TENANT_RESOLVER; use the async client"
+            )
+        return tenant_id(current_app.async_to_sync(_wait)(found))
 
     async def _aresolve(self) -> str | None:
         found = self._ask()

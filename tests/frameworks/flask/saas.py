@@ -93,6 +93,11 @@ async def aplain() -> str:
     return await aask()
 
 
+@views.get("/sync_call_in_async_view")
+async def sync_call_in_async_view() -> Any:
+    return plain()
+
+
 @views.get("/own_loop")
 def own_loop() -> str:
     return asyncio.run(aask())

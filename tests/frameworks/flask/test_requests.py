@@ -139,6 +139,21 @@ def test_a_resolver_of_the_app_sync_or_async_replaces_the_default(
     assert site.tenants() == [f"resolved/{view}"]
 
 
+def test_a_synchronous_call_in_an_async_view_is_billed_too(site: Site) -> None:
+    site.client("7").get("/sync_call_in_async_view")
+    assert site.tenants() == ["user:7"]
+
+
+def test_but_it_cannot_wait_for_an_async_resolver(
+    make: Callable[..., Site], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # as in production
+    site = make(tenant_resolver=aresolve)
+    assert site.client("7").get("/sync_call_in_async_view").status_code == 200
+    assert site.tenants() == [""]
+    assert "use the async client" in caplog.text
+
+
 def test_the_tenant_is_frozen_at_the_first_call(make: Callable[..., Site]) -> None:
     asked: list[int] = []
 
