@@ -440,7 +440,7 @@ def test_every_change_of_a_limit_is_listed_with_who_made_it(support: Client, clo
         "globex per day no limit $5.00 (observe) - person 0",
         "acme per month no limit $10.00 (enforce) - the application",
     ]
-    assert len(re.findall("billing job", support.get(reverse(CHANGES), {"q": "billing job"}).content.decode())) > 1
+    assert support.get(reverse(CHANGES), {"q": "billing job"}).content.decode().count("field-time") == 1
     assert person("view_tenant").get(reverse(CHANGES)).status_code == 403
 
 
