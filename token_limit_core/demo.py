@@ -25,11 +25,14 @@ def play(say: Callable[[str], Any]) -> None:
     """
     import openai
 
-    with FakeProvider() as provider, openai.OpenAI(api_key="demo", base_url=provider.base_url) as client:
-        with Meter(MeterConfig(store="memory://", hosts={provider.host: "openai"})) as meter:
-            meter.patch("openai")
-            _play(meter, client, say)
-            say(f"The provider got {len(provider.requests)} requests: what is refused is never sent.")
+    with (
+        FakeProvider() as provider,
+        openai.OpenAI(api_key="demo", base_url=provider.base_url) as client,
+        Meter(MeterConfig(store="memory://", hosts={provider.host: "openai"})) as meter,
+    ):
+        meter.patch("openai")
+        _play(meter, client, say)
+        say(f"The provider got {len(provider.requests)} requests: what is refused is never sent.")
 
 
 def _play(meter: Meter, client: openai.OpenAI, say: Callable[[str], Any]) -> None:

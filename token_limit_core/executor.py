@@ -40,15 +40,6 @@ class Executor:
         self._pool = None
 
 
-def on_loop() -> bool:
-    """Tell whether an event loop runs in this thread."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
 executor = Executor()
 
 

@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.frameworks.servers import answers, free_port
 from tests.support import unavailable
 from token_limit_core.testing import FakeProvider
 
@@ -54,7 +54,7 @@ class Project:
     def __init__(self, folder: Path, page: Page, provider: FakeProvider) -> None:
         self.folder = folder
         self.page = page
-        self.port = _free_port()
+        self.port = free_port()
         self.servers: list[subprocess.Popen[bytes]] = []
         hosts = json.dumps({provider.host: "openai"})
         self.env = {
@@ -87,7 +87,7 @@ class Project:
         )  # fmt: skip
         self.servers.append(server)
         deadline = time.monotonic() + 30
-        while not _answers(self.port):
+        while not answers(self.port):
             assert server.poll() is None, f"{command} has ended"
             assert time.monotonic() < deadline, f"{command} does not answer"
             time.sleep(0.05)
@@ -154,15 +154,3 @@ def _check_requirements(command: str) -> str:
     named = re.findall(r"token-limit-suite\[([\w,]+)\]", command)
     assert named and all(name in extras for names in named for name in names.split(","))
     return ""
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from http.client import IncompleteRead
 from typing import NamedTuple
@@ -15,7 +10,7 @@ from typing import NamedTuple
 import pytest
 import requests
 
-from tests.contract.processes import environment
+from tests.frameworks.servers import serving
 from token_limit_core.testing import FakeProvider
 
 GUNICORN = ("gunicorn", "--threads=2", "--log-level=error", "--bind=127.0.0.1:{port}")
@@ -42,29 +37,9 @@ class Site(NamedTuple):
 
 @pytest.fixture(scope="module", params=list(SERVERS))
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
-    with FakeProvider() as provider, socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
-        command = [word.format(port=port) for word in SERVERS[request.param]]
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command], env={**environment(), "STREAMING_PROVIDER": provider.base_url}
-        )
-        try:
-            deadline = time.monotonic() + 30
-            while not _answers(port):
-                assert process.poll() is None, "the server has ended"
-                assert time.monotonic() < deadline, "the server does not answer"
-                time.sleep(0.05)
-            yield Site(f"http://127.0.0.1:{port}{'/asgi' if request.param == 'django on uvicorn' else ''}", provider)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(20)
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    command = SERVERS[request.param]
+    with FakeProvider() as provider, serving(command, STREAMING_PROVIDER=provider.base_url) as port:
+        yield Site(f"http://127.0.0.1:{port}{'/asgi' if request.param == 'django on uvicorn' else ''}", provider)
 
 
 @pytest.mark.parametrize("how", ["peeked", "peeked-ended"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -18,6 +17,7 @@ from starlette.testclient import TestClient
 
 from tests.frameworks.llm import async_client
 from tests.frameworks.llm import request as question
+from tests.frameworks.servers import free_port
 from token_limit_core import ConfigurationError, Meter
 from token_limit_core.patches import state
 from token_limit_core.testing import FakeProvider
@@ -86,10 +86,7 @@ def test_a_server_does_not_start_with_options_that_cannot_work(tmp_path: Path) -
         "app = Starlette()\n"
         "app.add_middleware(TokenLimitMiddleware, store='nonsense')\n"
     )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "uvicorn", "app:app", f"--port={port}", "--app-dir", str(tmp_path)]
+    command = [sys.executable, "-m", "uvicorn", "app:app", f"--port={free_port()}", "--app-dir", str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert run.returncode != 0
     assert "token-limit: store: 'nonsense' has no known scheme" in run.stderr
