@@ -39,8 +39,8 @@ def console(
     def set_up(state: BlueprintSetupState) -> None:
         consoles[id(state.app)] = Console(secret or state.app.secret_key, authorize is not None)
 
-    @blueprint.route("/", defaults={"path": ""}, methods=["GET", "POST"])
-    @blueprint.route("/<path:path>", methods=["GET", "POST"])
+    @blueprint.route("/", defaults={"path": ""}, methods=["GET", "POST"], provide_automatic_options=False)
+    @blueprint.route("/<path:path>", methods=["GET", "POST"], provide_automatic_options=False)
     def page(path: str) -> FlaskResponse:
         allowed = None if authorize is None else current_app.ensure_sync(authorize)(request)
         own = consoles[id(current_app._get_current_object())]  # type: ignore[attr-defined]

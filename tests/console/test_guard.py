@@ -30,7 +30,7 @@ def small() -> Meter:
 def test_without_authorize_every_page_is_closed(small: Meter, mount: str, method: str, path: str) -> None:
     with MOUNTS[mount](small, None) as client:
         answer = client.ask(method, path)
-    assert answer.status in ((403, 405) if method == "DELETE" else (403,))
+    assert answer.status == (405 if (mount, method) == ("flask", "DELETE") else 403)
     assert "Tenants" not in answer.text
 
 
@@ -172,7 +172,7 @@ def test_a_form_that_is_too_large_is_refused(client: Client) -> None:
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS"])
 def test_other_methods_do_nothing(client: Client, method: str) -> None:
     answer = client.ask(method, "limit")
-    assert answer.status in (200, 405)
+    assert answer.status == 405
     assert "Set a limit" not in answer.text
 
 

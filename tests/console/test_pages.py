@@ -133,6 +133,8 @@ def test_a_wrong_date_is_told_at_its_field_and_the_rest_is_kept(client: Client) 
 
 
 def test_pages_of_events_lead_through_all_of_them(client: Client, meter: Meter) -> None:
+    meter.store.record([(LLMEvent("spaced", " acme ", timestamp=NOW - 5), 1)], NOW)
+    assert [row["event_id"] for row in json_of(client, "events.json", tenant=" acme ")["events"]] == ["spaced"]
     every = len(rows_of(client, "events.csv"))
     seen, after = 0, ""
     while True:

@@ -74,7 +74,8 @@ def place(found: Cursor) -> str:
 def event_query(params: Mapping[str, str], now: float) -> Asked:
     """Read the filters of the event log: days in UTC, the last one included; the past week without a first day."""
     names = ("tenant", "provider", "model", "mark", "from", "to")
-    fields = {name: params.get(name, "").strip()[:MOST_TEXT].replace("\0", "") for name in names}
+    fields = {name: params.get(name, "")[:MOST_TEXT].replace("\0", "") for name in names}
+    fields |= {name: value.strip() for name, value in fields.items() if name != "tenant"}  # spaces may be part of an id
     errors: dict[str, str] = {}
     first, last = (_day(fields[name], name, errors) for name in ("from", "to"))
     if first is not None and last is not None and first > last:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from hashlib import sha256
@@ -148,7 +148,8 @@ def _checked(visit: Visit, form: LimitForm) -> Limit | None:
         frequency = form.before.frequency
     if amount is None or mode is None or begins is None:
         return None
-    return Limit(tenant_id, amount, frequency, mode, effective_from=begins)
+    new = Limit(tenant_id, amount, frequency, mode, effective_from=begins)
+    return new if form.before is None else replace(new, filter=form.before.filter, unit=form.before.unit)
 
 
 def _attempt(errors: dict[str, str], name: str, parse: Callable[[], T]) -> T | None:

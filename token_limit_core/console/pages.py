@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 from ..stores.reports import TenantQuery
 from .asking import MARKS, PAGE, PERIODS, cursor, event_query, page_number, period, place, tenant_query
 from .charts import chart_of
 from .visit import Visit
 from .web import Response, redirect
+
+logger = logging.getLogger("token_limit")
 
 
 def tenants(visit: Visit) -> Response:
@@ -54,7 +58,10 @@ def holds(visit: Visit) -> Response:
 def release(visit: Visit) -> Response:
     """Give a hold back without a charge; a call that still ends is charged what it really cost."""
     form = visit.request.form
-    done = visit.store.release(form.get("call_id", ""), visit.now)
+    call_id = form.get("call_id", "")
+    done = visit.store.release(call_id, visit.now)
+    if done:
+        logger.info("the hold of call %r was released by %r", call_id, visit.actor)
     tenant_id = form.get("tenant") or None
     return redirect(visit.url("holds", tenant=tenant_id, said="released" if done else "late"))
 
