@@ -21,7 +21,8 @@ class MeterConfig:
     """Settings of a Meter; names and defaults are a public contract (SPEC 1.2).
 
     Intervals and TTLs are seconds; `clock` returns unix seconds. `default_limit_usd` is the monthly limit that a tenant
-    starts with. Raises `ConfigurationError` for what cannot work.
+    starts with. `capture_content` puts the prefix and suffix of fill-in-the-middle calls on their events, which else
+    have their lengths; no other text is ever kept. Raises `ConfigurationError` for what cannot work.
     """
 
     api_key: str | None = None
@@ -40,6 +41,7 @@ class MeterConfig:
     default_limit_usd: Money | None = None
     on_no_tenant: Literal["allow", "refuse"] = "allow"
     on_unguarded: Literal["warn", "refuse", "ignore"] = "warn"
+    capture_content: bool = False
     hold_seconds: float = HOLD_SECONDS
     clock: Callable[[], float] = time.time
 

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import os
 import time
@@ -148,6 +149,25 @@ def hand_over(flight: Flight | None, outcome: Outcome) -> None:
     """Settle a flight from the settler's thread; does no I/O and takes no lock."""
     if flight is not None and flight.claim():
         flight.meter.settler.put(partial(_conclude_late, flight, outcome))
+
+
+def again(flight: Flight) -> Flight:
+    """Make the flight of one of several answers to a call: the first takes over its hold, the others have none."""
+    further = copy.copy(flight)
+    further.answer = None
+    further.request = copy.copy(flight.request)
+    further.tags = dict(flight.tags)
+    further._open = [True]
+    if not flight.claim():
+        further.call_id = new_id()
+    return further
+
+
+def unadmitted(meter: Meter, request: Request) -> Flight:
+    """Make a flight of something already sent: it can only be recorded."""
+    scope = scopes.current()
+    tenant_id = None if scope is None else scope.tenant()
+    return Flight(meter, request, scope, "" if tenant_id is None else tenant_id)
 
 
 def _settle(flight: Flight, settlement: Settlement | None) -> None:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from . import patches, scope
+from .clients import ProviderClients
 from .config import DEFAULT_STORE, MeterConfig
 from .errors import StoreError, raise_on_error, refusal, report
 from .estimates import Estimator
@@ -44,7 +45,7 @@ MAX_TOLD = 1000
 """Unguarded paths that are remembered: they are few, but what an application puts into paths is not known."""
 
 
-class Meter:
+class Meter(ProviderClients):
     """Meters LLM calls for tenants, one per application.
 
     Patching methods chain; as a context manager it unpatches and drains on leaving.
@@ -277,10 +278,7 @@ class Meter:
     def status(self) -> dict[str, Any]:
         """Report what is patched, what is guarded, and what this process has counted."""
         return {
-            "patches": {
-                name: {"state": patches.state(name), "guards": list(cls.guards)}
-                for name, cls in patches.PATCH_REGISTRY.items()
-            },
+            "patches": patches.status(),
             "store": type(self.store).__name__,
             "durable": self.store.durable,
             "unguarded": sorted(self._told),

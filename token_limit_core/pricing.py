@@ -38,6 +38,10 @@ class Price(NamedTuple):
     rates: tuple[Rate, ...]
     version: str
 
+    def covers(self, units: Mapping[str, int | Decimal]) -> bool:
+        """Tell whether anything that was used has a price."""
+        return any(units.get(rate.unit) for rate in self.rates)
+
     def cost(self, units: Mapping[str, int | Decimal]) -> int:
         """Return nano-dollars for counts of genai-prices' units, rounded once, half-even.
 
@@ -106,7 +110,9 @@ def price_of(provider: str, model: str, at: float, tier: str | None = None) -> P
 def _context(tier: str | None) -> dict[str, str] | None:
     if tier is None:
         return None
-    return {"processing": "batch"} if tier == "batch" else {"service_tier": tier}
+    if tier == "batch":
+        return {"processing": "batch"}
+    return {"service_tier": tier, "speed": tier} if tier == "fast" else {"service_tier": tier}
 
 
 def _compile(price: ModelPrice) -> Price:

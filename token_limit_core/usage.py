@@ -39,6 +39,13 @@ class Usage:
     web_searches: int | None = None
     cache_outside_input: bool = False
 
+    def received(self) -> int:
+        """Count the whole input, with the cache's part of it."""
+        pools: tuple[int | None, ...] = (self.input_tokens,)
+        if self.cache_outside_input:
+            pools = (self.input_tokens, self.cached_tokens, self.cache_creation_tokens)
+        return sum(pool for pool in pools if pool is not None)
+
     def billable(self) -> dict[str, int | Decimal]:
         """Give the counts under the unit names of genai-prices, whose inputs have the cache inside."""
         units: dict[str, int | Decimal] = {}

@@ -96,6 +96,12 @@ class Settings:
         return policy
 
     @property
+    def CAPTURE_CONTENT(self) -> bool:
+        """Whether the prefix and suffix of fill-in-the-middle calls are kept; else their lengths are."""
+        value: bool = self._get("CAPTURE_CONTENT", False)
+        return value
+
+    @property
     def TENANT_RESOLVER(self) -> Callable[[HttpRequest], Any] | None:
         """A callable, sync or async, that names the tenant of a request; None is the built-in order."""
         resolver: Callable[[HttpRequest], Any] | None = self._callable("TENANT_RESOLVER")

@@ -13,6 +13,7 @@ from genai_prices import calc_price
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import PriceContext
 
+from token_limit_core import pricing
 from token_limit_core.limits import to_nano
 from token_limit_core.pricing import price_of
 from token_limit_core.usage import Usage, parse_count
@@ -100,6 +101,7 @@ def test_nothing_used_costs_nothing() -> None:
 def test_an_unknown_model_has_no_price_and_warns_once(
     provider: str, model: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    pricing._find.cache_clear()  # other tests of this process may have asked already
     with caplog.at_level(logging.WARNING, "token_limit"):
         found = [price_of(provider, model, NOW.timestamp() + 60 * minute) for minute in range(3)]
 

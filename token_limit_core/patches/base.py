@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar
+
+import wrapt
 
 from ..errors import report
 from ..estimates import size_of
@@ -38,11 +41,22 @@ class BasePatch:
     module: ClassVar[str | None] = None
     """The SDK's module: the patch waits for its import, and is skipped when it is not installed."""
 
+    through: ClassVar[str | None] = None
+    """The patch whose hooks this one uses; then it is only a name, which says which providers' calls are meant."""
+
     guards: ClassVar[tuple[str, ...]] = ()
     """What `status()` lists as guarded."""
 
+    not_guarded: ClassVar[tuple[str, ...]] = ()
+    """What `status()` lists as costing money out of our sight."""
+
+    websockets: ClassVar[tuple[tuple[str, str, str], ...]] = ()
+    """What `status()` lists as not guarded: the last of each."""
+
     def __init__(self) -> None:
         self.meters: list[Meter] = []
+        self.names: dict[Meter, set[str]] = {}
+        """What each Meter has patched through this: its own name, or that of a provider."""
         self.active = False
         self._swapped: list[tuple[Any, str, Any, Any]] = []
 
@@ -55,6 +69,26 @@ class BasePatch:
         original = obj.__dict__.get(attr, _INHERITED)
         setattr(obj, attr, wrapper)
         self._swapped.append((obj, attr, original, wrapper))
+
+    def _when_imported(self, module: str, do: Callable[[Any], None]) -> None:
+        """Do something with a module of the SDK that may never be imported; importing it would cost the start-up."""
+
+        def imported(module: Any) -> None:
+            if self.active:
+                do(module)
+
+        if module in sys.modules:
+            do(sys.modules[module])
+        else:
+            wrapt.register_post_import_hook(imported, module)
+
+    def claims(self, meter: Meter, provider: str) -> bool:
+        """Tell whether a Meter meters a provider's calls through this patch: all of them, or those it names."""
+        names = self.names.get(meter)
+        return names is None or self.name in names or provider in names
+
+    def claimed(self) -> None:
+        """Take note that a Meter has patched or unpatched a name."""
 
     def install(self) -> None:
         """Put the hooks in, once; a failure half-way takes them out again."""

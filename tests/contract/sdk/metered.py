@@ -86,14 +86,15 @@ def run(use: Use, client: Any, endpoint: Endpoint) -> Run:
 class Metered:
     """A Meter on a memory store with a generous limit, so that every call has a hold."""
 
-    def __init__(self, **config: Any) -> None:
+    def __init__(self, patch: str = "openai", **config: Any) -> None:
+        self.patch = patch
         self.events: list[LLMEvent] = []
         self.meter = Meter(MeterConfig(**{"store": "memory://", "on_event": self.events.append, **config}))
         self.meter.set_limit(TENANT, 1000)
 
     def run(self, use: Use, client: Any, endpoint: Endpoint) -> Run:
         """Run a use as the tenant's, under the patch, until everything is settled."""
-        self.meter.patch("openai")
+        self.meter.patch(self.patch)
         with self.meter.for_tenant(TENANT, session_id="s1", user="ann", plan="gold"):
             result = run(use, client, endpoint)
         assert self.meter.flush(5)
@@ -116,7 +117,7 @@ class Metered:
         return event
 
 
-def price(model: str, **counts: int) -> Decimal:
+def price(model: str, provider: str = "openai", context: dict[str, str] | None = None, /, **counts: int) -> Decimal:
     """Ask the price list itself; rounded to nano-dollars, half-even."""
-    exact = calc_price(Usage(**counts), model, provider_id="openai").total_price
+    exact = calc_price(Usage(**counts), model, provider_id=provider, price_context=context).total_price
     return exact.quantize(Decimal("1e-9"), ROUND_HALF_EVEN)

@@ -12,12 +12,23 @@ from typing import Any
 
 import pytest
 
-from tests.contract.sdk import uses, wire
+from tests.contract.sdk import uses
+from tests.contract.sdk.anthropic_wire import MESSAGES, AnthropicWire
 from tests.contract.sdk.metered import TENANT, Metered
-from tests.contract.sdk.uses import CHAT, Use
+from tests.contract.sdk.uses import CHAT, Endpoint, Use
 from tests.contract.sdk.wire import Wire
 
-OURS = ("Flight", "_Watch", "ChoicesReader", "EventTee", "DocumentTee", "Request", "Outcome", "Estimate")
+OURS = (
+    "Flight",
+    "_Watch",
+    "ChoicesReader",
+    "MessageReader",
+    "EventTee",
+    "DocumentTee",
+    "Request",
+    "Outcome",
+    "Estimate",
+)
 THEIRS = ("Stream", "AsyncStream", "Response", "APIResponse", "LegacyAPIResponse", "generator", "async_generator")
 
 WAYS: list[Use] = [
@@ -39,20 +50,26 @@ def alive() -> Counter[str]:
     return Counter({**{name: kinds[name] for name in OURS + THEIRS}, "finalize": registered})
 
 
+@pytest.mark.parametrize(
+    ("patch", "protocol", "endpoint"),
+    [("openai", Wire, CHAT), ("anthropic", AnthropicWire, MESSAGES)],
+    ids=["openai", "anthropic"],
+)
 def test_streams_leave_nothing_behind(
-    make: Callable[..., Any], metered: Metered, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., Any], patch: str, protocol: type[Wire], endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unraisable: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
-    metered.meter.patch("openai")
-    wired = Wire(wire.chat)
+    metered = Metered(patch)
+    metered.meter.patch(patch)
+    wired = protocol(endpoint.script)
     wired.forgetful = True
     client = make(wired)
 
     async def many(rounds: int) -> None:
         for _ in range(rounds):
             for use in WAYS:
-                await use(client, CHAT, [])
+                await use(client, endpoint, [])
         gc.collect()
         for _ in range(10):
             await asyncio.sleep(0)
@@ -66,5 +83,6 @@ def test_streams_leave_nothing_behind(
     grown = alive() - before
     assert sum(grown.values()) <= 3, grown
     assert unraisable == []
+    metered.meter.close()
     assert metered.meter.store.holds() == []
     assert len({event.event_id for event in metered.events}) == len(metered.events) == 130 * len(WAYS)

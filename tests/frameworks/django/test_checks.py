@@ -43,6 +43,8 @@ def test_settings_that_work_pass_in_silence(monkeypatch: pytest.MonkeyPatch, tmp
         "HOSTS": {"127.0.0.1:8010": "openai"},
         "PATCHES": ["openai"],
         "ON_NO_TENANT": "refuse",
+        "ON_UNGUARDED": "ignore",
+        "CAPTURE_CONTENT": True,
         "TENANT_RESOLVER": f"{__name__}.check",
         "USER_TENANT_ATTRIBUTES": ["organization"],
         "UPGRADE_URL": "https://example.com/billing",
@@ -55,7 +57,12 @@ def test_settings_that_work_pass_in_silence(monkeypatch: pytest.MonkeyPatch, tmp
 
 WRONG = [
     (["ENABLED"], "E001", "TOKEN_LIMIT", "TOKEN_LIMIT = {...}"),
-    ({"UPGRADEURL": "/x"}, "E002", "'UPGRADEURL'", "Did you mean 'UPGRADE_URL'? Known keys are: DATABASE, DEBUG"),
+    (
+        {"UPGRADEURL": "/x"},
+        "E002",
+        "'UPGRADEURL'",
+        "Did you mean 'UPGRADE_URL'? Known keys are: CAPTURE_CONTENT, DATABASE",
+    ),
     ({"on_event": print}, "E002", "'on_event'", "Did you mean 'ON_EVENT'?"),
     ({7: 7}, "E002", "[7]", "Known keys are"),
     ({"ENABLED": "no"}, "E003", "'ENABLED'", "True or False"),

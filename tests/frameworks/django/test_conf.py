@@ -20,6 +20,7 @@ DEFAULTS = {
     "DEFAULT_LIMIT_USD": None,
     "ON_NO_TENANT": "allow",
     "ON_UNGUARDED": "warn",
+    "CAPTURE_CONTENT": False,
     "TENANT_RESOLVER": None,
     "USER_TENANT_ATTRIBUTES": (),
     "UPGRADE_URL": None,
