@@ -74,7 +74,7 @@ def test_a_person_who_hangs_up_leaves_no_hold(
     answer = get(address, path, "alice", stream=True)
     next(answer.iter_content(1))
     assert pause.reached.wait(10)
-    assert len(stored.store.holds()) == 1
+    assert len(stored.store.holds()) == 1, (events, stored.status(), stored.usage("user:alice"))
     answer.close()
     pause.set()
     wait_until(lambda: len(events) == 1)
