@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import weakref
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -59,7 +60,7 @@ class Meter(ProviderClients):
         self.store: Store = open_store(DEFAULT_STORE if self.config.store is None else self.config.store)
         self.estimator = Estimator()
         self.settler = Settler(self.config.max_queue_size)
-        self._counts: dict[str, int] = {}
+        self._counts: Counter[str] = Counter()
         self._welcomed: set[str] = set()
         self._told: set[str] = set()
         self._patched: list[str] = []
@@ -245,20 +246,20 @@ class Meter(ProviderClients):
         """
         if settlement is None:
             return
-        event = settlement.event
-        write = partial(_write, self.store, settlement, self.config.clock())
+        event, config = settlement.event, self.config
+        now = config.clock()
         try:
-            if write() == "duplicate":
+            if _write(self.store, settlement, now) == "duplicate":
                 return
         except StoreError:
             logger.exception("the store did not take a settled call; it will be tried again")
-            self.settler.retry_later(write)
-        self.count("events")
-        if self.config.debug:
+            self.settler.retry_later(partial(_write, self.store, settlement, now))
+        self._counts["events"] += 1
+        if config.debug:
             logger.debug("event %s", event.to_dict())
-        if self.config.on_event is not None:
+        if config.on_event is not None:
             try:
-                self.config.on_event(event)
+                config.on_event(event)
             except Exception:
                 report("calling on_event")
 
@@ -266,7 +267,7 @@ class Meter(ProviderClients):
 
     def count(self, what: str) -> None:
         """Count something `status()` shows; a lost update between threads is of no consequence."""
-        self._counts[what] = self._counts.get(what, 0) + 1
+        self._counts[what] += 1
 
     def first_time(self, what: str) -> bool:
         """Tell whether something is to be warned about, which is once; `status()` lists it as unguarded."""

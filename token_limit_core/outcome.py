@@ -98,28 +98,29 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement:
         tags["requested_model"] = request.model
     received = 0 if usage.input_tokens is None else usage.input_tokens  # the base counts have no None
     generated = 0 if usage.output_tokens is None else usage.output_tokens
-    event = LLMEvent(
-        event_id=flight.call_id,
-        tenant_id=flight.tenant_id,
-        session_id=flight.session_id,
-        provider=request.provider,
-        model=model,
-        endpoint=request.endpoint,
-        input_tokens=received,
-        output_tokens=generated,
-        total_tokens=received + generated if usage.total_tokens is None else usage.total_tokens,
-        cached_tokens=0 if usage.cached_tokens is None else usage.cached_tokens,
-        duration_ms=(time.perf_counter() - flight.started) * 1000,
-        timestamp=flight.started_at,
-        request_id=outcome.request_id,
-        stream=request.stream,
-        error=None if outcome.error is None else describe_error(outcome.error),
-        service_tier=request.service_tier,
-        tags=tags,
+    event = LLMEvent.of(
+        {
+            "event_id": flight.call_id,
+            "tenant_id": flight.tenant_id,
+            "session_id": flight.session_id,
+            "provider": request.provider,
+            "model": model,
+            "endpoint": request.endpoint,
+            "input_tokens": received,
+            "output_tokens": generated,
+            "total_tokens": received + generated if usage.total_tokens is None else usage.total_tokens,
+            "cached_tokens": 0 if usage.cached_tokens is None else usage.cached_tokens,
+            "duration_ms": (time.perf_counter() - flight.started) * 1000,
+            "timestamp": flight.started_at,
+            "request_id": outcome.request_id,
+            "stream": request.stream,
+            "error": None if outcome.error is None else describe_error(outcome.error),
+            "service_tier": request.service_tier,
+            "tags": tags,
+        }
     )
-    for name in OTHER_COUNTS:
-        count = getattr(usage, name)
-        if count is not None:
+    for name, count in vars(usage).items():
+        if count is not None and name in OTHER_COUNTS:
             setattr(event, name, count)
     if flight.attributes:
         _attribute(event, flight.attributes)
@@ -130,7 +131,7 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement:
         for name, value in outcome.fields.items():
             setattr(event, name, value)
     cost = price_event(flight, event, usage)
-    if outcome.usage is not None and not estimated and outcome.error is None and not request.later:
+    if outcome.usage is not None and "estimated" not in tags and outcome.error is None and not request.later:
         flight.meter.estimator.learn(
             request.provider, request.model, request.size, usage.received(), event.output_tokens
         )
@@ -202,9 +203,12 @@ def _usage_of(flight: Flight, outcome: Outcome) -> tuple[Usage, bool]:
 
 NEVER_SENT = frozenset(
     {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError"}
-    | {"ConnectionRefusedError", "gaierror"}
+    | {"ConnectionRefusedError", "gaierror", "ClientConnectorError"}
 )
-MAYBE_SENT = frozenset({"TransportError", "APIConnectionError", "TimeoutError", "ConnectionError"})
+MAYBE_SENT = frozenset(
+    {"TransportError", "APIConnectionError", "TimeoutError", "ConnectionError"}
+    | {"ClientConnectionError", "ClientPayloadError", "Timeout"}  # aiohttp's, and requests'
+)
 
 
 def may_be_billed(error: BaseException) -> bool:
@@ -212,7 +216,7 @@ def may_be_billed(error: BaseException) -> bool:
     names: set[str] = set()
     link: BaseException | None = error
     while link is not None:
-        if getattr(link, "status_code", None) is not None:
+        if http_status(link) is not None:
             return False
         names.update(cls.__name__ for cls in type(link).__mro__)
         link = link.__cause__
@@ -227,14 +231,20 @@ _CODE = re.compile(r"[\w.:-]{1,64}")
 def describe_error(error: BaseException) -> str:
     """Name an error by class, HTTP status and provider code; never its message, which may echo input or keys."""
     parts = [type(error).__name__]
-    status, code = getattr(error, "status_code", None), getattr(error, "code", None)
-    if code is None:
-        code = getattr(error, "type", None)  # Anthropic's name for it
+    status = http_status(error)
+    named = (getattr(error, name, None) for name in ("code", "status", "type"))  # OpenAI's, Google's, Anthropic's
+    code = next((name for name in named if isinstance(name, str)), None)
     if isinstance(status, int):
         parts.append(str(status))
-    if isinstance(code, str) and _CODE.fullmatch(code):
+    if code is not None and _CODE.fullmatch(code):
         parts.append(code)
     return " ".join(parts)
+
+
+def http_status(error: BaseException) -> Any:
+    """Return the HTTP status of an SDK's error: `status_code`, or Google's `code` beside a `status` in words."""
+    status = getattr(error, "status_code", None)
+    return getattr(error, "code", None) if status is None and hasattr(error, "status") else status
 
 
 def _attribute(event: LLMEvent, attributes: dict[str, Any]) -> None:

@@ -50,10 +50,10 @@ class Settler:
 
     def start(self) -> None:
         """Start the thread if it is not running; call this before anything that may `put` from a finaliser."""
-        if self._thread is not None and self._thread.is_alive():
+        if self._thread is not None:
             return
         with self._lock:
-            if self._thread is None or not self._thread.is_alive():
+            if self._thread is None:
                 thread = threading.Thread(target=self._work, name="token-limit-settler", daemon=True)
                 try:
                     thread.start()
@@ -106,6 +106,13 @@ class Settler:
         return done
 
     def _work(self) -> None:
+        try:
+            self._work_until_told()
+        finally:  # whatever ended it, the next call starts another
+            if self._thread is threading.current_thread():
+                self._thread = None
+
+    def _work_until_told(self) -> None:
         while True:
             try:
                 item = self._queue.get(timeout=RETRY_SECONDS if self._waiting else None)

@@ -134,8 +134,9 @@ def _django() -> None:
         TOKEN_LIMIT={
             "STORE": "memory://",
             "HOSTS": HOSTS,
-            "TENANT_RESOLVER": lambda request: request.headers.get("X-Tenant"),
+            "TENANT_RESOLVER": "tests.frameworks.streaming_urls.tenant_of",
         },
+        REST_FRAMEWORK={"UNAUTHENTICATED_USER": None},
     )
     django.setup()
     from token_limit_django.meter import get_meter

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.client import IncompleteRead
 from typing import NamedTuple
 
@@ -90,3 +91,15 @@ def test_without_the_peek_a_refused_stream_breaks_off(site: Site) -> None:
         assert b"data:" not in response.content
     except (requests.RequestException, IncompleteRead):
         return
+
+
+@pytest.mark.parametrize("site", ["django on gunicorn", "django on uvicorn"], indirect=True, scope="module")
+def test_callers_of_an_api_that_only_its_views_know_are_told_apart(site: Site) -> None:
+    def call(name: str) -> tuple[int, str]:
+        response = requests.get(f"{site.url}/api/", headers={"Authorization": f"Token {name}"}, timeout=30)
+        return response.status_code, response.json().get("paid") or response.json()["kind"]
+
+    names = ["acme", "globex", "refused"] * 10
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(call, names))
+    assert answers == [(402, "exhausted") if name == "refused" else (200, name) for name in names]

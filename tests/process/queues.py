@@ -66,15 +66,21 @@ class Queue:
         try:
             yield process
         finally:
-            process.send_signal(signal.SIGTERM)
             try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-                raise
+                ended(process)
             finally:
                 print((self.folder / "worker.log").read_text()[-4000:])
+
+
+def ended(process: subprocess.Popen[bytes]) -> None:
+    """Ask a worker, the leader of a session, to end in good order; fail when it does not."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:

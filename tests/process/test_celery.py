@@ -10,6 +10,7 @@ from celery import Celery, chain, chord
 from celery.result import AsyncResult
 
 from tests.process.queues import Queue
+from token_limit_core import LimitExceededException
 from token_limit_core.workers.celery import install
 
 WORKER = ("celery", "-A", "tests.process.celery_tasks", "worker", "--loglevel=WARNING", "--without-mingle")
@@ -90,3 +91,16 @@ def test_a_killed_child_runs_its_task_again_for_the_same_tenant(app: Celery, que
         result = send(app, queue, "die_once", "acme")
         assert result.get(timeout=TIMEOUT) == "acme"
     assert queue.calls("acme", "") == [1, 0]
+
+
+def test_the_tasks_of_a_django_project_spend_the_tenants_money(app: Celery, queue: Queue) -> None:
+    worker = (*WORKER[:2], "tests.process.celery_django", *WORKER[3:])
+    with queue.worker(*worker, "--pool=prefork", "--concurrency=2"):
+        results = [send(app, queue, "ask", tenant) for tenant in ["acme", "globex", None] * 4]
+        assert [result.get(timeout=TIMEOUT) for result in results] == ["acme", "globex", None] * 4
+        counted = app.send_task("calls", (["acme", "globex", ""],)).get(timeout=TIMEOUT)
+        app.send_task("refuse", ("acme",)).get(timeout=TIMEOUT)
+        with pytest.raises(LimitExceededException, match="acme"):
+            send(app, queue, "ask", "acme").get(timeout=TIMEOUT)
+        assert send(app, queue, "ask", "globex").get(timeout=TIMEOUT) == "globex"
+    assert counted == [4, 4, 4]

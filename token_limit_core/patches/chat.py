@@ -42,7 +42,7 @@ def usage_of(usage: Any) -> Usage | None:
     reasoning = count(made.get("reasoning_tokens"))
     if reasoning and generated is not None and total == (received or 0) + generated + reasoning:
         generated += reasoning  # xAI leaves it out of the completion
-    return Usage(
+    return Usage.told(
         input_tokens=received,
         output_tokens=0 if generated is None and chat else generated,  # embeddings report a prompt only
         total_tokens=total,

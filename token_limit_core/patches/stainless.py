@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 in_the_air: ContextVar[tuple[Any, Flight] | None] = ContextVar("token_limit_in_the_air", default=None)
 
 
-_UNREAD = object()
-
-
 class StainlessPatch(BasePatch):
     """Hooks the funnel; a provider adds its table of surfaces, and how its clients and answers are special."""
 
@@ -49,9 +46,6 @@ class StainlessPatch(BasePatch):
     request_id_header: ClassVar[str]
     other_id_headers: ClassVar[Mapping[str, str]] = {}
     """What some providers send in its place."""
-
-    websockets: ClassVar[tuple[tuple[str, str, str], ...]] = ()
-    """Module, class and name of what opens a websocket: not metered, so `on_unguarded` decides."""
 
     refined: ClassVar[frozenset[str]] = frozenset()
     """Providers whose calls are all looked at once more by `refine`."""
@@ -149,19 +143,7 @@ class StainlessPatch(BasePatch):
         ):
             self._swap(cls, "request", hook(cls.__dict__["request"], request))
             self._swap(cls, "_process_response", hook(cls.__dict__["_process_response"], process))
-        for module, name, what in self.websockets:
-            self._when_imported(module, functools.partial(self._watch_connect, name, what))
-
-    def _watch_connect(self, name: str, what: str, module: Any) -> None:
-        for cls in (getattr(module, name, None), getattr(module, f"Async{name}", None)):
-            connect = getattr(cls, "__dict__", {}).get("connect")
-            if connect is not None:
-                self._swap(cls, "connect", hook(connect, functools.partial(self._connect, what)))
-
-    def _connect(self, what: str, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self.active:
-            unguarded(self.meter(), f"the websocket {what}.connect of the {self.name} SDK")
-        return wrapped(*args, **kwargs)
+        self._watch_websockets()
 
     def _request_sync(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         plan = self._plan(instance, args, kwargs)
@@ -233,13 +215,15 @@ class StainlessPatch(BasePatch):
         """Read an answer that is there in full, or hook what is still to be read and return None."""
         response, flight.answer = flight.answer, None  # holding it would keep an abandoned stream alive
         try:
-            if response is None or not (result is response or isinstance(result, self._special_types)):
+            row = getattr(result, "__dict__", {})
+            if "_request_id" in row:  # a model: the SDK has read the header already
                 outcome = plan.read(result)
-                request_id: Any = getattr(
-                    result, "_request_id", _UNREAD
-                )  # on models the SDK has read the header already
-                if request_id is _UNREAD or (request_id is None and flight.request.provider in self.other_id_headers):
+                request_id: Any = row["_request_id"]
+                if request_id is None and flight.request.provider in self.other_id_headers:
                     request_id = self._request_id(flight, response)
+            elif response is None or not (result is response or isinstance(result, self._special_types)):
+                outcome = plan.read(result)
+                request_id = self._request_id(flight, response)
             elif isinstance(result, self._stream_types):
                 flight.meter.settler.start()
                 reader = plan.reader(self._request_id(flight, response), plan.injected)

@@ -108,8 +108,8 @@ def pattern_of(surface: Surface) -> re.Pattern[str]:
 def body_of(options: Any) -> Mapping[str, Any]:
     """Return the body as it will be sent: `extra_body` wins over the method's own arguments."""
     body = fields_of(options.json_data)
-    extra = fields_of(getattr(options, "extra_json", None))
-    return {**body, **extra} if extra else body
+    extra = getattr(options, "extra_json", None)
+    return body if extra is None else {**body, **fields_of(extra)}
 
 
 def max_output(body: Mapping[str, Any], bounds: tuple[str, ...]) -> int | None:

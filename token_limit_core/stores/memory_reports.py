@@ -32,7 +32,9 @@ class MemoryReports(ReportsTransaction):
         _counters: dict[CounterKey, list[int]]
         _holds: dict[str, Hold]
         _ledger: dict[str, dict[str, Entry]]
-        _rollup: dict[tuple[str, int, str, str], Spend]
+
+        @property
+        def _rollup(self) -> dict[tuple[str, int, str, str], Spend]: ...
 
     _changes: list[Change]
 

@@ -45,6 +45,7 @@ def test_every_key_has_a_meaning() -> None:
         "UPGRADE_URL": "/plans",
         "UPGRADE_TEMPLATE": "upgrade.html",
         "UPGRADE_RESPONSE": hook,
+        "PEEK_STREAMS": True,
         "ON_EVENT": f"{__name__}.hook",
         "DEBUG": True,
         "RAISE_ON_ERROR": False,
@@ -59,6 +60,7 @@ def test_every_key_has_a_meaning() -> None:
             upgrade_url="/plans",
             upgrade_template="upgrade.html",
             upgrade_response=hook,
+            peek_streams=True,
         )
         assert meter.store is given["STORE"]
         config = meter.config
