@@ -86,7 +86,20 @@ def parse_effective_date(value: date | datetime | str | None, now: float) -> flo
         raise ConfigurationError(f"effective_date: {value!r} is not a date, datetime or ISO string")
     if not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
-    return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+    try:
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC).timestamp()
+    except OverflowError:
+        raise ConfigurationError(f"effective_date: {value!s} is outside of the years 1 to 9999 in UTC") from None
+
+
+def parse_time(value: float, name: str) -> float:
+    """Return a unix time; raise `ConfigurationError` for one that no calendar has, which no window would count."""
+    try:
+        seconds = float(value)
+        datetime.fromtimestamp(seconds, UTC)
+    except (OSError, OverflowError, TypeError, ValueError):
+        raise ConfigurationError(f"{name}: {value!r} is not a time in unix seconds, such as 1800021600") from None
+    return seconds
 
 
 class Window(NamedTuple):

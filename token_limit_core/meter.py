@@ -33,6 +33,7 @@ from .limits import (
     parse_amount,
     parse_choice,
     parse_effective_date,
+    parse_time,
 )
 from .outcome import Request, Settlement, conclude
 from .patches.base import outcome_of
@@ -217,7 +218,7 @@ class Meter(ProviderClients):
 
         `event_id` makes it idempotent, `timestamp` (unix seconds) tells when the call began. On an event loop the
         row is written a moment later by the settler's thread.
-        Raises `ConfigurationError` for a count or a cost that is none.
+        Raises `ConfigurationError` for a count, a cost or a time that is none.
         """
         current = scope.current()
         if tenant_id is None:
@@ -225,7 +226,7 @@ class Meter(ProviderClients):
         request = Request(provider, model, str(fields.pop("endpoint", "manual")))
         flight = Flight(self, request, current, "" if tenant_id is None else scope.check_tenant(tenant_id))
         flight.call_id = str(fields.pop("event_id", flight.call_id))
-        flight.started_at = float(fields.pop("timestamp", flight.started_at))
+        flight.started_at = parse_time(fields.pop("timestamp", flight.started_at), "timestamp")
         flight.session_id = fields.pop("session_id", flight.session_id)
         error = fields.pop("error", None)
         counts = {"input_tokens": input_tokens, "output_tokens": output_tokens}

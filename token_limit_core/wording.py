@@ -12,6 +12,9 @@ FREQUENCY_LABELS = {PER_MONTH: "per month", PER_DAY: "per day"}
 MODE_LABELS = {ENFORCE: "Enforce: refuse calls once it is spent", OBSERVE: "Observe: only record, never refuse"}
 NEAR_PERCENT = 80
 
+EARLIEST = datetime(1, 1, 1, tzinfo=UTC).timestamp()
+LATEST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
+
 SMALL = 10**6
 """Below a tenth of a cent (in nano-dollars) amounts are written out, lest calls seem to be free."""
 
@@ -27,9 +30,14 @@ def exact_usd(nano: int) -> str:
     return f"${editable_usd(nano):,f}"
 
 
+def moment(seconds: float) -> datetime:
+    """Return a unix time in UTC; one that no calendar has, such as milliseconds taken for seconds, as the nearest."""
+    return datetime.fromtimestamp(min(LATEST, max(EARLIEST, seconds)), UTC)
+
+
 def utc(seconds: float) -> str:
     """Write a unix time for people."""
-    return f"{datetime.fromtimestamp(seconds, UTC):%d %b %Y, %H:%M} UTC"
+    return f"{moment(seconds):%d %b %Y, %H:%M} UTC"
 
 
 def dollars(nano: int | None) -> str:

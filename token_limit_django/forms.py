@@ -15,7 +15,7 @@ from token_limit_core import limits as core
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.limits import parse_amount, to_nano
 from token_limit_core.scope import check_tenant
-from token_limit_core.wording import FREQUENCY_LABELS, MODE_LABELS, editable_usd, exact_usd, utc
+from token_limit_core.wording import FREQUENCY_LABELS, MODE_LABELS, editable_usd, exact_usd, moment, utc
 
 from . import service
 from .models import Limit
@@ -89,7 +89,7 @@ class LimitForm(_LimitModelForm):
             self.before = service.limit_of(self.instance)
             self.initial["limit_usd"] = editable_usd(self.before.amount)
             if self.waiting:
-                self.initial["effective_date"] = datetime.fromtimestamp(self.before.effective_from, UTC)
+                self.initial["effective_date"] = moment(self.before.effective_from)
 
     @property
     def waiting(self) -> bool:

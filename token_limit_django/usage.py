@@ -35,19 +35,21 @@ View = Callable[[HttpRequest], HttpResponse]
 
 
 def _own(view: Callable[[HttpRequest, str], HttpResponse]) -> View:
-    """Give a view the request's tenant; without one people go to sign in, and programs are told 401."""
+    """Give a view the request's tenant; without one people go to sign in, and programs are told 401.
+
+    Who is signed in and has none is told 403: a sign-in page may send such people straight back.
+    """
 
     @wraps(view)
     def guarded(request: HttpRequest) -> HttpResponse:
         tenant_id = _tenant()
         if tenant_id is None:
-            is_page = view.__name__ == "page"
-            response = _sign_in(request) if is_page else HttpResponse("Sign in to see your usage.\n", status=401)
+            response = _without_tenant(request, is_page=view.__name__ == "page")
         else:
             try:
                 response = view(request, tenant_id)
             except StoreError:
-                response = HttpResponse("Your usage cannot be read just now. Try again in a moment.\n", status=503)
+                response = _told_so(503, "Your usage cannot be read just now. Try again in a moment.")
         for name, value in SECURITY.items():
             response.headers.setdefault(name, value)
         return response
@@ -136,8 +138,17 @@ def _known_tenant() -> str | None:
     return None if current is None else current.tenant_id
 
 
-def _sign_in(request: HttpRequest) -> HttpResponse:
-    return redirect_to_login(request.get_full_path(), resolve_url(project.LOGIN_URL))
+def _without_tenant(request: HttpRequest, *, is_page: bool) -> HttpResponse:
+    user = getattr(request, "user", None)
+    if user is not None and user.is_authenticated:
+        return _told_so(403, "There is no usage to show for this account.")
+    if is_page:
+        return redirect_to_login(request.get_full_path(), resolve_url(project.LOGIN_URL))
+    return _told_so(401, "Sign in to see your usage.")
+
+
+def _told_so(status: int, message: str) -> HttpResponse:
+    return HttpResponse(f"{message}\n", "text/plain; charset=utf-8", status)
 
 
 def _render(name: str, context: dict[str, Any], request: HttpRequest | None = None) -> str:

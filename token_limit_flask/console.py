@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 from flask import Blueprint, Request, current_app, request
 from flask import Response as FlaskResponse
@@ -50,7 +51,7 @@ def console(
 
 
 def asked(path: str) -> ConsoleRequest:
-    """Turn the current request into one of the console's."""
+    """Turn the current request into one of the console's; the application may have read its form already."""
     full = request.script_root + request.path
     return ConsoleRequest(
         method=request.method,
@@ -58,7 +59,7 @@ def asked(path: str) -> ConsoleRequest:
         mount=full[: len(full) - len(path)].rstrip("/"),
         query=request.query_string.decode("latin-1"),
         headers={key.lower(): value for key, value in request.headers.items()},
-        body=request.stream.read(MOST_BODY + 1),
+        body=request.stream.read(MOST_BODY + 1) or urlencode(list(request.form.items(multi=True))).encode(),
         secure=request.is_secure,
     )
 

@@ -69,6 +69,9 @@ def _meter(scope: Scope) -> Meter:
 async def asked(request: Request) -> ConsoleRequest:
     """Turn a request of Starlette's into one of the console's."""
     root, path = request.scope.get("root_path", "").rstrip("/"), request.scope["path"]
+    mount = root
+    if not f"{path}/".startswith(f"{root}/"):  # a proxy has stripped its own prefix, which only links must have
+        mount = root.removeprefix(request.scope.get("app_root_path", "").rstrip("/"))
     body = b""
     async for chunk in request.stream():
         body += chunk
@@ -76,7 +79,7 @@ async def asked(request: Request) -> ConsoleRequest:
             break
     return ConsoleRequest(
         method=request.method,
-        path=path.removeprefix(root).removeprefix("/"),
+        path=path.removeprefix(mount).removeprefix("/"),
         mount=root,
         query=request.scope["query_string"].decode("latin-1"),
         headers=dict(request.headers),

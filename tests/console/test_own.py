@@ -240,6 +240,18 @@ def test_nobody_sees_anything_without_signing_in(get: Get, name: str) -> None:
     assert "acme" not in answer.text
 
 
+@DJANGO
+@pytest.mark.parametrize("name", PATHS)
+def test_who_is_signed_in_and_has_no_tenant_is_not_sent_to_sign_in_again(name: str) -> None:
+    """A sign-in page that sends such people back would never end."""
+    with django_site() as (_get, _meter):
+        client = DjangoClient()
+        client.force_login(User.objects.create_user("nobody"))
+        answer = client.get(f"/usage/{name}")
+    assert answer.status_code == 403
+    assert b"no usage" in answer.content
+
+
 def test_nothing_a_client_sends_chooses_the_tenant(get: Get) -> None:
     forged = {"X-Tenant": "globex", "X-Tenant-Id": "globex", "Tenant": "globex"}
     chosen = "?tenant=globex&id=globex&tenant_id=globex"

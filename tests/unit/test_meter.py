@@ -138,6 +138,14 @@ def test_a_manual_event_may_name_its_tenant_and_every_field(meter: Meter) -> Non
     assert manual(meter).duration_ms is None
 
 
+@pytest.mark.parametrize("seconds", [1_800_021_600_000, -1e12, float("nan"), float("inf"), 1e30, "yesterday", None])
+def test_a_manual_event_of_an_impossible_time_is_refused(meter: Meter, seconds: Any) -> None:
+    """Milliseconds taken for seconds would be in a window of their own, and every list that shows times would fail."""
+    with pytest.raises(ConfigurationError, match="timestamp"):
+        manual(meter, tenant_id="a", timestamp=seconds)
+    assert meter.store.spend("a", 0, 2e9).calls == 0
+
+
 def test_a_manual_event_with_an_id_counts_once(meter: Meter) -> None:
     manual(meter, tenant_id="a", event_id="e1")
     manual(meter, tenant_id="a", event_id="e1")

@@ -11,7 +11,7 @@ from . import forms, pages, tables
 from .guard import HOW_TO_OPEN, Csrf, actor_of
 from .rendering import TYPES, static
 from .visit import Visit
-from .web import MOST_BODY, Request, Response, text
+from .web import MOST_BODY, Request, Response, not_allowed, text
 
 logger = logging.getLogger("token_limit")
 
@@ -66,7 +66,7 @@ class Console:
             return text(413, "This form is too large.")
         method = "GET" if request.method == "HEAD" else request.method
         if request.path.startswith(STATIC):
-            return _static(request.path.removeprefix(STATIC)) if method == "GET" else text(405, "Only GET.")
+            return _static(request.path.removeprefix(STATIC)) if method == "GET" else not_allowed("GET")
         visit = Visit(request, get_meter(), actor, csrf)
         handlers = ROUTES.get(request.path)
         try:
@@ -86,10 +86,12 @@ def _handle(visit: Visit, method: str, handlers: dict[str, Handler] | None, csrf
         return visit.message(404, "There is no such page", "Choose one from the menu.")
     handler = handlers.get(method)
     if handler is None:
-        return text(405, f"Only {', '.join(handlers)}.")
+        return not_allowed(*handlers)
     if method == "POST" and not csrf.accepts(visit.request, visit.actor):
         hint = "The form has expired or was not sent from this console. Open its page again; nothing was changed."
         return visit.message(403, "This form cannot be taken", hint)
+    if any("\0" in value for value in (*visit.params.values(), *visit.request.form.values())):
+        return visit.message(400, "This request cannot be read", "It has a character that no id and no name has.")
     return handler(visit)
 
 

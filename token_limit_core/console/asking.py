@@ -15,6 +15,10 @@ LAST_PAGE = 10**6
 MOST_TEXT = 255
 PERIODS = {"30": "30 days", "90": "90 days", "365": "12 months"}
 MARKS = {"": "All", "failed": "Failed", "unpriced": "Unpriced", "estimated": "Estimated"}
+FIELDS = ("tenant", "provider", "model", "mark", "from", "to")
+FILTERS = (*FIELDS, "unattributed")
+"""The parameters that narrow the event log, so those that lead to its next page and to its files."""
+
 EVENT_DAYS = 7
 """How far back the event log looks unless told otherwise, so that every filter is quick on a large table."""
 
@@ -38,7 +42,7 @@ class Asked(NamedTuple):
 def tenant_query(params: Mapping[str, str]) -> TenantQuery:
     """Read which page of tenants is asked for."""
     sort: Sort = next((name for name in SORTS if name == params.get("sort")), "id")
-    search = params.get("q", "").strip()[:MOST_TEXT].replace("\0", "")
+    search = params.get("q", "").strip()[:MOST_TEXT]
     return TenantQuery(search, sort, (page_number(params) - 1) * PAGE, PAGE)
 
 
@@ -73,8 +77,7 @@ def place(found: Cursor) -> str:
 
 def event_query(params: Mapping[str, str], now: float) -> Asked:
     """Read the filters of the event log: days in UTC, the last one included; the past week without a first day."""
-    names = ("tenant", "provider", "model", "mark", "from", "to")
-    fields = {name: params.get(name, "")[:MOST_TEXT].replace("\0", "") for name in names}
+    fields = {name: params.get(name, "")[:MOST_TEXT] for name in FIELDS}
     fields |= {name: value.strip() for name, value in fields.items() if name != "tenant"}  # spaces may be part of an id
     errors: dict[str, str] = {}
     first, last = (_day(fields[name], name, errors) for name in ("from", "to"))

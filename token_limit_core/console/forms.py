@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, field, replace
-from datetime import UTC, datetime
 from decimal import Decimal
 from hashlib import sha256
 from typing import TypeVar
@@ -23,7 +22,7 @@ from ..limits import (
 )
 from ..scope import check_tenant
 from ..stores.reports import TenantQuery
-from ..wording import FREQUENCY_LABELS, editable_usd, exact_usd
+from ..wording import FREQUENCY_LABELS, editable_usd, exact_usd, moment
 from .pages import unknown_tenant
 from .visit import Visit
 from .web import Response, redirect
@@ -210,4 +209,4 @@ def _gone(visit: Visit) -> Response:
 
 
 def _typed(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M}"
+    return f"{moment(seconds):%Y-%m-%dT%H:%M}"

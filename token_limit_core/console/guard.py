@@ -66,7 +66,7 @@ class Csrf:
     def cookie(self, request: Request, nonce: str) -> str:
         """Write the `Set-Cookie` header of a new nonce."""
         secure = "; Secure" if request.secure else ""
-        return f"{COOKIE}={nonce}; Path={request.mount or '/'}; HttpOnly; SameSite=Lax{secure}"
+        return f"{COOKIE}={nonce}; Path={request.root or '/'}; HttpOnly; SameSite=Lax{secure}"
 
 
 def _same_site(request: Request) -> bool:
@@ -75,4 +75,9 @@ def _same_site(request: Request) -> bool:
     if site is not None:
         return site == "same-origin"
     origin = request.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    if origin is None:
+        return True
+    try:
+        return urlsplit(origin).netloc == request.headers.get("host")
+    except ValueError:
+        return False

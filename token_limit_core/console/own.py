@@ -14,7 +14,7 @@ from ..limits import PER_MONTH, LimitStatus, show_usd, window_of
 from ..meter import Meter
 from ..stores.base import Spend
 from ..stores.reports import DaySpend
-from ..wording import FREQUENCY_LABELS, exact_usd, gauge, percent, utc
+from ..wording import FREQUENCY_LABELS, dollars, exact_usd, gauge, percent, utc
 from .charts import chart_of, shown
 
 DAY = 86400
@@ -93,8 +93,8 @@ def _window(status: LimitStatus, at: float) -> dict[str, str]:
         "level": drawn.level,
         "settled": drawn.settled,
         "held": drawn.held,
-        "share": percent(status.settled, amount) if amount else "all",
-        "spent": show_usd(status.spent_usd),
+        "share": percent(max(0, status.settled), amount) if amount else "all",
+        "spent": dollars(status.settled),
         "limit": exact_usd(amount),
         "remaining": show_usd(status.remaining_usd),
         "period": FREQUENCY_LABELS[status.limit.frequency],

@@ -12,7 +12,7 @@ from ..errors import StoreError, internal_errors
 from ..meter import Meter
 from .own import FRAGMENT, PAGE, as_json, context, usage_of
 from .rendering import TYPES, render, static, version
-from .web import Request, Response, redirect, text
+from .web import Request, Response, not_allowed, redirect, text
 
 logger = logging.getLogger("token_limit")
 
@@ -24,7 +24,7 @@ PATHS = ("", "usage.json", *FILES)
 def answer(request: Request, meter: Meter, tenant_id: str | None, login_url: str | None = None) -> Response:
     """Answer a tenant's request for its own usage; without a tenant 401, or the way to `login_url`."""
     if request.method not in ("GET", "HEAD"):
-        return text(405, "Only GET.")
+        return not_allowed("GET")
     if request.path not in PATHS:
         return text(404, "There is no such page.")
     if tenant_id is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from ..stores.reports import TenantQuery
-from .asking import MARKS, PAGE, PERIODS, cursor, event_query, page_number, period, place, tenant_query
+from .asking import FILTERS, MARKS, PAGE, PERIODS, cursor, event_query, page_number, period, place, tenant_query
 from .charts import chart_of
 from .visit import Visit
 from .web import Response, redirect
@@ -71,7 +71,7 @@ def events(visit: Visit) -> Response:
     asked = event_query(visit.params, visit.now)
     rows = [] if asked.errors else visit.store.events(asked.query)
     older = place(rows[-1].cursor) if len(rows) == asked.query.size else None
-    filters = {name: value for name, value in visit.params.items() if name not in ("after", "said")}
+    filters = {name: value for name, value in visit.params.items() if name in FILTERS}
     return visit.page(
         "events.html",
         status=400 if asked.errors else 200,

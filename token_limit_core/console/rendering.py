@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
@@ -11,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..wording import FREQUENCY_LABELS, MODE_LABELS, dollars, editable_usd, exact_usd, gauge, span
+from ..wording import FREQUENCY_LABELS, MODE_LABELS, dollars, editable_usd, exact_usd, gauge, moment, span
 
 TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 
@@ -38,9 +37,9 @@ def render(template: str, **context: Any) -> str:
 
 def when(seconds: float, precise: bool = False) -> Markup:
     """Write a unix time in UTC; a script may put the reader's own time beside it."""
-    moment = datetime.fromtimestamp(seconds, UTC)
-    shown = f"{moment:%d %b %Y, %H:%M:%S}" if precise else f"{moment:%d %b %Y, %H:%M}"
-    return Markup('<time datetime="{}">{} UTC</time>').format(moment.isoformat(timespec="seconds"), shown)
+    at = moment(seconds)
+    shown = f"{at:%d %b %Y, %H:%M:%S}" if precise else f"{at:%d %b %Y, %H:%M}"
+    return Markup('<time datetime="{}">{} UTC</time>').format(at.isoformat(timespec="seconds"), shown)
 
 
 @cache

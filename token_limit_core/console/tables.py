@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from ..commands import spend_dict, status_dict
 from ..limits import Limit, to_usd
 from ..stores.base import Hold
 from ..stores.reports import Change, Cursor, DaySpend, StoredEntry, TenantQuery, TenantUsage
+from ..wording import moment
 from .asking import cursor, event_query, page_number, period, place, tenant_query
 from .visit import Number, Visit
 from .web import Response, text
@@ -193,7 +193,7 @@ def change_dict(row: Change) -> dict[str, Any]:
 
 def iso(seconds: float) -> str:
     """Write a unix time as ISO 8601."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return moment(seconds).isoformat(timespec="milliseconds")
 
 
 def usd(nano: int) -> Number:

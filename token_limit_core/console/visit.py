@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -24,6 +25,8 @@ SAID = {
 """What a page says after a form was taken; the address carries only the word."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_LATER_FORMULA = re.compile(r"([;,\t\r\n])(?=\s*[=+\-@＝＋－＠])")
+"""Where a spreadsheet that splits at other characters than commas would begin a cell with a formula."""
 
 
 class Visit:
@@ -58,8 +61,8 @@ class Visit:
         return self.page("message.html", status, heading=heading, message=message)
 
     def json(self, data: Any) -> Response:
-        """Answer with JSON."""
-        return Response(200, {"Content-Type": "application/json"}, json.dumps(data).encode())
+        """Answer with JSON; what has no word in it, such as an object in a tag, is written as text."""
+        return Response(200, {"Content-Type": "application/json"}, json.dumps(data, default=str).encode())
 
     def csv(self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Response:
         """Answer with a streamed file; the first row is read now, so that a store that is away is told as an error."""
@@ -72,7 +75,10 @@ class Visit:
 
 def harmless(value: Any) -> Any:
     """Keep a spreadsheet from taking text for a formula (OWASP, CSV injection); numbers stay numbers."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    if not isinstance(value, str):
+        return value
+    inside = _LATER_FORMULA.sub(r"\1'", value)
+    return f"'{inside}" if value.startswith(_FORMULA) else inside
 
 
 class Number(str):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 MOST_BODY = 64 * 1024
 """Bytes of a form; mounts refuse more with 413."""
@@ -57,16 +56,19 @@ class Request:
 
     def cookie(self, name: str) -> str:
         """Return a cookie's value; empty without one."""
-        try:
-            found = SimpleCookie(self.headers.get("cookie", "")).get(name)
-        except CookieError:
-            return ""
-        return "" if found is None else found.value
+        pairs = (pair.strip().partition("=") for pair in self.headers.get("cookie", "").split(";"))
+        # not SimpleCookie, which gives up at the first cookie, whosever it is, that breaks the rules
+        return next((value for key, _, value in pairs if key == name), "")
+
+    @property
+    def root(self) -> str:
+        """The mount as addresses and headers have it: it may come from the path that a client asked for."""
+        return quote(self.mount)
 
     def url(self, path: str, /, **query: object) -> str:
         """Link to a page of the console; parameters without a value are left out."""
         known = {name: value for name, value in query.items() if value is not None}
-        return f"{self.mount}/{path}{'?' if known else ''}{urlencode(known)}"
+        return f"{self.root}/{path}{'?' if known else ''}{urlencode(known)}"
 
 
 @dataclass
@@ -84,6 +86,13 @@ class Response:
 def text(status: int, message: str) -> Response:
     """Answer with a line of plain text."""
     return Response(status, {"Content-Type": "text/plain; charset=utf-8"}, f"{message}\n".encode())
+
+
+def not_allowed(*methods: str) -> Response:
+    """Answer a method that a page does not know with those it does."""
+    response = text(405, f"Only {', '.join(methods)}.")
+    response.headers["Allow"] = ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])
+    return response
 
 
 def redirect(url: str) -> Response:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -11,7 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from token_limit_core.limits import LimitStatus
-from token_limit_core.wording import gauge
+from token_limit_core.wording import gauge, moment
 
 NOTHING = "-"
 
@@ -20,12 +19,12 @@ def when(seconds: float | None, *, precise: bool = False) -> str:
     """Write a unix time in UTC; date and time stay whole where a column is narrow."""
     if seconds is None:
         return NOTHING
-    moment = datetime.fromtimestamp(seconds, UTC)
+    at = moment(seconds)
     return format_html(
         '<time class="token-limit-time" datetime="{}"><span>{},</span> <span>{} UTC</span></time>',
-        moment.isoformat(timespec="seconds"),
-        f"{moment:%d %b %Y}",
-        f"{moment:%H:%M:%S}" if precise else f"{moment:%H:%M}",
+        at.isoformat(timespec="seconds"),
+        f"{at:%d %b %Y}",
+        f"{at:%H:%M:%S}" if precise else f"{at:%H:%M}",
     )
 
 
