@@ -59,7 +59,7 @@ def parse_amount(value: Money, name: str = "limit_usd") -> int:
     except (InvalidOperation, TypeError, ValueError):
         raise ConfigurationError(f"{name}: {value!r} is not an amount in US dollars; give e.g. 25 or '9.99'") from None
     if not amount.is_finite():
-        raise ConfigurationError(f"{name}: {value!r} is not finite; use remove_limit() for 'no limit'")
+        raise ConfigurationError(f"{name}: {value!r} is not finite; to have no limit, remove it")
     if not 0 <= amount <= MAX_LIMIT_USD:
         raise ConfigurationError(f"{name}: {value!r} is out of range; it must be between 0 and {MAX_LIMIT_USD:f}")
     return to_nano(amount)

@@ -75,6 +75,8 @@ class LimitForm(_LimitModelForm):
         help_text="Empty: from the next call on. In the future: what applies now goes on until then.",
     )
 
+    shown = forms.CharField(required=False, widget=forms.HiddenInput)
+
     class Meta:
         """Amount and dates have other shapes in the table; the store writes them."""
 
@@ -87,6 +89,7 @@ class LimitForm(_LimitModelForm):
         self.before: core.Limit | None = None
         if self.instance.pk is not None:
             self.before = service.limit_of(self.instance)
+            self.initial["shown"] = _state(self.before)
             self.initial["limit_usd"] = editable_usd(self.before.amount)
             if self.waiting:
                 self.initial["effective_date"] = moment(self.before.effective_from)
@@ -113,8 +116,13 @@ class LimitForm(_LimitModelForm):
         return moment
 
     def clean(self) -> dict[str, Any]:
-        """Refuse to add a limit where there is one to change."""
+        """Refuse to add a limit where there is one to change, and to change one that is not as it was shown."""
         data = super().clean() or self.cleaned_data
+        if self.before is not None and data.get("shown") not in ("", None, _state(self.before)):
+            self.data = {**self.data.dict(), "shown": _state(self.before)}
+            now = f"{exact_usd(self.before.amount)} ({self.before.mode})"
+            message = f"Somebody else has changed this limit meanwhile: it is {now} now. Save again to replace it."
+            raise ValidationError(message)
         if self.before is None and "tenant_id" in data and "frequency" in data:
             same = Limit.objects.filter(tenant_id=data["tenant_id"], frequency=data["frequency"], filter="")
             if same.filter(Q(effective_until=None) | Q(effective_until__gt=self.now)).exists():
@@ -138,3 +146,8 @@ class LimitForm(_LimitModelForm):
             changes.append(f"begins {utc(before.effective_from)} → {utc(begins.timestamp())}")
             since = ""
         return f"{', '.join(changes) or 'Saved as it was'}{since}."
+
+
+def _state(limit: core.Limit) -> str:
+    """Write all that a form has shown of a limit."""
+    return f"{limit.amount}/{limit.mode}/{limit.effective_from!r}/{limit.effective_until!r}"

@@ -30,6 +30,11 @@ class Period(NamedTuple):
     start: int
     end: int
 
+    @property
+    def first(self) -> str:
+        """The first day, as an address has it."""
+        return datetime.fromtimestamp(self.start, UTC).date().isoformat()
+
 
 class Asked(NamedTuple):
     """A question for the event log, the form's fields as they were filled in, and what is wrong with them."""

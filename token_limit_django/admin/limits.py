@@ -90,7 +90,7 @@ class LimitAdmin(PageAdmin):
             return ("tenant_id", "frequency", *self._settings)
         if not self.has_change_permission(request, obj):
             return ("tenant", "amount_each", *self._state)
-        return ("tenant", "calendar_window", *self._settings, *self._state)
+        return ("tenant", "calendar_window", *self._settings, *self._state, "shown")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Limit | None = None) -> tuple[str, ...]:
         if obj is None:

@@ -235,6 +235,26 @@ def test_an_unknown_tenant_may_be_limited_but_is_pointed_out(support: Client) ->
     assert "Nothing is known of tenant “Acme”" in warned[1][0]
 
 
+def test_a_form_that_has_gone_stale_is_refused_and_says_what_the_limit_is_now(support: Client) -> None:
+    limit_id = set_limit("acme", "5")
+
+    def shown(html: str) -> str:
+        found = re.search(r'name="shown" value="([^"]+)"', html)
+        assert found is not None
+        return found[1]
+
+    first = shown(page(support, "admin:token_limit_limit_change", limit_id))
+    assert post_limit(support, limit_id, limit_usd="8", shown=first).status_code == 302
+    stale = post_limit(support, limit_id, limit_usd="6", shown=first)
+    assert stale.status_code == 200
+    html = stale.content.decode()
+    assert "it is $8.00 (enforce) now. Save again to replace it." in text(html)
+    assert 'value="6"' in html
+    assert Limit.objects.get().amount == 8 * USD
+    assert post_limit(support, limit_id, limit_usd="6", shown=shown(html)).status_code == 302
+    assert Limit.objects.get().amount == 6 * USD
+
+
 def test_tenant_and_window_of_a_limit_cannot_be_changed(support: Client) -> None:
     limit_id = set_limit("acme", "5")
     post_limit(support, limit_id, limit_usd="6", tenant_id="other", frequency="per_day")
