@@ -13,11 +13,11 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigurationError
-from .limits import ENFORCE, PER_MONTH, LimitStatus, parse_amount, show_usd, to_usd, window_of
+from .limits import ENFORCE, PER_MONTH, LimitStatus, parse_amount, to_usd, window_of
 from .scope import check_tenant
 from .stores.base import KEEP_SECONDS, Spend
 from .stores.reports import TenantQuery, TenantUsage
-from .wording import FREQUENCY_LABELS, exact_usd, utc
+from .wording import FREQUENCY_LABELS, dollars, exact_usd, utc
 
 if TYPE_CHECKING:
     from .meter import Meter
@@ -126,12 +126,12 @@ def _lines(usage: TenantUsage) -> Iterator[str]:
     month = usage.month
     unpriced = f", {month.unpriced:,} of them unpriced" if month.unpriced else ""
     yield f"{usage.tenant_id or '(no tenant)'}"
-    yield f"  this month  {show_usd(to_usd(month.cost_nano))} in {month.calls:,} calls{unpriced}"
+    yield f"  this month  {dollars(month.cost_nano)} in {month.calls:,} calls{unpriced}"
     for status in usage.limits:
         limit = status.limit
-        held = f" and holds {show_usd(status.held_usd)}" if status.held else ""
+        held = f" and holds {dollars(status.held)}" if status.held else ""
         yield (
-            f"  {FREQUENCY_LABELS[limit.frequency]:<10}  {show_usd(status.spent_usd)} of {show_usd(limit.limit_usd)}"
+            f"  {FREQUENCY_LABELS[limit.frequency]:<10}  {dollars(status.settled)} of {exact_usd(limit.amount)}"
             f"{held} ({limit.mode}), resets {utc(status.window.end)}"
         )
 

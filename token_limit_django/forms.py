@@ -119,7 +119,7 @@ class LimitForm(_LimitModelForm):
         """Refuse to add a limit where there is one to change, and to change one that is not as it was shown."""
         data = super().clean() or self.cleaned_data
         if self.before is not None and data.get("shown") not in ("", None, _state(self.before)):
-            self.data = {**self.data.dict(), "shown": _state(self.before)}
+            self.data = {name: self.data[name] for name in self.data} | {"shown": _state(self.before)}
             now = f"{exact_usd(self.before.amount)} ({self.before.mode})"
             message = f"Somebody else has changed this limit meanwhile: it is {now} now. Save again to replace it."
             raise ValidationError(message)

@@ -109,6 +109,15 @@ def test_usage_shows_windows_and_month(run: Run, meter: Meter) -> None:
     }  # fmt: skip
 
 
+def test_usage_writes_small_limits_and_spends_out_and_credits_with_their_sign(run: Run, meter: Meter) -> None:
+    meter.set_limit("acme", "0.0000005")
+    now = meter.config.clock()
+    meter.store.record([(LLMEvent("e1", "acme", timestamp=now), 3), (LLMEvent("e2", "owed", timestamp=now), -5)], now)
+    shown = run("usage").output
+    assert "$0.000000003 of $0.0000005 (enforce)" in shown
+    assert "owed\n  this month  -$0.000000005 in 1 calls" in shown
+
+
 def test_usage_of_all_has_everyone_with_a_limit_or_spend_this_month(
     run: Run, meter: Meter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
