@@ -13,7 +13,6 @@ from typing import Any, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings as project
-from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
@@ -143,6 +142,8 @@ def _without_tenant(request: HttpRequest, *, is_page: bool) -> HttpResponse:
     if user is not None and user.is_authenticated:
         return _told_so(403, "There is no usage to show for this account.")
     if is_page:
+        from django.contrib.auth.views import redirect_to_login  # it needs the auth app, which a project may lack
+
         return redirect_to_login(request.get_full_path(), resolve_url(project.LOGIN_URL))
     return _told_so(401, "Sign in to see your usage.")
 
