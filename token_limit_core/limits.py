@@ -158,6 +158,10 @@ class Limit:
         """Tell whether the limit applies at `at` (unix seconds)."""
         return self.effective_from <= at and (self.effective_until is None or at < self.effective_until)
 
+    def ended(self, at: float) -> bool:
+        """Tell whether another limit has taken over by `at` (unix seconds)."""
+        return self.effective_until is not None and self.effective_until <= at
+
 
 class CounterKey(NamedTuple):
     """The identity of a counter; sorts in the one order every transaction takes its row locks in."""

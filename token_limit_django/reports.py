@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db.models import Case, F, FloatField, Model, OuterRef, Q, QuerySet, Subquery, Sum, Value, When
-from django.db.models.functions import Cast, Coalesce
+from django.db.models.functions import Cast, Coalesce, Greatest
 
 from token_limit_core import limits as core
 from token_limit_core.limits import PER_DAY, CounterKey
@@ -48,7 +48,7 @@ class OrmReports(ReportsTransaction):
         total = found.count()
         if query.sort == "spend":
             spent = self._spent(current_days(now)[0], OuterRef("id"))
-            rows = found.order_by(Coalesce(spent, -1).desc(), "id")
+            rows = found.order_by(Coalesce(spent, 0).desc(), "id")
         elif query.sort == "share":
             rows = found.order_by(Coalesce(self._share(now), -1.0).desc(), "id")
         else:
@@ -111,7 +111,8 @@ class OrmReports(ReportsTransaction):
         """Give the largest share of a limit that each tenant has spent; a limit of nothing is always used up."""
         month, day = (self._spent(days, OuterRef("tenant_id")) for days in current_days(now))
         spent = Coalesce(Case(When(frequency=PER_DAY, then=day), default=month), 0)
-        share = Case(When(amount=0, then=Value(1.0)), default=Cast(spent, FloatField()) / F("amount"))
+        part = Cast(Greatest(spent, 0), FloatField()) / F("amount")
+        share = Case(When(amount=0, then=Value(1.0)), default=part)
         in_force = Q(effective_until=None) | Q(effective_until__gt=now)
         rows = self._rows(Limit).filter(in_force, tenant_id=OuterRef("id"), effective_from__lte=now)
         largest = rows.annotate(share=share).order_by(F("share").desc())

@@ -74,6 +74,15 @@ def test_tenants_are_sorted_by_id_spend_or_share_of_their_fullest_limit(store: S
     assert ids(store, sort="share") == ["none", "day", "big", "quiet", "free", "to come"]
 
 
+def test_a_credit_is_less_than_nothing_spent_and_no_share_of_a_limit(store: Store) -> None:
+    record(store, -5, tenant="owed")
+    limit_to(store, 1, tenant="owed")
+    record(store, 0, tenant="zero")
+    limit_to(store, 5, tenant="alone")
+    assert ids(store, sort="spend") == ["alone", "zero", "owed"]
+    assert ids(store, sort="share") == ["alone", "owed", "zero"]
+
+
 def test_pages_of_tenants_follow_each_other(store: Store) -> None:
     names = [f"tenant-{number}" for number in range(7)]
     for number, name in enumerate(names):
@@ -215,6 +224,16 @@ def test_a_limit_to_come_and_its_cancelling_are_in_the_history(store: Store) -> 
         ("set", "", 10, 20, "enforce", "enforce"),
     ]
     assert store.history("acme")[0].effective_from == NOW + 2 * DAY
+
+
+def test_tidying_away_a_limit_that_has_ended_is_no_change(store: Store) -> None:
+    limit_to(store, 5)
+    store.set_limit(Limit("acme", 9, effective_from=NOW + DAY), NOW)
+    before = store.history()
+    ended = store.limits("acme")[0]
+    store.cancel_limit(ended, NOW + 2 * DAY, by="ann")
+    assert [limit.amount for limit in store.limits("acme")] == [9]
+    assert store.history() == before
 
 
 def test_a_first_limit_by_default_is_in_the_history(store: Store) -> None:

@@ -137,7 +137,7 @@ def _checked(visit: Visit, form: LimitForm) -> Limit | None:
             errors["effective_date"] = "This limit has yet to begin: give its date. To change what applies, open that."
     else:
         form.rows = _rows(visit, tenant_id, frequency)
-        if any(row.effective_until is None or row.effective_until > visit.now for row in form.rows):
+        if not all(row.ended(visit.now) for row in form.rows):
             every = FREQUENCY_LABELS[frequency]
             errors["tenant"] = f"This tenant already has a limit {every}. Change that one."
         elif not fields["new_tenant"] and not visit.store.tenants(TenantQuery(tenant_id=tenant_id), visit.now).rows:

@@ -32,7 +32,7 @@ def tenant(visit: Visit) -> Response:
         "tenant.html",
         usage=found[0],
         states={status.limit.id: status for status in found[0].limits},
-        limits=[row for row in limits if row.effective_until is None or row.effective_until > visit.now],
+        limits=[row for row in limits if not row.ended(visit.now)],
         chosen=chosen,
         periods=PERIODS,
         chart=chart_of(visit.store.rollup(tenant_id, chosen.start, chosen.end), chosen.start, chosen.end),

@@ -50,7 +50,7 @@ class MemoryReports(ReportsTransaction):
 
             def share(tenant_id: str) -> float:
                 limits = (limit for limit in self._limits.get(tenant_id, ()) if limit.in_force(now))
-                shares = (spend(tenant_id, row.frequency) / row.amount if row.amount else 1.0 for row in limits)
+                shares = (max(0, spend(tenant_id, row.frequency)) / row.amount if row.amount else 1.0 for row in limits)
                 return max(shares, default=-1.0)
 
             ids.sort(key=spend if query.sort == "spend" else share, reverse=True)

@@ -39,6 +39,8 @@ from .tables import counter, hold, ledger, limit, limit_history, rollup, tenant
 
 _SUMS = [func.sum(rollup.c[name]) for name in Spend._fields]
 _INSERT_CHANGE = insert(limit_history)
+_NONE = {"spend": 0, "share": -1}
+"""Where in an order tenants stand that have no spend or no limit: with those that spent nothing, and behind all."""
 
 
 class SqlReports(ReportsTransaction):
@@ -52,7 +54,7 @@ class SqlReports(ReportsTransaction):
         rows = select(tenant.c.id, tenant.c.name).where(*found)
         if query.sort != "id":
             order = _spent(current_days(now)[0], tenant.c.id) if query.sort == "spend" else _share(now)
-            rows = rows.order_by(func.coalesce(order, -1).desc())
+            rows = rows.order_by(func.coalesce(order, _NONE[query.sort]).desc())
         rows = rows.order_by(tenant.c.id).offset(query.offset).limit(query.size)
         return Page([tuple(row) for row in self._execute(rows)], total)
 
@@ -135,7 +137,7 @@ def _share(now: float) -> ColumnElement[Any]:
     """Give the largest share of a limit that each tenant has spent; a limit of nothing is always used up."""
     month, day = (_spent(days, limit.c.tenant_id) for days in current_days(now))
     spent = func.coalesce(case((limit.c.frequency == PER_DAY, day), else_=month), 0)
-    share = case((limit.c.amount == 0, 1.0), else_=cast(spent, Float) / limit.c.amount)
+    share = case((limit.c.amount == 0, 1.0), (spent <= 0, 0.0), else_=cast(spent, Float) / limit.c.amount)
     in_force = and_(
         limit.c.effective_from <= now, or_(limit.c.effective_until.is_(None), limit.c.effective_until > now)
     )

@@ -128,7 +128,7 @@ class TransactionalStore(TransactionalReports, Store):
             tx.lock_tenant(tenant_id, now)
             rows = [row for row in tx.limits(tenant_id) if frequency in (None, row.frequency)]
             for row in rows:
-                if row.effective_until is None or row.effective_until > now:  # what has ended is history already
+                if not row.ended(now):  # what has ended is history already
                     tx.insert_change(_removal(row, now, by))
             if rows:
                 tx.delete_limits([row.id for row in rows])
@@ -146,7 +146,8 @@ class TransactionalStore(TransactionalReports, Store):
                 if row.identity == limit.identity and row.effective_until == limit.effective_from:
                     tx.update_limit(replace(row, effective_until=limit.effective_until))
             tx.delete_limits([limit.id])
-            tx.insert_change(_removal(limit, now, by))
+            if not limit.ended(now):
+                tx.insert_change(_removal(limit, now, by))
 
         self._run(work)
 
