@@ -179,7 +179,8 @@ def _admit(flight: Flight) -> Decision:
     amount = None
     if price is not None:
         amount = price.cost({"input_tokens": estimate.input_tokens, "output_tokens": estimate.output_tokens})
-    call = Call(flight.call_id, flight.tenant_id, amount, flight.meter.config.hold_seconds)
+    tokens = estimate.input_tokens + estimate.output_tokens
+    call = Call(flight.call_id, flight.tenant_id, amount, flight.meter.config.hold_seconds, tokens=tokens)
     try:
         flight.meter.welcome(flight.tenant_id, flight.started_at)
         return flight.meter.store.admit(call, flight.started_at)

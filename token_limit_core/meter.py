@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from . import patches, scope
-from .config import DEFAULT_STORE, MeterConfig
+from .config import MeterConfig
 from .errors import StoreError, raise_on_error, refusal, report
 from .estimates import Estimator
 from .events import LLMEvent
@@ -24,10 +25,10 @@ from .limits import (
     FREQUENCIES,
     MODES,
     PER_MONTH,
+    Decision,
     Limit,
     LimitStatus,
     Money,
-    judge,
     parse_amount,
     parse_choice,
     parse_effective_date,
@@ -35,7 +36,7 @@ from .limits import (
 from .outcome import Request, Settlement, conclude
 from .patches.base import outcome_of
 from .settler import Settler
-from .stores import open_store
+from .stores import store_of
 from .stores.base import Store
 
 logger = logging.getLogger("token_limit")
@@ -52,7 +53,7 @@ class Meter:
         self.config = config if config is not None else MeterConfig()
         for name in self.config.patches or ():
             patches.patch_class(name)
-        self.store: Store = open_store(DEFAULT_STORE if self.config.store is None else self.config.store)
+        self.store: Store = store_of(self.config)
         self.estimator = Estimator()
         self.settler = Settler(self.config.max_queue_size)
         self._counts: dict[str, int] = {}
@@ -168,30 +169,27 @@ class Meter:
         current = scope.current()
         tenant_id = None if current is None else current.tenant()
         if tenant_id is not None:
-            self._refuse_if_reached(current, self._statuses(tenant_id))
+            self._refuse(current, self._reached(tenant_id))
 
     async def async_check_limit(self) -> None:
         """Do what `check_limit` does, with storage off the event loop."""
         current = scope.current()
         tenant_id = None if current is None else await current.atenant()
         if tenant_id is not None:
-            statuses = await self.store.run_async(partial(self._statuses, tenant_id))
-            self._refuse_if_reached(current, statuses)
+            self._refuse(current, await self.store.run_async(partial(self._reached, tenant_id)))
 
-    def _statuses(self, tenant_id: str) -> list[LimitStatus]:
+    def _reached(self, tenant_id: str) -> Decision | None:
         try:
-            return self.usage(tenant_id)
+            return self.store.reached(tenant_id, self.config.clock())
         except StoreError:
             logger.exception("the store cannot be asked for a limit; it counts as not reached")
-            return []
+            return None
 
-    def _refuse_if_reached(self, current: scope.Scope | None, statuses: list[LimitStatus]) -> None:
-        for status in statuses:
-            decision = judge(status) if status.limit.mode == ENFORCE else None
-            if decision is not None:
-                if current is not None:
-                    current.deny(decision)
-                raise refusal(decision)
+    def _refuse(self, current: scope.Scope | None, decision: Decision | None) -> None:
+        if decision is not None:
+            if current is not None:
+                current.deny(decision)
+            raise refusal(decision)
 
     # -- recording ------------------------------------------------------------------------------
 
@@ -267,11 +265,17 @@ class Meter:
             "counts": dict(self._counts),
             "settles_waiting": self.settler.waiting,
             "settles_lost": self.settler.lost,
+            **self.store.report(),
         }
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Block until what was captured so far is stored (seconds; None is for ever); True when all of it is."""
-        return self.settler.flush(timeout)
+        """Block until what was captured so far is stored or delivered; True when all of it is.
+
+        `timeout` is seconds; None is for ever.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        settled = self.settler.flush(timeout)
+        return self.store.flush(None if deadline is None else max(0.0, deadline - time.monotonic())) and settled
 
     def close(self) -> None:
         """Unpatch, flush and release the store."""

@@ -7,18 +7,91 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
-from .errors import ConfigurationError, logger
+from .errors import ConfigurationError, StoreError, logger
 from .events import LLMEvent
 
 
+class DeliverLater(Exception):
+    """The destination cannot take events now: keep them and try again after `seconds`."""
+
+    def __init__(self, seconds: float, reason: str) -> None:
+        super().__init__(reason)
+        self.seconds = seconds
+
+
+class Buffer(Protocol):
+    """Where events wait for their delivery. The queue calls it under its own lock, but for `put`."""
+
+    dropped: int
+    """How many events gave way because too many waited."""
+
+    shared: bool
+    """Whether others fill it too, so that it has to be looked at from time to time."""
+
+    def put(self, event: LLMEvent) -> Sequence[LLMEvent]:
+        """Append an event; return those that had to give way."""
+
+    def take(self, limit: int) -> list[LLMEvent]:
+        """Hand the oldest events out for a delivery."""
+
+    def done(self, batch: Sequence[LLMEvent]) -> None:
+        """Forget events that were delivered, or that no later attempt would bring over."""
+
+    def restore(self, batch: Sequence[LLMEvent]) -> Sequence[LLMEvent]:
+        """Put events back in front after an attempt that failed; return those that had to give way."""
+
+    def reset(self) -> None:
+        """Start anew in a forked child: what the parent captured, the parent delivers."""
+
+    def __len__(self) -> int: ...
+
+
+class MemoryBuffer:
+    """At most `size` events in memory; the oldest gives way. A crash loses them."""
+
+    shared = False
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self.reset()
+
+    def reset(self) -> None:
+        self._events: deque[LLMEvent] = deque()
+        self.dropped = 0
+
+    def put(self, event: LLMEvent) -> Sequence[LLMEvent]:
+        self._events.append(event)
+        return self._shrink()
+
+    def take(self, limit: int) -> list[LLMEvent]:
+        return [self._events.popleft() for _ in range(min(len(self._events), limit))]
+
+    def done(self, batch: Sequence[LLMEvent]) -> None:
+        """Nothing is left of what was taken."""
+
+    def restore(self, batch: Sequence[LLMEvent]) -> Sequence[LLMEvent]:
+        self._events.extendleft(reversed(batch))
+        return self._shrink()
+
+    def _shrink(self) -> Sequence[LLMEvent]:
+        gone = [self._events.popleft() for _ in range(len(self._events) - self._size)]
+        self.dropped += len(gone)
+        return gone
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+
 class EventQueue:
-    """A bounded buffer of events and one daemon thread that hands them to `deliver` in batches.
+    """A buffer of events and one daemon thread that hands them to `deliver` in batches.
 
     The thread starts at the first `put`, so a preforking server may build the queue before it forks. It delivers
-    after `flush_interval` seconds or at `max_batch_size` events. When `max_queue_size` events wait, the oldest
-    gives way and `dropped` counts it. A batch that `deliver` raises on is given up and goes to `on_flush_error`.
+    after `flush_interval` seconds or at `max_batch_size` events. A batch that `deliver` meets with `DeliverLater`
+    waits in the buffer, in front; one that it raises anything else on is given up and goes to `on_flush_error`.
+    Events that give way because `max_queue_size` wait already are counted in `dropped` and told to `on_dropped`.
 
     Raises `ConfigurationError` when the interval or a size is not positive.
     """
@@ -30,33 +103,45 @@ class EventQueue:
         flush_interval: float = 5.0,
         max_batch_size: int = 50,
         max_queue_size: int = 1000,
+        buffer: Buffer | None = None,
         on_flush_error: Callable[[Exception], None] | None = None,
+        on_dropped: Callable[[Sequence[LLMEvent]], None] | None = None,
     ) -> None:
         if not min(flush_interval, max_batch_size, max_queue_size) > 0:
             raise ConfigurationError("flush_interval, max_batch_size and max_queue_size must be greater than 0")
-        self._deliver, self._on_flush_error = deliver, on_flush_error or _log
-        self._interval, self._batch_size, self._size = flush_interval, max_batch_size, max_queue_size
+        self._deliver, self._on_flush_error, self._on_dropped = deliver, on_flush_error or _log, on_dropped
+        self._interval, self._batch_size = flush_interval, max_batch_size
+        self._buffer: Buffer = MemoryBuffer(max_queue_size) if buffer is None else buffer
         self._reset()
         _reset_in_forked_children(self)
 
     def _reset(self) -> None:
         self._changed = threading.Condition()  # over an RLock: a finaliser may put while its thread is in here
-        self._buffer: deque[LLMEvent] = deque()
+        self._buffer.reset()
         self._thread: threading.Thread | None = None
-        self._idle = self._delivering = self._flushing = self.dropped = 0
+        self._idle = self._delivering = self._flushing = 0
+        self._not_before = 0.0
 
     @property
     def pending(self) -> int:
         """How many events wait; those being delivered are not among them."""
         return len(self._buffer)
 
+    @property
+    def dropped(self) -> int:
+        """How many events gave way because too many waited."""
+        return self._buffer.dropped
+
     def put(self, event: LLMEvent) -> None:
         """Append an event; never waits for a delivery."""
         with self._changed:
-            self._buffer.append(event)
-            while len(self._buffer) > self._size:
-                self._buffer.popleft()
-                self.dropped += 1
+            gone = self._buffer.put(event)
+        self.wake()
+        self._report(gone)
+
+    def wake(self) -> None:
+        """Let the thread look at the buffer, which somebody has filled."""
+        with self._changed:
             self._start()
             if self._idle or len(self._buffer) >= self._batch_size:
                 self._changed.notify_all()
@@ -65,16 +150,18 @@ class EventQueue:
         """Deliver what waits and block until it is done; False if `timeout` seconds were not enough."""
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
-            threadless = bool(self._buffer) and not self._start()
+            threadless = len(self._buffer) > 0 and not self._start()
+            self._not_before = 0.0  # whoever flushes wants an attempt at once
         while threadless and (batch := self._take()):
-            self._send(batch)
+            if not self._send(batch):
+                return False
         with self._changed:
             self._flushing += 1
             try:
-                while self._buffer or self._delivering:
+                while len(self._buffer) or self._delivering:
                     left = None if deadline is None else deadline - time.monotonic()
                     inside = self._thread is threading.current_thread()  # `deliver` asks: it would wait for itself
-                    if inside or (left is not None and left <= 0) or (self._buffer and not self._start()):
+                    if inside or (left is not None and left <= 0) or (len(self._buffer) and not self._start()):
                         return False
                     self._changed.notify_all()
                     self._changed.wait(left)
@@ -107,6 +194,8 @@ class EventQueue:
         try:
             while batch := self._next_batch(me):
                 self._send(batch)
+        except StoreError:
+            logger.exception("token-limit cannot read the events that wait; the next one starts another attempt")
         finally:
             with self._changed:
                 self._thread = None if self._thread is me else self._thread
@@ -114,33 +203,59 @@ class EventQueue:
 
     def _next_batch(self, me: threading.Thread) -> list[LLMEvent]:
         with self._changed:
-            self._idle += 1  # a count: a thread that close() left behind in a slow delivery passes here once more
-            self._changed.wait_for(lambda: self._buffer or self._thread is not me)
-            self._idle -= 1
-            self._changed.wait_for(lambda: self._due() or self._thread is not me, self._interval)
-            return self._take() if self._thread is me else []
+            while self._thread is me:
+                self._idle += 1  # a count: a thread that close() left behind in a slow delivery passes here once more
+                looking = self._interval if self._buffer.shared else None
+                self._changed.wait_for(lambda: len(self._buffer) or self._thread is not me, looking)
+                self._idle -= 1
+                self._changed.wait_for(lambda: self._due() or self._thread is not me, self._interval)
+                while self._thread is me and (wait := self._not_before - time.monotonic()) > 0:
+                    self._changed.wait(wait)
+                if self._thread is me and (batch := self._take()):
+                    return batch
+                self._changed.notify_all()  # another process was faster: whoever flushes has nothing to wait for
+            return []
 
     def _due(self) -> bool:
         return self._flushing > 0 or len(self._buffer) >= self._batch_size
 
     def _take(self) -> list[LLMEvent]:
         with self._changed:
-            batch = [self._buffer.popleft() for _ in range(min(len(self._buffer), self._batch_size))]
+            batch = self._buffer.take(self._batch_size)
             self._delivering += bool(batch)
             return batch
 
-    def _send(self, batch: list[LLMEvent]) -> None:
+    def _send(self, batch: list[LLMEvent]) -> bool:
+        """Deliver a batch; False when it has to wait."""
+        gone: Sequence[LLMEvent] = ()
+        later: DeliverLater | None = None
         try:
             self._deliver(batch)
+        except DeliverLater as error:
+            later = error
         except Exception as error:
-            try:
-                self._on_flush_error(error)
-            except Exception:
-                logger.exception("on_flush_error raised; token-limit goes on")
+            self._tell(error)
         finally:
             with self._changed:
+                if later is None:
+                    self._buffer.done(batch)
+                else:
+                    gone = self._buffer.restore(batch)
+                    self._not_before = time.monotonic() + later.seconds
                 self._delivering -= 1
                 self._changed.notify_all()
+        self._report(gone)
+        return later is None
+
+    def _tell(self, error: Exception) -> None:
+        try:
+            self._on_flush_error(error)
+        except Exception:
+            logger.exception("on_flush_error raised; token-limit goes on")
+
+    def _report(self, gone: Sequence[LLMEvent]) -> None:
+        if gone and self._on_dropped is not None:
+            self._on_dropped(gone)
 
 
 def _log(error: Exception) -> None:

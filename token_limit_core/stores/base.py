@@ -10,11 +10,11 @@ import os
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from ..events import LLMEvent
 from ..executor import executor
-from ..limits import CounterKey, Decision, Limit, LimitStatus
+from ..limits import ENFORCE, CounterKey, Decision, Limit, LimitStatus, judge
 
 T = TypeVar("T")
 
@@ -35,6 +35,8 @@ class Call(NamedTuple):
     estimate: int | None
     hold_seconds: float = HOLD_SECONDS
     origin: str = "call"
+    tokens: int = 0
+    """The same estimate in tokens, for a backend that counts those."""
 
 
 class Hold(NamedTuple):
@@ -155,6 +157,14 @@ class Store(ABC):
     def usage(self, tenant_id: str, now: float) -> list[LimitStatus]:
         """Give the state of each limit in force, in its current window."""
 
+    def reached(self, tenant_id: str, now: float) -> Decision | None:
+        """Say how a call of the tenant would be refused now, or None; nothing is held."""
+        for status in self.usage(tenant_id, now):
+            decision = judge(status) if status.limit.mode == ENFORCE else None
+            if decision is not None:
+                return decision
+        return None
+
     @abstractmethod
     def spend(self, tenant_id: str, start: float, end: float) -> Spend:
         """Sum the ledger of a tenant over `start <= timestamp < end`."""
@@ -165,6 +175,14 @@ class Store(ABC):
 
     def check(self) -> None:  # noqa: B027 - a store may have nothing to open
         """Open the store, for checks at start-up; raises `ConfigurationError` or `StoreError` when it cannot work."""
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Block until everything is where it belongs (seconds; None is for ever); False if the time was not enough."""
+        return True
+
+    def report(self) -> dict[str, Any]:
+        """Give what `Meter.status()` shows of this store beyond its class."""
+        return {}
 
     async def run_async(self, work: Callable[[], T]) -> T:
         """Run an operation of this store off the event loop."""

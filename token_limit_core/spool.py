@@ -1,0 +1,158 @@
+"""Spool: events on disk until a remote backend has them, so that neither a crash nor a long outage loses one.
+
+One SQLite file for any number of processes. A sender claims rows before it delivers them; a claim whose process died
+runs out, and another process delivers the rows. What the backend refused for good stays, parked, to be looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import ConfigurationError, StoreError
+from .events import LLMEvent, event_of
+from .transport import wire_event
+
+CLAIM_SECONDS = 60.0
+"""A claim outlives the longest delivery; then another process may deliver the rows again, which the id makes safe."""
+
+BUSY_SECONDS = 30
+RECOUNT_SECONDS = 1.0
+MOST_COUNTED = 10_000
+"""A backlog beyond this is not counted to its end: nobody needs to know, and counting a million rows takes long."""
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS spool (
+    id INTEGER PRIMARY KEY,
+    event_id TEXT NOT NULL UNIQUE,
+    body TEXT NOT NULL,
+    claimed_by TEXT,
+    claimed_until REAL NOT NULL DEFAULT 0,
+    parked INTEGER NOT NULL DEFAULT 0
+)
+"""
+_WAITING = "parked = 0 AND claimed_until <= ?"
+
+
+class Spool:
+    """A `Buffer` of an `EventQueue` on disk. Raises `StoreError` when the file cannot be written."""
+
+    shared = True
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path).resolve()
+        self._inherited: list[threading.local] = []
+        self._local = threading.local()
+        self.dropped = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Start anew in a forked child; the rows are on disk for whoever comes first."""
+        self._inherited.append(self._local)  # SQLite: a parent's connection must not even be closed here
+        self._local = threading.local()
+        self._me = uuid.uuid4().hex
+        self._count = 0
+        self._counted_at = -RECOUNT_SECONDS
+
+    def check(self) -> None:
+        """Open the file, for checks at start-up; raises `ConfigurationError` when that cannot be done."""
+        try:
+            with self._transaction():
+                pass
+        except StoreError as error:
+            raise ConfigurationError(
+                f"spool: {str(self._path)!r} cannot be opened ({error.__cause__}); give the path of a file in a "
+                "directory this process may write to"
+            ) from error
+
+    def put(self, event: LLMEvent) -> Sequence[LLMEvent]:
+        """Write an event down, once; on disk nothing has to give way."""
+        with self._transaction() as db:
+            row = (event.event_id, json.dumps(wire_event(event)))
+            self._count += db.execute("INSERT OR IGNORE INTO spool (event_id, body) VALUES (?, ?)", row).rowcount
+        return ()
+
+    def take(self, limit: int) -> list[LLMEvent]:
+        """Claim the oldest rows that nobody has claimed."""
+        now = time.time()
+        with self._transaction() as db:
+            rows = db.execute(
+                f"SELECT id, body FROM spool WHERE {_WAITING} ORDER BY id LIMIT ?", (now, limit)
+            ).fetchall()
+            db.executemany(
+                "UPDATE spool SET claimed_by = ?, claimed_until = ? WHERE id = ?",
+                [(self._me, now + CLAIM_SECONDS, key) for key, _ in rows],
+            )
+        self._count = max(0, self._count - len(rows)) if rows else 0
+        return [event_of(json.loads(body)) for _, body in rows]
+
+    def done(self, batch: Sequence[LLMEvent]) -> None:
+        """Delete what was delivered; rows that were parked meanwhile stay."""
+        with self._transaction() as db:
+            db.executemany("DELETE FROM spool WHERE event_id = ? AND parked = 0", [(e.event_id,) for e in batch])
+
+    def park(self, batch: Sequence[LLMEvent]) -> None:
+        """Keep what the backend refused for good, without trying it again."""
+        with self._transaction() as db:
+            db.executemany("UPDATE spool SET parked = 1 WHERE event_id = ?", [(event.event_id,) for event in batch])
+
+    def restore(self, batch: Sequence[LLMEvent]) -> Sequence[LLMEvent]:
+        """Give claimed rows back."""
+        with self._transaction() as db:
+            db.executemany("UPDATE spool SET claimed_until = 0 WHERE event_id = ?", [(e.event_id,) for e in batch])
+        self._count += len(batch)
+        return ()
+
+    def unpark(self) -> int:
+        """Let parked rows be tried again, say after a wrong key was mended; return how many."""
+        with self._transaction() as db:
+            freed = db.execute("UPDATE spool SET parked = 0, claimed_until = 0 WHERE parked = 1").rowcount
+        self._count += freed
+        return freed
+
+    @property
+    def parked(self) -> int:
+        """How many rows the backend refused for good."""
+        with self._transaction() as db:
+            return int(db.execute("SELECT count(*) FROM spool WHERE parked = 1").fetchone()[0])
+
+    def __len__(self) -> int:
+        now = time.monotonic()
+        if now - self._counted_at >= RECOUNT_SECONDS:  # other processes, living and dead, leave rows here too
+            waiting = f"SELECT count(*) FROM (SELECT 1 FROM spool WHERE {_WAITING} LIMIT {MOST_COUNTED})"
+            with self._transaction() as db:
+                self._count = int(db.execute(waiting, (time.time(),)).fetchone()[0])
+            self._counted_at = now
+        return self._count
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        try:
+            db = self._connection()
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+            except BaseException:
+                db.execute("ROLLBACK")
+                raise
+            db.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"the spool {self._path.name} failed: {error}") from error
+
+    def _connection(self) -> sqlite3.Connection:
+        """Return this thread's connection; SQLite's own cannot be shared over a fork."""
+        db: sqlite3.Connection | None = getattr(self._local, "db", None)
+        if db is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            db = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")  # an event that was acknowledged here survives a power cut
+            db.execute(_TABLE)
+            self._local.db = db
+        return db
