@@ -1,7 +1,8 @@
 """What goes wrong, in two kinds that are never mixed.
 
 `internal_errors()` keeps the library's own faults away from the host application; a refusal
-(`LimitExceededException`) and a misconfiguration (`ConfigurationError`) are raised on purpose, outside it.
+(`LimitExceededException`, `UnguardedCall`) and a misconfiguration (`ConfigurationError`) are raised on purpose,
+outside it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,20 @@ class ConfigurationError(TokenLimitError, ValueError):
 
 class StoreError(TokenLimitError):
     """The store cannot be reached or answered with a fault."""
+
+
+class UnguardedCall(TokenLimitError):
+    """A call that would go out unmetered, and `on_unguarded` is "refuse"; raised before any traffic."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+    def __str__(self) -> str:
+        return (
+            f"{self.what} is not metered and on_unguarded is 'refuse'; set on_unguarded to 'warn' or 'ignore' to let "
+            f"such calls pass, and record them with meter.track_manually(...)"
+        )
 
 
 class LimitExceededException(TokenLimitError):

@@ -124,7 +124,7 @@ def land(flight: Flight | None, outcome: Outcome) -> None:
     """Settle a flight, once."""
     if flight is not None and flight.claim():
         try:
-            flight.meter.settle(conclude(flight, outcome))
+            flight.meter.settle(_conclude(flight, outcome))
         except Exception:
             report("settling a call")
 
@@ -134,7 +134,7 @@ async def aland(flight: Flight | None, outcome: Outcome) -> None:
     if flight is None or flight.landed:
         return
     try:
-        settle = partial(_settle, flight, conclude(flight, outcome))
+        settle = partial(_settle, flight, _conclude(flight, outcome))
         try:
             await _off_loop(flight.meter, settle)
         except LEFT:  # the loop may be closing, and the work may never have started
@@ -150,13 +150,18 @@ def hand_over(flight: Flight | None, outcome: Outcome) -> None:
         flight.meter.settler.put(partial(_conclude_late, flight, outcome))
 
 
-def _settle(flight: Flight, settlement: Settlement) -> None:
+def _settle(flight: Flight, settlement: Settlement | None) -> None:
     if flight.claim():
         flight.meter.settle(settlement)
 
 
+def _conclude(flight: Flight, outcome: Outcome) -> Settlement | None:
+    """Conclude a flight; None when it only asked what an earlier call has cost, and was not told."""
+    return None if flight.request.later and outcome.event_id is None else conclude(flight, outcome)
+
+
 def _conclude_late(flight: Flight, outcome: Outcome) -> None:
-    flight.meter.settle(conclude(flight, outcome))
+    flight.meter.settle(_conclude(flight, outcome))
 
 
 def _prepare(meter: Meter, request: Request, scope: scopes.Scope | None, tenant_id: str | None) -> Flight:
@@ -172,7 +177,7 @@ def _prepare(meter: Meter, request: Request, scope: scopes.Scope | None, tenant_
 
 
 def _admit(flight: Flight) -> Decision:
-    if not flight.tenant_id:
+    if not flight.tenant_id or flight.request.later:
         return UNVERIFIED
     price = flight.price(flight.request.model)
     estimate = flight.estimate

@@ -37,9 +37,12 @@ from .outcome import Request, Settlement, conclude
 from .patches.base import outcome_of
 from .settler import Settler
 from .stores import store_of
-from .stores.base import Store
+from .stores.base import Recorded, Store
 
 logger = logging.getLogger("token_limit")
+
+MAX_TOLD = 1000
+"""Unguarded paths that are remembered: they are few, but what an application puts into paths is not known."""
 
 
 class Meter:
@@ -58,6 +61,7 @@ class Meter:
         self.settler = Settler(self.config.max_queue_size)
         self._counts: dict[str, int] = {}
         self._welcomed: set[str] = set()
+        self._told: set[str] = set()
         self._patched: list[str] = []
         if self.config.raise_on_error:
             raise_on_error(True)
@@ -229,12 +233,18 @@ class Meter:
             self.settle(settlement)
         return settlement.event
 
-    def settle(self, settlement: Settlement) -> None:
-        """Write a settled call to the store; when the store is away, keep it and try again later."""
+    def settle(self, settlement: Settlement | None) -> None:
+        """Write a settled call to the store; when the store is away, keep it and try again later.
+
+        None, a call that told nothing, leaves no trace, and neither does what was recorded before.
+        """
+        if settlement is None:
+            return
         event = settlement.event
-        write = partial(self.store.settle, settlement.call_id, event, settlement.cost_nano, self.config.clock())
+        write = partial(_write, self.store, settlement, self.config.clock())
         try:
-            write()
+            if write() == "duplicate":
+                return
         except StoreError:
             logger.exception("the store did not take a settled call; it will be tried again")
             self.settler.retry_later(write)
@@ -253,6 +263,13 @@ class Meter:
         """Count something `status()` shows; a lost update between threads is of no consequence."""
         self._counts[what] = self._counts.get(what, 0) + 1
 
+    def first_time(self, what: str) -> bool:
+        """Tell whether something is to be warned about, which is once; `status()` lists it as unguarded."""
+        if what in self._told or len(self._told) >= MAX_TOLD:
+            return False
+        self._told.add(what)
+        return True
+
     def status(self) -> dict[str, Any]:
         """Report what is patched, what is guarded, and what this process has counted."""
         return {
@@ -262,6 +279,7 @@ class Meter:
             },
             "store": type(self.store).__name__,
             "durable": self.store.durable,
+            "unguarded": sorted(self._told),
             "counts": dict(self._counts),
             "settles_waiting": self.settler.waiting,
             "settles_lost": self.settler.lost,
@@ -290,6 +308,13 @@ class Meter:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _write(store: Store, settlement: Settlement, now: float) -> Recorded:
+    recorded = store.settle(settlement.call_id, settlement.event, settlement.cost_nano, now)
+    if settlement.released is not None:
+        store.release(settlement.released, now)
+    return recorded
 
 
 def _on_loop() -> bool:

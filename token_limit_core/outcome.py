@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Request:
-    """What a patch recognises of a call before it is sent. `size` is in characters, `max_output` in tokens."""
+    """What a patch recognises of a call before it is sent. `size` is in characters, `max_output` in tokens.
+
+    A `later` one costs nothing itself: it asks what an earlier call, such as a batch, has cost. `fields` are event
+    fields that only the request tells.
+    """
 
     provider: str
     model: str
@@ -28,6 +32,8 @@ class Request:
     size: int = 0
     max_output: int | None = None
     service_tier: str | None = None
+    later: bool = False
+    fields: dict[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -35,6 +41,7 @@ class Outcome:
     """How a call ended. `usage` None means the provider did not say; `observed_output` is what was seen, in tokens.
 
     `answered` tells that a successful status came back, after which the provider bills whatever follows.
+    `event_id` is the event's where what was used may be told more than once, such as by polling: it counts once.
     """
 
     usage: Usage | None = None
@@ -46,14 +53,16 @@ class Outcome:
     service_tier: str | None = None
     tags: dict[str, Any] | None = None
     fields: dict[str, Any] | None = None
+    event_id: str | None = None
 
 
 class Settlement(NamedTuple):
-    """What the store is to record of a flight; money in nano-dollars."""
+    """What the store is to record of a flight; money in nano-dollars. `released` is a hold under another id."""
 
     call_id: str
     event: LLMEvent
     cost_nano: int | None
+    released: str | None = None
 
 
 def conclude(flight: Flight, outcome: Outcome) -> Settlement:
@@ -97,14 +106,20 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement:
             setattr(event, name, count)
     if flight.attributes:
         _attribute(event, flight.attributes)
+    if request.fields:
+        for name, value in request.fields.items():
+            setattr(event, name, value)
     if outcome.fields:
         for name, value in outcome.fields.items():
             setattr(event, name, value)
     cost = price_event(flight, event, usage)
-    if outcome.usage is not None and not estimated and outcome.error is None:
+    if outcome.usage is not None and not estimated and outcome.error is None and not request.later:
         flight.meter.estimator.learn(
             request.provider, request.model, request.size, event.input_tokens, event.output_tokens
         )
+    if outcome.event_id is not None:
+        event.event_id = outcome.event_id
+        return Settlement(event.event_id, event, cost, None if request.later else flight.call_id)
     return Settlement(flight.call_id, event, cost)
 
 

@@ -82,6 +82,30 @@ class DocumentTee:
         return outcome
 
 
+class BlindTee:
+    """Lets a body pass that is not JSON and may be large, such as speech."""
+
+    def __init__(self, read: Callable[[Any], Outcome], request_id: str | None) -> None:
+        self._read = read
+        self._request_id = request_id
+
+    def feed(self, data: bytes) -> bytes:
+        """Keep nothing."""
+        return data
+
+    def rest(self) -> bytes:
+        """Nothing is ever kept back."""
+        return b""
+
+    def outcome(self, error: BaseException | None) -> Outcome:
+        """Tell what is known without the body."""
+        outcome = self._read(None)
+        outcome.error = error
+        if self._request_id is not None:
+            outcome.request_id = self._request_id
+        return outcome
+
+
 def read_document(body: bytes, read: Callable[[Any], Outcome]) -> Outcome:
     """Read a JSON body with `read`; anything else tells nothing."""
     try:

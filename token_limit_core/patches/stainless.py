@@ -6,20 +6,27 @@ an answer shows even if parsing it then raises (research: sdks sections 1 and 2,
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
-import inspect
+import re
 from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakKeyDictionary
 
-from ..errors import report
+from ..errors import UnguardedCall, report
+from ..estimates import size_of
 from ..flow import Flight, adepart, aland, depart, hand_over, land
+from ..hosts import UNKNOWN, provider_of
 from ..outcome import Outcome, Request
-from ..sse import DocumentTee, EventTee, read_document
-from ..streams import Follow, Reader, Tee, follow_async, follow_sync
+from ..sse import BlindTee, DocumentTee, EventTee, read_document
+from ..streams import Follow, Tee, follow_async, follow_sync
 from .base import BasePatch
+from .hooks import hook, raw_types
+from .surfaces import Plan, Surface, body_of, classify, mask, max_output, unguarded
+
+if TYPE_CHECKING:
+    from ..meter import Meter
 
 _in_the_air: ContextVar[tuple[Any, Flight] | None] = ContextVar("token_limit_in_the_air", default=None)
 
@@ -27,44 +34,107 @@ _in_the_air: ContextVar[tuple[Any, Flight] | None] = ContextVar("token_limit_in_
 _UNREAD = object()
 
 
-class Plan(NamedTuple):
-    """A recognised call: what admission is told, and the arguments to send (`options` may be a changed copy)."""
-
-    request: Request
-    options: Any
-    injected: bool
-
-
 class StainlessPatch(BasePatch):
-    """Hooks the funnel; a provider adds which calls it recognises and how it reads answers."""
+    """Hooks the funnel; a provider adds its table of surfaces, and how its clients and answers are special."""
+
+    surfaces: ClassVar[tuple[Surface, ...]]
+    """What a POST may be, in the order it is looked for."""
+
+    later: ClassVar[tuple[tuple[re.Pattern[str], Surface], ...]] = ()
+    """What a GET may tell of a call made earlier; only an outcome with an `event_id` of its own is recorded."""
+
+    free: ClassVar[re.Pattern[str]]
+    """Paths of POSTs that cost nothing. What is neither this nor a surface falls under `on_unguarded`."""
 
     request_id_header: ClassVar[str]
     other_id_headers: ClassVar[Mapping[str, str]] = {}
     """What some providers send in its place."""
 
+    refined: ClassVar[frozenset[str]] = frozenset()
+    """Providers whose calls are all looked at once more by `refine`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._hosts: WeakKeyDictionary[Any, tuple[Any, Meter, str]] = WeakKeyDictionary()
+        self._classify = functools.lru_cache(maxsize=1024)(functools.partial(classify, self.surfaces, self.free))
+
+    def provider_of_client(self, client: Any) -> str:
+        """Name the provider of a client on an unknown host, where its class tells."""
+        return UNKNOWN
+
+    def inject(self, options: Any, body: Mapping[str, Any], request: Request) -> Any:
+        """Return a copy of the options of a stream that makes it tell its usage; None when it does, or must not."""
+        return None
+
+    def refine(self, plan: Plan, body: Mapping[str, Any]) -> Plan:
+        """Return the plan of a `refined` call with what only its body tells."""
+        return plan
+
     def recognise(self, client: Any, options: Any, stream: bool) -> Plan | None:
-        """Return the plan of a billable call, None for any other."""
-        raise TypeError(f"{type(self).__name__} must define recognise()")
+        """Return the plan of a call that costs money, or tells what one has cost; None for any other.
 
-    def reader(self, flight: Flight, request_id: str | None, injected: bool) -> Reader:
-        """Return a reader for a stream of this call."""
-        raise TypeError(f"{type(self).__name__} must define reader()")
+        Raises `UnguardedCall` for one that nobody has classified, if the policy is to refuse those.
+        """
+        if options.method.lower() != "post":
+            return self._recognise_later(client, options, stream)
+        surface = self._classify(options.url)
+        if not isinstance(surface, Surface):
+            if surface is None:
+                unguarded(self.meter(), f"POST {mask(options.url.partition('?')[0])} of the {self.name} SDK")
+            return None
+        body = body_of(options)
+        provider = self._provider(client)
+        tier = body.get("service_tier")
+        request = Request(
+            provider=provider,
+            model=str(body.get("model", "")),
+            endpoint=surface.endpoint,
+            stream=stream,
+            size=size_of(body),
+            max_output=0 if surface.bounds is None else max_output(body, surface.bounds),
+            service_tier=tier if isinstance(tier, str) and tier != "auto" else None,
+        )
+        changed = self.inject(options, body, request) if stream else None
+        if changed is None:
+            plan = Plan(request, options, False, surface.read, surface.reader, surface.kept)
+        else:
+            plan = Plan(request, changed, True, surface.read, surface.reader, surface.kept)
+        return self.refine(plan, body) if surface.refined or provider in self.refined else plan
 
-    def read(self, answer: Any) -> Outcome:
-        """Read a parsed object or a JSON document."""
-        raise TypeError(f"{type(self).__name__} must define read()")
+    def _recognise_later(self, client: Any, options: Any, stream: bool) -> Plan | None:
+        if options.method.lower() != "get":
+            return None
+        path = options.url.partition("?")[0]
+        for pattern, surface in self.later:
+            if pattern.search(path):
+                request = Request(self._provider(client), "", surface.endpoint, stream=stream, later=True)
+                plan = Plan(request, options, False, surface.read, surface.reader, surface.kept)
+                return self.refine(plan, {}) if request.provider in self.refined else plan
+        return None
+
+    def _provider(self, client: Any) -> str:
+        """Name the provider a client talks to; looked up again when its address or the Meter changes."""
+        url, meter = client._base_url, self.meter()
+        known = self._hosts.get(client)
+        if known is not None and known[0] is url and known[1] is meter:
+            return known[2]
+        provider = provider_of(url.host, url.port, meter.config.hosts)
+        if provider == UNKNOWN:
+            provider = self.provider_of_client(client)
+        self._hosts[client] = (url, meter, provider)
+        return provider
 
     def _install(self) -> None:
         base = importlib.import_module(f"{self.module}._base_client")
         streaming = importlib.import_module(f"{self.module}._streaming")
         self._stream_types = (streaming.Stream, streaming.AsyncStream)
-        self._special_types = (*self._stream_types, *_raw_types(str(self.module)))
+        self._special_types = (*self._stream_types, *raw_types(str(self.module)))
         for cls, request, process in (
-            (base.SyncAPIClient, self._request_sync, _process),
-            (base.AsyncAPIClient, self._request_async, _aprocess),
+            (base.SyncAPIClient, self._request_sync, self._process),
+            (base.AsyncAPIClient, self._request_async, self._aprocess),
         ):
-            self._swap(cls, "request", _hook(cls.__dict__["request"], request))
-            self._swap(cls, "_process_response", _hook(cls.__dict__["_process_response"], process))
+            self._swap(cls, "request", hook(cls.__dict__["request"], request))
+            self._swap(cls, "_process_response", hook(cls.__dict__["_process_response"], process))
 
     def _request_sync(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         plan = self._plan(instance, args, kwargs)
@@ -82,7 +152,7 @@ class StainlessPatch(BasePatch):
                 plan = plan._replace(injected=False)
                 result = wrapped(*args, **kwargs)
         except BaseException as error:
-            land(flight, self._failed(flight, error))
+            land(flight, self._failed(flight, plan, error))
             raise
         finally:
             _in_the_air.reset(token)
@@ -107,10 +177,10 @@ class StainlessPatch(BasePatch):
                 plan = plan._replace(injected=False)
                 result = await wrapped(*args, **kwargs)
         except Exception as error:
-            await aland(flight, self._failed(flight, error))
+            await aland(flight, self._failed(flight, plan, error))
             raise
         except BaseException as error:  # cancelled: nothing may be awaited here
-            hand_over(flight, self._failed(flight, error))
+            hand_over(flight, self._failed(flight, plan, error))
             raise
         finally:
             _in_the_air.reset(token)
@@ -126,6 +196,8 @@ class StainlessPatch(BasePatch):
         try:
             options = kwargs["options"] if "options" in kwargs else args[1]
             return self.recognise(instance, options, bool(kwargs.get("stream")))
+        except UnguardedCall:
+            raise
         except Exception:
             report("recognising a call")
             return None
@@ -135,7 +207,7 @@ class StainlessPatch(BasePatch):
         response, flight.answer = flight.answer, None  # holding it would keep an abandoned stream alive
         try:
             if response is None or not (result is response or isinstance(result, self._special_types)):
-                outcome = self.read(result)
+                outcome = plan.read(result)
                 request_id: Any = getattr(
                     result, "_request_id", _UNREAD
                 )  # on models the SDK has read the header already
@@ -143,15 +215,15 @@ class StainlessPatch(BasePatch):
                     request_id = self._request_id(flight, response)
             elif isinstance(result, self._stream_types):
                 flight.meter.settler.start()
-                reader = self.reader(flight, self._request_id(flight, response), plan.injected)
+                reader = plan.reader(self._request_id(flight, response), plan.injected)
                 follow.stream(result, response, flight, reader)
                 return None
             elif plan.request.stream or not hasattr(response, "_content"):  # the body is still to be read
                 flight.meter.settler.start()
-                follow.body(response, flight, self._tee(flight, plan, self._request_id(flight, response)))
+                follow.body(response, flight, _tee(plan, self._request_id(flight, response)))
                 return None
             else:
-                outcome = read_document(response.content, self.read)
+                outcome = read_document(response.content, plan.read) if plan.kept else plan.read(None)
                 request_id = self._request_id(flight, response)
             if request_id is not None:
                 outcome.request_id = request_id
@@ -166,18 +238,13 @@ class StainlessPatch(BasePatch):
         other = self.other_id_headers.get(flight.request.provider)
         return found if found or other is None else headers.get(other)
 
-    def _tee(self, flight: Flight, plan: Plan, request_id: str | None) -> Tee:
-        if plan.request.stream:
-            return EventTee(self.reader(flight, request_id, plan.injected), hiding=plan.injected)
-        return DocumentTee(self.read, request_id)
-
-    def _failed(self, flight: Flight, error: BaseException) -> Outcome:
+    def _failed(self, flight: Flight, plan: Plan, error: BaseException) -> Outcome:
         """Read what an error leaves: an answer that could not be parsed was billed all the same."""
         response, flight.answer = flight.answer, None
         outcome = Outcome(answered=False)
         try:
             if response is not None:  # else it was refused, or never answered
-                outcome = read_document(getattr(response, "_content", b""), self.read)
+                outcome = read_document(getattr(response, "_content", b""), plan.read)
             told = response if response is not None else getattr(error, "response", None)
             if told is not None:
                 outcome.request_id = self._request_id(flight, told)
@@ -186,39 +253,21 @@ class StainlessPatch(BasePatch):
         outcome.error = error
         return outcome
 
+    def note(self, flight: Flight, response: Any) -> None:
+        """Remember the HTTP response of a flight; called for each one that its call got."""
+        flight.answer = response
 
-def _hook(original: Any, around: Any) -> Any:
-    """Wrap a method in a function with the same signature: a third of a `wrapt.FunctionWrapper`'s time."""
-    if inspect.iscoroutinefunction(original):
+    def _process(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        air = _in_the_air.get()
+        if air is not None and air[0] is instance:  # an auth client may be called within
+            self.note(air[1], kwargs.get("response"))
+        return wrapped(*args, **kwargs)
 
-        @functools.wraps(original)
-        async def ahook(instance: Any, *args: Any, **kwargs: Any) -> Any:
-            return await around(original.__get__(instance), instance, args, kwargs)
-
-        return ahook
-
-    @functools.wraps(original)
-    def hook(instance: Any, *args: Any, **kwargs: Any) -> Any:
-        return around(original.__get__(instance), instance, args, kwargs)
-
-    return hook
-
-
-def _note(instance: Any, kwargs: dict[str, Any]) -> None:
-    """Remember the HTTP response of the flight of this very client (an auth client may be called within)."""
-    air = _in_the_air.get()
-    if air is not None and air[0] is instance:
-        air[1].answer = kwargs.get("response")
-
-
-def _process(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    _note(instance, kwargs)
-    return wrapped(*args, **kwargs)
-
-
-async def _aprocess(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    _note(instance, kwargs)
-    return await wrapped(*args, **kwargs)
+    async def _aprocess(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        air = _in_the_air.get()
+        if air is not None and air[0] is instance:
+            self.note(air[1], kwargs.get("response"))
+        return await wrapped(*args, **kwargs)
 
 
 def _with_options(args: tuple[Any, ...], kwargs: dict[str, Any], plan: Plan) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -235,14 +284,7 @@ def _refuses_stream_options(plan: Plan, error: Exception) -> bool:
     return plan.injected and getattr(error, "status_code", None) == 400 and "stream_options" in str(error)
 
 
-def _raw_types(package: str) -> list[type]:
-    """List the SDK's raw response classes; not every version has every module."""
-    found: list[type] = []
-    for module, names in (
-        ("_response", ("BaseAPIResponse", "APIResponse", "AsyncAPIResponse")),
-        ("_legacy_response", ("LegacyAPIResponse",)),
-    ):
-        with contextlib.suppress(ImportError):
-            loaded = importlib.import_module(f"{package}.{module}")
-            found += [getattr(loaded, name) for name in names if hasattr(loaded, name)]
-    return found
+def _tee(plan: Plan, request_id: str | None) -> Tee:
+    if plan.request.stream:
+        return EventTee(plan.reader(request_id, plan.injected), hiding=plan.injected)
+    return DocumentTee(plan.read, request_id) if plan.kept else BlindTee(plan.read, request_id)

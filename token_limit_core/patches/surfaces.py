@@ -1,0 +1,100 @@
+"""Surfaces: which calls of an SDK cost money, which do not, and what becomes of those nobody has classified."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from ..errors import UnguardedCall
+from ..outcome import Outcome, Request
+from ..streams import Reader
+from .reading import fields_of
+
+if TYPE_CHECKING:
+    from ..meter import Meter
+
+logger = logging.getLogger("token_limit")
+
+Read = Callable[[Any], Outcome]
+MakeReader = Callable[["str | None", bool], Reader]
+
+
+class Surface(NamedTuple):
+    """One call that costs money: the end of its path, its name, how its output is bounded and how answers are read.
+
+    `bounds` are the body's fields that limit the output, None where no text comes out. `read` takes a parsed answer
+    or a JSON document; `reader(request_id, injected)` follows a stream. `refined` calls are looked at once more by
+    `StainlessPatch.refine`. The body of one that is not `kept` is not JSON, and may be large.
+    """
+
+    path: str
+    endpoint: str
+    bounds: tuple[str, ...] | None
+    read: Read
+    reader: MakeReader
+    refined: bool = False
+    kept: bool = True
+
+
+class Plan(NamedTuple):
+    """A recognised call: what admission is told, the options to send (a copy if `injected`), and who reads answers."""
+
+    request: Request
+    options: Any
+    injected: bool
+    read: Read
+    reader: MakeReader
+    kept: bool = True
+
+
+_ID = re.compile(r"(?<=/)(?!v\d)[^/]*\d[^/]*")
+
+
+def mask(path: str) -> str:
+    """Replace the ids in a path, so that a path is told once and not once for each object."""
+    return _ID.sub("{id}", path)
+
+
+def unguarded(meter: Meter, what: str) -> None:
+    """Let a call pass that would go out unmetered, as `on_unguarded` says: warned about once, refused, or ignored.
+
+    Raises `UnguardedCall` under "refuse".
+    """
+    meter.count("unguarded")
+    policy = meter.config.on_unguarded
+    if policy == "refuse":
+        raise UnguardedCall(what)
+    if policy == "warn" and meter.first_time(what):
+        logger.warning(
+            "%s is not metered: its cost counts against no limit; record it with meter.track_manually(...), "
+            "or set on_unguarded to 'refuse' or 'ignore'",
+            what,
+        )
+
+
+def classify(surfaces: tuple[Surface, ...], free: re.Pattern[str], url: str) -> Surface | Literal["free"] | None:
+    """Say what a POST to a path is: a surface, free, or None for what nobody has classified."""
+    path = url.partition("?")[0].rstrip("/")
+    for surface in surfaces:
+        if path.endswith(surface.path):
+            return surface
+    return "free" if free.search(path) else None
+
+
+def body_of(options: Any) -> Mapping[str, Any]:
+    """Return the body as it will be sent: `extra_body` wins over the method's own arguments."""
+    body = fields_of(options.json_data)
+    extra = fields_of(getattr(options, "extra_json", None))
+    return {**body, **extra} if extra else body
+
+
+def max_output(body: Mapping[str, Any], bounds: tuple[str, ...]) -> int | None:
+    """Return the most tokens the call may generate: the bound, once for each choice."""
+    for name in bounds:
+        value = body.get(name)
+        if isinstance(value, int):
+            choices = body.get("n")
+            return value * choices if isinstance(choices, int) else value
+    return None
