@@ -200,7 +200,7 @@ def _board(flight: Flight, scope: scopes.Scope | None, decision: Decision) -> Fl
     if decision.kind != "admitted":
         if scope is not None:
             scope.deny(decision)
-        flight.meter.count("refused")
+        flight.meter.refused(decision, flight.request)
         raise refusal(decision)
     if decision.observed:
         flight.tags["would_refuse"] = decision.observed[0]

@@ -7,12 +7,12 @@ import atexit
 import logging
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from . import patches, scope
 from .config import MeterConfig
@@ -45,6 +45,16 @@ MAX_TOLD = 1000
 """Unguarded paths that are remembered: they are few, but what an application puts into paths is not known."""
 
 
+class Listener(Protocol):
+    """Is told of every event and refusal right after its capture; what it raises is kept from the application."""
+
+    def on_event(self, event: LLMEvent) -> None:
+        """Take a captured event."""
+
+    def on_refusal(self, decision: Decision, request: Request) -> None:
+        """Take a refused call."""
+
+
 class Meter:
     """Meters LLM calls for tenants, one per application.
 
@@ -59,6 +69,7 @@ class Meter:
         self.store: Store = store_of(self.config)
         self.estimator = Estimator()
         self.settler = Settler(self.config.max_queue_size)
+        self.listeners: list[Listener] = []
         self._counts: dict[str, int] = {}
         self._welcomed: set[str] = set()
         self._told: set[str] = set()
@@ -252,10 +263,21 @@ class Meter:
         if self.config.debug:
             logger.debug("event %s", event.to_dict())
         if self.config.on_event is not None:
-            try:
-                self.config.on_event(event)
-            except Exception:
-                report("calling on_event")
+            self._call(self.config.on_event, event)
+        for listener in self.listeners:
+            self._call(listener.on_event, event)
+
+    def refused(self, decision: Decision, request: Request) -> None:
+        """Count a refusal, and tell it to those who listen."""
+        self.count("refused")
+        for listener in self.listeners:
+            self._call(listener.on_refusal, decision, request)
+
+    def _call(self, hook: Callable[..., None], *told: Any) -> None:
+        try:
+            hook(*told)
+        except Exception:
+            report(f"calling {getattr(hook, '__name__', 'a hook')}")
 
     # -- health and end -------------------------------------------------------------------------
 

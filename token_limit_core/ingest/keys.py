@@ -73,9 +73,7 @@ def make_key(
         raise ConfigurationError("name: at most 255 characters")
     confined = tuple(dict.fromkeys(tenant.strip() for tenant in tenants if tenant.strip()))
     if not confined:
-        raise ConfigurationError(
-            "tenants: name a tenant, a beginning such as 'eu-*', or '*' for all of them"
-        )
+        raise ConfigurationError("tenants: name a tenant, a beginning such as 'eu-*', or '*' for all of them")
     if any(len(tenant) > 255 or "\0" in tenant for tenant in confined):
         raise ConfigurationError("tenants: a tenant has 1 to 255 characters")
     chosen = tuple(p for p in PERMISSIONS if p in {parse_choice(p, PERMISSIONS, "permissions") for p in permissions})
