@@ -45,6 +45,10 @@ class UnguardedCall(TokenLimitError):
         )
 
 
+class LimitChanged(TokenLimitError):
+    """Somebody else has changed the limit since it was read; nothing was saved."""
+
+
 class LimitExceededException(TokenLimitError):
     """The call was refused before any traffic was sent; `decision` says why and until when."""
 

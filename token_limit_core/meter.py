@@ -36,7 +36,7 @@ from .limits import (
 from .outcome import Request, Settlement, conclude
 from .patches.base import outcome_of
 from .settler import Settler
-from .stores import store_of
+from .stores import outbox_of, store_of
 from .stores.base import Recorded, Store
 
 logger = logging.getLogger("token_limit")
@@ -67,6 +67,7 @@ class Meter:
         for name in self.config.patches or ():
             patches.patch_class(name)
         self.store: Store = store_of(self.config)
+        self.outbox = outbox_of(self.config, self.store)
         self.estimator = Estimator()
         self.settler = Settler(self.config.max_queue_size)
         self.listeners: list[Listener] = []
@@ -141,10 +142,12 @@ class Meter:
         effective_date: date | datetime | str | None = None,
         *,
         mode: str = ENFORCE,
+        by: str = "",
     ) -> Limit:
         """Create or replace a tenant's limit in US dollars per window; its counters stay.
 
-        With an `effective_date` in the future the earlier limit holds until then.
+        With an `effective_date` in the future the earlier limit holds until then. `by` names who did it in the
+        history of changes; empty is the application's code.
         Raises `ConfigurationError` naming the argument that cannot be used.
         """
         now = self.config.clock()
@@ -155,7 +158,7 @@ class Meter:
             mode=parse_choice(mode, MODES, "mode"),
             effective_from=parse_effective_date(effective_date, now),
         )
-        return self.store.set_limit(limit, now)
+        return self.store.set_limit(limit, now, by)
 
     def welcome(self, tenant_id: str, now: float) -> None:
         """Give a tenant that makes its first call ever the default limit, if there is one."""
@@ -165,11 +168,11 @@ class Meter:
         self.store.welcome(Limit(tenant_id, amount, effective_from=now), now)
         self._welcomed.add(tenant_id)
 
-    def remove_limit(self, tenant_id: str, frequency: str | None = None) -> int:
-        """Remove a tenant's limits of one frequency, or all; return how many."""
+    def remove_limit(self, tenant_id: str, frequency: str | None = None, *, by: str = "") -> int:
+        """Remove a tenant's limits of one frequency, or all; return how many. `by` goes into the history."""
         if frequency is not None:
             parse_choice(frequency, FREQUENCIES, "frequency")
-        return self.store.remove_limit(tenant_id, frequency, self.config.clock())
+        return self.store.remove_limit(tenant_id, frequency, self.config.clock(), by)
 
     def limits(self, tenant_id: str) -> list[Limit]:
         """List a tenant's limits, those that begin later included."""
@@ -260,24 +263,26 @@ class Meter:
             logger.exception("the store did not take a settled call; it will be tried again")
             self.settler.retry_later(write)
         self.count("events")
+        if self.outbox is not None:
+            self.outbox.queue.put(event)
         if self.config.debug:
             logger.debug("event %s", event.to_dict())
         if self.config.on_event is not None:
-            self._call(self.config.on_event, event)
+            self._call("on_event", self.config.on_event, event)
         for listener in self.listeners:
-            self._call(listener.on_event, event)
+            self._call("on_event", listener.on_event, event)
 
     def refused(self, decision: Decision, request: Request) -> None:
         """Count a refusal, and tell it to those who listen."""
         self.count("refused")
         for listener in self.listeners:
-            self._call(listener.on_refusal, decision, request)
+            self._call("on_refusal", listener.on_refusal, decision, request)
 
-    def _call(self, hook: Callable[..., None], *told: Any) -> None:
+    def _call(self, name: str, hook: Callable[..., None], *told: Any) -> None:
         try:
             hook(*told)
         except Exception:
-            report(f"calling {getattr(hook, '__name__', 'a hook')}")
+            report(f"calling {name}")
 
     # -- health and end -------------------------------------------------------------------------
 
@@ -305,7 +310,8 @@ class Meter:
             "counts": dict(self._counts),
             "settles_waiting": self.settler.waiting,
             "settles_lost": self.settler.lost,
-            **self.store.report(),
+            **self.store.health(),
+            **({} if self.outbox is None else self.outbox.queue.health()),
         }
 
     def flush(self, timeout: float | None = None) -> bool:
@@ -315,12 +321,16 @@ class Meter:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         settled = self.settler.flush(timeout)
-        return self.store.flush(None if deadline is None else max(0.0, deadline - time.monotonic())) and settled
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        deliver = self.store.flush if self.outbox is None else self.outbox.queue.flush_now
+        return deliver(left) and settled
 
     def close(self) -> None:
         """Unpatch, flush and release the store."""
         self.unpatch_all()
         self.settler.stop(timeout=10.0)
+        if self.outbox is not None:
+            self.outbox.queue.close(timeout=5.0)  # what is not delivered by then waits in the store
         self.store.close()
 
     def __enter__(self) -> Self:

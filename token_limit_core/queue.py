@@ -7,10 +7,10 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from .errors import ConfigurationError, StoreError, logger
+from .errors import ConfigurationError, StoreError, TokenLimitError, logger
 from .events import LLMEvent
 
 
@@ -20,6 +20,26 @@ class DeliverLater(Exception):
     def __init__(self, seconds: float, reason: str) -> None:
         super().__init__(reason)
         self.seconds = seconds
+
+
+class DeliveryRefused(TokenLimitError):
+    """The destination will never take these events; `status` is its HTTP status.
+
+    `reasons` has its words by event id, where it gave any.
+    """
+
+    def __init__(self, status: int, events: Sequence[LLMEvent], reasons: Mapping[str, str] | None = None) -> None:
+        self.status, self.events, self.reasons = status, list(events), dict(reasons or {})
+        first = next(iter(self.reasons.values()), None)
+        super().__init__(f"the backend refused {len(events)} events with {status}" + (f": {first}" if first else ""))
+
+
+CLAIM_SECONDS = 60.0
+"""A claim outlives the longest delivery; then another process may deliver the rows again, which the id makes safe."""
+
+RECOUNT_SECONDS = 1.0
+MOST_COUNTED = 10_000
+"""A backlog beyond this is not counted to its end: nobody needs to know, and counting a million rows takes long."""
 
 
 class Buffer(Protocol):
@@ -42,6 +62,9 @@ class Buffer(Protocol):
 
     def restore(self, batch: Sequence[LLMEvent]) -> Sequence[LLMEvent]:
         """Put events back in front after an attempt that failed; return those that had to give way."""
+
+    def park(self, batch: Sequence[LLMEvent]) -> None:
+        """Set events aside, of those handed out, that the destination refused for good; `done` follows."""
 
     def reset(self) -> None:
         """Start anew in a forked child: what the parent captured, the parent delivers."""
@@ -76,6 +99,9 @@ class MemoryBuffer:
         self._events.extendleft(reversed(batch))
         return self._shrink()
 
+    def park(self, batch: Sequence[LLMEvent]) -> None:
+        """Nothing is kept: memory is for what can still be delivered."""
+
     def _shrink(self) -> Sequence[LLMEvent]:
         gone = [self._events.popleft() for _ in range(len(self._events) - self._size)]
         self.dropped += len(gone)
@@ -90,7 +116,8 @@ class EventQueue:
 
     The thread starts at the first `put`, so a preforking server may build the queue before it forks. It delivers
     after `flush_interval` seconds or at `max_batch_size` events. A batch that `deliver` meets with `DeliverLater`
-    waits in the buffer, in front; one that it raises anything else on is given up and goes to `on_flush_error`.
+    waits in the buffer, in front; one that it raises anything else on is given up and goes to `on_flush_error`, and
+    what `DeliveryRefused` names is counted in `parked`.
     Events that give way because `max_queue_size` wait already are counted in `dropped` and told to `on_dropped`.
 
     Raises `ConfigurationError` when the interval or a size is not positive.
@@ -119,7 +146,7 @@ class EventQueue:
         self._changed = threading.Condition()  # over an RLock: a finaliser may put while its thread is in here
         self._buffer.reset()
         self._thread: threading.Thread | None = None
-        self._idle = self._delivering = self._flushing = 0
+        self._idle = self._delivering = self._flushing = self.parked = 0
         self._not_before = 0.0
 
     @property
@@ -131,6 +158,10 @@ class EventQueue:
     def dropped(self) -> int:
         """How many events gave way because too many waited."""
         return self._buffer.dropped
+
+    def health(self) -> dict[str, int]:
+        """Count what waits, what gave way, and what the destination refused for good since this process began."""
+        return {"events_waiting": self.pending, "events_dropped": self.dropped, "events_parked": self.parked}
 
     def put(self, event: LLMEvent) -> None:
         """Append an event; never waits for a delivery."""
@@ -233,6 +264,8 @@ class EventQueue:
             self._deliver(batch)
         except DeliverLater as error:
             later = error
+        except DeliveryRefused as error:
+            self._park(error)
         except Exception as error:
             self._tell(error)
         finally:
@@ -246,6 +279,12 @@ class EventQueue:
                 self._changed.notify_all()
         self._report(gone)
         return later is None
+
+    def _park(self, refused: DeliveryRefused) -> None:
+        self.parked += len(refused.events)
+        with self._changed:
+            self._buffer.park(refused.events)
+        self._tell(refused)
 
     def _tell(self, error: Exception) -> None:
         try:

@@ -17,15 +17,10 @@ from pathlib import Path
 
 from .errors import ConfigurationError, StoreError
 from .events import LLMEvent, event_of
+from .queue import CLAIM_SECONDS, MOST_COUNTED, RECOUNT_SECONDS
 from .transport import wire_event
 
-CLAIM_SECONDS = 60.0
-"""A claim outlives the longest delivery; then another process may deliver the rows again, which the id makes safe."""
-
 BUSY_SECONDS = 30
-RECOUNT_SECONDS = 1.0
-MOST_COUNTED = 10_000
-"""A backlog beyond this is not counted to its end: nobody needs to know, and counting a million rows takes long."""
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS spool (

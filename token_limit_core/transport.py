@@ -10,14 +10,14 @@ import json
 import random
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
-from .errors import ConfigurationError, StoreError, TokenLimitError
+from .errors import ConfigurationError, StoreError
 from .events import LLMEvent
-from .queue import DeliverLater
+from .queue import DeliverLater, DeliveryRefused
 from .stores.base import after_fork
 from .stores.rows import plain
 
@@ -36,18 +36,6 @@ LONGEST_RETRY_AFTER_SECONDS = 3600.0
 TOO_MUCH = 413
 ONE_MAY_BE_BAD = frozenset({400, 413, 422})
 """Answers after which half of a batch may still be taken."""
-
-
-class DeliveryRefused(TokenLimitError):
-    """The backend will never take these events; `status` is its HTTP status, `events` what it refused.
-
-    `reasons` has the backend's words by event id where it gave any.
-    """
-
-    def __init__(self, status: int, events: Sequence[LLMEvent], reasons: Mapping[str, str] | None = None) -> None:
-        self.status, self.events, self.reasons = status, list(events), dict(reasons or {})
-        first = next(iter(self.reasons.values()), None)
-        super().__init__(f"the backend refused {len(events)} events with {status}" + (f": {first}" if first else ""))
 
 
 class Endpoints(NamedTuple):

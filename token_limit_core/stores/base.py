@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from ..events import LLMEvent
 from ..executor import executor
 from ..limits import ENFORCE, CounterKey, Decision, Limit, LimitStatus, judge
+from .peers import Peers, PeersTransaction
+from .reports import Reports, ReportsTransaction
 
 T = TypeVar("T")
 
@@ -90,7 +92,7 @@ class Pruned(NamedTuple):
     expired: int
 
 
-class Store(ABC):
+class Store(Reports, Peers, ABC):
     """Where ledger and limits live.
 
     Operations raise `StoreError` when the store cannot answer; a row that its engine will never take is the engine's
@@ -106,20 +108,27 @@ class Store(ABC):
         """List every limit of a tenant, those that begin later included."""
 
     @abstractmethod
-    def set_limit(self, limit: Limit, now: float) -> Limit:
-        """Create the limit, or update the row of its identity; counters stay. Return it with its id."""
+    def set_limit(self, limit: Limit, now: float, by: str = "", expected: Collection[Limit] | None = None) -> Limit:
+        """Create the limit, or update the row of its identity; counters stay. Return it with its id.
+
+        `by` goes into the history. With `expected`, raise `LimitChanged` and change nothing when the rows of this
+        identity are others by now.
+        """
 
     @abstractmethod
     def welcome(self, limit: Limit, now: float) -> bool:
         """Give a tenant that was never seen its first limit; False, and nothing done, for any other."""
 
     @abstractmethod
-    def remove_limit(self, tenant_id: str, frequency: str | None, now: float) -> int:
+    def remove_limit(self, tenant_id: str, frequency: str | None, now: float, by: str = "") -> int:
         """Remove a tenant's limits (of one frequency, or all); return how many."""
 
     @abstractmethod
-    def cancel_limit(self, limit: Limit, now: float) -> None:
-        """Remove one limit and its counters; the one that a limit still to begin would have ended goes on."""
+    def cancel_limit(self, limit: Limit, now: float, by: str = "") -> None:
+        """Remove one limit and its counters; the one that a limit still to begin would have ended goes on.
+
+        Raises `LimitChanged`, and changes nothing, when the limit is not as given any more.
+        """
 
     @abstractmethod
     def admit(self, call: Call, now: float) -> Decision:
@@ -173,14 +182,14 @@ class Store(ABC):
     def prune(self, before: float, now: float) -> Pruned:
         """Delete rows older than `before`, never of an open window nor younger than 35 days."""
 
-    def check(self) -> None:  # noqa: B027 - a store may have nothing to open
+    def check(self) -> None:
         """Open the store, for checks at start-up; raises `ConfigurationError` or `StoreError` when it cannot work."""
 
     def flush(self, timeout: float | None = None) -> bool:
         """Block until everything is where it belongs (seconds; None is for ever); False if the time was not enough."""
         return True
 
-    def report(self) -> dict[str, Any]:
+    def health(self) -> dict[str, Any]:
         """Give what `Meter.status()` shows of this store beyond its class."""
         return {}
 
@@ -188,11 +197,11 @@ class Store(ABC):
         """Run an operation of this store off the event loop."""
         return await executor.run(work)
 
-    def close(self) -> None:  # noqa: B027 - a store may have nothing to close
+    def close(self) -> None:
         """Release connections; the store may be used again afterwards."""
 
 
-class Transaction(ABC):
+class Transaction(ReportsTransaction, PeersTransaction):
     """One atomic unit of work on an engine: the primitives the shared algorithm is written in.
 
     All row locks are taken in the order tenant, limit, window.
@@ -256,8 +265,24 @@ class Transaction(ABC):
         """Append to the ledger; False when the (tenant, event_id) is there already."""
 
     @abstractmethod
+    def known_events(self, tenant_id: str, event_ids: Sequence[str]) -> set[str]:
+        """Tell which of these ids the tenant's ledger has already."""
+
+    @abstractmethod
+    def held_calls(self, call_ids: Sequence[str]) -> set[str]:
+        """Tell which of these calls have a hold, in whatever state."""
+
+    @abstractmethod
+    def insert_entries(self, entries: Sequence[Entry]) -> None:
+        """Append entries that the ledger is known not to have."""
+
+    @abstractmethod
     def roll_up(self, entry: Entry) -> None:
         """Add the entry to the total of its (tenant, day, provider, model)."""
+
+    @abstractmethod
+    def roll_up_all(self, entries: Sequence[Entry]) -> None:
+        """Add many entries, each total once."""
 
     @abstractmethod
     def spend(self, tenant_id: str, start: float, end: float) -> Spend: ...

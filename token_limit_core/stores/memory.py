@@ -11,6 +11,8 @@ from typing import TypeVar
 
 from ..limits import CounterKey, Limit
 from .base import Entry, Hold, Spend, Transaction, add_to_spend, after_fork, day_of
+from .memory_peers import MemoryPeers
+from .memory_reports import MemoryReports
 from .transactional import TransactionalStore
 
 T = TypeVar("T")
@@ -35,7 +37,7 @@ class MemoryStore(TransactionalStore):
             return work(self._tables)
 
 
-class _Tables(Transaction):
+class _Tables(MemoryReports, MemoryPeers, Transaction):
     """The dictionaries; entering takes the lock. Nothing in the algorithm fails half-way on dictionaries."""
 
     def __init__(self) -> None:
@@ -47,6 +49,8 @@ class _Tables(Transaction):
         self._holds: dict[str, Hold] = {}
         self._ledger: dict[str, dict[str, Entry]] = {}
         self._rollup: dict[tuple[str, int, str, str], Spend] = {}
+        self._changes = []
+        self._api_keys, self._deliveries, self._last_delivery = {}, {}, 0
         self._next_id = 0
 
     def _unlock(self) -> None:
@@ -153,6 +157,20 @@ class _Tables(Transaction):
             return False
         rows[entry.event.event_id] = entry
         return True
+
+    def known_events(self, tenant_id: str, event_ids: Sequence[str]) -> set[str]:
+        return self._ledger.get(tenant_id, {}).keys() & set(event_ids)
+
+    def held_calls(self, call_ids: Sequence[str]) -> set[str]:
+        return self._holds.keys() & set(call_ids)
+
+    def insert_entries(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            self.insert_entry(entry)
+
+    def roll_up_all(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            self.roll_up(entry)
 
     def roll_up(self, entry: Entry) -> None:
         event = entry.event

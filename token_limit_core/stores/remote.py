@@ -8,16 +8,16 @@ page "Several services, one ledger" (docs/remote.md) has the bound that follows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from ..errors import StoreError, logger
 from ..events import LLMEvent
 from ..limits import ADMITTED, ENFORCE, Decision, Limit, LimitStatus
-from ..queue import EventQueue
+from ..queue import DeliveryRefused, EventQueue
 from ..spool import Spool
-from ..transport import DeliveryRefused, Transport
+from ..transport import Transport
 from .account import Account, Cost, answer_of
 from .base import Call, Hold, Pruned, Recorded, Spend, Store, after_fork
 
@@ -47,7 +47,6 @@ class RemoteStore(Store):
         self._transport = transport
         self._ttl = ttl
         self._spool = spool
-        self._parked = 0
         self.queue = EventQueue(
             self._deliver, buffer=spool, on_flush_error=on_flush_error, on_dropped=self._acknowledge, **queue
         )
@@ -161,7 +160,7 @@ class RemoteStore(Store):
 
     # -- limits and queries ---------------------------------------------------------------------
 
-    def set_limit(self, limit: Limit, now: float) -> Limit:
+    def set_limit(self, limit: Limit, now: float, by: str = "", expected: Collection[Limit] | None = None) -> Limit:
         later = limit.effective_from > now
         body = {
             "tenant_id": limit.tenant_id,
@@ -175,7 +174,7 @@ class RemoteStore(Store):
         self._forget(limit.tenant_id)
         return limit
 
-    def remove_limit(self, tenant_id: str, frequency: str | None, now: float) -> int:
+    def remove_limit(self, tenant_id: str, frequency: str | None, now: float, by: str = "") -> int:
         removed = self._transport.remove_limit(tenant_id, frequency)
         self._forget(tenant_id)
         return removed
@@ -183,7 +182,7 @@ class RemoteStore(Store):
     def welcome(self, limit: Limit, now: float) -> bool:
         return False  # only the backend knows who is new
 
-    def cancel_limit(self, limit: Limit, now: float) -> None:
+    def cancel_limit(self, limit: Limit, now: float, by: str = "") -> None:
         self.remove_limit(limit.tenant_id, limit.frequency, now)
 
     def limits(self, tenant_id: str) -> list[Limit]:
@@ -229,10 +228,7 @@ class RemoteStore(Store):
     def _deliver(self, batch: list[LLMEvent]) -> None:
         try:
             self._transport.deliver(batch)
-        except DeliveryRefused as refused:
-            self._parked += len(refused.events)
-            if self._spool is not None:
-                self._spool.park(refused.events)
+        except DeliveryRefused:
             self._acknowledge(batch)
             raise
         self._acknowledge(batch)
@@ -260,12 +256,8 @@ class RemoteStore(Store):
     def flush(self, timeout: float | None = None) -> bool:
         return self.queue.flush_now(timeout)
 
-    def report(self) -> dict[str, Any]:
-        return {
-            "events_waiting": self.queue.pending,
-            "events_dropped": self.queue.dropped,
-            "events_parked": self._parked,
-        }
+    def health(self) -> dict[str, Any]:
+        return self.queue.health()
 
     def close(self) -> None:
         try:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..events import FIELDS, LLMEvent
+from ..limits import to_usd
 from .base import Entry, Spend, add_to_spend, day_of
 
 WIDTHS = {
@@ -75,6 +76,25 @@ def rollup_row(entry: Entry) -> dict[str, Any]:
     }
 
 
+def rollup_rows(entries: Iterable[Entry]) -> list[dict[str, Any]]:
+    """Return what many entries add, a row for each total, in one order for all who lock those rows."""
+    totals: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for entry in entries:
+        row = rollup_row(entry)
+        key = (row["tenant_id"], row["day"], row["provider"], row["model"])
+        total = totals.setdefault(key, row)
+        if total is not row:
+            for name in Spend._fields:
+                total[name] += row[name]
+    return [totals[key] for key in sorted(totals)]
+
+
+def batched(values: Sequence[str]) -> Iterator[list[str]]:
+    """Give values in lists that every engine takes as parameters of one statement."""
+    for start in range(0, len(values), 500):
+        yield list(values[start : start + 500])
+
+
 def details_of(event: LLMEvent) -> dict[str, Any]:
     """Return the fields of an event that have no column, as plain JSON values."""
     return {
@@ -103,3 +123,12 @@ def plain(value: Any, depth: int = _DEEPEST) -> Any:
     if depth and isinstance(value, (list, tuple, set, frozenset)):
         return [plain(item, depth - 1) for item in value]
     return text(value)
+
+
+def entry_of(row: Mapping[str, Any]) -> Entry:
+    """Return the ledger entry of a row; what an older or newer version kept that we do not know is left out."""
+    columns = {name: value for name, value in row.items() if name in FIELDS and value is not None}
+    details = {name: value for name, value in row["details"].items() if name in FIELDS}
+    cost = row["cost_nano"]
+    event = LLMEvent(**{**details, **columns, "cost_usd": None if cost is None else to_usd(cost)})
+    return Entry(event, cost, row["kind"], row["corrects"])

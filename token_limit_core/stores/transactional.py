@@ -9,11 +9,12 @@ from __future__ import annotations
 import random
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TypeVar
 
+from ..errors import LimitChanged
 from ..events import LLMEvent
 from ..limits import (
     ADMITTED,
@@ -43,6 +44,9 @@ from .base import (
     correction_of,
     expiry_of,
 )
+from .bulk import record_tenant
+from .listing import TransactionalReports
+from .reports import Change, change_of
 
 T = TypeVar("T")
 ATTEMPTS = 8
@@ -50,7 +54,7 @@ PATIENCE_SECONDS = 10.0
 """After this long a conflict is no longer met with another attempt: an engine may wait long by itself."""
 
 
-class TransactionalStore(Store):
+class TransactionalStore(TransactionalReports, Store):
     """A Store over an engine that offers `begin()`."""
 
     @abstractmethod
@@ -83,20 +87,27 @@ class TransactionalStore(Store):
                 time.sleep(random.uniform(0, 0.005 * 2**attempt))
         raise AssertionError("unreachable")
 
+    _report = _read
+    _peers = _run
+
     # -- limits ---------------------------------------------------------------------------------
 
     def limits(self, tenant_id: str) -> list[Limit]:
         return self._read(lambda tx: tx.limits(tenant_id))
 
-    def set_limit(self, limit: Limit, now: float) -> Limit:
+    def set_limit(self, limit: Limit, now: float, by: str = "", expected: Collection[Limit] | None = None) -> Limit:
         def work(tx: Transaction) -> Limit:
             tx.lock_tenant(limit.tenant_id, now)
             rows = [row for row in tx.limits(limit.tenant_id) if row.identity == limit.identity]
+            if expected is not None and set(expected) != set(rows):
+                raise LimitChanged("the limit was changed since it was read")
             placed, ended, dropped = scheduled(rows, limit, now)
             for row in ended:
                 tx.update_limit(row)
             if dropped:
                 tx.delete_limits([row.id for row in dropped])
+            before = dropped or [row for row in rows if row.in_force(now)]
+            tx.insert_change(change_of("set", before[0] if before else None, placed, now, by))
             if not placed.id:
                 return tx.insert_limit(placed)
             tx.update_limit(placed)
@@ -109,27 +120,35 @@ class TransactionalStore(Store):
             new = tx.lock_tenant(limit.tenant_id, now) and not tx.limits(limit.tenant_id)
             if new:
                 tx.insert_limit(limit)
+                tx.insert_change(change_of("set", None, limit, now, ""))
             return new
 
         return self._run(work)
 
-    def remove_limit(self, tenant_id: str, frequency: str | None, now: float) -> int:
+    def remove_limit(self, tenant_id: str, frequency: str | None, now: float, by: str = "") -> int:
         def work(tx: Transaction) -> int:
             tx.lock_tenant(tenant_id, now)
-            ids = [row.id for row in tx.limits(tenant_id) if frequency in (None, row.frequency)]
-            if ids:
-                tx.delete_limits(ids)
-            return len(ids)
+            rows = [row for row in tx.limits(tenant_id) if frequency in (None, row.frequency)]
+            for row in rows:
+                if row.effective_until is None or row.effective_until > now:  # what has ended is history already
+                    tx.insert_change(_removal(row, now, by))
+            if rows:
+                tx.delete_limits([row.id for row in rows])
+            return len(rows)
 
         return self._run(work)
 
-    def cancel_limit(self, limit: Limit, now: float) -> None:
+    def cancel_limit(self, limit: Limit, now: float, by: str = "") -> None:
         def work(tx: Transaction) -> None:
             tx.lock_tenant(limit.tenant_id, now)
-            for row in tx.limits(limit.tenant_id) if limit.effective_from > now else ():
+            rows = tx.limits(limit.tenant_id)
+            if limit not in rows:
+                raise LimitChanged("the limit was changed since it was read")
+            for row in rows if limit.effective_from > now else ():
                 if row.identity == limit.identity and row.effective_until == limit.effective_from:
                     tx.update_limit(replace(row, effective_until=limit.effective_until))
             tx.delete_limits([limit.id])
+            tx.insert_change(_removal(limit, now, by))
 
         self._run(work)
 
@@ -163,18 +182,30 @@ class TransactionalStore(Store):
     # -- settling -------------------------------------------------------------------------------
 
     def settle(self, call_id: str, event: LLMEvent, cost_nano: int | None, now: float) -> Recorded:
-        return self._run(lambda tx: _settle(tx, call_id, Entry(event, cost_nano), now))
+        return self._run(lambda tx: _settle(tx, call_id, Entry(event, cost_nano), now, self.destinations))
 
     def record(self, entries: Sequence[tuple[LLMEvent, int | None]], now: float) -> list[Recorded]:
         def work(tx: Transaction) -> list[Recorded]:
-            ordered = sorted(range(len(entries)), key=lambda i: entries[i][0].tenant_id)  # one lock order
+            places: dict[str, list[int]] = {}
+            for place, (event, _) in enumerate(entries):
+                places.setdefault(event.tenant_id, []).append(place)
             results: dict[int, Recorded] = {}
-            for i in ordered:
-                event, cost = entries[i]
-                results[i] = _settle(tx, event.event_id, Entry(event, cost), now)
-            return [results[i] for i in range(len(entries))]
+            for tenant_id in sorted(places):  # one lock order
+                mine = [Entry(*entries[place]) for place in places[tenant_id]]
+                results.update(zip(places[tenant_id], self._record(tx, tenant_id, mine, now), strict=True))
+            return [results[place] for place in range(len(entries))]
 
         return self._run(work)
+
+    def _record(self, tx: Transaction, tenant_id: str, entries: Sequence[Entry], now: float) -> list[Recorded]:
+        def settle(entry: Entry) -> Recorded:
+            return _settle(tx, entry.event.event_id, entry, now, self.destinations)
+
+        tx.lock_tenant(tenant_id, now)
+        results, written = record_tenant(tx, tenant_id, entries, settle)
+        for destination in self.destinations if written else ():
+            tx.insert_deliveries(destination, written)
+        return results
 
     def renew(self, call_id: str, expires_at: float) -> bool:
         return self._run(lambda tx: tx.renew_hold(call_id, expires_at))
@@ -215,6 +246,10 @@ class TransactionalStore(Store):
         return Pruned(events, holds, counters, expired)
 
 
+def _removal(limit: Limit, now: float, by: str) -> Change:
+    return change_of("cancel" if limit.effective_from > now else "remove", limit, None, now, by)
+
+
 def _status(tx: Transaction, item: Item, minus: int = 0) -> LimitStatus:
     """Read a limit's counter; a window that was not opened yet stands at what the ledger says."""
     state = tx.counter(item.key)
@@ -251,12 +286,14 @@ def _admit(tx: Transaction, call: Call, now: float) -> Decision | bool:
     return ADMITTED if not observed else replace(ADMITTED, observed=tuple(observed))
 
 
-def _settle(tx: Transaction, call_id: str, entry: Entry, now: float) -> Recorded:
+def _settle(tx: Transaction, call_id: str, entry: Entry, now: float, destinations: Sequence[str] = ()) -> Recorded:
     tenant_id = entry.event.tenant_id
     tx.lock_tenant(tenant_id, now)
     if not tx.insert_entry(entry):
         return "duplicate"
     tx.roll_up(entry)
+    for destination in destinations:
+        tx.insert_deliveries(destination, (entry,))
     hold = tx.hold(call_id)
     if hold is None or hold.tenant_id != tenant_id:
         _charge(tx, entry)

@@ -116,7 +116,12 @@ class LimitAdmin(PageAdmin):
         data = form.cleaned_data
         known = change or Tenant.objects.filter(id=obj.tenant_id).exists()
         placed = get_meter().set_limit(
-            obj.tenant_id, data["limit_usd"], obj.frequency, data["effective_date"], mode=obj.mode
+            obj.tenant_id,
+            data["limit_usd"],
+            obj.frequency,
+            data["effective_date"],
+            mode=obj.mode,
+            by=request.user.get_username(),
         )
         if change and not form.waiting and placed.id != obj.pk:  # it goes on until another one begins
             self.log_addition(request, Limit.objects.get(pk=placed.id), form.summary())
@@ -131,10 +136,11 @@ class LimitAdmin(PageAdmin):
         return form.summary()
 
     def delete_model(self, request: HttpRequest, obj: Limit) -> None:
-        get_store().cancel_limit(service.limit_of(obj), service.now())
+        get_store().cancel_limit(service.limit_of(obj), service.now(), by=request.user.get_username())
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Limit]) -> None:
         for row in queryset:
+            row.refresh_from_db()  # removing one that was to come lets the one before it go on
             self.delete_model(request, row)
 
     def log_deletions(self, request: HttpRequest, queryset: Iterable[Limit]) -> Any:

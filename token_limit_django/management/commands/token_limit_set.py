@@ -12,6 +12,9 @@ from token_limit_core.scope import check_tenant
 from token_limit_django.forms import FREQUENCY_LABELS, exact_usd, utc
 from token_limit_django.meter import get_meter
 
+BY = "token_limit_set"
+"""What the history of changes says of the command line."""
+
 
 class Command(BaseCommand):
     """`token_limit_set acme 25`."""
@@ -37,12 +40,12 @@ class Command(BaseCommand):
         try:
             tenant = check_tenant(options["tenant"])
             if remove:
-                removed = get_meter().remove_limit(tenant, frequency)
+                removed = get_meter().remove_limit(tenant, frequency, by=BY)
                 self.stdout.write(f"{tenant}: {removed} limit{'s' if removed != 1 else ''} removed.")
                 return
             usd = to_usd(parse_amount(amount, "amount"))
             limit = get_meter().set_limit(
-                tenant, usd, frequency or PER_MONTH, options["effective_date"], mode=options["mode"]
+                tenant, usd, frequency or PER_MONTH, options["effective_date"], mode=options["mode"], by=BY
             )
         except (ValueError, StoreError) as error:
             raise CommandError(str(error)) from error

@@ -1,0 +1,130 @@
+"""Lists stay quick at 100,000 tenants: few statements, and none that reads a whole large table."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy
+
+from tests.contract.calls import DAY, MONTH, NOW, limit_to, record
+from token_limit_core.stores import open_store
+from token_limit_core.stores.base import Store
+from token_limit_core.stores.reports import EventQuery, TenantQuery
+
+TENANTS = 100_000
+FILL = f"""
+WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {TENANTS})
+INSERT INTO token_limit_tenant (id, name, first_seen) SELECT printf('t%06d', i), '', 0 FROM n;
+INSERT INTO token_limit_limit (tenant_id, frequency, filter, unit, amount, mode, effective_from)
+    SELECT id, 'per_month', '', 'usd', 1000000, 'enforce', 0 FROM token_limit_tenant;
+INSERT INTO token_limit_counter
+    SELECT tenant_id, id, {MONTH[0]:.0f}, {MONTH[1]:.0f}, id, 0 FROM token_limit_limit;
+INSERT INTO token_limit_rollup
+    SELECT tenant_id, {NOW // DAY:.0f}, 'openai', 'm', 1, 1, 1, id, 0 FROM token_limit_limit;
+INSERT INTO token_limit_ledger (tenant_id, event_id, kind, timestamp, input_tokens, output_tokens, total_tokens,
+        cached_tokens, cost_nano, stream, provider, model, details)
+    SELECT tenant_id, id, 'call', {NOW} - id, 1, 1, 2, 0, id, 0, 'openai', 'm', '{{}}' FROM token_limit_limit;
+"""
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Path]]:
+    path = tmp_path_factory.mktemp("large") / "ledger.db"
+    store = open_store(f"sqlite:///{path}")
+    store.check()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(FILL)
+    yield store, path
+    store.close()
+
+
+@contextmanager
+def statements() -> Iterator[list[tuple[str, Any]]]:
+    """Collect what is sent to the engine."""
+    seen: list[tuple[str, Any]] = []
+
+    def before(connection: Any, cursor: Any, statement: str, parameters: Any, *rest: Any) -> None:
+        if statement.startswith("SELECT"):
+            seen.append((statement, parameters))
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", before)
+    try:
+        yield seen
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", before)
+
+
+def tables_read_whole(path: Path, seen: list[tuple[str, Any]]) -> set[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        steps = [row[3] for sql, values in seen for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
+    return {step.split()[1] for step in steps if step.startswith("SCAN token_limit_")}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        TenantQuery(),
+        TenantQuery(offset=TENANTS - 50),
+        TenantQuery("t09999"),
+        TenantQuery(sort="spend"),
+        TenantQuery(sort="share", offset=50),
+    ],
+    ids=str,
+)
+def test_a_page_of_100_000_tenants_reads_only_the_list_of_tenants_whole(
+    large: tuple[Store, Path], query: TenantQuery
+) -> None:
+    store, path = large
+    with statements() as seen:
+        page = store.tenants(query, NOW)
+    assert page.total == (10 if query.search else TENANTS)
+    assert len(page.rows) == (10 if query.search else 50)
+    if query.sort != "id":
+        assert page.rows[0].tenant_id == f"t{TENANTS - 1 - query.offset:06}"
+    assert all(row.month.cost_nano == row.limits[0].settled for row in page.rows)
+    assert len(seen) == 5  # how many, which, their month, their limits, their counters
+    assert tables_read_whole(path, seen) <= {"token_limit_tenant"}
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda store: store.events(EventQuery()),
+        lambda store: store.events(EventQuery("t000007")),
+        lambda store: store.events(EventQuery(start=NOW - 7 * DAY, after=(NOW - 900, 900))),
+        lambda store: store.rollup("t000007", *MONTH),
+        lambda store: store.hold_page().rows,
+        lambda store: store.history(),
+        lambda store: store.history("t000007"),
+    ],
+    ids=["events", "events-of-a-tenant", "later-events", "days", "holds", "history", "history-of-a-tenant"],
+)
+def test_other_lists_take_an_index_and_read_one_page(
+    large: tuple[Store, Path], read: Callable[[Store], list[Any]]
+) -> None:
+    store, path = large
+    with statements() as seen:
+        assert len(read(store)) <= 50
+    assert 1 <= len(seen) <= 2
+    with closing(sqlite3.connect(path)) as connection:
+        plan = [row[3] for sql, values in seen for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
+    assert not [step for step in plan if step.startswith("SCAN") and "USING" not in step], plan
+
+
+def test_a_database_of_an_earlier_release_gets_the_new_table_on_first_use(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    earlier = open_store(url)
+    record(earlier, 5)
+    earlier.close()
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection:
+        connection.execute("DROP TABLE token_limit_limit_history")
+    store = open_store(url)
+    limit_to(store, 10)
+    assert len(store.history("acme")) == 1
+    assert store.tenants(TenantQuery(), NOW).rows[0].month.cost_nano == 5
+    store.close()

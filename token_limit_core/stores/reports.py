@@ -1,0 +1,204 @@
+"""What consoles read from a store: pages of tenants, events, holds and limit changes, in a fixed number of queries.
+
+Spend comes from the roll-up, never from the ledger. Money is nano-dollars, times are unix seconds.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar
+
+from ..errors import StoreError
+from ..limits import PER_DAY, PER_MONTH, CounterKey, Limit, LimitStatus, Window, window_of
+
+if TYPE_CHECKING:
+    from .base import Entry, Hold, Spend
+
+T = TypeVar("T")
+Sort = Literal["id", "spend", "share"]
+SORTS: tuple[Sort, ...] = ("id", "spend", "share")
+ChangeKind = Literal["set", "remove", "cancel"]
+
+
+class Page(NamedTuple, Generic[T]):
+    """Some rows of a list, and how many there are in all."""
+
+    rows: list[T]
+    total: int
+
+
+class TenantQuery(NamedTuple):
+    """Which tenants: `search` is part of an id or name; by id upwards, by spend or share of limit downwards."""
+
+    search: str = ""
+    sort: Sort = "id"
+    offset: int = 0
+    size: int = 50
+
+
+class TenantUsage(NamedTuple):
+    """A tenant's totals of the current calendar month, and the state of each limit in force."""
+
+    tenant_id: str
+    name: str
+    month: Spend
+    limits: tuple[LimitStatus, ...]
+
+
+class DaySpend(NamedTuple):
+    """One row of the roll-up; `day` is days since 1970 in UTC."""
+
+    day: int
+    provider: str
+    model: str
+    total: Spend
+
+
+class Cursor(NamedTuple):
+    """A place in a list that is ordered by time, newest first."""
+
+    time: float
+    id: int
+
+
+class EventQuery(NamedTuple):
+    """Which rows of the ledger, newest first: of `start <= timestamp < end`, all conditions met, after a place."""
+
+    tenant_id: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    failed: bool = False
+    unpriced: bool = False
+    estimated: bool = False
+    start: float | None = None
+    end: float | None = None
+    after: Cursor | None = None
+    size: int = 50
+
+
+class StoredEntry(NamedTuple):
+    """A row of the ledger and its number in the store."""
+
+    id: int
+    entry: Entry
+
+    @property
+    def cursor(self) -> Cursor:
+        """The place after which the next page begins."""
+        return Cursor(self.entry.event.timestamp, self.id)
+
+
+class Change(NamedTuple):
+    """One change of a limit: who (empty: the application's code), when, what it was and what it is; None is no limit.
+
+    `cancel` takes back a limit that had yet to begin.
+    """
+
+    at: float
+    actor: str
+    kind: ChangeKind
+    tenant_id: str
+    frequency: str
+    filter: str = ""
+    old_amount: int | None = None
+    old_mode: str | None = None
+    new_amount: int | None = None
+    new_mode: str | None = None
+    effective_from: float | None = None
+    id: int = 0
+
+    @property
+    def cursor(self) -> Cursor:
+        """The place after which the next page begins."""
+        return Cursor(self.at, self.id)
+
+
+class Reports:
+    """The reading half of a Store; one that keeps no rows of its own says so with `StoreError`."""
+
+    def tenants(self, query: TenantQuery, now: float) -> Page[TenantUsage]:
+        """List tenants with this month's spend and the state of their limits."""
+        raise self._no_rows()
+
+    def rollup(self, tenant_id: str, start: float, end: float) -> list[DaySpend]:
+        """List a tenant's totals by day, provider and model, of the days that begin in `start <= t < end`."""
+        raise self._no_rows()
+
+    def events(self, query: EventQuery) -> list[StoredEntry]:
+        """List rows of the ledger, newest first."""
+        raise self._no_rows()
+
+    def hold_page(self, tenant_id: str | None = None, offset: int = 0, size: int = 50) -> Page[Hold]:
+        """List open holds, oldest first, without their items."""
+        raise self._no_rows()
+
+    def history(self, tenant_id: str | None = None, after: Cursor | None = None, size: int = 50) -> list[Change]:
+        """List changes of limits, newest first."""
+        raise self._no_rows()
+
+    def _no_rows(self) -> StoreError:
+        return StoreError(f"{type(self).__name__} keeps no rows that could be listed here")
+
+
+class ReportsTransaction(ABC):
+    """The primitives of the reports on an engine."""
+
+    @abstractmethod
+    def tenant_page(self, query: TenantQuery, now: float) -> Page[tuple[str, str]]:
+        """List (id, name) of tenants in the order asked for."""
+
+    @abstractmethod
+    def limits_of(self, tenant_ids: Collection[str]) -> list[Limit]: ...
+
+    @abstractmethod
+    def counters(self, keys: Sequence[CounterKey]) -> dict[CounterKey, tuple[int, int]]:
+        """Read (settled, held) of many counters; those not opened yet are left out."""
+
+    @abstractmethod
+    def spends(self, tenant_ids: Collection[str], days: range) -> dict[str, Spend]:
+        """Sum days of the roll-up by tenant; tenants that have no event in them are left out."""
+
+    @abstractmethod
+    def rollup(self, tenant_id: str, days: range) -> list[DaySpend]: ...
+
+    @abstractmethod
+    def entries(self, query: EventQuery) -> list[StoredEntry]: ...
+
+    @abstractmethod
+    def hold_page(self, tenant_id: str | None, offset: int, size: int) -> Page[Hold]: ...
+
+    @abstractmethod
+    def insert_change(self, change: Change) -> None: ...
+
+    @abstractmethod
+    def changes(self, tenant_id: str | None, after: Cursor | None, size: int) -> list[Change]: ...
+
+
+def days_of(window: Window) -> range:
+    """Return the UTC days that begin in a window, as days since 1970."""
+    return range(-(-window.start // 86400), -(-window.end // 86400))
+
+
+def current_days(now: float) -> tuple[range, range]:
+    """Return the days of the calendar month and of the day that contain `now`."""
+    return days_of(window_of(PER_MONTH, now)), days_of(window_of(PER_DAY, now))
+
+
+def change_of(kind: ChangeKind, old: Limit | None, new: Limit | None, at: float, actor: str) -> Change:
+    """Make the history's row of a change from `old` to `new`; one of them is given."""
+    either = new or old
+    assert either is not None
+    return Change(
+        at=at,
+        actor=actor[:255],
+        kind=kind,
+        tenant_id=either.tenant_id,
+        frequency=either.frequency,
+        filter=either.filter,
+        old_amount=None if old is None else old.amount,
+        old_mode=None if old is None else old.mode,
+        new_amount=None if new is None else new.amount,
+        new_mode=None if new is None else new.mode,
+        effective_from=either.effective_from,
+    )
