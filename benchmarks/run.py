@@ -10,6 +10,7 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+import flask_requests
 import middleware
 import sdk
 from stats import Added, compare
@@ -32,6 +33,8 @@ def main() -> None:
     lines += _table(results)
     lines += ["", "### Added CPU microseconds per Django request (WSGI handler, trivial view)", ""]
     lines += _table({"WSGI": compare(middleware.subjects(), middleware.requests, 100, rounds)})
+    lines += ["", "### Added CPU microseconds per Flask request (WSGI app, trivial view)", ""]
+    lines += _table({"WSGI": compare(flask_requests.subjects(), flask_requests.requests, 100, rounds)})
     report = "\n".join(lines)
     print(report)
     readme = HERE / "README.md"
@@ -55,7 +58,7 @@ def _cell(added: Added, subject: str) -> str:
 
 
 def _versions() -> str:
-    packages = ("openai", "django", "wrapt", "sqlalchemy")
+    packages = ("openai", "django", "flask", "flask-limiter", "wrapt", "sqlalchemy")
     return f"Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in packages) + "."
 
 

@@ -12,6 +12,7 @@ from . import scope as scopes
 from .scope import Scope
 
 T = TypeVar("T")
+END: Any = object()
 
 
 def stream(content: Iterable[T], scope: Scope | None) -> Iterator[T]:
@@ -20,12 +21,12 @@ def stream(content: Iterable[T], scope: Scope | None) -> Iterator[T]:
     while True:
         token = scopes.enter(scope)
         try:
-            chunk = next(body)
-        except StopIteration:
-            return
+            chunk = next(body, END)  # an exception at the end of every body would cost more than the rest
         finally:
             scope = scopes.current()
             scopes.leave(token)
+        if chunk is END:
+            return
         yield chunk
 
 

@@ -41,3 +41,12 @@ class Executor:
 
 
 executor = Executor()
+
+
+def on_loop() -> bool:
+    """Tell whether this thread runs an event loop, which must not be blocked."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

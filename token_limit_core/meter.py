@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import logging
 import time
@@ -19,6 +18,7 @@ from .config import MeterConfig
 from .errors import StoreError, raise_on_error, refusal, report
 from .estimates import Estimator
 from .events import LLMEvent
+from .executor import on_loop
 from .flow import Flight
 from .limits import (
     ENFORCE,
@@ -240,7 +240,7 @@ class Meter:
         outcome = outcome_of({"duration_ms": None, **fields, **counts})
         outcome.fields = {**(outcome.fields or {}), "error": error}
         settlement = conclude(flight, outcome)
-        if self.store.leaves_loop and _on_loop():
+        if self.store.leaves_loop and on_loop():
             self.settler.start()
             self.settler.put(partial(self.settle, settlement))
         else:
@@ -347,14 +347,6 @@ def _write(store: Store, settlement: Settlement, now: float) -> Recorded:
     if settlement.released is not None:
         store.release(settlement.released, now)
     return recorded
-
-
-def _on_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _close_at_exit(reference: weakref.ref[Meter]) -> None:

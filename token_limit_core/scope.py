@@ -117,8 +117,23 @@ def check_tenant(tenant_id: object) -> str:
 
 
 def tenant_id(tenant: Any) -> str | None:
-    """Name a tenant that a resolver found: text and numbers as they are, objects with a `pk` by that (SPEC 4.11)."""
-    return None if tenant is None else str(getattr(tenant, "pk", tenant))
+    """Name a tenant that a resolver found: texts and numbers as they are, objects by their `pk`, else their `id`.
+
+    None where there is no tenant, or one that was never saved. Raises `ConfigurationError` for an object without any
+    name: its address in memory would be a new tenant every time.
+    """
+    if tenant is None or isinstance(tenant, str):
+        return tenant
+    for key in ("pk", "id"):
+        if hasattr(tenant, key):
+            value = getattr(tenant, key)
+            return None if value is None else str(value)
+    name = str(tenant)
+    if name == object.__repr__(tenant):
+        raise ConfigurationError(
+            f"tenant: {type(tenant).__name__} has neither `pk` nor `id`; give its name, as text or a number"
+        )
+    return name
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from difflib import get_close_matches
 from typing import Any
 
 from django.conf import settings as django_settings
@@ -17,6 +16,7 @@ from django.utils.module_loading import import_string
 
 from token_limit_core.errors import ConfigurationError, StoreError
 from token_limit_core.patches import PATCH_REGISTRY
+from token_limit_core.settings import hint_for
 from token_limit_core.stores import open_store
 from token_limit_core.stores.base import Store
 from token_limit_core.upgrade import check_upgrade_url
@@ -26,7 +26,7 @@ from .databases import in_memory, same_place, store_alias
 
 MIDDLEWARE = "token_limit_django.middleware.TokenLimitMiddleware"
 CALLABLES = ("TENANT_RESOLVER", "UPGRADE_RESPONSE", "ON_EVENT")
-POLICIES = ("allow", "refuse")
+POLICIES = {"ON_NO_TENANT": ("allow", "refuse"), "ON_UNGUARDED": ("warn", "refuse", "ignore")}
 
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
@@ -40,7 +40,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
         for key, rule in RULES.items()
         if key in given and key not in CALLABLES and not rule.accepts(given[key])
     ]
-    looks = (_callables, _policy, _upgrade_url, _upgrade_template, _store, _patches, _database, _middleware)
+    looks = (_callables, _policies, _upgrade_url, _upgrade_template, _store, _patches, _database, _middleware)
     return messages + _gather(looks)
 
 
@@ -58,9 +58,7 @@ def _gather(looks: Iterable[Callable[[], Iterable[CheckMessage]]]) -> list[Check
 
 
 def _unknown(key: Any) -> CheckMessage:
-    close = get_close_matches(str(key).upper(), RULES, n=1)
-    meant = f"Did you mean {close[0]!r}? " if close else ""
-    return _error(2, f"{_named(key)} is not a setting.", f"{meant}Known keys are: {', '.join(sorted(RULES))}.")
+    return _error(2, f"{_named(key)} is not a setting.", hint_for(str(key), RULES))
 
 
 def _callables() -> Iterator[CheckMessage]:
@@ -71,10 +69,11 @@ def _callables() -> Iterator[CheckMessage]:
             yield _error(4, f"{error}.", f"Give {RULES[key].wanted}.")
 
 
-def _policy() -> Iterator[CheckMessage]:
-    if settings.ON_NO_TENANT not in POLICIES:
-        message = f"{_named('ON_NO_TENANT')}: {settings.ON_NO_TENANT!r} is not a policy."
-        yield _error(5, message, "Use 'allow' (the call is recorded without a tenant) or 'refuse'.")
+def _policies() -> Iterator[CheckMessage]:
+    for key, policies in POLICIES.items():
+        if getattr(settings, key) not in policies:
+            message = f"{_named(key)}: {getattr(settings, key)!r} is not a policy."
+            yield _error(5, message, f"Use one of {', '.join(map(repr, policies))}.")
 
 
 def _upgrade_url() -> Iterator[CheckMessage]:

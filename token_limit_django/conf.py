@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from django.conf import settings as django_settings
-from django.utils.module_loading import import_string
 
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.events import LLMEvent
-from token_limit_core.limits import Money, parse_amount
+from token_limit_core.limits import Money
+from token_limit_core.settings import BOOL, METER_KEYS, Rule, check_value, is_text, load
+from token_limit_core.settings import RULES as COMMON
 from token_limit_core.stores.base import Store
 
 if TYPE_CHECKING:
@@ -19,58 +20,12 @@ if TYPE_CHECKING:
     from token_limit_core.limits import Decision
 
 
-class Rule(NamedTuple):
-    """What a key may hold, as a test and in words."""
-
-    accepts: Callable[[Any], bool]
-    wanted: str
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-def _are_names(value: Any) -> bool:
-    return isinstance(value, (list, tuple, set, frozenset)) and all(map(_is_text, value))
-
-
-def _is_amount(value: Any) -> bool:
-    try:
-        return value is None or parse_amount(value) >= 0
-    except ConfigurationError:
-        return False
-
-
-_BOOL = Rule(lambda value: isinstance(value, bool), "True or False")
-_CALLABLE = Rule(
-    lambda value: value is None or isinstance(value, str) or callable(value),
-    "a dotted path such as 'project.billing.tenant_of', a callable, or None",
-)
-
 RULES = {
-    "ENABLED": _BOOL,
-    "STORE": Rule(
-        lambda value: value is None or _is_text(value) or isinstance(value, Store),
-        "a store URL such as 'sqlite:////var/lib/app/token_limit.db', a Store, or None for the project's database",
-    ),
-    "DATABASE": Rule(_is_text, "the name of a database alias, such as 'token_limit'"),
-    "EAGER": _BOOL,
+    **COMMON,
+    "STORE": COMMON["STORE"]._replace(wanted=COMMON["STORE"].wanted.replace("the default", "the project's database")),
+    "DATABASE": Rule(is_text, "the name of a database alias, such as 'token_limit'"),
+    "EAGER": BOOL,
     "STORE_THREADS": Rule(lambda value: type(value) is int and value > 0, "a whole number above 0"),
-    "HOSTS": Rule(
-        lambda value: isinstance(value, Mapping) and _are_names([*value, *value.values()]),
-        "a dict of provider by host, such as {'127.0.0.1:8010': 'openai'}",
-    ),
-    "PATCHES": Rule(lambda value: value is None or _are_names(value), "a list such as ['openai'], or None for all"),
-    "DEFAULT_LIMIT_USD": Rule(_is_amount, "US dollars a calendar month, such as 25 or '9.99', or None for no limit"),
-    "ON_NO_TENANT": Rule(_is_text, "'allow' or 'refuse'"),
-    "TENANT_RESOLVER": _CALLABLE,
-    "USER_TENANT_ATTRIBUTES": Rule(_are_names, "a list of attributes of request.user, such as ['organization']"),
-    "UPGRADE_URL": Rule(lambda value: value is None or isinstance(value, str), "a URL or a path such as '/billing/'"),
-    "UPGRADE_TEMPLATE": Rule(_is_text, "the name of a template, such as 'billing/upgrade.html'"),
-    "UPGRADE_RESPONSE": _CALLABLE,
-    "ON_EVENT": _CALLABLE,
-    "DEBUG": _BOOL,
-    "RAISE_ON_ERROR": _BOOL,
 }
 """Every key `TOKEN_LIMIT` may have."""
 
@@ -136,6 +91,12 @@ class Settings:
         return policy
 
     @property
+    def ON_UNGUARDED(self) -> Literal["warn", "refuse", "ignore"]:
+        """What becomes of a billable request that no guard knows."""
+        policy: Literal["warn", "refuse", "ignore"] = self._get("ON_UNGUARDED", "warn")
+        return policy
+
+    @property
     def TENANT_RESOLVER(self) -> Callable[[HttpRequest], Any] | None:
         """A callable, sync or async, that names the tenant of a request; None is the built-in order."""
         resolver: Callable[[HttpRequest], Any] | None = self._callable("TENANT_RESOLVER")
@@ -188,8 +149,7 @@ class Settings:
 
         Raises `ConfigurationError` when ON_EVENT cannot be imported.
         """
-        names = ("HOSTS", "PATCHES", "DEFAULT_LIMIT_USD", "ON_NO_TENANT", "ON_EVENT", "DEBUG", "RAISE_ON_ERROR")
-        return {name.lower(): getattr(self, name) for name in names}
+        return {key.lower(): getattr(self, key) for key in METER_KEYS}
 
     def given(self) -> Any:
         """Return `settings.TOKEN_LIMIT` as it is."""
@@ -201,21 +161,11 @@ class Settings:
             raise ConfigurationError("TOKEN_LIMIT is not a dict; write TOKEN_LIMIT = {...}")
         if key not in given:
             return default
-        value = given[key]
-        if not RULES[key].accepts(value):
-            raise ConfigurationError(f"TOKEN_LIMIT[{key!r}]: {value!r} is of no use; give {RULES[key].wanted}")
-        return value
+        check_value(RULES[key], given[key], f"TOKEN_LIMIT[{key!r}]")
+        return given[key]
 
     def _callable(self, key: str) -> Any:
-        value = self._get(key, None)
-        if isinstance(value, str):
-            try:
-                value = import_string(value)
-            except ImportError as error:
-                raise ConfigurationError(f"TOKEN_LIMIT[{key!r}]: {error}") from error
-            if not callable(value):
-                raise ConfigurationError(f"TOKEN_LIMIT[{key!r}]: {self._get(key, None)!r} is not callable")
-        return value
+        return load(self._get(key, None), f"TOKEN_LIMIT[{key!r}]")
 
 
 settings = Settings()

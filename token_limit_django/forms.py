@@ -13,8 +13,9 @@ from django.utils import timezone
 
 from token_limit_core import limits as core
 from token_limit_core.errors import ConfigurationError
-from token_limit_core.limits import ENFORCE, OBSERVE, PER_DAY, PER_MONTH, parse_amount, to_nano, to_usd
+from token_limit_core.limits import ENFORCE, OBSERVE, parse_amount, to_nano
 from token_limit_core.scope import check_tenant
+from token_limit_core.wording import FREQUENCY_LABELS, editable_usd, exact_usd, utc
 
 from . import service
 from .models import Limit
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 else:
     _LimitModelForm = forms.ModelForm
 
-FREQUENCY_LABELS = {PER_MONTH: "per month", PER_DAY: "per day"}
 MODE_LABELS = {ENFORCE: "Enforce: refuse calls once it is spent", OBSERVE: "Observe: only record, never refuse"}
 
 
@@ -34,22 +34,6 @@ def check_amount(value: Decimal) -> None:
         parse_amount(str(value), "Amount")
     except ConfigurationError as error:
         raise ValidationError(str(error)) from None
-
-
-def editable_usd(nano: int) -> Decimal:
-    """Return an amount as one would type it: at least cents, no further zeros."""
-    amount = to_usd(nano)
-    return amount.quantize(Decimal("0.01")) if nano % 10**7 == 0 else amount.normalize()
-
-
-def exact_usd(nano: int) -> str:
-    """Write an amount with all its digits."""
-    return f"${editable_usd(nano):,f}"
-
-
-def utc(seconds: float) -> str:
-    """Write a unix time for people."""
-    return f"{datetime.fromtimestamp(seconds, UTC):%d %b %Y, %H:%M} UTC"
 
 
 class UtcDateTimeField(forms.DateTimeField):

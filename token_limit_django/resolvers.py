@@ -6,7 +6,6 @@ named in USER_TENANT_ATTRIBUTES, then `user:<pk>`. Nothing a client sends is eve
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject, empty
 
 from token_limit_core.errors import ConfigurationError
+from token_limit_core.executor import on_loop
 from token_limit_core.scope import tenant_id
 
 from .conf import settings
@@ -58,7 +58,7 @@ def _tenant(request: HttpRequest, user: Any) -> str | None:
 
 def _user(request: HttpRequest) -> Any:
     user = getattr(request, "user", None)
-    if isinstance(user, SimpleLazyObject) and user._wrapped is empty and _on_loop():
+    if isinstance(user, SimpleLazyObject) and user._wrapped is empty and on_loop():
         # Django refuses the look-up here, and it would block the loop
         loaded = getattr(request, "_acached_user", None)
         if loaded is None:
@@ -81,11 +81,3 @@ async def _auser(request: HttpRequest) -> Any:
 def _load(user: Any) -> Any:
     user.is_authenticated  # noqa: B018 - evaluates the lazy object
     return user
-
-
-def _on_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -6,32 +6,21 @@ are asked for; for one tenant the Store has the same answers.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
-from typing import Any, NamedTuple
+from typing import Any
 
-from django.core.paginator import Paginator
 from django.db.models import Sum
 
 from token_limit_core import limits as core
 from token_limit_core.limits import PER_MONTH, LimitStatus, Window, items_for, window_of
 from token_limit_core.stores.base import Spend, day_of
 
-from .meter import get_meter, get_store
-from .models import Counter, Limit, Rollup, Tenant
-
-TENANTS_AT_ONCE = 500
+from .meter import get_meter
+from .models import Counter, Limit, Rollup
 
 _LIMIT_COLUMNS = tuple(field.name for field in fields(core.Limit))
 _NOTHING = Spend(0, 0, 0, 0, 0)
-
-
-class TenantUsage(NamedTuple):
-    """A tenant's totals of the current calendar month, and the state of each limit in force."""
-
-    tenant_id: str
-    month: Spend
-    limits: list[LimitStatus]
 
 
 def now() -> float:
@@ -81,24 +70,3 @@ def spend(tenant_ids: Collection[str], window: Window) -> dict[str, Spend]:
 def month_spend(tenant_ids: Collection[str], at: float) -> dict[str, Spend]:
     """Sum the calendar month of `at` by tenant."""
     return spend(tenant_ids, window_of(PER_MONTH, at))
-
-
-def usage_of(tenant_id: str) -> TenantUsage:
-    """Read one tenant from the store, whichever it is."""
-    store, at = get_store(), now()
-    month = window_of(PER_MONTH, at)
-    return TenantUsage(tenant_id, store.spend(tenant_id, month.start, month.end), store.usage(tenant_id, at))
-
-
-def usage_of_all() -> Iterator[TenantUsage]:
-    """Read every tenant that has a limit in force or spent something this month, by id."""
-    at = now()
-    for page in Paginator(Tenant.objects.order_by("id"), TENANTS_AT_ONCE):
-        tenants = [tenant.id for tenant in page]
-        spent = month_spend(tenants, at)
-        limits: dict[str, list[LimitStatus]] = {}
-        for status in statuses(Limit.objects.filter(tenant_id__in=tenants), at).values():
-            limits.setdefault(status.limit.tenant_id, []).append(status)
-        for tenant_id in tenants:
-            if tenant_id in spent or tenant_id in limits:
-                yield TenantUsage(tenant_id, spent.get(tenant_id, _NOTHING), limits.get(tenant_id, []))

@@ -69,3 +69,19 @@ from token_limit_core import Meter, MeterConfig
 Meter(MeterConfig(store="memory://")).patch_all()
 """
     assert after(code) == (set(), ["MainThread"])
+
+
+def test_a_flask_app_starts_without_an_sdk_an_engine_or_a_thread() -> None:
+    code = """
+import sys
+
+from flask import Flask
+from token_limit_flask import TokenLimit
+
+app = Flask("app")
+TokenLimit(app, store="memory://")
+app.add_url_rule("/", view_func=lambda: "ok")
+assert app.test_client().get("/").data == b"ok"
+assert "flask_login" not in sys.modules and "django" not in sys.modules
+"""
+    assert after(code) == (set(), ["MainThread"])

@@ -13,7 +13,7 @@ from zipfile import ZipFile
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("token_limit_core", "token_limit_django")
+PACKAGES = ("token_limit_core", "token_limit_django", "token_limit_flask", "token_limit_starlette")
 
 SETTINGS = """
 INSTALLED_APPS.append("token_limit_django")

@@ -11,8 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from token_limit_core.limits import LimitStatus, show_usd, to_usd
-
-from ..forms import exact_usd
+from token_limit_core.wording import exact_usd
 
 NOTHING = "-"
 NEAR_PERCENT = 80

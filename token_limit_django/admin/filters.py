@@ -12,8 +12,9 @@ from django.contrib.admin.views.main import ChangeList
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
+from token_limit_core.wording import FREQUENCY_LABELS
+
 from .. import service
-from ..forms import FREQUENCY_LABELS
 from ..models import LedgerEntry
 
 NEWEST_EVENTS = 2000

@@ -11,8 +11,10 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 
+from token_limit_core.wording import FREQUENCY_LABELS, exact_usd
+
 from .. import service
-from ..forms import FREQUENCY_LABELS, LimitForm, exact_usd
+from ..forms import LimitForm
 from ..meter import get_meter, get_store
 from ..models import Limit, Tenant
 from .base import PageAdmin, name_tenants

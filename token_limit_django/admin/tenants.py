@@ -11,8 +11,9 @@ from django.http import HttpRequest
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
+from token_limit_core.wording import FREQUENCY_LABELS
+
 from .. import service
-from ..forms import FREQUENCY_LABELS
 from ..models import Limit, Tenant
 from .base import PageAdmin
 from .display import NOTHING, bar, dollars, link, tenant_label, when

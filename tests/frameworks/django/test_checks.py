@@ -77,6 +77,7 @@ WRONG = [
     ({"UPGRADE_RESPONSE": 5}, "E004", "'UPGRADE_RESPONSE'", "a callable"),
     ({"ON_EVENT": "print"}, "E004", "'ON_EVENT'", "a dotted path"),
     ({"ON_NO_TENANT": "block"}, "E005", "'ON_NO_TENANT'", "'refuse'"),
+    ({"ON_UNGUARDED": "shout"}, "E005", "'ON_UNGUARDED'", "'ignore'"),
     ({"UPGRADE_URL": "javascript:alert(1)"}, "E006", "'UPGRADE_URL'", "http(s)"),
     ({"UPGRADE_TEMPLATE": "nowhere.html"}, "E007", "'UPGRADE_TEMPLATE'", "APP_DIRS"),
     ({"STORE": "postgres://localhost/spend"}, "E008", "'STORE'", "the URL of a store that opens"),

@@ -19,6 +19,7 @@ DEFAULTS = {
     "PATCHES": None,
     "DEFAULT_LIMIT_USD": None,
     "ON_NO_TENANT": "allow",
+    "ON_UNGUARDED": "warn",
     "TENANT_RESOLVER": None,
     "USER_TENANT_ATTRIBUTES": (),
     "UPGRADE_URL": None,

@@ -6,13 +6,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from token_limit_core.errors import StoreError
-from token_limit_core.stores.base import KEEP_SECONDS
-from token_limit_django import service
-from token_limit_django.meter import get_store
-
-DAY = 86400
-SHORTEST = KEEP_SECONDS // DAY
+from token_limit_core import commands
+from token_limit_core.errors import ConfigurationError, StoreError
+from token_limit_django.meter import get_meter
 
 
 class Command(BaseCommand):
@@ -22,22 +18,15 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--older-than", type=int, default=90, metavar="DAYS", help=f"at least {SHORTEST} (default: %(default)s)"
+            "--older-than",
+            type=int,
+            default=commands.DEFAULT_AGE,
+            metavar="DAYS",
+            help=f"at least {commands.SHORTEST_AGE} (default: %(default)s)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        days = options["older_than"]
-        if days < SHORTEST:
-            raise CommandError(
-                f"--older-than: {days} is too short; give at least {SHORTEST} days, "
-                "since open windows and late events still need the younger rows"
-            )
-        at = service.now()
         try:
-            pruned = get_store().prune(at - days * DAY, at)
-        except StoreError as error:
+            self.stdout.write(commands.prune(get_meter(), options["older_than"]))
+        except (ConfigurationError, StoreError) as error:
             raise CommandError(str(error)) from error
-        self.stdout.write(
-            f"Expired holds settled: {pruned.expired}. Deleted: events {pruned.events}, "
-            f"closed holds {pruned.holds}, past windows {pruned.counters}."
-        )

@@ -6,14 +6,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from token_limit_core import commands
 from token_limit_core.errors import StoreError
-from token_limit_core.limits import ENFORCE, FREQUENCIES, MODES, PER_MONTH, parse_amount, to_usd
-from token_limit_core.scope import check_tenant
-from token_limit_django.forms import FREQUENCY_LABELS, exact_usd, utc
+from token_limit_core.limits import ENFORCE, FREQUENCIES, MODES, PER_MONTH
 from token_limit_django.meter import get_meter
-
-BY = "token_limit_set"
-"""What the history of changes says of the command line."""
 
 
 class Command(BaseCommand):
@@ -34,22 +30,8 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        amount, frequency, remove = options["amount"], options["frequency"], options["remove"]
-        if remove == (amount is not None):
-            raise CommandError("amount: give an amount in US dollars, such as 25, or --remove; not both")
+        names = ("tenant", "amount", "frequency", "mode", "effective_date", "remove")
         try:
-            tenant = check_tenant(options["tenant"])
-            if remove:
-                removed = get_meter().remove_limit(tenant, frequency, by=BY)
-                self.stdout.write(f"{tenant}: {removed} limit{'s' if removed != 1 else ''} removed.")
-                return
-            usd = to_usd(parse_amount(amount, "amount"))
-            limit = get_meter().set_limit(
-                tenant, usd, frequency or PER_MONTH, options["effective_date"], mode=options["mode"], by=BY
-            )
+            self.stdout.write(commands.set_limit(get_meter(), **{name: options[name] for name in names}))
         except (ValueError, StoreError) as error:
             raise CommandError(str(error)) from error
-        since = f" from {utc(limit.effective_from)}" if options["effective_date"] else ""
-        self.stdout.write(
-            f"{tenant}: {exact_usd(limit.amount)} {FREQUENCY_LABELS[limit.frequency]} ({limit.mode}){since}."
-        )

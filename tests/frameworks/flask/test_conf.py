@@ -1,0 +1,146 @@
+"""Settings: read by init_app, and refused there with the name of the key and the cure."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from token_limit_core import ConfigurationError, LLMEvent
+from token_limit_core.settings import RULES
+from token_limit_core.stores.memory import MemoryStore
+from token_limit_flask import TokenLimit, get_meter
+from token_limit_flask.conf import PREFIX, Settings
+
+not_callable = "acme"
+
+
+def hook(event: LLMEvent) -> None: ...
+
+
+async def aresolve(request: Any) -> str:
+    return "acme"
+
+
+def extended(**config: Any) -> Flask:
+    app = Flask(__name__)
+    app.config.update({PREFIX + key: value for key, value in {"STORE": "memory://", **config}.items()})
+    TokenLimit(app)
+    return app
+
+
+def test_every_key_has_a_meaning() -> None:
+    given: dict[str, Any] = {
+        "ENABLED": False,
+        "STORE": MemoryStore(),
+        "HOSTS": {"LOCALHOST:1": "openai"},
+        "PATCHES": ["openai"],
+        "DEFAULT_LIMIT_USD": "9.99",
+        "ON_NO_TENANT": "refuse",
+        "ON_UNGUARDED": "refuse",
+        "TENANT_RESOLVER": hook,
+        "USER_TENANT_ATTRIBUTES": ["organization"],
+        "UPGRADE_URL": "/plans",
+        "UPGRADE_TEMPLATE": "upgrade.html",
+        "UPGRADE_RESPONSE": hook,
+        "ON_EVENT": f"{__name__}.hook",
+        "DEBUG": True,
+        "RAISE_ON_ERROR": False,
+    }
+    assert set(given) == set(RULES)
+    app = extended(**given)
+    with get_meter(app) as meter:
+        assert app.extensions["token_limit"].settings == Settings(
+            enabled=False,
+            tenant_resolver=hook,
+            user_tenant_attributes=["organization"],
+            upgrade_url="/plans",
+            upgrade_template="upgrade.html",
+            upgrade_response=hook,
+        )
+        assert meter.store is given["STORE"]
+        config = meter.config
+        assert (config.hosts, config.patches, config.default_limit_usd) == (
+            {"localhost:1": "openai"},
+            ["openai"],
+            "9.99",
+        )
+        assert (config.on_no_tenant, config.on_unguarded, config.on_event) == ("refuse", "refuse", hook)
+        assert (config.debug, config.raise_on_error) == (True, False)
+
+
+def test_without_settings_there_are_defaults() -> None:
+    app = Flask(__name__)
+    TokenLimit(app)
+    with get_meter(app) as meter:
+        assert app.extensions["token_limit"].settings == Settings()
+        assert type(meter.store).__name__ == "SqlStore"  # nothing is opened before it is needed
+
+
+def test_the_config_wins_over_options() -> None:
+    app = Flask(__name__)
+    app.config["TOKEN_LIMIT_UPGRADE_URL"] = "/from-config"
+    TokenLimit(app, upgrade_url="/from-option", store="memory://", debug=True)
+    with get_meter(app) as meter:
+        assert app.extensions["token_limit"].settings.upgrade_url == "/from-config"
+        assert meter.config.debug is True
+
+
+@pytest.mark.parametrize(
+    ("config", "complaint"),
+    [
+        ({"STOR": "memory://"}, "TOKEN_LIMIT_STOR is not a setting. Did you mean 'STORE'? Known keys are: DEBUG, "),
+        ({"ENABLED": "no"}, "TOKEN_LIMIT_ENABLED: 'no' is of no use; give True or False"),
+        ({"STORE": 5}, "TOKEN_LIMIT_STORE: 5 is of no use; give a store URL such as"),
+        ({"STORE": "postgres://localhost/x"}, "TOKEN_LIMIT_STORE: 'postgres://localhost/x' has no known scheme"),
+        ({"HOSTS": ["localhost"]}, "TOKEN_LIMIT_HOSTS: ['localhost'] is of no use; give a dict of provider by host"),
+        ({"PATCHES": "openai"}, "TOKEN_LIMIT_PATCHES: 'openai' is of no use; give a list such as ['openai']"),
+        ({"PATCHES": ["opena1"]}, "TOKEN_LIMIT_PATCHES: 'opena1' is not known; known are: "),
+        ({"DEFAULT_LIMIT_USD": -5}, "TOKEN_LIMIT_DEFAULT_LIMIT_USD: -5 is of no use; give US dollars"),
+        ({"DEFAULT_LIMIT_USD": "nan"}, "TOKEN_LIMIT_DEFAULT_LIMIT_USD: 'nan' is of no use"),
+        ({"ON_NO_TENANT": "block"}, "TOKEN_LIMIT_ON_NO_TENANT: 'block' is not available; use one of 'allow', 'refuse'"),
+        ({"ON_UNGUARDED": "shout"}, "TOKEN_LIMIT_ON_UNGUARDED: 'shout' is not available; use one of 'warn',"),
+        ({"TENANT_RESOLVER": 5}, "TOKEN_LIMIT_TENANT_RESOLVER: 5 is of no use; give a dotted path"),
+        ({"TENANT_RESOLVER": "nowhere.at_all"}, "TOKEN_LIMIT_TENANT_RESOLVER: 'nowhere.at_all' cannot be imported"),
+        (
+            {"ON_EVENT": f"{__name__}.missing"},
+            "TOKEN_LIMIT_ON_EVENT: 'tests.frameworks.flask.test_conf.missing",
+        ),
+        ({"UPGRADE_RESPONSE": f"{__name__}.not_callable"}, "test_conf.not_callable' is not callable"),
+        ({"USER_TENANT_ATTRIBUTES": "organization"}, "TOKEN_LIMIT_USER_TENANT_ATTRIBUTES: 'organization' is of no use"),
+        ({"UPGRADE_URL": "javascript:alert(1)"}, "TOKEN_LIMIT_UPGRADE_URL: 'javascript:alert(1)' cannot be linked to"),
+        ({"UPGRADE_TEMPLATE": None}, "TOKEN_LIMIT_UPGRADE_TEMPLATE: None is of no use; give the name of a template"),
+    ],
+)
+def test_a_setting_that_cannot_be_names_its_key_and_the_cure(config: dict[str, Any], complaint: str) -> None:
+    app = Flask(__name__)
+    app.config.update({PREFIX + key: value for key, value in config.items()})
+    wsgi_app = app.wsgi_app
+    with pytest.raises(ConfigurationError) as caught:
+        TokenLimit(app)
+    assert complaint in str(caught.value)
+    assert (app.wsgi_app, app.extensions) == (wsgi_app, {})  # nothing is half done
+
+
+def test_an_unknown_option_is_refused_like_a_key() -> None:
+    with pytest.raises(ConfigurationError, match="TOKEN_LIMIT_UPGRADEURL is not a setting. Did you mean 'UPGRADE_URL'"):
+        TokenLimit(Flask(__name__), upgradeurl="/plans")
+
+
+def test_an_asynchronous_resolver_needs_what_flask_needs_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "asgiref.sync", None)
+    with pytest.raises(ConfigurationError, match=r"TOKEN_LIMIT_TENANT_RESOLVER is asynchronous: .*'async' extra"):
+        extended(TENANT_RESOLVER=aresolve)
+
+
+def test_an_app_is_extended_once() -> None:
+    app = extended()
+    with get_meter(app), pytest.raises(ConfigurationError, match="TokenLimit is on this app already"):
+        TokenLimit().init_app(app)
+
+
+def test_an_app_without_the_extension_is_told_so() -> None:
+    with pytest.raises(ConfigurationError, match=r"TokenLimit is not on this app; call TokenLimit\(app\)"):
+        get_meter(Flask(__name__))

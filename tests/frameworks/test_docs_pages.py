@@ -1,0 +1,161 @@
+"""The five-minute pages: their code blocks are copied into a fresh project and run as they stand.
+
+A block with a `title` is a file. In a `console` block a line that begins with `$ ` is typed, and what follows is what
+has to be printed; `...` stands for anything. Commands that serve go on in the background until the page ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.support import unavailable
+from token_limit_core.testing import FakeProvider
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+
+
+class Page(NamedTuple):
+    """A page: the section that is run, the port it writes of, how its serving command begins, its environment."""
+
+    path: str
+    section: str
+    port: int
+    serves: str
+    env: dict[str, str]
+
+
+PAGES = [
+    Page("docs/flask.md", "## Five minutes", 5000, "flask run", {"FLASK_TOKEN_LIMIT_HOSTS": '{hosts}'}),
+]  # fmt: skip
+
+
+class Project:
+    """A folder in which a page's commands are typed."""
+
+    def __init__(self, folder: Path, page: Page, provider: FakeProvider) -> None:
+        self.folder = folder
+        self.page = page
+        self.port = _free_port()
+        self.servers: list[subprocess.Popen[bytes]] = []
+        hosts = json.dumps({provider.host: "openai"})
+        self.env = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "OPENAI_API_KEY": "test",
+            "OPENAI_BASE_URL": provider.base_url,
+            **{name: value.replace("{hosts}", hosts) for name, value in page.env.items()},
+        }
+
+    def type(self, command: str) -> str:
+        command = re.sub(rf"\b{self.page.port}\b", str(self.port), command)
+        if command.startswith("pip install "):
+            return _check_requirements(command)
+        if command.startswith(self.page.serves):
+            return self.serve(command)
+        done = subprocess.run(
+            command, shell=True, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+        return done.stdout
+
+    def serve(self, command: str) -> str:
+        server = subprocess.Popen(
+            f"exec {command}", shell=True, cwd=self.folder, env=self.env,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        self.servers.append(server)
+        deadline = time.monotonic() + 30
+        while not _answers(self.port):
+            assert server.poll() is None, f"{command} has ended"
+            assert time.monotonic() < deadline, f"{command} does not answer"
+            time.sleep(0.05)
+        return ""
+
+    def stop(self) -> None:
+        for server in self.servers:
+            server.send_signal(signal.SIGTERM)
+            server.wait(20)
+
+
+@pytest.fixture(params=PAGES, ids=lambda page: page.path)
+def project(request: pytest.FixtureRequest, tmp_path: Path, fake_provider: FakeProvider) -> Iterator[Project]:
+    if shutil.which("curl") is None:
+        unavailable("curl is not on the PATH")
+    project = Project(tmp_path, request.param, fake_provider)
+    yield project
+    project.stop()
+
+
+def test_the_five_minute_page_does_what_it_says(project: Project, fake_provider: FakeProvider) -> None:
+    section = _section(project.page)
+    typed = 0
+    for language, title, text in BLOCK.findall(section):
+        if title:
+            (project.folder / title).write_text(text)
+        elif language == "console":
+            for command, expected in _commands(text):
+                shown = project.type(command)
+                assert re.fullmatch(_pattern(expected), shown.rstrip("\n"), re.DOTALL), (command, shown)
+                typed += 1
+    assert typed > 5
+    assert len(fake_provider.requests) == 2, "one call before the limit, one after it was raised"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
+def test_every_python_block_is_python(page: Page) -> None:
+    blocks = [text for language, title, text in BLOCK.findall((ROOT / page.path).read_text()) if language == "python"]
+    assert blocks
+    for text in blocks:
+        compile(text, page.path, "exec")
+
+
+def _section(page: Page) -> str:
+    text = (ROOT / page.path).read_text()
+    _, found, rest = text.partition(f"{page.section}\n")
+    assert found, f"{page.path} has no section {page.section}"
+    return re.split(r"^## ", rest, flags=re.MULTILINE)[0]
+
+
+def _commands(text: str) -> list[tuple[str, str]]:
+    """Split a console block into commands and what each is to print."""
+    parts = re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]
+    return [(command, expected.rstrip("\n")) for command, _, expected in (part.partition("\n") for part in parts)]
+
+
+def _pattern(expected: str) -> str:
+    return re.escape(expected).replace(re.escape("..."), ".*")
+
+
+def _check_requirements(command: str) -> str:
+    """See that what the page installs is there, and that its extra exists; nothing is downloaded in tests."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = re.findall(r"token-limit-suite\[([\w,]+)\]", command)
+    assert named and all(name in extras for names in named for name in names.split(","))
+    return ""
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

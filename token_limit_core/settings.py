@@ -1,0 +1,101 @@
+"""What an application's settings may hold: one rule a key, for the frameworks whose settings are a dictionary."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+from .errors import ConfigurationError
+from .limits import parse_amount
+from .stores.base import Store
+
+
+class Rule(NamedTuple):
+    """What a key may hold, as a test and in words."""
+
+    accepts: Callable[[Any], bool]
+    wanted: str
+
+
+def is_text(value: Any) -> bool:
+    """Tell whether a value is a text that is not empty."""
+    return isinstance(value, str) and bool(value)
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, (list, tuple, set, frozenset)) and all(map(is_text, value))
+
+
+def _is_amount(value: Any) -> bool:
+    try:
+        return value is None or parse_amount(value) >= 0
+    except ConfigurationError:
+        return False
+
+
+BOOL = Rule(lambda value: isinstance(value, bool), "True or False")
+CALLABLE = Rule(
+    lambda value: value is None or isinstance(value, str) or callable(value),
+    "a dotted path such as 'project.billing.tenant_of', a callable, or None",
+)
+
+RULES = {
+    "ENABLED": BOOL,
+    "STORE": Rule(
+        lambda value: value is None or is_text(value) or isinstance(value, Store),
+        "a store URL such as 'sqlite:////var/lib/app/token_limit.db', a Store, or None for the default",
+    ),
+    "HOSTS": Rule(
+        lambda value: isinstance(value, Mapping) and _are_names([*value, *value.values()]),
+        "a dict of provider by host, such as {'127.0.0.1:8010': 'openai'}",
+    ),
+    "PATCHES": Rule(lambda value: value is None or _are_names(value), "a list such as ['openai'], or None for all"),
+    "DEFAULT_LIMIT_USD": Rule(_is_amount, "US dollars a calendar month, such as 25 or '9.99', or None for no limit"),
+    "ON_NO_TENANT": Rule(is_text, "'allow' or 'refuse'"),
+    "ON_UNGUARDED": Rule(is_text, "'warn', 'refuse' or 'ignore'"),
+    "TENANT_RESOLVER": CALLABLE,
+    "USER_TENANT_ATTRIBUTES": Rule(_are_names, "a list of attributes of the user, such as ['organization']"),
+    "UPGRADE_URL": Rule(lambda value: value is None or isinstance(value, str), "a URL or a path such as '/billing/'"),
+    "UPGRADE_TEMPLATE": Rule(is_text, "the name of a template, such as 'billing/upgrade.html'"),
+    "UPGRADE_RESPONSE": CALLABLE,
+    "ON_EVENT": CALLABLE,
+    "DEBUG": BOOL,
+    "RAISE_ON_ERROR": BOOL,
+}
+"""The keys that every framework's settings have."""
+
+METER_KEYS = (
+    "HOSTS", "PATCHES", "DEFAULT_LIMIT_USD", "ON_NO_TENANT", "ON_UNGUARDED", "ON_EVENT", "DEBUG", "RAISE_ON_ERROR",
+)  # fmt: skip
+"""Those among them that are meant for `MeterConfig`, beside the store."""
+
+
+def check_value(rule: Rule, value: Any, name: str) -> None:
+    """Raise `ConfigurationError`, naming the setting and what to give, for a value that the rule does not accept."""
+    if not rule.accepts(value):
+        raise ConfigurationError(f"{name}: {value!r} is of no use; give {rule.wanted}")
+
+
+def hint_for(key: str, known: Iterable[str]) -> str:
+    """Say which key was probably meant by one that does not exist, and which there are."""
+    known = sorted(known)
+    close = get_close_matches(key.upper(), known, n=1)
+    return (f"Did you mean {close[0]!r}? " if close else "") + f"Known keys are: {', '.join(known)}."
+
+
+def load(value: Any, name: str) -> Any:
+    """Return the callable that a setting gives as it is or by its dotted path; None is none.
+
+    Raises `ConfigurationError` for a path that leads to nothing that can be called.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        found = pkgutil.resolve_name(value)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(f"{name}: {value!r} cannot be imported: {error}") from error
+    if not callable(found):
+        raise ConfigurationError(f"{name}: {value!r} is not callable")
+    return found

@@ -1,0 +1,73 @@
+"""The settings: every `TOKEN_LIMIT_` key of an app's config, read and checked once, by `init_app`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, Request
+
+from token_limit_core import Meter, MeterConfig
+from token_limit_core.errors import ConfigurationError
+from token_limit_core.settings import METER_KEYS, RULES, check_value, hint_for, load
+from token_limit_core.upgrade import check_upgrade_url
+
+if TYPE_CHECKING:
+    from token_limit_core.limits import Decision
+
+PREFIX = "TOKEN_LIMIT_"
+CALLABLES = ("TENANT_RESOLVER", "UPGRADE_RESPONSE", "ON_EVENT")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What concerns requests; what concerns calls is in `MeterConfig`."""
+
+    enabled: bool = True
+    tenant_resolver: Callable[[Request], Any] | None = None
+    user_tenant_attributes: Sequence[str] = ()
+    upgrade_url: str | None = None
+    upgrade_template: str = "token_limit/upgrade.html"
+    upgrade_response: Callable[[Request, Decision], Any] | None = None
+
+
+SETTINGS = tuple(field.name.upper() for field in fields(Settings))
+
+
+def read(app: Flask) -> tuple[Settings, Meter]:
+    """Read an app's config; raises `ConfigurationError` naming the key and the cure for what cannot work."""
+    given = {key.removeprefix(PREFIX): value for key, value in app.config.items() if key.startswith(PREFIX)}
+    for key, value in given.items():
+        if key not in RULES:
+            raise ConfigurationError(f"{PREFIX}{key} is not a setting. {hint_for(key, RULES)}")
+        check_value(RULES[key], value, PREFIX + key)
+    for key in CALLABLES:
+        given[key] = load(given.get(key), PREFIX + key)
+    _check_async(app, given["TENANT_RESOLVER"])
+    try:
+        if given.get("UPGRADE_URL") is not None:
+            check_upgrade_url(given["UPGRADE_URL"])
+        return Settings(**_lowered(given, SETTINGS)), Meter(MeterConfig(**_lowered(given, ("STORE", *METER_KEYS))))
+    except ConfigurationError as error:
+        raise ConfigurationError(_with_key(str(error))) from error
+
+
+def _lowered(given: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    return {key.lower(): given[key] for key in keys if key in given}
+
+
+def _with_key(message: str) -> str:
+    """Name the key in a message of core, which begins with the field: `hosts: ...`."""
+    field, separator, rest = message.partition(":")
+    return f"{PREFIX}{field.upper()}:{rest}" if separator and field.upper() in RULES else message
+
+
+def _check_async(app: Flask, resolver: Any) -> None:
+    """Find out now, not at the first customer, that a coroutine cannot be waited for in a synchronous view."""
+    if inspect.iscoroutinefunction(resolver):
+        try:
+            app.ensure_sync(resolver)
+        except RuntimeError as error:
+            raise ConfigurationError(f"{PREFIX}TENANT_RESOLVER is asynchronous: {error}") from error

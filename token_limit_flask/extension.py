@@ -1,0 +1,93 @@
+"""TokenLimit, the extension: hooks the SDKs, wraps the app, answers refusals, adds the commands.
+
+Starts no thread and touches no database.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import click
+from flask import Flask, Response, after_this_request, current_app, got_request_exception, has_request_context
+from jinja2 import ChoiceLoader, PackageLoader
+
+from token_limit_core import Meter
+from token_limit_core.cli import commands_for
+from token_limit_core.errors import ConfigurationError, LimitExceededException, refusal_in
+
+from .conf import PREFIX, Settings, read
+from .responses import upgrade_response
+from .wsgi import ScopedApp
+
+NAME = "token_limit"
+
+
+class State(NamedTuple):
+    """What the extension keeps for one app, in `app.extensions["token_limit"]`."""
+
+    settings: Settings
+    meter: Meter
+    remember_refusal: Any
+
+
+class TokenLimit:
+    """Meters an app's LLM calls for its tenants; holds no app itself, so one object may serve several.
+
+    Options are the settings in lower case (`TokenLimit(app, store="memory://")`); the app's config wins over them.
+    """
+
+    def __init__(self, app: Flask | None = None, **options: Any) -> None:
+        self._options = options
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Set the extension up on an app; raises `ConfigurationError` for settings that cannot work."""
+        if NAME in app.extensions:
+            raise ConfigurationError("TokenLimit is on this app already; call init_app once")
+        for name, value in self._options.items():
+            app.config.setdefault(PREFIX + name.upper(), value)
+        settings, meter = read(app)
+        app.extensions[NAME] = State(settings, meter, partial(_remember_refusal, settings))
+        app.cli.add_command(click.Group("token-limit", commands=commands_for(lambda: meter), help="Spend limits."))
+        if settings.enabled:
+            meter.patch_all()
+            app.wsgi_app = ScopedApp(app, app.wsgi_app, settings, meter)  # type: ignore[method-assign]
+            _answer_refusals(app, app.extensions[NAME])
+
+    @property
+    def meter(self) -> Meter:
+        """The Meter of the current app."""
+        return get_meter()
+
+
+def get_meter(app: Flask | None = None) -> Meter:
+    """Return the Meter of an app, or of the current one; raises `ConfigurationError` where TokenLimit is not on it."""
+    state = (app or current_app).extensions.get(NAME)
+    if state is None:
+        raise ConfigurationError("TokenLimit is not on this app; call TokenLimit(app), or init_app(app)")
+    meter: Meter = state.meter
+    return meter
+
+
+def _answer_refusals(app: Flask, state: State) -> None:
+    def answer(refused: LimitExceededException) -> Response:
+        return upgrade_response(state.settings, refused.decision)
+
+    # an app that has a handler of its own keeps it
+    app.error_handler_spec[None][None].setdefault(LimitExceededException, answer)
+    got_request_exception.connect(state.remember_refusal, app)
+    app.jinja_loader = ChoiceLoader(
+        [loader for loader in (app.jinja_loader, PackageLoader(__package__)) if loader is not None]
+    )
+
+
+def _remember_refusal(settings: Settings, sender: Flask, exception: BaseException, **kwargs: Any) -> None:
+    """Have the 500 that Flask makes of a wrapped refusal replaced by the upgrade response."""
+    refused = refusal_in(exception)
+    if refused is not None and has_request_context():
+        decision = refused.decision
+        after_this_request(
+            lambda response: upgrade_response(settings, decision) if response.status_code == 500 else response
+        )

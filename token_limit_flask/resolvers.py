@@ -1,0 +1,88 @@
+"""Who pays for a Flask request: found at the first LLM call, when authentication has surely happened.
+
+The order: `g.tenant`, the attributes of Flask-Login's `current_user` named in USER_TENANT_ATTRIBUTES, then
+`user:<id>`. Where the app uses Flask-Login, all of it counts for an authenticated user only; where it does not,
+`g.tenant` is the app's own word. Nothing a client sends is ever read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from contextvars import Context
+from typing import Any
+
+from flask import Flask, current_app, g, has_request_context, request
+
+from token_limit_core.errors import ConfigurationError
+from token_limit_core.executor import on_loop
+from token_limit_core.scope import tenant_id
+
+from .conf import Settings
+
+
+class Payer:
+    """Who pays for one request; `context` is how to get back into it when its body is streamed later."""
+
+    __slots__ = ("context", "settings")
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.context: Context | None = None
+
+    def resolve(self) -> str | None:
+        """Return the tenant in synchronous code; None outside of any request."""
+        if has_request_context():
+            return self._resolve()
+        return None if self.context is None else self.context.copy().run(self._resolve)
+
+    async def aresolve(self) -> str | None:
+        """Return the tenant in asynchronous code.
+
+        A synchronous look-up runs where the call was made, as `current_user` does there: the loop of an async view is
+        its own, and the app's connections belong to that thread.
+        """
+        if has_request_context():
+            return await self._aresolve()
+        if self.context is None:
+            return None
+        return await asyncio.get_running_loop().create_task(self._aresolve(), context=self.context.copy())
+
+    def _resolve(self) -> str | None:
+        found = self._ask()
+        if not inspect.isawaitable(found):
+            return tenant_id(found)
+        if on_loop():
+            found.close()  # type: ignore[attr-defined]
+            raise ConfigurationError(
+                "a synchronous LLM call in an async view cannot wait for an async TENANT_RESOLVER; use the async client"
+            )
+        return tenant_id(current_app.async_to_sync(_wait)(found))
+
+    async def _aresolve(self) -> str | None:
+        found = self._ask()
+        return tenant_id(await found if inspect.isawaitable(found) else found)
+
+    def _ask(self) -> Any:
+        resolver = self.settings.tenant_resolver
+        if resolver is None:
+            return _tenant(current_app, self.settings.user_tenant_attributes)
+        return resolver(request._get_current_object())  # type: ignore[attr-defined]
+
+
+async def _wait(found: Any) -> Any:
+    return await found
+
+
+def _tenant(app: Flask, attributes: Any) -> Any:
+    tenant = g.get("tenant")
+    if not hasattr(app, "login_manager"):
+        return tenant
+    from flask_login import current_user  # type: ignore[import-untyped]
+
+    if not current_user.is_authenticated:
+        return None
+    candidates = (getattr(current_user, name, None) for name in attributes)
+    found = next((value for value in (tenant, *candidates) if value is not None), None)
+    # the prefix keeps user 7 and organisation 7 on separate bills; get_id() may be a token that changes
+    return found if found is not None else f"user:{getattr(current_user, 'id', None) or current_user.get_id()}"

@@ -1,0 +1,36 @@
+"""The upgrade response: what a customer sees who hit the wall."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, current_app, make_response, render_template, request
+
+from token_limit_core.errors import report
+from token_limit_core.limits import Decision
+from token_limit_core.upgrade import default_page, render
+
+from .conf import Settings
+
+
+def upgrade_response(settings: Settings, decision: Decision) -> Response:
+    """Answer a refusal: UPGRADE_RESPONSE if configured, else problem+json or the upgrade page, by Accept.
+
+    Needs a request context.
+    """
+    custom = settings.upgrade_response
+    if custom is not None:
+        try:
+            return make_response(custom(request._get_current_object(), decision))  # type: ignore[attr-defined]
+        except Exception:
+            report("calling UPGRADE_RESPONSE")
+
+    def page(context: dict[str, Any]) -> str:
+        try:
+            return render_template(settings.upgrade_template, **context)
+        except Exception:
+            report("rendering UPGRADE_TEMPLATE")
+            return default_page(context)
+
+    rendered = render(decision, request.headers.get("Accept"), upgrade_url=settings.upgrade_url, page=page)
+    return current_app.response_class(rendered.body, rendered.status, rendered.headers)
