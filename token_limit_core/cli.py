@@ -8,10 +8,11 @@ from contextlib import contextmanager
 import click
 
 from . import commands
-from .config import DEFAULT_STORE, MeterConfig
+from .config import MeterConfig
 from .errors import StoreError
 from .limits import ENFORCE, FREQUENCIES, MODES, PER_MONTH
 from .meter import Meter
+from .stores import DEFAULT_STORE
 
 
 def commands_for(get_meter: Callable[[], Meter]) -> list[click.Command]:

@@ -47,7 +47,9 @@ class StoreBuffer:
         claims = self._store.claim_deliveries(self._destination, self._me, now, now + CLAIM_SECONDS, limit)
         events = [claim.entry.event for claim in claims]
         self._claimed.update(zip(map(_key, events), (claim.id for claim in claims), strict=True))
-        self._count = max(0, self._count - len(claims)) if claims else 0
+        self._count = 0
+        if len(claims) == limit:  # there may be more, of other processes too
+            self._counted_at = -RECOUNT_SECONDS
         return events
 
     def done(self, batch: Sequence[LLMEvent]) -> None:
@@ -62,7 +64,13 @@ class StoreBuffer:
 
     def park(self, batch: Sequence[LLMEvent]) -> None:
         """Keep what the backend refused for good, without trying it again."""
-        self._store.park_deliveries([self._claimed[_key(event)] for event in batch])
+        self._store.park_deliveries([self._claimed[key] for key in map(_key, batch) if key in self._claimed])
+
+    def unpark(self) -> int:
+        """Let parked rows be tried again; return how many."""
+        freed = self._store.unpark_deliveries(self._destination)
+        self._counted_at = -RECOUNT_SECONDS
+        return freed
 
     def __len__(self) -> int:
         now = time.monotonic()
@@ -72,7 +80,9 @@ class StoreBuffer:
         return self._count
 
     def _ids(self, batch: Sequence[LLMEvent]) -> list[int]:
-        return [self._claimed.pop(_key(event)) for event in batch]
+        # a claim that ran out may have been taken again, and ended, by another thread
+        found = [self._claimed.pop(_key(event), None) for event in batch]
+        return [key for key in found if key is not None]
 
 
 def _key(event: LLMEvent) -> tuple[str, str]:
@@ -92,13 +102,19 @@ class Outbox:
         **queue: Any,
     ) -> None:
         self._store, self._destination = store, destination[:LONGEST_DESTINATION]
-        store.destinations = (*store.destinations, self._destination)
-        buffer = StoreBuffer(store, self._destination)
-        self.queue = EventQueue(transport.deliver, buffer=buffer, on_flush_error=on_flush_error, **queue)
+        if self._destination not in store.destinations:  # another Meter may share the store
+            store.destinations = (*store.destinations, self._destination)
+        self._buffer = StoreBuffer(store, self._destination)
+        self.queue = EventQueue(transport.deliver, buffer=self._buffer, on_flush_error=on_flush_error, **queue)
+
+    @property
+    def parked(self) -> int:
+        """How many events the backend refused for good."""
+        return self._store.parked_deliveries(self._destination)
 
     def unpark(self) -> int:
         """Let events that the backend refused be tried again; return how many."""
-        freed = self._store.unpark_deliveries(self._destination)
+        freed = self._buffer.unpark()
         if freed:
             self.queue.wake()
         return freed

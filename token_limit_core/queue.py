@@ -10,16 +10,19 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from .errors import ConfigurationError, StoreError, TokenLimitError, logger
+from .errors import ConfigurationError, TokenLimitError, logger
 from .events import LLMEvent
 
 
 class DeliverLater(Exception):
-    """The destination cannot take events now: keep them and try again after `seconds`."""
+    """The destination cannot take events now: keep them and try again after `seconds`.
 
-    def __init__(self, seconds: float, reason: str) -> None:
+    `asked` tells that the destination itself named the time, so that not even a flush comes earlier.
+    """
+
+    def __init__(self, seconds: float, reason: str, *, asked: bool = False) -> None:
         super().__init__(reason)
-        self.seconds = seconds
+        self.seconds, self.asked = seconds, asked
 
 
 class DeliveryRefused(TokenLimitError):
@@ -116,8 +119,8 @@ class EventQueue:
 
     The thread starts at the first `put`, so a preforking server may build the queue before it forks. It delivers
     after `flush_interval` seconds or at `max_batch_size` events. A batch that `deliver` meets with `DeliverLater`
-    waits in the buffer, in front; one that it raises anything else on is given up and goes to `on_flush_error`, and
-    what `DeliveryRefused` names is counted in `parked`.
+    waits in the buffer, in front; what `DeliveryRefused` names, or all of one that it raises anything else on, is not
+    tried again: it is parked, counted in `parked`, and the error goes to `on_flush_error`.
     Events that give way because `max_queue_size` wait already are counted in `dropped` and told to `on_dropped`.
 
     Raises `ConfigurationError` when the interval or a size is not positive.
@@ -147,7 +150,7 @@ class EventQueue:
         self._buffer.reset()
         self._thread: threading.Thread | None = None
         self._idle = self._delivering = self._flushing = self.parked = 0
-        self._not_before = 0.0
+        self._not_before, self._asked = 0.0, False
 
     @property
     def pending(self) -> int:
@@ -178,12 +181,16 @@ class EventQueue:
                 self._changed.notify_all()
 
     def flush_now(self, timeout: float | None = None) -> bool:
-        """Deliver what waits and block until it is done; False if `timeout` seconds were not enough."""
+        """Deliver what waits and block until it is done; False if `timeout` seconds were not enough.
+
+        An attempt is made at once, unless the destination has asked for a later one.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             threadless = len(self._buffer) > 0 and not self._start()
-            self._not_before = 0.0  # whoever flushes wants an attempt at once
-        while threadless and (batch := self._take()):
+            if not self._asked:
+                self._not_before = 0.0
+        while threadless and self._not_before <= time.monotonic() and (batch := self._take()):
             if not self._send(batch):
                 return False
         with self._changed:
@@ -194,6 +201,8 @@ class EventQueue:
                     inside = self._thread is threading.current_thread()  # `deliver` asks: it would wait for itself
                     if inside or (left is not None and left <= 0) or (len(self._buffer) and not self._start()):
                         return False
+                    if deadline is not None and self._asked and self._not_before > deadline and not self._delivering:
+                        return False  # it would wait in vain
                     self._changed.notify_all()
                     self._changed.wait(left)
                 return True
@@ -223,22 +232,29 @@ class EventQueue:
     def _run(self) -> None:
         me = threading.current_thread()
         try:
-            while batch := self._next_batch(me):
-                self._send(batch)
-        except StoreError:
-            logger.exception("token-limit cannot read the events that wait; the next one starts another attempt")
+            while self._step(me):
+                pass
         finally:
             with self._changed:
                 self._thread = None if self._thread is me else self._thread
                 self._changed.notify_all()
 
+    def _step(self, me: threading.Thread) -> bool:
+        """Deliver the next batch; False when the thread is to end."""
+        try:
+            batch = self._next_batch(me)
+            if batch:
+                self._send(batch)
+            return bool(batch)
+        except Exception:  # the store or the spool is away
+            logger.exception("token-limit cannot reach the events that wait; it will try again")
+        with self._changed:
+            return not self._changed.wait_for(lambda: self._thread is not me, min(self._interval, RECOUNT_SECONDS))
+
     def _next_batch(self, me: threading.Thread) -> list[LLMEvent]:
         with self._changed:
             while self._thread is me:
-                self._idle += 1  # a count: a thread that close() left behind in a slow delivery passes here once more
-                looking = self._interval if self._buffer.shared else None
-                self._changed.wait_for(lambda: len(self._buffer) or self._thread is not me, looking)
-                self._idle -= 1
+                self._await_events(me)
                 self._changed.wait_for(lambda: self._due() or self._thread is not me, self._interval)
                 while self._thread is me and (wait := self._not_before - time.monotonic()) > 0:
                     self._changed.wait(wait)
@@ -246,6 +262,14 @@ class EventQueue:
                     return batch
                 self._changed.notify_all()  # another process was faster: whoever flushes has nothing to wait for
             return []
+
+    def _await_events(self, me: threading.Thread) -> None:
+        self._idle += 1  # a count: a thread that close() left behind in a slow delivery passes here once more
+        try:
+            looking = self._interval if self._buffer.shared else None
+            self._changed.wait_for(lambda: len(self._buffer) or self._thread is not me, looking)
+        finally:
+            self._idle -= 1
 
     def _due(self) -> bool:
         return self._flushing > 0 or len(self._buffer) >= self._batch_size
@@ -259,32 +283,39 @@ class EventQueue:
     def _send(self, batch: list[LLMEvent]) -> bool:
         """Deliver a batch; False when it has to wait."""
         gone: Sequence[LLMEvent] = ()
-        later: DeliverLater | None = None
         try:
-            self._deliver(batch)
-        except DeliverLater as error:
-            later = error
-        except DeliveryRefused as error:
-            self._park(error)
-        except Exception as error:
-            self._tell(error)
+            error = self._attempt(batch)
+            later = isinstance(error, DeliverLater)
+            with self._changed:
+                if isinstance(error, DeliverLater):
+                    self._not_before, self._asked = time.monotonic() + error.seconds, error.asked
+                    gone = self._buffer.restore(batch)
+                else:
+                    self._asked = False
+                    self._park(batch, error)
+                    self._buffer.done(batch)
+            if error is not None and not later:
+                self._tell(error)
+            self._report(gone)
+            return not later
         finally:
             with self._changed:
-                if later is None:
-                    self._buffer.done(batch)
-                else:
-                    gone = self._buffer.restore(batch)
-                    self._not_before = time.monotonic() + later.seconds
                 self._delivering -= 1
                 self._changed.notify_all()
-        self._report(gone)
-        return later is None
 
-    def _park(self, refused: DeliveryRefused) -> None:
-        self.parked += len(refused.events)
-        with self._changed:
-            self._buffer.park(refused.events)
-        self._tell(refused)
+    def _attempt(self, batch: list[LLMEvent]) -> Exception | None:
+        try:
+            self._deliver(batch)
+        except Exception as error:
+            return error
+        return None
+
+    def _park(self, batch: Sequence[LLMEvent], error: Exception | None) -> None:
+        """Set aside what will not be tried again; anything unforeseen must not be tried for ever either."""
+        if error is not None:
+            parked = error.events if isinstance(error, DeliveryRefused) else batch
+            self._buffer.park(parked)
+            self.parked += len(parked)
 
     def _tell(self, error: Exception) -> None:
         try:

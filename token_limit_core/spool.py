@@ -11,14 +11,15 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import ConfigurationError, StoreError
+from .errors import ConfigurationError, StoreError, logger
 from .events import LLMEvent, event_of
 from .queue import CLAIM_SECONDS, MOST_COUNTED, RECOUNT_SECONDS
-from .transport import wire_event
+from .stores.rows import batched
+from .transport import wire_json
 
 BUSY_SECONDS = 30
 
@@ -69,7 +70,7 @@ class Spool:
     def put(self, event: LLMEvent) -> Sequence[LLMEvent]:
         """Write an event down, once; on disk nothing has to give way."""
         with self._transaction() as db:
-            row = (event.event_id, json.dumps(wire_event(event)))
+            row = (event.event_id, wire_json(event))
             self._count += db.execute("INSERT OR IGNORE INTO spool (event_id, body) VALUES (?, ?)", row).rowcount
         return ()
 
@@ -84,8 +85,20 @@ class Spool:
                 "UPDATE spool SET claimed_by = ?, claimed_until = ? WHERE id = ?",
                 [(self._me, now + CLAIM_SECONDS, key) for key, _ in rows],
             )
-        self._count = max(0, self._count - len(rows)) if rows else 0
-        return [event_of(json.loads(body)) for _, body in rows]
+        self._count = 0
+        if len(rows) == limit:  # there may be more, of other processes too
+            self._counted_at = -RECOUNT_SECONDS
+        return [event for key, body in rows if (event := self._read(key, body)) is not None]
+
+    def _read(self, key: int, body: str) -> LLMEvent | None:
+        """Read a row; one that cannot be read is parked, so that it does not keep the others back."""
+        try:
+            return event_of(json.loads(body))
+        except (AttributeError, TypeError, ValueError, ArithmeticError):
+            logger.exception("an event in the spool cannot be read; it is parked")
+        with self._transaction() as db:
+            db.execute("UPDATE spool SET parked = 1 WHERE id = ?", (key,))
+        return None
 
     def done(self, batch: Sequence[LLMEvent]) -> None:
         """Delete what was delivered; rows that were parked meanwhile stay."""
@@ -110,6 +123,16 @@ class Spool:
             freed = db.execute("UPDATE spool SET parked = 0, claimed_until = 0 WHERE parked = 1").rowcount
         self._count += freed
         return freed
+
+    def gone(self, event_ids: Collection[str]) -> set[str]:
+        """Tell which events wait here no longer: another process may have delivered them."""
+        waiting: set[str] = set()
+        with self._transaction() as db:
+            for ids in batched(list(event_ids)):
+                marks = ", ".join("?" * len(ids))
+                found = db.execute(f"SELECT event_id FROM spool WHERE parked = 0 AND event_id IN ({marks})", ids)
+                waiting.update(row[0] for row in found)
+        return set(event_ids) - waiting
 
     @property
     def parked(self) -> int:

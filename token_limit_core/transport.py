@@ -37,6 +37,13 @@ TOO_MUCH = 413
 ONE_MAY_BE_BAD = frozenset({400, 413, 422})
 """Answers after which half of a batch may still be taken."""
 
+TRY_AGAIN = frozenset({408, 425, 429})
+"""The answers below 500 that speak of now, not of the request."""
+
+
+class CheckRefused(StoreError):
+    """The backend is there and will not answer for this tenant, say because the key does not cover it."""
+
 
 class Endpoints(NamedTuple):
     """Where a backend is reached; what is not given is derived from the ingest URL, beside it."""
@@ -93,12 +100,14 @@ class Transport:
 
     def _deliver(self, batch: list[LLMEvent], refused: list[DeliveryRefused]) -> None:
         response = self._post(batch)
-        if response.ok:
+        if _is_taken(response):
             reasons = _rejections(response)
             bad = [event for event in batch if event.event_id in reasons]
             if bad:
                 refused.append(DeliveryRefused(response.status_code, bad, reasons))
-        elif response.status_code in (408, 425, 429) or response.status_code >= 500:
+        elif response.status_code < 300:
+            raise self._later("its answer is no acknowledgement")
+        elif response.status_code in TRY_AGAIN or response.status_code >= 500:
             raise self._later(f"HTTP {response.status_code}", response.headers.get("Retry-After"))
         elif response.status_code in ONE_MAY_BE_BAD and len(batch) > 1:
             middle = len(batch) // 2
@@ -110,12 +119,10 @@ class Transport:
     def _post(self, batch: list[LLMEvent]) -> requests.Response:
         import requests
 
-        body = gzip.compress(json.dumps({"events": [wire_event(event) for event in batch]}).encode(), 5)
+        body = gzip.compress(f'{{"events": [{", ".join(map(wire_json, batch))}]}}'.encode(), 5)
         headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
         try:
-            return self._session().post(
-                self._where.ingest, data=body, headers=headers, timeout=(CONNECT_SECONDS, READ_SECONDS)
-            )
+            return self._request("POST", self._where.ingest, READ_SECONDS, data=body, headers=headers)
         except requests.RequestException as error:
             raise self._later(type(error).__name__) from error
 
@@ -125,15 +132,16 @@ class Transport:
         told = _seconds_of(retry_after)
         wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** min(self._failures - 1, 10))
         wait *= random.uniform(0.5, 1.0)
-        return DeliverLater(wait if told is None else max(wait, told), f"the backend cannot take events now: {reason}")
+        return DeliverLater(
+            wait if told is None else max(wait, told),
+            f"the backend cannot take events now: {reason}",
+            asked=told is not None and told > wait,
+        )
 
     def check(self, tenant_id: str) -> dict[str, Any]:
         """Ask for the state of a tenant's limit. Raises `StoreError` when there is no usable answer."""
         answer = self._ask("GET", self._where.check, params={"tenant_id": tenant_id}, read=CHECK_READ_SECONDS)
-        try:
-            told = answer.json()
-        except ValueError:
-            told = None
+        told = _json_of(answer)
         if not isinstance(told, dict) or not isinstance(told.get("limit_exceeded"), bool):
             raise StoreError("the backend's answer to a limit check is not understood")
         return told
@@ -146,19 +154,27 @@ class Transport:
         """Remove limits at a backend of ours; return how many. Raises `StoreError` when it does not."""
         params = {"tenant_id": tenant_id} | ({} if frequency is None else {"frequency": frequency})
         answer = self._ask("DELETE", self._where.thresholds, params=params)
-        removed = answer.json().get("removed", 0)
+        told = _json_of(answer)
+        removed = told.get("removed") if isinstance(told, dict) else None
         return removed if isinstance(removed, int) else 0
 
     def _ask(self, method: str, url: str, *, read: float = READ_SECONDS, **options: Any) -> requests.Response:
         import requests
 
         try:
-            answer = self._session().request(method, url, timeout=(CONNECT_SECONDS, read), **options)
+            answer = self._request(method, url, read, **options)
         except requests.RequestException as error:
             raise StoreError(f"the backend cannot be reached: {type(error).__name__}") from error
-        if not answer.ok:
-            raise StoreError(f"the backend answered {answer.status_code} to {method} {urlsplit(url).path}")
+        if not 200 <= answer.status_code < 300:
+            away = answer.status_code in TRY_AGAIN or answer.status_code >= 500
+            told = f"the backend answered {answer.status_code} to {method} {urlsplit(url).path}"
+            raise StoreError(told) if away else CheckRefused(told)
         return answer
+
+    def _request(self, method: str, url: str, read: float, **options: Any) -> requests.Response:
+        """Send a request; a redirect is not followed, since that would make a GET of it and drop the key."""
+        timeout = (CONNECT_SECONDS, read)
+        return self._session().request(method, url, timeout=timeout, allow_redirects=False, **options)
 
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
@@ -166,23 +182,42 @@ class Transport:
             import requests
 
             session = self._local.session = requests.Session()
-            session.headers.update(self._headers)
+            session.auth = self._sign  # a header alone gives way to what a .netrc has for the host
         return session
 
+    def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers.update(self._headers)
+        return request
 
-def wire_event(event: LLMEvent) -> dict[str, Any]:
-    """Give an event as plain JSON, whatever the application put into its tags."""
+
+def wire_json(event: LLMEvent) -> str:
+    """Give an event as JSON, whatever the application put into it."""
     row = event.to_dict()
     row["tags"] = plain(event.tags)
-    return row
+    return json.dumps(row, default=str)
+
+
+def _is_taken(response: requests.Response) -> bool:
+    """Tell whether an answer acknowledges a batch: any 2xx but a page, or JSON that breaks off (SPEC 1.5 wants 2xx).
+
+    Such an answer comes from something that stands in front of the backend; to send a batch twice does no harm.
+    """
+    start = response.content.lstrip()[:1]
+    broken = start in (b"{", b"[") and _json_of(response) is None
+    return 200 <= response.status_code < 300 and start != b"<" and not broken
+
+
+def _json_of(response: requests.Response) -> Any:
+    """Read a JSON answer; None for what is none."""
+    try:
+        return response.json()
+    except ValueError:
+        return None
 
 
 def _rejections(response: requests.Response) -> dict[str, str]:
     """Read which events of an accepted batch were not taken; only a backend of ours says."""
-    try:
-        told = response.json()
-    except ValueError:
-        return {}
+    told = _json_of(response)
     rows = told.get("rejected") if isinstance(told, dict) else None
     if not isinstance(rows, list):
         return {}

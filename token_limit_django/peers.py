@@ -80,6 +80,9 @@ class OrmPeers(PeersTransaction):
     def waiting_deliveries(self, destination: str, now: float, most: int) -> int:
         return self._waiting(destination, now).values("id")[:most].count()
 
+    def parked_deliveries(self, destination: str) -> int:
+        return self._rows(Delivery).filter(destination=destination, parked=True).count()
+
     def _waiting(self, destination: str, now: float) -> QuerySet[Delivery]:
         return self._rows(Delivery).filter(destination=destination, parked=False, claimed_until__lte=now)
 

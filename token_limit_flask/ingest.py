@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flask import Blueprint, Response, request
+from werkzeug.wsgi import get_input_stream
 
 from token_limit_core import Meter
 from token_limit_core.ingest.endpoints import CHECKS, EVENTS, THRESHOLDS, Incoming, Ingest
@@ -15,7 +16,8 @@ def ingest_blueprint(meter: Meter, name: str = "token_limit_ingest") -> Blueprin
 
     def endpoint(endpoint: str) -> Response:
         headers = {key.lower(): value for key, value in request.headers.items()}
-        incoming = Incoming(request.method, endpoint, request.args.to_dict(), headers, request.stream.read)
+        body = get_input_stream(request.environ)  # not `request.stream`: the app's MAX_CONTENT_LENGTH is for its forms
+        incoming = Incoming(request.method, endpoint, request.args.to_dict(), headers, body.read)
         rendered = ingest.answer(incoming)
         return Response(rendered.body, rendered.status, rendered.headers)
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
-from io import BytesIO
 
+from anyio import from_thread
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from token_limit_core import Meter
-from token_limit_core.ingest.body import MOST_BYTES
+from token_limit_core.ingest.body import Read
 from token_limit_core.ingest.endpoints import CHECKS, EVENTS, THRESHOLDS, Incoming, Ingest
 
 
@@ -20,9 +20,8 @@ def ingest_routes(meter: Meter) -> list[Route]:
     ingest = Ingest(meter.store, meter.config.clock)
 
     async def endpoint(name: str, request: Request) -> Response:
-        body = await _body(request)
         headers = {key.lower(): value for key, value in request.headers.items()}
-        incoming = Incoming(request.method, name, dict(request.query_params), headers, body.read)
+        incoming = Incoming(request.method, name, dict(request.query_params), headers, _reader(request))
         rendered = await run_in_threadpool(ingest.answer, incoming)
         return Response(rendered.body, rendered.status, rendered.headers)
 
@@ -33,13 +32,14 @@ def ingest_routes(meter: Meter) -> list[Route]:
     ]
 
 
-async def _body(request: Request) -> BytesIO:
-    """Take the body in, and no more of it than shows that it is too large."""
-    parts: list[bytes] = []
-    taken = 0
-    async for part in request.stream():
-        taken += len(part)
-        parts.append(part)
-        if taken > MOST_BYTES:
-            break
-    return BytesIO(b"".join(parts))
+def _reader(request: Request) -> Read:
+    """Let the endpoint's thread take the body in piece by piece, once it has seen the key."""
+    parts = request.stream()
+
+    async def next_part() -> bytes:
+        try:
+            return await anext(parts, b"")
+        except ClientDisconnect as error:
+            raise ConnectionError("the client has left") from error
+
+    return lambda size: from_thread.run(next_part)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
@@ -55,6 +56,7 @@ class Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         with backend.lock:
             backend.seen.append((self.command, self.path, self.headers.get("authorization")))
+            backend.arrived.append(time.time())
             script = backend.scripts.get(path.rpartition("/")[2], [])
             behave = script.pop(0) if script else Backend.well
         behave(self)
@@ -69,6 +71,8 @@ class Backend(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.lock = threading.Lock()
         self.seen: list[tuple[str, str, str | None]] = []
+        self.late = threading.Event()
+        self.arrived: list[float] = []  # when, in unix seconds
         self.scripts: dict[str, list[Behaviour]] = {}
         self.events: dict[str, dict[str, Any]] = {}
         self.deliveries: Counter[str] = Counter()
@@ -83,6 +87,7 @@ class Backend(ThreadingHTTPServer):
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.late.set()
         self.shutdown()
         self._thread.join()
         self.server_close()
@@ -170,3 +175,15 @@ def closes_mid_body(handler: Handler) -> None:
     handler.end_headers()
     handler.wfile.write(b"{")
     handler.hang_up()
+
+
+def broken(handler: Handler) -> None:
+    """Answer 200 with JSON that breaks off."""
+    handler.answer(200, b'{"accepted": ')
+
+
+def takes_and_answers_late(handler: Handler) -> None:
+    """Store the events, and answer after the sender has given up."""
+    take(handler)
+    handler.server.late.wait(60)
+    handler.answer(200)

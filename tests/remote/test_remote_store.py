@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from decimal import Decimal
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -15,6 +19,7 @@ from tests.remote.backend import Backend
 from token_limit_core import LimitExhausted, Meter, MeterConfig, StoreError, TenantBusy, transport
 from token_limit_core.flow import depart, land
 from token_limit_core.outcome import Outcome, Request
+from token_limit_core.spool import Spool
 from token_limit_core.testing.clock import Clock
 from token_limit_core.usage import Usage
 
@@ -31,6 +36,7 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "FIRST_WAIT_SECONDS", 0.01)
     monkeypatch.setattr(transport, "LONGEST_WAIT_SECONDS", 0.05)
     monkeypatch.setattr(transport, "CHECK_READ_SECONDS", 0.5)
+    monkeypatch.setattr(transport, "READ_SECONDS", 1.0)
 
 
 @pytest.fixture
@@ -53,6 +59,7 @@ def make(backend: Backend, clock: Clock) -> Iterator[Make]:
         return made[-1]
 
     yield factory
+    backend.late.set()
     backend.scripts.clear()
     for meter in made:
         meter.close()
@@ -218,25 +225,158 @@ AWAY: list[does.Behaviour] = [
     does.status(500),
     does.status(503, retry_after="0"),
     does.status(429, retry_after="0"),
+    does.garbage,
+    does.broken,
     does.closes_mid_body,
     does.takes_and_closes,
+    does.takes_and_answers_late,
     does.status(408),
 ]
+HOMES = {
+    "memory": lambda folder: {},
+    "spool": lambda folder: {"spool": f"{folder}/spool.db"},
+    "outbox": lambda folder: {"store": f"sqlite:///{folder}/ledger.db"},
+}
 
 
-@pytest.mark.parametrize("spooled", [False, True], ids=["memory", "spool"])
+@pytest.mark.parametrize("home", HOMES)
 @pytest.mark.parametrize("behaviour", AWAY)
 def test_what_is_not_taken_is_sent_again_until_it_is(
-    make: Make, backend: Backend, tmp_path: Any, behaviour: does.Behaviour, spooled: bool
+    make: Make, backend: Backend, tmp_path: Any, behaviour: does.Behaviour, home: str
 ) -> None:
     backend.scripts["events"] = [behaviour] * 3
-    meter = make(spool=str(tmp_path / "spool.db") if spooled else None)
+    meter = make(**HOMES[home](tmp_path))
     for _ in range(5):
         call(meter)
 
     assert meter.flush(PATIENCE)
     assert len(backend.events) == 5
+    assert (meter.status()["events_dropped"], meter.status()["events_waiting"]) == (0, 0)
+    assert meter.usage("acme") == [] or meter.usage("acme")[0].spent_usd == 5 * MILLION_COSTS
+
+
+@pytest.mark.parametrize("home", ["spool", "outbox"])
+@pytest.mark.parametrize("behaviour", [does.status(500), does.status(401), does.status(413), does.closes])
+def test_nothing_is_lost_or_doubled_over_an_outage_longer_than_any_queue(
+    make: Make, backend: Backend, tmp_path: Any, behaviour: does.Behaviour, home: str
+) -> None:
+    backend.scripts["events"] = [behaviour] * 1000
+    meter = make(max_queue_size=5, max_batch_size=5, on_flush_error=lambda error: None, **HOMES[home](tmp_path))
+    for _ in range(30):
+        call(meter)
+    meter.flush(0.3)
+    backend.scripts["events"] = []
+    keeper: Any = meter.outbox or meter.store
+    keeper.unpark()
+
+    assert meter.flush(PATIENCE)
+    assert len(backend.events) == 30
+    assert keeper.parked == 0
     assert meter.status()["events_dropped"] == 0
+
+
+@pytest.mark.parametrize("home", HOMES)
+@pytest.mark.parametrize("as_date", [False, True], ids=["seconds", "date"])
+def test_no_request_comes_before_the_time_the_backend_asked_for(
+    make: Make, backend: Backend, tmp_path: Any, as_date: bool, home: str
+) -> None:
+    now = time.time()
+    until = int(now) + 2 if as_date else now + 1
+    wait = formatdate(until, usegmt=True) if as_date else "1"
+    backend.scripts["events"] = [does.status(429, retry_after=wait)]
+    meter = make(**HOMES[home](tmp_path))
+    call(meter)
+
+    assert meter.flush(PATIENCE)
+    posts = [at for at, seen in zip(backend.arrived, backend.seen, strict=True) if seen[0] == "POST"]
+    assert len(posts) == 2
+    assert posts[1] >= (until if as_date else posts[0] + 1) - 0.01  # two clocks
+
+
+def test_a_flush_does_not_wait_for_a_time_that_lies_behind_its_own(make: Make, backend: Backend) -> None:
+    backend.scripts["events"] = [does.status(429, retry_after="3000")]
+    meter = make()
+    call(meter)
+    assert not meter.flush(PATIENCE)
+    assert not meter.flush(600)
+    assert backend.requests("POST") == 1
+
+
+def test_a_redirect_is_not_followed(make: Make, backend: Backend) -> None:
+    backend.scripts["events"] = [does.status(301, location=f"{backend.url}/login")]
+    told: list[Any] = []
+    meter = make(on_flush_error=told.append)
+    call(meter)
+    assert meter.flush(PATIENCE)
+    assert [error.status for error in told] == [301]
+    backend.scripts["thresholds"] = [does.status(302, location=backend.url)]
+    with pytest.raises(StoreError, match="302"):
+        meter.set_limit("acme", 5)
+
+
+def test_a_tenant_that_the_key_does_not_cover_does_not_stop_the_checks_of_others(make: Make, backend: Backend) -> None:
+    backend.limits["acme"] = Decimal(0)
+    backend.scripts["check-tenant-limit"] = [does.status(403)]
+    meter = make()
+    call(meter, "foreign")
+    with pytest.raises(LimitExhausted):
+        call(meter)
+    call(meter, "foreign")
+    assert backend.requests("GET") == 2
+
+
+def test_processes_that_share_a_spool_count_each_others_deliveries_once(
+    make: Make, backend: Backend, clock: Clock, tmp_path: Any
+) -> None:
+    backend.limits["acme"] = Decimal("0.75")  # five calls
+    path = str(tmp_path / "spool.db")
+    first, second = make(spool=path), make(spool=path)
+    call(first)
+    call(second)
+    assert second.flush(PATIENCE)  # with the first one's event, or the first has sent it itself
+    assert first.flush(PATIENCE)
+    clock.advance(60)
+    assert first.usage("acme")[0].spent_usd == 2 * MILLION_COSTS
+    assert second.usage("acme")[0].spent_usd == 2 * MILLION_COSTS
+
+
+def test_a_spool_that_cannot_be_written_for_a_while_loses_nothing(
+    make: Make, backend: Backend, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meter = make(spool=str(tmp_path / "spool.db"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "put", _disk_full)
+        call(meter)
+        assert meter.status()["settles_waiting"] == 1
+    assert meter.flush(PATIENCE)
+    assert len(backend.events) == 1
+
+
+def _disk_full(self: Spool, event: Any) -> Any:
+    raise StoreError("no space left on device")
+
+
+def test_a_row_of_the_spool_that_cannot_be_read_is_parked(make: Make, backend: Backend, tmp_path: Any) -> None:
+    path = tmp_path / "spool.db"
+    meter = make(spool=str(path))
+    call(meter)
+    assert meter.flush(PATIENCE)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("INSERT INTO spool (event_id, body) VALUES ('x', '[1]')")
+        db.commit()
+    call(meter)
+    assert meter.flush(PATIENCE)
+    assert len(backend.events) == 2
+    store: Any = meter.store
+    assert store.parked == 1
+
+
+def test_an_event_with_anything_in_it_is_delivered(make: Make, backend: Backend) -> None:
+    meter = make()
+    with meter.for_tenant("acme", user=object()):
+        call(meter)
+    assert meter.flush(PATIENCE)
+    assert len(backend.events) == 1
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 422])

@@ -45,7 +45,7 @@ def _chunks(read: Read, length: str | None, encoding: str | None) -> list[bytes]
     unpack = zlib.decompressobj(zlib.MAX_WBITS | 16) if encoding == "gzip" else None
     taken = unpacked = 0
     parts: list[bytes] = []
-    while data := read(CHUNK):
+    while data := _read(read):
         taken += len(data)
         if taken > MOST_BYTES:
             raise BadBody(413, f"the body may have at most {MOST_BYTES} bytes")
@@ -55,6 +55,13 @@ def _chunks(read: Read, length: str | None, encoding: str | None) -> list[bytes]
     if unpack is not None and not unpack.eof:
         raise BadBody(400, "the gzip body ends early")
     return parts
+
+
+def _read(read: Read) -> bytes:
+    try:
+        return read(CHUNK)
+    except OSError:  # Django's UnreadablePostError is one too
+        raise BadBody(400, "the body ends early") from None
 
 
 def _unpack(unpack: Any, data: bytes, room: int) -> bytes:

@@ -129,7 +129,10 @@ def _text(name: str, value: Any) -> str:
 def _tags(value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping) or len(value) > MOST_TAGS:
         raise Rejected(f"tags: give an object of at most {MOST_TAGS} members")
-    tags: dict[str, Any] = plain(value)
+    try:
+        tags: dict[str, Any] = plain(value)
+    except RecursionError:
+        raise Rejected("tags: lie too deep in each other") from None
     return tags
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -48,6 +48,14 @@ class Account:
         self.delivered = Cost()
         self.holds: dict[str, tuple[Hold, Cost]] = {}
         self.held = Cost()
+        self.not_before = 0.0
+
+    def acknowledge(self, event_ids: Iterable[str]) -> None:
+        """Count events no longer as waiting; call under the lock."""
+        for event_id in event_ids:
+            cost = self.waiting.pop(event_id, None)
+            if cost is not None:
+                self.delivered = self.delivered.plus(cost)
 
     def decide(self, call: Call) -> Decision | None:
         """Say how the call is refused, or None; call under the lock."""

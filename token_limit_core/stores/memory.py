@@ -41,8 +41,8 @@ class _Tables(MemoryReports, MemoryPeers, Transaction):
     """The dictionaries; entering takes the lock. Nothing in the algorithm fails half-way on dictionaries."""
 
     def __init__(self) -> None:
-        self._unlock()
-        after_fork(self._unlock)
+        self.lock = threading.RLock()
+        after_fork(self._start_anew)
         self._limits: dict[str, list[Limit]] = {}
         self._amounts: dict[int, int] = {}
         self._counters: dict[CounterKey, list[int]] = {}  # settled, held, window_end
@@ -53,8 +53,10 @@ class _Tables(MemoryReports, MemoryPeers, Transaction):
         self._api_keys, self._deliveries, self._last_delivery = {}, {}, 0
         self._next_id = 0
 
-    def _unlock(self) -> None:
+    def _start_anew(self) -> None:
+        """Unlock in a forked child, and leave the parent's deliveries to the parent."""
         self.lock = threading.RLock()
+        self._deliveries = {}
 
     def __enter__(self) -> _Tables:
         self.lock.acquire()

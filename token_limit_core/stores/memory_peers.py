@@ -78,6 +78,9 @@ class MemoryPeers(PeersTransaction):
     def waiting_deliveries(self, destination: str, now: float, most: int) -> int:
         return min(most, len(self._waiting(destination, now)))
 
+    def parked_deliveries(self, destination: str) -> int:
+        return sum(row.parked for row in self._deliveries.values() if row.destination == destination)
+
     def _waiting(self, destination: str, now: float) -> list[_Delivery]:
         rows = self._deliveries.values()
         return [r for r in rows if r.destination == destination and not r.parked and r.claimed_until <= now]

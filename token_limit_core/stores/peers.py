@@ -30,7 +30,7 @@ class Peers:
     """The half of a Store that knows other services; one that keeps no rows of its own says so with `StoreError`."""
 
     destinations: tuple[str, ...] = ()
-    """Where copies of each call's event are to be delivered; a `Sender` adds itself."""
+    """Where copies of each call's event are to be delivered; an `Outbox` adds itself."""
 
     def add_api_key(self, key: ApiKey) -> None:
         """Store a key."""
@@ -72,6 +72,10 @@ class Peers:
         """Count the deliveries that wait unclaimed, to `most`."""
         return self._peers(lambda tx: tx.waiting_deliveries(destination, now, most))
 
+    def parked_deliveries(self, destination: str) -> int:
+        """Count the deliveries that the destination refused for good."""
+        return self._peers(lambda tx: tx.parked_deliveries(destination))
+
     def _peers(self, work: Callable[[PeersTransaction], T]) -> T:
         raise StoreError("this store keeps neither API keys nor deliveries; use a local one")
 
@@ -111,3 +115,6 @@ class PeersTransaction(ABC):
 
     @abstractmethod
     def waiting_deliveries(self, destination: str, now: float, most: int) -> int: ...
+
+    @abstractmethod
+    def parked_deliveries(self, destination: str) -> int: ...

@@ -17,7 +17,7 @@ from ..events import LLMEvent
 from ..limits import ADMITTED, ENFORCE, Decision, Limit, LimitStatus
 from ..queue import DeliveryRefused, EventQueue
 from ..spool import Spool
-from ..transport import Transport
+from ..transport import CheckRefused, Transport
 from .account import Account, Cost, answer_of
 from .base import Call, Hold, Pruned, Recorded, Spend, Store, after_fork
 
@@ -86,7 +86,13 @@ class RemoteStore(Store):
                 return "duplicate"
             cost = account.waiting[event.event_id] = Cost(0 if cost_nano is None else cost_nano, event.total_tokens)
             account.unsynced = account.unsynced.plus(cost)
-        self.queue.put(event)
+        try:
+            self.queue.put(event)
+        except StoreError:  # the spool cannot be written: whoever tries again must not find it counted
+            with account.lock:
+                account.waiting.pop(event.event_id, None)
+                account.unsynced = account.unsynced.minus(cost)
+            raise
         return "stored"
 
     def record(self, entries: Sequence[tuple[LLMEvent, int | None]], now: float) -> list[Recorded]:
@@ -129,11 +135,10 @@ class RemoteStore(Store):
         with account.checking:
             if self._is_fresh(account, now):
                 return
-            with account.lock:
-                known = account.delivered
             try:
-                if now < self._not_before:
+                if now < max(self._not_before, account.not_before):
                     raise StoreError("the backend did not answer a moment ago")
+                known = self._known_to_backend(account)
                 answer = answer_of(tenant_id, self._transport.check(tenant_id), now)
             except StoreError as error:
                 self._go_on_without(account, error, now)
@@ -144,12 +149,26 @@ class RemoteStore(Store):
                 account.unsynced = account.unsynced.minus(known)
                 account.delivered = account.delivered.minus(known)
 
+    def _known_to_backend(self, account: Account) -> Cost:
+        """Sum what an answer from now on has in it: what was delivered, also by others who share the spool."""
+        if self._spool is not None:
+            with account.lock:
+                waiting = list(account.waiting)
+            gone = self._spool.gone(waiting)
+            with account.lock:
+                account.acknowledge(gone)
+        with account.lock:
+            return account.delivered
+
     def _is_fresh(self, account: Account, now: float) -> bool:
         return account.answer is not None and 0 <= now - account.answer.at < self._ttl
 
     def _go_on_without(self, account: Account, error: StoreError, now: float) -> None:
         """Keep to the last answer while its window lasts, and leave the backend alone for a while."""
-        if now >= self._not_before:
+        if isinstance(error, CheckRefused):  # the others' checks may well be answered
+            account.not_before = now + LONGEST_PAUSE_SECONDS
+            logger.warning("%s", error)
+        elif now >= max(self._not_before, account.not_before):
             self._pause = min(LONGEST_PAUSE_SECONDS, max(FIRST_PAUSE_SECONDS, self._ttl, self._pause * 2))
             self._not_before = now + self._pause
             logger.warning("%s; what it last said of a tenant stays in force", error)
@@ -220,8 +239,8 @@ class RemoteStore(Store):
 
     def _forget(self, tenant_id: str) -> None:
         account = self._account(tenant_id)
-        with account.lock:
-            account.answer = None
+        with account.checking, account.lock:  # an answer that is under way is of before
+            account.answer, account.not_before = None, 0.0
 
     # -- delivery -------------------------------------------------------------------------------
 
@@ -238,9 +257,12 @@ class RemoteStore(Store):
         for event in batch:
             account = self._account(event.tenant_id)
             with account.lock:
-                cost = account.waiting.pop(event.event_id, None)
-                if cost is not None:
-                    account.delivered = account.delivered.plus(cost)
+                account.acknowledge((event.event_id,))
+
+    @property
+    def parked(self) -> int:
+        """How many events the backend refused for good; in memory none is kept."""
+        return 0 if self._spool is None else self._spool.parked
 
     def unpark(self) -> int:
         """Let events that the backend refused be tried again, say after a wrong key was mended; return how many."""

@@ -51,6 +51,11 @@ _UNPARK = (
     .where(delivery.c.destination == bindparam("the_destination"), delivery.c.parked.is_(True))
     .values(parked=False, claimed_until=0.0)
 )
+_PARKED = (
+    select(func.count())
+    .select_from(delivery)
+    .where(delivery.c.destination == bindparam("the_destination"), delivery.c.parked.is_(True))
+)
 _SOME = select(delivery.c.id).where(_WAITING).limit(bindparam("the_limit")).subquery()
 _COUNT = select(func.count()).select_from(_SOME)
 
@@ -114,6 +119,10 @@ class SqlPeers(PeersTransaction):
     def waiting_deliveries(self, destination: str, now: float, most: int) -> int:
         known = {"the_destination": destination, "the_time": now, "the_limit": most}
         count: int = self._execute(_COUNT, known).scalar_one()
+        return count
+
+    def parked_deliveries(self, destination: str) -> int:
+        count: int = self._execute(_PARKED, {"the_destination": destination}).scalar_one()
         return count
 
 
