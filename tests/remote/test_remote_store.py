@@ -266,6 +266,7 @@ def test_nothing_is_lost_or_doubled_over_an_outage_longer_than_any_queue(
         call(meter)
     meter.flush(0.3)
     backend.scripts["events"] = []
+    assert meter.flush(PATIENCE)
     keeper: Any = meter.outbox or meter.store
     keeper.unpark()
 

@@ -6,9 +6,10 @@ They show the project's own tables, so they are left out where TOKEN_LIMIT['STOR
 from django.contrib import admin
 
 from ..conf import settings
-from ..models import Hold, LedgerEntry, Limit, Tenant
+from ..models import ApiKey, Hold, LedgerEntry, Limit, Tenant
 from .events import EventAdmin
 from .holds import HoldAdmin
+from .keys import ApiKeyAdmin
 from .limits import LimitAdmin
 from .tenants import TenantAdmin
 
@@ -17,3 +18,4 @@ if settings.STORE is None:
     admin.site.register(Tenant, TenantAdmin)
     admin.site.register(Hold, HoldAdmin)
     admin.site.register(LedgerEntry, EventAdmin)
+    admin.site.register(ApiKey, ApiKeyAdmin)
