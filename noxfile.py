@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import nox
@@ -32,3 +33,11 @@ def tests(session: nox.Session, django: str) -> None:
         constraints.write_text("\n".join([line for line in lines if not line.startswith("Django==")] + [LTS]))
     session.install("--editable", ".[test]", "--constraint", str(constraints))
     session.run("python", "-m", "pytest", "-m", "not browser", *session.posargs)
+
+
+@nox.session
+def published_client(session: nox.Session) -> None:
+    """Install the published client in an environment of its own, and run it against our endpoints."""
+    session.install("token-limit==0.1.10", "openai", "aiohttp", "--constraint", str(CONSTRAINTS))
+    env = {"TOKEN_LIMIT_PUBLISHED_CLIENT": str(Path(session.bin, "python"))}
+    session.run(sys.executable, "-m", "pytest", "tests/remote/test_published_client.py", env=env, external=True)

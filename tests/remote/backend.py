@@ -58,7 +58,7 @@ class Handler(BaseHTTPRequestHandler):
             backend.seen.append((self.command, self.path, self.headers.get("authorization")))
             backend.arrived.append(time.time())
             script = backend.scripts.get(path.rpartition("/")[2], [])
-            behave = script.pop(0) if script else Backend.well
+            behave = script.pop(0) if script else backend.usual
         behave(self)
 
 
@@ -72,6 +72,7 @@ class Backend(ThreadingHTTPServer):
         self.lock = threading.Lock()
         self.seen: list[tuple[str, str, str | None]] = []
         self.late = threading.Event()
+        self.usual: Behaviour = Backend.well
         self.arrived: list[float] = []  # when, in unix seconds
         self.scripts: dict[str, list[Behaviour]] = {}
         self.events: dict[str, dict[str, Any]] = {}
