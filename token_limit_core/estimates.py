@@ -59,9 +59,13 @@ def size_of(value: object) -> int:
     if isinstance(value, str):
         return ATTACHMENT if value.startswith("data:") else len(value)
     if isinstance(value, dict):
+        if value.get("type") == "base64":  # Anthropic's images and files
+            return ATTACHMENT
         parts: Iterable[object] = value.values()
     elif isinstance(value, (list, tuple)):
         parts = value
+    elif hasattr(value, "__pydantic_fields_set__"):  # an earlier answer, sent back as it came
+        parts = vars(value).values()
     else:
         return TOKEN_ID if isinstance(value, int) else 0
     total = 0

@@ -12,8 +12,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
-import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import scope as scopes
 from .errors import NoTenant, StoreError, refusal, report
-from .limits import Decision
+from .ids import new_id
+from .limits import ADMITTED, Decision
 from .outcome import Outcome, Request, Settlement, conclude
 from .pricing import price_of
 from .stores.base import Call
@@ -53,8 +54,8 @@ class Flight:
         self.meter = meter
         self.request = request
         self.tenant_id = tenant_id
-        self.session_id = scope.session_id if scope is not None else None
-        self.attributes = scope.attributes if scope is not None else None
+        self.session_id = None if scope is None else scope.session_id
+        self.attributes = None if scope is None else scope.attributes
         self.call_id = new_id()
         self.started_at = meter.config.clock()
         self.started = time.perf_counter()
@@ -82,27 +83,19 @@ class Flight:
         return price_of(self.request.provider, model, self.started_at, self.request.service_tier)
 
 
-def new_id() -> str:
-    """Make a random UUID, version 4, in a fraction of the time `uuid.uuid4` takes.
-
-    Not from `random`: an application may seed that the same in every process.
-    """
-    digits = os.urandom(16).hex()
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
-
-
 def depart(meter: Meter, request: Request) -> Flight | None:
     """Admit a call or raise its refusal; None when we failed and the call goes out unmetered."""
     scope = scopes.current()
     try:
-        flight = _prepare(meter, request, scope, scope.tenant() if scope is not None else None)
+        tenant_id = None if scope is None else scope.tenant_id or scope.tenant()
+        flight = Flight(meter, request, scope, _nobody(meter, scope) if tenant_id is None else tenant_id)
         decision = _admit(flight)
     except NoTenant:
         raise
     except Exception:
         report("admitting a call")
         return None
-    return _board(flight, scope, decision)
+    return flight if decision is ADMITTED else _board(flight, scope, decision)
 
 
 async def adepart(meter: Meter, request: Request) -> Flight | None:
@@ -110,14 +103,15 @@ async def adepart(meter: Meter, request: Request) -> Flight | None:
     scope = scopes.current()
     try:
         meter.settler.start()
-        flight = _prepare(meter, request, scope, await scope.atenant() if scope is not None else None)
-        decision = await _admit_off_loop(flight)
+        tenant_id = None if scope is None else scope.tenant_id or await scope.atenant()
+        flight = Flight(meter, request, scope, _nobody(meter, scope) if tenant_id is None else tenant_id)
+        decision = await _admit_off_loop(flight) if meter.store.leaves_loop else _admit(flight)
     except NoTenant:
         raise
     except Exception:
         report("admitting a call")
         return None
-    return _board(flight, scope, decision)
+    return flight if decision is ADMITTED else _board(flight, scope, decision)
 
 
 def land(flight: Flight | None, outcome: Outcome) -> None:
@@ -132,6 +126,9 @@ def land(flight: Flight | None, outcome: Outcome) -> None:
 async def aland(flight: Flight | None, outcome: Outcome) -> None:
     """Do what `land` does, with storage off the event loop."""
     if flight is None or flight.landed:
+        return
+    if not flight.meter.store.leaves_loop:
+        land(flight, outcome)
         return
     try:
         settle = partial(_settle, flight, _conclude(flight, outcome))
@@ -150,6 +147,25 @@ def hand_over(flight: Flight | None, outcome: Outcome) -> None:
         flight.meter.settler.put(partial(_conclude_late, flight, outcome))
 
 
+def again(flight: Flight) -> Flight:
+    """Make the flight of one of several answers to a call: the first takes over its hold, the others have none."""
+    further = copy.copy(flight)
+    further.answer = None
+    further.request = copy.copy(flight.request)
+    further.tags = dict(flight.tags)
+    further._open = [True]
+    if not flight.claim():
+        further.call_id = new_id()
+    return further
+
+
+def unadmitted(meter: Meter, request: Request) -> Flight:
+    """Make a flight of something already sent: it can only be recorded."""
+    scope = scopes.current()
+    tenant_id = None if scope is None else scope.tenant()
+    return Flight(meter, request, scope, "" if tenant_id is None else tenant_id)
+
+
 def _settle(flight: Flight, settlement: Settlement | None) -> None:
     if flight.claim():
         flight.meter.settle(settlement)
@@ -164,34 +180,31 @@ def _conclude_late(flight: Flight, outcome: Outcome) -> None:
     flight.meter.settle(_conclude(flight, outcome))
 
 
-def _prepare(meter: Meter, request: Request, scope: scopes.Scope | None, tenant_id: str | None) -> Flight:
-    if tenant_id is None:
-        if meter.config.on_no_tenant == "refuse":
-            decision = Decision("unverifiable")
-            if scope is not None:
-                scope.deny(decision)
-            raise NoTenant(decision)
-        meter.count("unattributed")
-        tenant_id = ""
-    return Flight(meter, request, scope, tenant_id)
+def _nobody(meter: Meter, scope: scopes.Scope | None) -> str:
+    """Refuse a call without a tenant, or return the tenant that stands for nobody."""
+    if meter.config.on_no_tenant == "refuse":
+        decision = Decision("unverifiable")
+        if scope is not None:
+            scope.deny(decision)
+        raise NoTenant(decision)
+    meter.count("unattributed")
+    return ""
 
 
 def _admit(flight: Flight) -> Decision:
     if not flight.tenant_id or flight.request.later:
         return UNVERIFIED
+    meter, (received, generated) = flight.meter, flight.estimate
     price = flight.price(flight.request.model)
-    estimate = flight.estimate
-    amount = None
-    if price is not None:
-        amount = price.cost({"input_tokens": estimate.input_tokens, "output_tokens": estimate.output_tokens})
-    tokens = estimate.input_tokens + estimate.output_tokens
-    call = Call(flight.call_id, flight.tenant_id, amount, flight.meter.config.hold_seconds, tokens=tokens)
+    amount = None if price is None else price.cost({"input_tokens": received, "output_tokens": generated})
+    call = Call(flight.call_id, flight.tenant_id, amount, meter.config.hold_seconds, tokens=received + generated)
     try:
-        flight.meter.welcome(flight.tenant_id, flight.started_at)
-        return flight.meter.store.admit(call, flight.started_at)
+        if meter.config.default_limit_usd is not None:
+            meter.welcome(flight.tenant_id, flight.started_at)
+        return meter.store.admit(call, flight.started_at)
     except StoreError:
         logger.exception("the store cannot be asked for a limit; the call goes out unverified")
-        flight.meter.count("unverified")
+        meter.count("unverified")
         flight.tags["unverified"] = True
         return UNVERIFIED
 
@@ -230,6 +243,4 @@ def _give_back(flight: Flight) -> None:
 
 async def _off_loop(meter: Meter, work: Callable[[], T]) -> T:
     """Run a store operation off the loop; a cancelled caller does not stop what has started."""
-    if not meter.store.leaves_loop:
-        return work()
     return await asyncio.shield(meter.store.run_async(work))

@@ -1,10 +1,12 @@
 """Which provider answers at a host. Hosts are compared exactly or by dot-suffix, never by substring.
 
-Source: base URLs in the SDKs and in pydantic-ai (research: sdks section 6).
+Source: base URLs in the SDKs, in pydantic-ai, in genai-prices (whose provider names these are, where it has one) and
+of the recorded corpus (research: sdks section 6).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 UNKNOWN = "unknown"
@@ -15,34 +17,94 @@ HOSTS: dict[str, str] = {
     ".openai.azure.com": "azure",
     ".cognitiveservices.azure.com": "azure",
     ".services.ai.azure.com": "azure",
+    ".azure-api.net": "azure",
+    ".models.ai.azure.com": "azure",
+    "models.inference.ai.azure.com": "azure",
     "api.deepseek.com": "deepseek",
     "openrouter.ai": "openrouter",
+    ".openrouter.ai": "openrouter",
     "api.groq.com": "groq",
     "api.together.ai": "together",
     "api.together.xyz": "together",
     "api.x.ai": "x-ai",
+    ".api.x.ai": "x-ai",
     "api.fireworks.ai": "fireworks",
     "api.mistral.ai": "mistral",
+    ".mistral.ai": "mistral",
     "api.perplexity.ai": "perplexity",
     "api.anthropic.com": "anthropic",
-    "generativelanguage.googleapis.com": "google",
+    ".googleapis.com": "google",
+    "api.cerebras.ai": "cerebras",
+    "api.moonshot.ai": "moonshotai",
+    "api.moonshot.cn": "moonshotai",
+    "api.z.ai": "zai",
+    "open.bigmodel.cn": "zhipuai",
+    "api.minimax.io": "minimax",
+    "api.minimaxi.com": "minimax",
+    "api.cohere.ai": "cohere",
+    "api.cohere.com": "cohere",
+    "api.novita.ai": "novita",
+    "api.avian.io": "avian",
+    "api.arcee.ai": "arcee",
+    "inference.baseten.co": "baseten",
+    "api.voyageai.com": "voyageai",
+    "api.meta.ai": "meta",
+    "api.doubleword.ai": "doubleword",
+    "api.quicksilverpro.io": "quicksilverpro",
+    "oai.endpoints.kepler.ai.cloud.ovh.net": "ovhcloud",
+    "gateway.ai.cloudflare.com": "cloudflare",
+    "api.cloudflare.com": "cloudflare",
+    "api.githubcopilot.com": "github-copilot",
+    "models.github.ai": "github",
+    ".cloud.databricks.com": "databricks",
+    ".azuredatabricks.net": "databricks",
+    ".gcp.databricks.com": "databricks",
+    ".snowflakecomputing.com": "snowflake",
+    "ai-gateway.vercel.sh": "vercel",
+    "router.huggingface.co": "huggingface",
+    "api.sambanova.ai": "sambanova",
+    "api.studio.nebius.com": "nebius",
+    "api.studio.nebius.ai": "nebius",
+    "api.tokenfactory.nebius.com": "nebius",
+    "dashscope.aliyuncs.com": "alibaba",
+    "dashscope-intl.aliyuncs.com": "alibaba",
+    "api.inference.crusoecloud.com": "crusoe",
+    ".inference.heroku.com": "heroku",
+    "api.writer.com": "writer",
+    "api.portkey.ai": "portkey",
+    "gateway.pydantic.dev": "pydantic-gateway",
+    "ollama.com": "ollama",
 }
+
+REGIONAL: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"bedrock-(runtime|mantle)(-fips)?\.[a-z0-9-]+\.(amazonaws\.com|api\.aws)"), "aws"),
+)
+"""Hosts with a region inside, matched as a whole: others' servers are on amazonaws.com, too."""
 
 TAKES_STREAM_OPTIONS = frozenset({"openai", "azure", "deepseek", "openrouter", "groq", "x-ai"})
 """Providers known to take `stream_options` on chat streams, or to ignore it (research: sdks section 5)."""
 
 
-def provider_of(host: str, port: int | None, hosts: Mapping[str, str]) -> str:
-    """Name the provider at a host; the application's own `hosts` (host or host:port) come first."""
+def provider_of(host: str, port: int | None, hosts: Mapping[str, str], path: str = "/") -> str:
+    """Name the provider at a host; the application's own `hosts` (host or host:port) come first.
+
+    Hugging Face's router has its providers in the path, and each has prices of its own.
+    """
     host = host.lower().rstrip(".")
     for name in (f"{host}:{port}", host):
         if name in hosts:
             return hosts[name]
-    if host in HOSTS:
-        return HOSTS[host]
+    provider = HOSTS.get(host) or _by_suffix(host)
+    if provider == "huggingface":
+        behind = path.strip("/").partition("/")[0]
+        return provider if behind in ("", "v1") else f"huggingface_{behind}"
+    return provider
+
+
+def _by_suffix(host: str) -> str:
     labels = host.split(".")
     for index in range(1, len(labels)):
         suffix = "." + ".".join(labels[index:])
         if suffix in HOSTS:
             return HOSTS[suffix]
-    return UNKNOWN
+    return next((provider for pattern, provider in REGIONAL if pattern.fullmatch(host)), UNKNOWN)

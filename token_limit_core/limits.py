@@ -22,6 +22,7 @@ ENFORCE = "enforce"
 MODES = (OBSERVE, ENFORCE)
 
 NANO = 10**9
+NANO_USD = Decimal("1e-9")
 MAX_LIMIT_USD = Decimal(10**9)
 
 Kind = Literal["admitted", "exhausted", "does_not_fit", "busy", "unverifiable"]
@@ -35,7 +36,7 @@ def to_nano(usd: Decimal) -> int:
 
 def to_usd(nano: int) -> Decimal:
     """Convert nano-dollars to US dollars, exactly."""
-    return Decimal(nano).scaleb(-9)
+    return Decimal(nano) * NANO_USD
 
 
 def show_usd(amount: Decimal) -> str:

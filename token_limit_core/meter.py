@@ -6,6 +6,7 @@ import atexit
 import logging
 import time
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -14,6 +15,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from . import patches, scope
+from .clients import ProviderClients
 from .config import MeterConfig
 from .errors import StoreError, raise_on_error, refusal, report
 from .estimates import Estimator
@@ -55,7 +57,7 @@ class Listener(Protocol):
         """Take a refused call."""
 
 
-class Meter:
+class Meter(ProviderClients):
     """Meters LLM calls for tenants, one per application.
 
     Patching methods chain; as a context manager it unpatches and drains on leaving.
@@ -71,7 +73,7 @@ class Meter:
         self.estimator = Estimator()
         self.settler = Settler(self.config.max_queue_size)
         self.listeners: list[Listener] = []
-        self._counts: dict[str, int] = {}
+        self._counts: Counter[str] = Counter()
         self._welcomed: set[str] = set()
         self._told: set[str] = set()
         self._patched: list[str] = []
@@ -254,21 +256,21 @@ class Meter:
         """
         if settlement is None:
             return
-        event = settlement.event
-        write = partial(_write, self.store, settlement, self.config.clock())
+        event, config = settlement.event, self.config
+        now = config.clock()
         try:
-            if write() == "duplicate":
+            if _write(self.store, settlement, now) == "duplicate":
                 return
         except StoreError:
             logger.exception("the store did not take a settled call; it will be tried again")
-            self.settler.retry_later(write)
-        self.count("events")
+            self.settler.retry_later(partial(_write, self.store, settlement, now))
+        self._counts["events"] += 1
         if self.outbox is not None:
-            self.outbox.queue.put(event)
-        if self.config.debug:
+            self._call("the outbox", self.outbox.queue.put, event)
+        if config.debug:
             logger.debug("event %s", event.to_dict())
-        if self.config.on_event is not None:
-            self._call("on_event", self.config.on_event, event)
+        if config.on_event is not None:
+            self._call("on_event", config.on_event, event)
         for listener in self.listeners:
             self._call("on_event", listener.on_event, event)
 
@@ -288,7 +290,7 @@ class Meter:
 
     def count(self, what: str) -> None:
         """Count something `status()` shows; a lost update between threads is of no consequence."""
-        self._counts[what] = self._counts.get(what, 0) + 1
+        self._counts[what] += 1
 
     def first_time(self, what: str) -> bool:
         """Tell whether something is to be warned about, which is once; `status()` lists it as unguarded."""
@@ -300,10 +302,7 @@ class Meter:
     def status(self) -> dict[str, Any]:
         """Report what is patched, what is guarded, and what this process has counted."""
         return {
-            "patches": {
-                name: {"state": patches.state(name), "guards": list(cls.guards)}
-                for name, cls in patches.PATCH_REGISTRY.items()
-            },
+            "patches": patches.status(),
             "store": type(self.store).__name__,
             "durable": self.store.durable,
             "unguarded": sorted(self._told),
@@ -352,4 +351,5 @@ def _write(store: Store, settlement: Settlement, now: float) -> Recorded:
 def _close_at_exit(reference: weakref.ref[Meter]) -> None:
     meter = reference()
     if meter is not None:
+        meter.settler.collect()
         meter.close()

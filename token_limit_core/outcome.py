@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .events import LLMEvent
 from .limits import to_nano, to_usd
-from .usage import OTHER_COUNTS, Usage
+from .usage import BASE_COUNTS, OTHER_COUNTS, Usage
 
 if TYPE_CHECKING:
     from .flow import Flight
+    from .pricing import Price
 
 
 @dataclass(slots=True)
@@ -22,7 +23,8 @@ class Request:
     """What a patch recognises of a call before it is sent. `size` is in characters, `max_output` in tokens.
 
     A `later` one costs nothing itself: it asks what an earlier call, such as a batch, has cost. `fields` are event
-    fields that only the request tells.
+    fields that only the request tells. `priced_as` is the price list's name for what was asked for, where that says
+    more than the model that answers (Bedrock's regional and global profiles differ in price).
     """
 
     provider: str
@@ -34,6 +36,18 @@ class Request:
     service_tier: str | None = None
     later: bool = False
     fields: dict[str, Any] | None = None
+    priced_as: str | None = None
+
+
+class Part(NamedTuple):
+    """Tokens that the provider leaves out of a call's usage; `model` is the one that used them, None the same.
+
+    What is not `counted` is only billed: the counts of the event have it already, or have other fields for it.
+    """
+
+    model: str | None
+    usage: Usage
+    counted: bool = True
 
 
 @dataclass(slots=True)
@@ -42,6 +56,7 @@ class Outcome:
 
     `answered` tells that a successful status came back, after which the provider bills whatever follows.
     `event_id` is the event's where what was used may be told more than once, such as by polling: it counts once.
+    `estimated` says that a part of the usage is ours; `parts` are counted on top of it.
     """
 
     usage: Usage | None = None
@@ -54,6 +69,8 @@ class Outcome:
     tags: dict[str, Any] | None = None
     fields: dict[str, Any] | None = None
     event_id: str | None = None
+    estimated: bool = False
+    parts: tuple[Part, ...] = ()
 
 
 class Settlement(NamedTuple):
@@ -81,28 +98,29 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement:
         tags["requested_model"] = request.model
     received = 0 if usage.input_tokens is None else usage.input_tokens  # the base counts have no None
     generated = 0 if usage.output_tokens is None else usage.output_tokens
-    event = LLMEvent(
-        event_id=flight.call_id,
-        tenant_id=flight.tenant_id,
-        session_id=flight.session_id,
-        provider=request.provider,
-        model=model,
-        endpoint=request.endpoint,
-        input_tokens=received,
-        output_tokens=generated,
-        total_tokens=received + generated if usage.total_tokens is None else usage.total_tokens,
-        cached_tokens=0 if usage.cached_tokens is None else usage.cached_tokens,
-        duration_ms=(time.perf_counter() - flight.started) * 1000,
-        timestamp=flight.started_at,
-        request_id=outcome.request_id,
-        stream=request.stream,
-        error=None if outcome.error is None else describe_error(outcome.error),
-        service_tier=request.service_tier,
-        tags=tags,
+    event = LLMEvent.of(
+        {
+            "event_id": flight.call_id,
+            "tenant_id": flight.tenant_id,
+            "session_id": flight.session_id,
+            "provider": request.provider,
+            "model": model,
+            "endpoint": request.endpoint,
+            "input_tokens": received,
+            "output_tokens": generated,
+            "total_tokens": received + generated if usage.total_tokens is None else usage.total_tokens,
+            "cached_tokens": 0 if usage.cached_tokens is None else usage.cached_tokens,
+            "duration_ms": (time.perf_counter() - flight.started) * 1000,
+            "timestamp": flight.started_at,
+            "request_id": outcome.request_id,
+            "stream": request.stream,
+            "error": None if outcome.error is None else describe_error(outcome.error),
+            "service_tier": request.service_tier,
+            "tags": tags,
+        }
     )
-    for name in OTHER_COUNTS:
-        count = getattr(usage, name)
-        if count is not None:
+    for name, count in vars(usage).items():
+        if count is not None and name in OTHER_COUNTS:
             setattr(event, name, count)
     if flight.attributes:
         _attribute(event, flight.attributes)
@@ -113,10 +131,12 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement:
         for name, value in outcome.fields.items():
             setattr(event, name, value)
     cost = price_event(flight, event, usage)
-    if outcome.usage is not None and not estimated and outcome.error is None and not request.later:
+    if outcome.usage is not None and "estimated" not in tags and outcome.error is None and not request.later:
         flight.meter.estimator.learn(
-            request.provider, request.model, request.size, event.input_tokens, event.output_tokens
+            request.provider, request.model, request.size, usage.received(), event.output_tokens
         )
+    for part in outcome.parts:
+        cost = _add(flight, event, part, cost)
     if outcome.event_id is not None:
         event.event_id = outcome.event_id
         return Settlement(event.event_id, event, cost, None if request.later else flight.call_id)
@@ -131,12 +151,38 @@ def price_event(flight: Flight, event: LLMEvent, usage: Usage) -> int | None:
     if event.error is not None and not any(units.values()):
         event.cost_usd = Decimal(0)  # nothing was used, whatever the model costs
         return 0
-    price = flight.price(event.model) or (flight.price(flight.request.model) if flight.request.model else None)
+    price = _price(flight, event.model)
     if price is None or not units:
         return None
     cost = price.cost(units)
+    if not cost and any(units.values()) and not price.covers(units):
+        return None  # such as the seconds of a model that is priced by tokens
     event.cost_usd = to_usd(cost)
     event.price_version = price.version
+    return cost
+
+
+def _price(flight: Flight, model: str) -> Price | None:
+    asked, special = flight.request.model, flight.request.priced_as
+    price = flight.price(special) if special is not None else None
+    return price or flight.price(model) or (flight.price(asked) if asked else None)
+
+
+def _add(flight: Flight, event: LLMEvent, part: Part, cost: int | None) -> int | None:
+    """Add a part to an event at the price of its own model; return the new cost."""
+    for name in (*BASE_COUNTS, *OTHER_COUNTS) if part.counted else ():
+        more, counted = getattr(part.usage, name), getattr(event, name)
+        if more is not None:
+            setattr(event, name, more if counted is None else counted + more)
+    if part.model is not None and part.model != event.model:
+        event.tags.setdefault("other_models", []).append(part.model)
+    price = (
+        _price(flight, event.model) if part.model is None else flight.price(part.model) or _price(flight, event.model)
+    )
+    if price is None or cost is None:
+        return cost
+    cost += price.cost(part.usage.billable())
+    event.cost_usd = to_usd(cost)
     return cost
 
 
@@ -147,7 +193,7 @@ def _usage_of(flight: Flight, outcome: Outcome) -> tuple[Usage, bool]:
     and what was seen of the output.
     """
     if outcome.usage is not None:
-        return outcome.usage, False
+        return outcome.usage, outcome.estimated
     if outcome.fields:  # a custom extractor said all it knows
         return Usage(), False
     if outcome.error is not None and not outcome.answered and not may_be_billed(outcome.error):
@@ -157,9 +203,12 @@ def _usage_of(flight: Flight, outcome: Outcome) -> tuple[Usage, bool]:
 
 NEVER_SENT = frozenset(
     {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError"}
-    | {"ConnectionRefusedError", "gaierror"}
+    | {"ConnectionRefusedError", "gaierror", "ClientConnectorError"}
 )
-MAYBE_SENT = frozenset({"TransportError", "APIConnectionError", "TimeoutError", "ConnectionError"})
+MAYBE_SENT = frozenset(
+    {"TransportError", "APIConnectionError", "TimeoutError", "ConnectionError"}
+    | {"ClientConnectionError", "ClientPayloadError", "Timeout"}  # aiohttp's, and requests'
+)
 
 
 def may_be_billed(error: BaseException) -> bool:
@@ -167,7 +216,7 @@ def may_be_billed(error: BaseException) -> bool:
     names: set[str] = set()
     link: BaseException | None = error
     while link is not None:
-        if getattr(link, "status_code", None) is not None:
+        if http_status(link) is not None:
             return False
         names.update(cls.__name__ for cls in type(link).__mro__)
         link = link.__cause__
@@ -182,12 +231,20 @@ _CODE = re.compile(r"[\w.:-]{1,64}")
 def describe_error(error: BaseException) -> str:
     """Name an error by class, HTTP status and provider code; never its message, which may echo input or keys."""
     parts = [type(error).__name__]
-    status, code = getattr(error, "status_code", None), getattr(error, "code", None)
+    status = http_status(error)
+    named = (getattr(error, name, None) for name in ("code", "status", "type"))  # OpenAI's, Google's, Anthropic's
+    code = next((name for name in named if isinstance(name, str)), None)
     if isinstance(status, int):
         parts.append(str(status))
-    if isinstance(code, str) and _CODE.fullmatch(code):
+    if code is not None and _CODE.fullmatch(code):
         parts.append(code)
     return " ".join(parts)
+
+
+def http_status(error: BaseException) -> Any:
+    """Return the HTTP status of an SDK's error: `status_code`, or Google's `code` beside a `status` in words."""
+    status = getattr(error, "status_code", None)
+    return getattr(error, "code", None) if status is None and hasattr(error, "status") else status
 
 
 def _attribute(event: LLMEvent, attributes: dict[str, Any]) -> None:

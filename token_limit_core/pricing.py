@@ -32,17 +32,30 @@ class Rate(NamedTuple):
     inside: tuple[str, ...]
 
 
-class Price(NamedTuple):
+class Price:
     """What a model costs now, as rates with the most specific first."""
 
-    rates: tuple[Rate, ...]
-    version: str
+    __slots__ = ("plain", "rates", "version")
+
+    def __init__(self, rates: tuple[Rate, ...], version: str) -> None:
+        self.rates = rates
+        self.version = version
+        self.plain = _plain(rates)
+
+    def covers(self, units: Mapping[str, int | Decimal]) -> bool:
+        """Tell whether anything that was used has a price."""
+        return any(units.get(rate.unit) for rate in self.rates)
 
     def cost(self, units: Mapping[str, int | Decimal]) -> int:
         """Return nano-dollars for counts of genai-prices' units, rounded once, half-even.
 
         Counts that overlap are billed once; a part above its whole (seen on recorded traffic) clamps at 0.
         """
+        if self.plain is not None and units.keys() <= PLAIN:
+            received, cached = units.get("input_tokens", 0), units.get("cache_read_tokens", 0)
+            if cached <= received:
+                fresh, read, made = self.plain
+                return int(fresh * (received - cached) + read * cached + made * units.get("output_tokens", 0))
         total: int | Decimal = 0
         billed: dict[str, int | Decimal] = {}
         for unit, scaled, tiers, inside in self.rates:
@@ -65,12 +78,30 @@ class Price(NamedTuple):
         return nano + (rest * 2 > SCALE or (rest * 2 == SCALE and nano % 2 == 1))
 
 
+PLAIN = frozenset({"input_tokens", "cache_read_tokens", "output_tokens"})
+"""The units of nearly every call; nearly every price bills them by three whole numbers."""
+
+
+def _plain(rates: tuple[Rate, ...]) -> tuple[int, int, int] | None:
+    """Return nano-dollars of a token of fresh input, of cached input, of output.
+
+    None where they depend on how much is used, or are not whole: nearly all are.
+    """
+    known = {rate.unit: rate.scaled for rate in rates}
+    fresh = known.get("input_tokens", 0)
+    scaled = fresh, known.get("cache_read_tokens", fresh), known.get("output_tokens", 0)
+    if any(rate.tiers for rate in rates) or any(rate % SCALE for rate in scaled):
+        return None
+    return scaled[0] // SCALE, scaled[1] // SCALE, scaled[2] // SCALE
+
+
 @lru_cache(maxsize=1024)  # an application may let people type model names
 def _find(provider: str, model: str) -> ModelInfo | None:
     from genai_prices.data_snapshot import get_snapshot
 
     try:
-        return get_snapshot().find_provider_model(model, None, provider, None)[1]
+        name = model.removeprefix("models/")  # as Gemini calls itself in some answers
+        return get_snapshot().find_provider_model(name, None, provider, None)[1]
     except LookupError:
         logger.warning(
             "no price is known for %s model %r: its calls are recorded without a cost and count against no limit",
@@ -80,7 +111,7 @@ def _find(provider: str, model: str) -> ModelInfo | None:
         return None
 
 
-_compiled: dict[tuple[str, str, str | None], tuple[int, Price]] = {}
+_compiled: dict[tuple[str, str, str | None], tuple[float, float, Price]] = {}
 
 
 def price_of(provider: str, model: str, at: float, tier: str | None = None) -> Price | None:
@@ -89,24 +120,26 @@ def price_of(provider: str, model: str, at: float, tier: str | None = None) -> P
     Some prices begin on a date or hold for hours of the day, so a compiled price is good for its minute.
     """
     key = (provider, model, tier)
-    minute = int(at // 60)
     cached = _compiled.get(key)
-    if cached is not None and cached[0] == minute:
-        return cached[1]
+    if cached is not None and cached[0] <= at < cached[1]:
+        return cached[2]
     info = _find(provider, model)
     if info is None:
         return None
     price = _compile(info.get_prices(datetime.fromtimestamp(at, UTC), _context(tier)))
     if len(_compiled) > 1024:
         _compiled.clear()
-    _compiled[key] = (minute, price)
+    minute = at // 60 * 60
+    _compiled[key] = (minute, minute + 60, price)
     return price
 
 
 def _context(tier: str | None) -> dict[str, str] | None:
     if tier is None:
         return None
-    return {"processing": "batch"} if tier == "batch" else {"service_tier": tier}
+    if tier == "batch":
+        return {"processing": "batch"}
+    return {"service_tier": tier, "speed": tier} if tier == "fast" else {"service_tier": tier}
 
 
 def _compile(price: ModelPrice) -> Price:

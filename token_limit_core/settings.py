@@ -68,6 +68,7 @@ RULES = {
     "DEFAULT_LIMIT_USD": Rule(_is_amount, "US dollars a calendar month, such as 25 or '9.99', or None for no limit"),
     "ON_NO_TENANT": Rule(is_text, "'allow' or 'refuse'"),
     "ON_UNGUARDED": Rule(is_text, "'warn', 'refuse' or 'ignore'"),
+    "CAPTURE_CONTENT": BOOL,
     "TENANT_RESOLVER": CALLABLE,
     "USER_TENANT_ATTRIBUTES": Rule(_are_names, "a list of attributes of the user, such as ['organization']"),
     "UPGRADE_URL": Rule(lambda value: value is None or isinstance(value, str), "a URL or a path such as '/billing/'"),
@@ -90,6 +91,7 @@ RULES = {
         lambda value: type(value) in (int, float) and value >= 0, "seconds, such as 5, or 0 to ask before every call"
     ),
     "ON_FLUSH_ERROR": CALLABLE,
+    "PEEK_STREAMS": BOOL,
     "ON_EVENT": CALLABLE,
     "DEBUG": BOOL,
     "RAISE_ON_ERROR": BOOL,
@@ -97,9 +99,9 @@ RULES = {
 """The keys that every framework's settings have."""
 
 METER_KEYS = (
-    "HOSTS", "PATCHES", "DEFAULT_LIMIT_USD", "ON_NO_TENANT", "ON_UNGUARDED", "ON_EVENT", "DEBUG", "RAISE_ON_ERROR",
-    "URL", "THRESHOLDS_URL", "CHECK_URL", "API_KEY", "SPOOL", "FLUSH_INTERVAL", "MAX_BATCH_SIZE", "MAX_QUEUE_SIZE",
-    "LIMIT_CHECK_CACHE_TTL", "ON_FLUSH_ERROR",
+    "HOSTS", "PATCHES", "DEFAULT_LIMIT_USD", "ON_NO_TENANT", "ON_UNGUARDED", "CAPTURE_CONTENT", "ON_EVENT", "DEBUG",
+    "RAISE_ON_ERROR", "URL", "THRESHOLDS_URL", "CHECK_URL", "API_KEY", "SPOOL", "FLUSH_INTERVAL", "MAX_BATCH_SIZE",
+    "MAX_QUEUE_SIZE", "LIMIT_CHECK_CACHE_TTL", "ON_FLUSH_ERROR",
 )  # fmt: skip
 """Those among them that are meant for `MeterConfig`, beside the store."""
 

@@ -6,6 +6,7 @@ was away waits in a bounded list and is tried again.
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections import deque
@@ -49,10 +50,10 @@ class Settler:
 
     def start(self) -> None:
         """Start the thread if it is not running; call this before anything that may `put` from a finaliser."""
-        if self._thread is not None and self._thread.is_alive():
+        if self._thread is not None:
             return
         with self._lock:
-            if self._thread is None or not self._thread.is_alive():
+            if self._thread is None:
                 thread = threading.Thread(target=self._work, name="token-limit-settler", daemon=True)
                 try:
                     thread.start()
@@ -74,6 +75,11 @@ class Settler:
         self._waiting.append(work)
         self.start()
         self._queue.put(_wake)  # a thread that waits for work does not know that there is a list to try again
+
+    def collect(self) -> None:
+        """Let abandoned streams come in before the process ends: an SDK's is a cycle, which nobody else may find."""
+        if self._thread is not None:
+            gc.collect()
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until everything queued so far was tried (seconds; None is for ever); True when nothing is left."""
@@ -100,6 +106,13 @@ class Settler:
         return done
 
     def _work(self) -> None:
+        try:
+            self._work_until_told()
+        finally:  # whatever ended it, the next call starts another
+            if self._thread is threading.current_thread():
+                self._thread = None
+
+    def _work_until_told(self) -> None:
         while True:
             try:
                 item = self._queue.get(timeout=RETRY_SECONDS if self._waiting else None)

@@ -107,9 +107,9 @@ class BlindTee:
 
 
 def read_document(body: bytes, read: Callable[[Any], Outcome]) -> Outcome:
-    """Read a JSON body with `read`; anything else tells nothing."""
+    """Read a JSON body with `read`; anything else is read as None, and tells nothing."""
     try:
         document = json.loads(body)
     except ValueError:
-        return Outcome()
-    return read(document) if isinstance(document, dict) else Outcome()
+        document = None
+    return read(document if isinstance(document, dict) else None)

@@ -7,15 +7,16 @@ from decimal import Decimal
 from operator import index
 
 from .errors import ConfigurationError
+from .events import Sparse
 
 
-@dataclass(slots=True)
-class Usage:
+@dataclass
+class Usage(Sparse):
     """Counts of one call with the meaning SPEC 1.3 gives them, for every provider.
 
     `output_tokens` has reasoning inside; `cached_tokens` and `cache_creation_tokens` are inside `input_tokens` unless
-    `cache_outside_input` (Anthropic, Bedrock Converse). The image and audio counts are parts of the input and the
-    output. `duration_seconds` is audio that is billed by the second, `character_count` speech billed by the letter.
+    `cache_outside_input` (Anthropic, Bedrock Converse). The image, audio and video counts are parts of the input and
+    the output. `duration_seconds` is audio billed by the second, `character_count` speech billed by the letter.
     """
 
     input_tokens: int | None = None
@@ -28,6 +29,9 @@ class Usage:
     reasoning_tokens: int | None = None
     audio_input_tokens: int | None = None
     audio_output_tokens: int | None = None
+    cached_audio_tokens: int | None = None
+    input_video_tokens: int | None = None
+    output_video_tokens: int | None = None
     input_text_tokens: int | None = None
     cached_input_text_tokens: int | None = None
     input_image_tokens: int | None = None
@@ -39,6 +43,13 @@ class Usage:
     web_searches: int | None = None
     cache_outside_input: bool = False
 
+    def received(self) -> int:
+        """Count the whole input, with the cache's part of it."""
+        pools: tuple[int | None, ...] = (self.input_tokens,)
+        if self.cache_outside_input:
+            pools = (self.input_tokens, self.cached_tokens, self.cache_creation_tokens)
+        return sum(pool for pool in pools if pool is not None)
+
     def billable(self) -> dict[str, int | Decimal]:
         """Give the counts under the unit names of genai-prices, whose inputs have the cache inside."""
         units: dict[str, int | Decimal] = {}
@@ -46,16 +57,20 @@ class Usage:
             units["input_tokens"] = self.input_tokens
         if self.output_tokens is not None:
             units["output_tokens"] = self.output_tokens
-        for name, unit in UNITS:
-            count = getattr(self, name)
-            if count:
-                units[unit] = count
+        for name, count in vars(self).items():
+            if count and name in _UNIT_OF:
+                units[_UNIT_OF[name]] = count
         if self.duration_seconds is not None:
             units["audio_seconds"] = Decimal(str(self.duration_seconds))
         if self.cache_outside_input:
             outside = units.get("cache_read_tokens", 0) + units.get("cache_write_tokens", 0)
             units["input_tokens"] = units.get("input_tokens", 0) + outside
         return units
+
+    @classmethod
+    def told(cls, **counts: int | None) -> Usage:
+        """Make one of the counts that are not None: what follows looks only at what is set."""
+        return cls.of({name: count for name, count in counts.items() if count is not None})
 
 
 UNITS = (
@@ -65,6 +80,9 @@ UNITS = (
     ("cache_creation_1h_tokens", "cache_write_1h_tokens"),
     ("audio_input_tokens", "input_audio_tokens"),
     ("audio_output_tokens", "output_audio_tokens"),
+    ("cached_audio_tokens", "cache_audio_read_tokens"),
+    ("input_video_tokens", "input_video_tokens"),
+    ("output_video_tokens", "output_video_tokens"),
     ("input_text_tokens", "input_text_tokens"),
     ("cached_input_text_tokens", "cache_text_read_tokens"),
     ("input_image_tokens", "input_image_tokens"),
@@ -78,7 +96,10 @@ UNITS = (
 BASE_COUNTS = ("input_tokens", "output_tokens", "total_tokens", "cached_tokens")
 """The counts that an event always has; all others are None on it where they were not reported."""
 
-OTHER_COUNTS = tuple(f.name for f in fields(Usage) if f.name not in (*BASE_COUNTS, "cache_outside_input"))
+OTHER_COUNTS = frozenset(f.name for f in fields(Usage) if f.name not in (*BASE_COUNTS, "cache_outside_input"))
+
+
+_UNIT_OF = dict(UNITS)
 
 
 def parse_count(value: int | None, name: str) -> int | None:

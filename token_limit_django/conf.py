@@ -104,6 +104,12 @@ class Settings:
         return policy
 
     @property
+    def CAPTURE_CONTENT(self) -> bool:
+        """Whether the prefix and suffix of fill-in-the-middle calls are kept; else their lengths are."""
+        value: bool = self._get("CAPTURE_CONTENT", False)
+        return value
+
+    @property
     def TENANT_RESOLVER(self) -> Callable[[HttpRequest], Any] | None:
         """A callable, sync or async, that names the tenant of a request; None is the built-in order."""
         resolver: Callable[[HttpRequest], Any] | None = self._callable("TENANT_RESOLVER")
@@ -132,6 +138,12 @@ class Settings:
         """A callable that answers a refused request in place of the built-in response."""
         answer: Callable[[HttpRequest, Decision], HttpResponse] | None = self._callable("UPGRADE_RESPONSE")
         return answer
+
+    @property
+    def PEEK_STREAMS(self) -> bool:
+        """Whether every streamed response waits for its first chunk, so that a refusal before it is still a 402."""
+        value: bool = self._get("PEEK_STREAMS", False)
+        return value
 
     @property
     def ON_EVENT(self) -> Callable[[LLMEvent], None] | None:

@@ -12,7 +12,7 @@ from token_limit_core import LLMEvent, Meter, MeterConfig
 from token_limit_core.patches import PATCH_REGISTRY
 
 
-@pytest.fixture(autouse=True, scope="package")
+@pytest.fixture(autouse=True, scope="module")
 def _sdk_untouched() -> Iterator[None]:
     with sdk_untouched():
         yield

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
+import pickle
 from decimal import Decimal
 
 from token_limit_core import LLMEvent
@@ -78,3 +81,18 @@ def test_a_cost_is_written_as_a_decimal_and_zero_is_a_cost() -> None:
 def test_two_events_do_not_share_their_tags() -> None:
     LLMEvent("e1").tags["a"] = 1
     assert LLMEvent("e2").tags == {}
+
+
+def test_an_event_of_what_is_set_is_like_any_other() -> None:
+    made = LLMEvent("e1", "acme", input_tokens=3, cost_usd=Decimal("0.5"))
+    sparse = LLMEvent.of(
+        {"event_id": "e1", "tenant_id": "acme", "input_tokens": 3, "cost_usd": Decimal("0.5"), "tags": {}}
+    )
+
+    assert sparse == made
+    assert sparse.to_dict() == made.to_dict()
+    assert dataclasses.asdict(sparse) == dataclasses.asdict(made)
+    assert dataclasses.replace(sparse, model="m") == dataclasses.replace(made, model="m")
+    assert copy.copy(sparse) == copy.deepcopy(sparse) == pickle.loads(pickle.dumps(sparse)) == made
+    assert sparse.output_tokens == 0
+    assert sparse.reasoning_tokens is None

@@ -248,8 +248,9 @@ def test_status_tells_what_is_guarded_and_counted(meter: Meter, events: list[LLM
     Client().generate("hi")
     status = meter.status()
 
-    assert status["patches"]["acme"] == {"state": "installed", "guards": []}
-    assert status["patches"]["openai"]["guards"] == ["chat.completions", "responses", "completions", "embeddings"]
+    assert status["patches"]["acme"] == {"state": "installed", "guards": [], "not_guarded": []}
+    assert {"chat.completions", "responses", "audio.speech", "batches"} <= set(status["patches"]["openai"]["guards"])
+    assert "realtime.connect" in status["patches"]["openai"]["not_guarded"]
     assert (status["store"], status["durable"]) == ("MemoryStore", False)
     assert status["counts"] == {"unattributed": 1, "events": 1}
     assert (status["settles_waiting"], status["settles_lost"]) == (0, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
@@ -29,6 +30,9 @@ COUNTS = (
     "cached_tokens",
     "audio_input_tokens",
     "audio_output_tokens",
+    "cached_audio_tokens",
+    "input_video_tokens",
+    "output_video_tokens",
     "character_count",
     "input_text_tokens",
     "cached_input_text_tokens",
@@ -67,13 +71,13 @@ def read_event(row: Any, now: float) -> Priced:
     if not isinstance(row, Mapping):
         raise Rejected("event: is no object")
     given = {name: row[name] for name in FIELDS if row.get(name) is not None}
-    fields: dict[str, Any] = {"event_id": _id(given), "tenant_id": _tenant(given), "timestamp": _time(given, now)}
-    fields |= {name: _count(name, given[name]) for name in COUNTS if name in given}
-    fields |= {name: _number(name, given[name]) for name in NUMBERS if name in given}
-    fields |= {name: _text(name, given[name]) for name in TEXTS if name in given}
-    fields["stream"] = given.get("stream") is True
-    fields["tags"] = _tags(given.get("tags", {}))
-    event = LLMEvent(**fields)
+    values: dict[str, Any] = {"event_id": _id(given), "tenant_id": _tenant(given), "timestamp": _time(given, now)}
+    values |= {name: _count(name, given[name]) for name in COUNTS if name in given}
+    values |= {name: _number(name, given[name]) for name in NUMBERS if name in given}
+    values |= {name: _text(name, given[name]) for name in TEXTS if name in given}
+    values["stream"] = given.get("stream") is True
+    values["tags"] = _tags(given.get("tags", {}))
+    event = LLMEvent(**values)
     if "cost_usd" not in given:
         return Priced(event, _price(event))
     event.cost_usd = to_usd(cost := _cost(given["cost_usd"]))
@@ -152,7 +156,7 @@ def _cost(value: Any) -> int:
 def _price(event: LLMEvent) -> int | None:
     """Price an event that came without a cost; nano-dollars, None when no price is known."""
     usage = Usage(cache_outside_input=event.provider in CACHE_OUTSIDE_INPUT)
-    for name in ("input_tokens", "output_tokens", "cached_tokens", *_PRICED):
+    for name in _PRICED:
         setattr(usage, name, getattr(event, name))
     units = usage.billable()
     if event.error is not None and not any(units.values()):
@@ -166,4 +170,4 @@ def _price(event: LLMEvent) -> int | None:
     return cost
 
 
-_PRICED = tuple(name for name in (*COUNTS, "duration_seconds") if name in Usage.__slots__)
+_PRICED = tuple(f.name for f in fields(Usage) if f.name in (*COUNTS, "duration_seconds"))

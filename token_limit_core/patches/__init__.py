@@ -8,18 +8,35 @@ from __future__ import annotations
 import importlib.util
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import wrapt
 
 from ..errors import ConfigurationError, report
+from .anthropic import AnthropicPatch
 from .base import BasePatch
-from .openai import OpenAIPatch
+from .google import GooglePatch
+from .names import DeepSeekPatch, LangChainPatch, OpenRouterPatch
+from .openai import GroqPatch, OpenAIPatch, TogetherPatch
 
 if TYPE_CHECKING:
     from ..meter import Meter
 
 __all__ = ["PATCH_REGISTRY", "BasePatch"]
 
-PATCH_REGISTRY: dict[str, type[BasePatch]] = {"openai": OpenAIPatch}
+PATCH_REGISTRY: dict[str, type[BasePatch]] = {
+    cls.name: cls
+    for cls in (
+        OpenAIPatch,
+        AnthropicPatch,
+        GooglePatch,
+        DeepSeekPatch,
+        OpenRouterPatch,
+        LangChainPatch,
+        GroqPatch,
+        TogetherPatch,
+    )
+}
 
 _installed: dict[str, BasePatch] = {}
 _failed: set[str] = set()
@@ -41,37 +58,61 @@ def install(name: str, meter: Meter) -> bool:
     if not _importable(cls.module):
         return False
     with _lock:
-        patch = _installed.get(name)
+        patch = _installed.get(cls.through or name)
+        new = patch is None
         if patch is None:
-            patch = _installed[name] = cls()
-            patch.meters.append(meter)
-            return _install_now_or_on_import(patch)
+            patch = _installed[cls.through or name] = PATCH_REGISTRY[cls.through or name]()
+        patch.names.setdefault(meter, set()).add(name)
+        patch.claimed()
         if meter not in patch.meters:
             patch.meters.append(meter)
-    return True
+        return _install_now_or_on_import(patch) if new else True
 
 
 def uninstall(name: str, meter: Meter) -> None:
     """Take a Meter's claim on a hook back; the last one restores the SDK."""
     with _lock:
-        patch = _installed.get(name)
-        if patch is None or meter not in patch.meters:
+        patch = _installed.get(PATCH_REGISTRY[name].through or name)
+        names = None if patch is None else patch.names.get(meter)
+        if patch is None or names is None or name not in names:
             return
-        if len(patch.meters) > 1:
+        names.remove(name)
+        if not names:
+            del patch.names[meter]
             patch.meters.remove(meter)
-            return
-        del _installed[name]
-        patch.uninstall()
+        patch.claimed()
+        if not patch.meters:
+            del _installed[patch.name]
+            patch.uninstall()
+
+
+def meters() -> list[Meter]:
+    """List the Meters that have a hook in any SDK."""
+    with _lock:
+        return list(dict.fromkeys(meter for patch in _installed.values() for meter in patch.meters))
 
 
 def state(name: str) -> str:
     """Say how a patch stands: "installed", "waiting for import", "failed", "not installed" (the SDK) or "off"."""
-    patch = _installed.get(name)
-    if patch is not None:
+    key = PATCH_REGISTRY[name].through or name
+    patch = _installed.get(key)
+    if patch is not None and any(name in names for names in patch.names.values()):
         return "installed" if patch.active else "waiting for import"
-    if name in _failed:
+    if key in _failed:
         return "failed"
     return "off" if _importable(PATCH_REGISTRY[name].module) else "not installed"
+
+
+def status() -> dict[str, dict[str, Any]]:
+    """Report how each patch stands, what it guards, and what it does not."""
+    return {
+        name: {
+            "state": state(name),
+            "guards": list(cls.guards),
+            "not_guarded": [*cls.not_guarded, *(f"{what}.connect" for _, _, what in cls.websockets)],
+        }
+        for name, cls in PATCH_REGISTRY.items()
+    }
 
 
 def _importable(module: str | None) -> bool:
@@ -86,7 +127,6 @@ def _importable(module: str | None) -> bool:
 def _install_now_or_on_import(patch: BasePatch) -> bool:
     if patch.module is None or patch.module in sys.modules:
         return _install(patch)
-    import wrapt
 
     def imported(module: object) -> None:
         if _installed.get(patch.name) is patch:  # no lock: the importing thread holds the import's already

@@ -1,4 +1,4 @@
-"""How the funnel of a Stainless SDK is got at: wrapping its methods, and telling its raw answers from parsed ones."""
+"""How the funnel of a Stainless SDK is got at: methods are wrapped, arguments changed, raw answers told apart."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import functools
 import importlib
 import inspect
 from typing import Any
+
+from .surfaces import Plan
 
 
 def hook(original: Any, around: Any) -> Any:
@@ -37,3 +39,17 @@ def raw_types(package: str) -> list[type]:
             loaded = importlib.import_module(f"{package}.{module}")
             found += [getattr(loaded, name) for name in names if hasattr(loaded, name)]
     return found
+
+
+def with_options(args: tuple[Any, ...], kwargs: dict[str, Any], plan: Plan) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Put a changed copy of the options into the arguments; the caller's own are never touched."""
+    if not plan.injected:
+        return args, kwargs
+    if "options" in kwargs:
+        return args, {**kwargs, "options": plan.options}
+    return (args[0], plan.options, *args[2:]), kwargs
+
+
+def refuses_stream_options(plan: Plan, error: Exception) -> bool:
+    """Tell a 400 that names the field we added; older gateways do that (research: sdks section 5)."""
+    return plan.injected and getattr(error, "status_code", None) == 400 and "stream_options" in str(error)

@@ -1,4 +1,4 @@
-"""OpenAI's SDK and everything that speaks its protocol: what is billable, how it answers, where it goes."""
+"""OpenAI's SDK, and those of the same make that speak its protocol: what costs money, what is free, what is special."""
 
 from __future__ import annotations
 
@@ -9,47 +9,139 @@ from typing import Any, ClassVar
 
 from ..hosts import TAKES_STREAM_OPTIONS, UNKNOWN
 from ..outcome import Request
-from .chat import ChoicesReader, EventReader, read_answer
+from . import audio
+from .chat import ChoicesReader, read_answer
+from .images import ImageReader, read_images
+from .quirks import AMENDS, amended, fill_in_the_middle
+from .responses import EventReader, RunReader, read_batch, read_response, read_run
 from .stainless import StainlessPatch
-from .surfaces import Surface
+from .surfaces import Plan, Surface, size_of_files
 
-AZURE = frozenset({"AzureOpenAI", "AsyncAzureOpenAI"})
+CHAT_BOUNDS = ("max_completion_tokens", "max_tokens")
+RESPONSE_BOUNDS = ("max_output_tokens",)
+RUN_BOUNDS = ("max_completion_tokens",)
+TRANSCRIPTS = "/audio/transcriptions"
+TRANSLATIONS = "/audio/translations"
+SPEECH = "/audio/speech"
+
+SURFACES = (
+    Surface("/chat/completions", "chat.completions", CHAT_BOUNDS, read_answer, ChoicesReader),
+    Surface("/responses", "responses", RESPONSE_BOUNDS, read_response, EventReader),
+    Surface("/completions", "completions", ("max_tokens",), read_answer, ChoicesReader),
+    Surface("/embeddings", "embeddings", None, read_answer, ChoicesReader),
+    Surface("/responses/compact", "responses.compact", RESPONSE_BOUNDS, read_answer, EventReader),
+    Surface(TRANSCRIPTS, "audio.transcriptions", (), audio.read_transcript, audio.TranscriptReader, refined=True),
+    Surface(TRANSLATIONS, "audio.translations", (), audio.read_transcript, audio.TranscriptReader, refined=True),
+    Surface(SPEECH, "audio.speech", None, audio.read_speech, audio.TranscriptReader, refined=True, kept=False),
+    Surface("/images/generations", "images.generate", (), read_images, ImageReader),
+    Surface("/images/edits", "images.edit", (), read_images, ImageReader, refined=True),
+    Surface("/images/variations", "images.create_variation", (), read_images, ImageReader, refined=True),
+    Surface("/threads/{}/runs", "threads.runs", RUN_BOUNDS, read_run, RunReader),
+    Surface("/threads/runs", "threads.runs", RUN_BOUNDS, read_run, RunReader),
+    Surface("/threads/{}/runs/{}/submit_tool_outputs", "threads.runs", RUN_BOUNDS, read_run, RunReader),
+    Surface("/decisions", "decisions", (), read_answer, ChoicesReader),
+)
+"""The ends of paths; gateways and other SDKs put prefixes before them."""
+
+LATER = (
+    Surface("/responses/{}", "responses", None, read_response, EventReader),
+    Surface("/threads/{}/runs/{}", "threads.runs", None, read_run, RunReader),
+    Surface("/batches/{}", "batches", None, read_batch, ChoicesReader),
+)
+
+FREE = re.compile(
+    r"/(moderations|files|uploads(/.+)?|batches(/[^/]+/cancel)?|responses/(input_tokens|[^/]+/cancel)"
+    r"|conversations(/.+)?|chat/completions/[^/]+|(vector_stores|containers|assistants|skills|vaults)(/.+)?"
+    r"|threads(/[^/]+(/messages(/[^/]+)?|/runs/[^/]+(/cancel)?)?)?|evals(/[^/]+(/runs/[^/]+)?)?"
+    r"|fine_tuning/(jobs/[^/]+/(cancel|pause)|checkpoints/.+)|audio/voice_consents(/.+)?"
+    r"|(organization|projects|webhook_endpoints|safety)(/.+)?|(realtime/calls|live/sessions)/[^/]+/(hangup|reject|refer))$"
+)
+"""What costs nothing, or only storage; a batch and a run are billed when their end is asked for."""
 
 
-class OpenAIPatch(StainlessPatch):
-    """Guards chat completions, responses, legacy completions and embeddings on any OpenAI or Azure client."""
+class ProtocolPatch(StainlessPatch):
+    """Guards one SDK that speaks OpenAI's protocol."""
 
-    name = "openai"
-    module = "openai"
-    guards = ("chat.completions", "responses", "completions", "embeddings")
-    surfaces = (
-        Surface(
-            "/chat/completions",
-            "chat.completions",
-            ("max_completion_tokens", "max_tokens"),
-            read_answer,
-            ChoicesReader,
-        ),
-        Surface("/responses", "responses", ("max_output_tokens",), read_answer, EventReader),
-        Surface("/completions", "completions", ("max_tokens",), read_answer, ChoicesReader),
-        Surface("/embeddings", "embeddings", None, read_answer, ChoicesReader),
-    )
-    free = re.compile(
-        r"/(moderations|responses/input_tokens|responses/[^/]+/cancel|conversations(/[^/]+/items)?|batches(/[^/]+/cancel)?"
-        r"|files|uploads(/[^/]+/(parts|complete|cancel))?|(vector_stores|containers|assistants|skills)(/.+)?"
-        r"|threads|threads/[^/]+(/messages(/[^/]+)?)?|threads/[^/]+/runs/[^/]+(/cancel)?"
-        r"|chat/completions/[^/]+|organization/.+|projects/.+|webhook_endpoints(/.+)?)$"
-    )
+    surfaces = SURFACES
+    later = LATER
+    free = FREE
+    refined = frozenset(AMENDS)
     request_id_header: ClassVar[str] = "x-request-id"
-    other_id_headers: ClassVar[Mapping[str, str]] = {"azure": "apim-request-id"}
+    own_provider: ClassVar[str] = UNKNOWN
+    """Whom a client on an unknown host talks to."""
 
     def provider_of_client(self, client: Any) -> str:
-        return "azure" if any(cls.__name__ in AZURE for cls in type(client).__mro__) else UNKNOWN
+        return self.own_provider
 
     def inject(self, options: Any, body: Mapping[str, Any], request: Request) -> Any:
         if request.endpoint not in ("chat.completions", "completions") or request.provider not in TAKES_STREAM_OPTIONS:
             return None
         return _asking_for_usage(options, body)
+
+    def refine(self, plan: Plan, body: Mapping[str, Any]) -> Plan:
+        request = plan.request
+        if request.endpoint == "audio.speech":
+            plan = audio.refine_speech(plan, body)
+        elif request.endpoint in ("audio.transcriptions", "audio.translations"):
+            request.size += size_of_files(plan.options, audio.CHARACTERS_PER_BYTE)
+            plan = audio.refine_transcript(plan, body)
+        elif request.endpoint.startswith("images."):
+            request.size += size_of_files(plan.options)
+        elif request.endpoint == "completions" and request.provider == "deepseek":
+            fill_in_the_middle(plan, body, self.meter().config.capture_content)
+        if request.provider == "openrouter" and "/" in request.model:
+            request.fields = {"upstream_provider": request.model.partition("/")[0]}
+        amend = AMENDS.get(request.provider)
+        return plan if amend is None else amended(plan, amend)
+
+
+class OpenAIPatch(ProtocolPatch):
+    """Guards every OpenAI and Azure client, and those whose address is another provider's."""
+
+    name = "openai"
+    module = "openai"
+    guards = tuple(dict.fromkeys(surface.endpoint for surface in (*SURFACES, *LATER)))
+    other_id_headers: ClassVar[Mapping[str, str]] = {"azure": "apim-request-id"}
+    websockets = (
+        ("openai.resources.realtime.realtime", "Realtime", "realtime"),
+        ("openai.resources.realtime.translations.translations", "Translations", "realtime.translations"),
+        ("openai.resources.beta.realtime.realtime", "Realtime", "beta.realtime"),
+        ("openai.resources.responses.responses", "Responses", "responses"),
+        ("openai.resources.beta.responses.responses", "Responses", "beta.responses"),
+        ("openai.resources.live.live", "Live", "live"),
+        ("openai.resources.live.sideband", "Sideband", "live.sideband"),
+        ("openai.resources.live.forks", "Forks", "live.forks"),
+    )
+
+    def provider_of_client(self, client: Any) -> str:
+        return "azure" if any(cls.__name__ in AZURE for cls in type(client).__mro__) else UNKNOWN
+
+
+AZURE = frozenset({"AzureOpenAI", "AsyncAzureOpenAI"})
+
+
+class GroqPatch(ProtocolPatch):
+    """Guards Groq's own SDK."""
+
+    name = own_provider = "groq"
+    module = "groq"
+    guards = ("chat.completions", "embeddings", "audio.transcriptions", "audio.translations", "audio.speech")
+
+
+class TogetherPatch(ProtocolPatch):
+    """Guards Together's own SDK."""
+
+    name = own_provider = "together"
+    module = "together"
+    guards = (
+        "chat.completions", "completions", "embeddings", "images.generate", "audio.transcriptions",
+        "audio.translations", "audio.speech",
+    )  # fmt: skip
+    free = re.compile(
+        FREE.pattern + r"|/(fine-tunes/(estimate-price|preview|[^/]+/cancel)|queue/(cancel|clear)|.+/estimate(-cost)?"
+        r"|(deployments|projects|compute|rl/model-resources/[^/]+/stop)(/.+)?)$"
+    )
+    websockets = (("together.resources.realtime", "Realtime", "realtime"),)
 
 
 def _asking_for_usage(options: Any, body: Mapping[str, Any]) -> Any:

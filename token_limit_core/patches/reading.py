@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,3 +28,17 @@ def count(value: Any) -> int | None:
 def text(value: Any) -> str | None:
     """Return a text that says something."""
     return value if isinstance(value, str) and value else None
+
+
+def seconds(value: Any) -> float | None:
+    """Return a duration; some releases of Whisper answer it as text."""
+    try:
+        duration = None if value is None or isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None
+    return duration if duration is not None and 0 <= duration < float("inf") else None
+
+
+def event_id_of(what: str, its_id: str) -> str:
+    """Make the id of the event of something that is told more than once: the same in every process, for ever."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"token-limit:{what}:{its_id}"))

@@ -22,16 +22,13 @@ from ..outcome import Outcome, Request
 from ..sse import BlindTee, DocumentTee, EventTee, read_document
 from ..streams import Follow, Tee, follow_async, follow_sync
 from .base import BasePatch
-from .hooks import hook, raw_types
-from .surfaces import Plan, Surface, body_of, classify, mask, max_output, unguarded
+from .hooks import hook, raw_types, refuses_stream_options, with_options
+from .surfaces import Plan, Surface, body_of, classify, mask, max_output, pattern_of, registered, unguarded
 
 if TYPE_CHECKING:
     from ..meter import Meter
 
-_in_the_air: ContextVar[tuple[Any, Flight] | None] = ContextVar("token_limit_in_the_air", default=None)
-
-
-_UNREAD = object()
+in_the_air: ContextVar[tuple[Any, Flight] | None] = ContextVar("token_limit_in_the_air", default=None)
 
 
 class StainlessPatch(BasePatch):
@@ -40,7 +37,7 @@ class StainlessPatch(BasePatch):
     surfaces: ClassVar[tuple[Surface, ...]]
     """What a POST may be, in the order it is looked for."""
 
-    later: ClassVar[tuple[tuple[re.Pattern[str], Surface], ...]] = ()
+    later: ClassVar[tuple[Surface, ...]] = ()
     """What a GET may tell of a call made earlier; only an outcome with an `event_id` of its own is recorded."""
 
     free: ClassVar[re.Pattern[str]]
@@ -55,7 +52,8 @@ class StainlessPatch(BasePatch):
 
     def __init__(self) -> None:
         super().__init__()
-        self._hosts: WeakKeyDictionary[Any, tuple[Any, Meter, str]] = WeakKeyDictionary()
+        self._hosts: WeakKeyDictionary[Any, tuple[Any, Meter, str | None]] = WeakKeyDictionary()
+        self._later = [(pattern_of(surface), surface) for surface in self.later]
         self._classify = functools.lru_cache(maxsize=1024)(functools.partial(classify, self.surfaces, self.free))
 
     def provider_of_client(self, client: Any) -> str:
@@ -78,12 +76,14 @@ class StainlessPatch(BasePatch):
         if options.method.lower() != "post":
             return self._recognise_later(client, options, stream)
         surface = self._classify(options.url)
+        provider = self._provider(client)
+        if provider is None:
+            return None
         if not isinstance(surface, Surface):
             if surface is None:
                 unguarded(self.meter(), f"POST {mask(options.url.partition('?')[0])} of the {self.name} SDK")
             return None
         body = body_of(options)
-        provider = self._provider(client)
         tier = body.get("service_tier")
         request = Request(
             provider=provider,
@@ -105,24 +105,32 @@ class StainlessPatch(BasePatch):
         if options.method.lower() != "get":
             return None
         path = options.url.partition("?")[0]
-        for pattern, surface in self.later:
-            if pattern.search(path):
-                request = Request(self._provider(client), "", surface.endpoint, stream=stream, later=True)
-                plan = Plan(request, options, False, surface.read, surface.reader, surface.kept)
-                return self.refine(plan, {}) if request.provider in self.refined else plan
-        return None
+        surface = next((surface for pattern, surface in self._later if pattern.search(path)), None)
+        provider = None if surface is None else self._provider(client)
+        if surface is None or provider is None:
+            return None
+        request = Request(provider, "", surface.endpoint, stream=stream, later=True)
+        plan = Plan(request, options, False, surface.read, surface.reader, surface.kept)
+        return self.refine(plan, {}) if provider in self.refined else plan
 
-    def _provider(self, client: Any) -> str:
-        """Name the provider a client talks to; looked up again when its address or the Meter changes."""
+    def _provider(self, client: Any) -> str | None:
+        """Name the provider a client talks to; None when the Meter does not meter it.
+
+        Looked up again when the client's address, the Meter or what it has patched changes.
+        """
         url, meter = client._base_url, self.meter()
         known = self._hosts.get(client)
         if known is not None and known[0] is url and known[1] is meter:
             return known[2]
-        provider = provider_of(url.host, url.port, meter.config.hosts)
+        provider = registered(client) or provider_of(url.host, url.port, meter.config.hosts, url.path)
         if provider == UNKNOWN:
             provider = self.provider_of_client(client)
-        self._hosts[client] = (url, meter, provider)
-        return provider
+        metered = provider if self.claims(meter, provider) else None
+        self._hosts[client] = (url, meter, metered)
+        return metered
+
+    def claimed(self) -> None:
+        self._hosts.clear()
 
     def _install(self) -> None:
         base = importlib.import_module(f"{self.module}._base_client")
@@ -135,19 +143,20 @@ class StainlessPatch(BasePatch):
         ):
             self._swap(cls, "request", hook(cls.__dict__["request"], request))
             self._swap(cls, "_process_response", hook(cls.__dict__["_process_response"], process))
+        self._watch_websockets()
 
     def _request_sync(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         plan = self._plan(instance, args, kwargs)
         flight = None if plan is None else depart(self.meter(), plan.request)
         if plan is None or flight is None:
             return wrapped(*args, **kwargs)
-        token = _in_the_air.set((instance, flight))
+        token = in_the_air.set((instance, flight))
         try:
             try:
-                sent_args, sent_kwargs = _with_options(args, kwargs, plan)
+                sent_args, sent_kwargs = with_options(args, kwargs, plan)
                 result = wrapped(*sent_args, **sent_kwargs)
             except Exception as error:
-                if not _refuses_stream_options(plan, error):
+                if not refuses_stream_options(plan, error):
                     raise
                 plan = plan._replace(injected=False)
                 result = wrapped(*args, **kwargs)
@@ -155,7 +164,7 @@ class StainlessPatch(BasePatch):
             land(flight, self._failed(flight, plan, error))
             raise
         finally:
-            _in_the_air.reset(token)
+            in_the_air.reset(token)
         outcome = self._arrive(flight, plan, result, follow_sync)
         if outcome is not None:
             land(flight, outcome)
@@ -166,13 +175,13 @@ class StainlessPatch(BasePatch):
         flight = None if plan is None else await adepart(self.meter(), plan.request)
         if plan is None or flight is None:
             return await wrapped(*args, **kwargs)
-        token = _in_the_air.set((instance, flight))
+        token = in_the_air.set((instance, flight))
         try:
             try:
-                sent_args, sent_kwargs = _with_options(args, kwargs, plan)
+                sent_args, sent_kwargs = with_options(args, kwargs, plan)
                 result = await wrapped(*sent_args, **sent_kwargs)
             except Exception as error:
-                if not _refuses_stream_options(plan, error):
+                if not refuses_stream_options(plan, error):
                     raise
                 plan = plan._replace(injected=False)
                 result = await wrapped(*args, **kwargs)
@@ -183,7 +192,7 @@ class StainlessPatch(BasePatch):
             hand_over(flight, self._failed(flight, plan, error))
             raise
         finally:
-            _in_the_air.reset(token)
+            in_the_air.reset(token)
         outcome = self._arrive(flight, plan, result, follow_async)
         if outcome is not None:
             await aland(flight, outcome)
@@ -206,13 +215,15 @@ class StainlessPatch(BasePatch):
         """Read an answer that is there in full, or hook what is still to be read and return None."""
         response, flight.answer = flight.answer, None  # holding it would keep an abandoned stream alive
         try:
-            if response is None or not (result is response or isinstance(result, self._special_types)):
+            row = getattr(result, "__dict__", {})
+            if "_request_id" in row:  # a model: the SDK has read the header already
                 outcome = plan.read(result)
-                request_id: Any = getattr(
-                    result, "_request_id", _UNREAD
-                )  # on models the SDK has read the header already
-                if request_id is _UNREAD or (request_id is None and flight.request.provider in self.other_id_headers):
+                request_id: Any = row["_request_id"]
+                if request_id is None and flight.request.provider in self.other_id_headers:
                     request_id = self._request_id(flight, response)
+            elif response is None or not (result is response or isinstance(result, self._special_types)):
+                outcome = plan.read(result)
+                request_id = self._request_id(flight, response)
             elif isinstance(result, self._stream_types):
                 flight.meter.settler.start()
                 reader = plan.reader(self._request_id(flight, response), plan.injected)
@@ -220,7 +231,7 @@ class StainlessPatch(BasePatch):
                 return None
             elif plan.request.stream or not hasattr(response, "_content"):  # the body is still to be read
                 flight.meter.settler.start()
-                follow.body(response, flight, _tee(plan, self._request_id(flight, response)))
+                follow.body(response, flight, self.tee(plan, response, self._request_id(flight, response)))
                 return None
             else:
                 outcome = read_document(response.content, plan.read) if plan.kept else plan.read(None)
@@ -231,6 +242,12 @@ class StainlessPatch(BasePatch):
         except Exception:
             report("reading an answer")
             return Outcome()
+
+    def tee(self, plan: Plan, response: Any, request_id: str | None) -> Tee:
+        """Return what follows a body that is still to be read."""
+        if plan.request.stream:
+            return EventTee(plan.reader(request_id, plan.injected), hiding=plan.injected)
+        return DocumentTee(plan.read, request_id) if plan.kept else BlindTee(plan.read, request_id)
 
     def _request_id(self, flight: Flight, response: Any) -> str | None:
         headers = getattr(response, "headers", None) or {}
@@ -258,33 +275,13 @@ class StainlessPatch(BasePatch):
         flight.answer = response
 
     def _process(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        air = _in_the_air.get()
+        air = in_the_air.get()
         if air is not None and air[0] is instance:  # an auth client may be called within
             self.note(air[1], kwargs.get("response"))
         return wrapped(*args, **kwargs)
 
     async def _aprocess(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        air = _in_the_air.get()
+        air = in_the_air.get()
         if air is not None and air[0] is instance:
             self.note(air[1], kwargs.get("response"))
         return await wrapped(*args, **kwargs)
-
-
-def _with_options(args: tuple[Any, ...], kwargs: dict[str, Any], plan: Plan) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Put a changed copy of the options into the arguments; the caller's own are never touched."""
-    if not plan.injected:
-        return args, kwargs
-    if "options" in kwargs:
-        return args, {**kwargs, "options": plan.options}
-    return (args[0], plan.options, *args[2:]), kwargs
-
-
-def _refuses_stream_options(plan: Plan, error: Exception) -> bool:
-    """Tell a 400 that names the field we added; older gateways do that (research: sdks section 5)."""
-    return plan.injected and getattr(error, "status_code", None) == 400 and "stream_options" in str(error)
-
-
-def _tee(plan: Plan, request_id: str | None) -> Tee:
-    if plan.request.stream:
-        return EventTee(plan.reader(request_id, plan.injected), hiding=plan.injected)
-    return DocumentTee(plan.read, request_id) if plan.kept else BlindTee(plan.read, request_id)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from weakref import WeakKeyDictionary
 
 from ..errors import UnguardedCall
+from ..estimates import ATTACHMENT
 from ..outcome import Outcome, Request
 from ..streams import Reader
 from .reading import fields_of
@@ -22,7 +25,7 @@ MakeReader = Callable[["str | None", bool], Reader]
 
 
 class Surface(NamedTuple):
-    """One call that costs money: the end of its path, its name, how its output is bounded and how answers are read.
+    """One call that costs money: the end of its path (`{}` is an id), its name, its bounds and how answers are read.
 
     `bounds` are the body's fields that limit the output, None where no text comes out. `read` takes a parsed answer
     or a JSON document; `reader(request_id, injected)` follows a stream. `refined` calls are looked at once more by
@@ -47,6 +50,20 @@ class Plan(NamedTuple):
     read: Read
     reader: MakeReader
     kept: bool = True
+
+
+_registered: WeakKeyDictionary[Any, dict[str, str]] = WeakKeyDictionary()
+
+
+def register(client: Any, provider: str) -> None:
+    """Remember that a client, and every copy of it, talks to a provider, whatever its address says."""
+    _registered.setdefault(client._client, {})[str(client._base_url)] = provider
+
+
+def registered(client: Any) -> str | None:
+    """Return the provider a client was registered for."""
+    known = _registered.get(client._client)
+    return None if known is None else known.get(str(client._base_url))
 
 
 _ID = re.compile(r"(?<=/)(?!v\d)[^/]*\d[^/]*")
@@ -78,16 +95,21 @@ def classify(surfaces: tuple[Surface, ...], free: re.Pattern[str], url: str) -> 
     """Say what a POST to a path is: a surface, free, or None for what nobody has classified."""
     path = url.partition("?")[0].rstrip("/")
     for surface in surfaces:
-        if path.endswith(surface.path):
+        if pattern_of(surface).search(path):
             return surface
     return "free" if free.search(path) else None
+
+
+def pattern_of(surface: Surface) -> re.Pattern[str]:
+    """Compile the end of a path, in which `{}` stands for an id."""
+    return re.compile(surface.path.replace("{}", "[^/]+") + "$")
 
 
 def body_of(options: Any) -> Mapping[str, Any]:
     """Return the body as it will be sent: `extra_body` wins over the method's own arguments."""
     body = fields_of(options.json_data)
-    extra = fields_of(getattr(options, "extra_json", None))
-    return {**body, **extra} if extra else body
+    extra = getattr(options, "extra_json", None)
+    return body if extra is None else {**body, **fields_of(extra)}
 
 
 def max_output(body: Mapping[str, Any], bounds: tuple[str, ...]) -> int | None:
@@ -98,3 +120,25 @@ def max_output(body: Mapping[str, Any], bounds: tuple[str, ...]) -> int | None:
             choices = body.get("n")
             return value * choices if isinstance(choices, int) else value
     return None
+
+
+def size_of_files(options: Any, per_byte: float | None = None) -> int:
+    """Count the characters that the files of a multipart body stand for: each like an inlined one, or by its bytes."""
+    files = getattr(options, "files", None) or ()
+    parts = [part for _, part in (files.items() if isinstance(files, Mapping) else files)]
+    if per_byte is None:
+        return ATTACHMENT * len(parts)
+    return int(sum(_bytes_of(part[1] if isinstance(part, tuple) else part) for part in parts) * per_byte)
+
+
+def _bytes_of(content: Any) -> int:
+    """Measure a file without reading it; what cannot be measured counts as an inlined one does."""
+    if isinstance(content, (bytes, bytearray, str)):
+        return len(content)
+    try:
+        here = content.tell()
+        size = int(content.seek(0, os.SEEK_END) - here)
+        content.seek(here)
+    except Exception:
+        return ATTACHMENT
+    return size

@@ -1,4 +1,8 @@
-"""The memory store: one process, nothing kept. For tests, demos and single-process tools."""
+"""The memory store: one process, nothing kept. For tests, demos and single-process tools.
+
+A plain call goes straight to the dictionaries, as there is a budget of microseconds for it (research: performance);
+whatever is out of the ordinary goes through the ledger algorithm that all stores share.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,13 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from math import inf
 from types import TracebackType
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from ..limits import CounterKey, Limit
-from .base import Entry, Hold, Spend, Transaction, add_to_spend, after_fork, day_of
+from ..events import LLMEvent
+from ..limits import ADMITTED, CounterKey, Decision, Limit, items_for
+from .base import Call, Entry, Hold, Recorded, Spend, Transaction, add_to_spend, after_fork, day_of
 from .memory_peers import MemoryPeers
 from .memory_reports import MemoryReports
 from .transactional import TransactionalStore
@@ -32,9 +38,34 @@ class MemoryStore(TransactionalStore):
     def begin(self) -> _Tables:
         return self._tables
 
+    def admit(self, call: Call, now: float) -> Decision:
+        with self._tables.lock:
+            if self._tables.hold_on_ground(call, now):
+                return ADMITTED
+        return super().admit(call, now)
+
+    def settle(self, call_id: str, event: LLMEvent, cost_nano: int | None, now: float) -> Recorded:
+        with self._tables.lock:
+            if not self.destinations and self._tables.settle_on_ground(call_id, event, cost_nano):
+                return "stored"
+        return super().settle(call_id, event, cost_nano, now)
+
     def _retry(self, begin: Callable[[], AbstractContextManager[Transaction]], work: Callable[[Transaction], T]) -> T:
         with self._tables.lock:  # nothing conflicts here, so there is nothing to try again
             return work(self._tables)
+
+
+class _Ground(NamedTuple):
+    """What a tenant's calls are held on from `start` until `end` (unix seconds), while its limits stay as they are.
+
+    Made only where every limit is in force and its counter open, which is nearly always.
+    """
+
+    start: float
+    end: float
+    keys: tuple[CounterKey, ...]
+    counters: list[tuple[list[int], int]]
+    """Each counter with its limit's amount."""
 
 
 class _Tables(MemoryReports, MemoryPeers, Transaction):
@@ -48,7 +79,9 @@ class _Tables(MemoryReports, MemoryPeers, Transaction):
         self._counters: dict[CounterKey, list[int]] = {}  # settled, held, window_end
         self._holds: dict[str, Hold] = {}
         self._ledger: dict[str, dict[str, Entry]] = {}
-        self._rollup: dict[tuple[str, int, str, str], Spend] = {}
+        self._grounds: dict[str, _Ground] = {}
+        self._totals: dict[tuple[str, int, str, str], Spend] = {}
+        self._not_added: list[Entry] = []
         self._changes = []
         self._api_keys, self._deliveries, self._last_delivery = {}, {}, 0
         self._next_id = 0
@@ -67,6 +100,62 @@ class _Tables(MemoryReports, MemoryPeers, Transaction):
     ) -> None:
         self.lock.release()
 
+    def _ground(self, tenant_id: str, now: float) -> _Ground | None:
+        limits = self._limits.get(tenant_id, [])
+        items = items_for(limits, now)
+        counters = [(self._counters[item.key], item.limit.amount) for item in items if item.key in self._counters]
+        if len(counters) < len(limits):
+            return None
+        starts = [item.window.start for item in items] + [limit.effective_from for limit in limits]
+        ends = [item.window.end for item in items] + [
+            limit.effective_until for limit in limits if limit.effective_until is not None
+        ]
+        ground = self._grounds[tenant_id] = _Ground(
+            max(starts, default=-inf),
+            min(ends, default=inf),
+            tuple([item.key for item in items]),
+            counters,
+        )
+        return ground
+
+    def hold_on_ground(self, call: Call, now: float) -> bool:
+        """Set the call's estimate aside where no limit is reached, whatever its mode; False for any other case."""
+        call_id, tenant_id, estimate, seconds, origin, _ = call
+        ground = self._grounds.get(tenant_id)
+        if ground is None or not ground.start <= now < ground.end:
+            ground = self._ground(tenant_id, now)
+            if ground is None:
+                return False
+        for counter, amount in ground.counters:
+            if counter[0] + counter[1] >= amount:
+                return False
+        if estimate is not None:
+            for counter, _ in ground.counters:
+                counter[1] += estimate
+        if ground.keys:
+            hold = (call_id, tenant_id, estimate, now, now + seconds, origin, "open", ground.keys)
+            self._holds[call_id] = tuple.__new__(Hold, hold)  # half the time of Hold(...)
+        return True
+
+    def settle_on_ground(self, call_id: str, event: LLMEvent, cost_nano: int | None) -> bool:
+        """Close a hold whose counters are still those to charge; False, and nothing done, for any other."""
+        hold = self._holds.get(call_id)
+        ground = self._grounds.get(event.tenant_id)
+        if hold is None or ground is None or hold.items is not ground.keys or hold.state != "open":
+            return False
+        ledger = self._ledger[event.tenant_id]
+        if event.timestamp != hold.created_at or event.event_id in ledger:
+            return False
+        ledger[event.event_id] = entry = Entry(event, cost_nano)
+        self.roll_up(entry)
+        del self._holds[call_id]
+        for counter, _ in ground.counters:
+            if cost_nano is not None:
+                counter[0] += cost_nano
+            if hold.amount is not None:
+                counter[1] -= hold.amount
+        return True
+
     def lock_tenant(self, tenant_id: str, now: float) -> bool:
         new = tenant_id not in self._ledger
         if new:
@@ -81,12 +170,14 @@ class _Tables(MemoryReports, MemoryPeers, Transaction):
         limit = replace(limit, id=self._next_id)
         self._limits.setdefault(limit.tenant_id, []).append(limit)
         self._amounts[limit.id] = limit.amount
+        self._grounds.pop(limit.tenant_id, None)
         return limit
 
     def update_limit(self, limit: Limit) -> None:
         rows = self._limits.get(limit.tenant_id, [])
         self._limits[limit.tenant_id] = [limit if row.id == limit.id else row for row in rows]
         self._amounts[limit.id] = limit.amount
+        self._grounds.pop(limit.tenant_id, None)
 
     def delete_limits(self, ids: Sequence[int]) -> None:
         gone = set(ids)
@@ -96,6 +187,7 @@ class _Tables(MemoryReports, MemoryPeers, Transaction):
             self._amounts.pop(limit_id, None)
         for key in [key for key in self._counters if key.limit_id in gone]:
             del self._counters[key]
+        self._grounds.clear()
 
     def counter(self, key: CounterKey) -> tuple[int, int] | None:
         row = self._counters.get(key)
@@ -175,9 +267,20 @@ class _Tables(MemoryReports, MemoryPeers, Transaction):
             self.roll_up(entry)
 
     def roll_up(self, entry: Entry) -> None:
-        event = entry.event
-        key = (event.tenant_id, day_of(event.timestamp), event.provider, event.model)
-        self._rollup[key] = add_to_spend(self._rollup.get(key, _NOTHING), entry)
+        self._not_added.append(entry)
+
+    def _add_up(self) -> None:
+        waiting, self._not_added = self._not_added, []
+        for entry in waiting:
+            event = entry.event
+            key = (event.tenant_id, day_of(event.timestamp), event.provider, event.model)
+            self._totals[key] = add_to_spend(self._totals.get(key, _NOTHING), entry)
+
+    @property
+    def _rollup(self) -> dict[tuple[str, int, str, str], Spend]:
+        """The totals, brought up to date when somebody asks for them."""
+        self._add_up()
+        return self._totals
 
     def spend(self, tenant_id: str, start: float, end: float) -> Spend:
         total = _NOTHING
@@ -187,6 +290,7 @@ class _Tables(MemoryReports, MemoryPeers, Transaction):
         return total
 
     def prune(self, before: float, windows_before: float) -> tuple[int, int, int]:
+        self._add_up()
         events = 0
         for tenant_id, rows in self._ledger.items():
             kept = {key: entry for key, entry in rows.items() if entry.event.timestamp >= before}
@@ -198,4 +302,5 @@ class _Tables(MemoryReports, MemoryPeers, Transaction):
         counters = [key for key, row in self._counters.items() if row[2] <= windows_before]
         for key in counters:
             del self._counters[key]
+        self._grounds.clear()
         return events, len(holds), len(counters)

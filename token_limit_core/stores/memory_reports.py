@@ -32,13 +32,16 @@ class MemoryReports(ReportsTransaction):
         _counters: dict[CounterKey, list[int]]
         _holds: dict[str, Hold]
         _ledger: dict[str, dict[str, Entry]]
-        _rollup: dict[tuple[str, int, str, str], Spend]
+
+        @property
+        def _rollup(self) -> dict[tuple[str, int, str, str], Spend]: ...
 
     _changes: list[Change]
 
     def tenant_page(self, query: TenantQuery, now: float) -> Page[tuple[str, str]]:
         wanted = query.search.lower()
-        ids = sorted(tenant_id for tenant_id in self._ledger if wanted in tenant_id.lower())
+        among = self._ledger if query.tenant_id is None else self._ledger.keys() & {query.tenant_id}
+        ids = sorted(tenant_id for tenant_id in among if wanted in tenant_id.lower())
         if query.sort != "id":
             month, day = (self.spends(ids, days) for days in current_days(now))
 

@@ -34,9 +34,10 @@ def make(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def metered(caplog: pytest.LogCaptureFixture) -> Iterator[Metered]:
-    """Meter calls to OpenAI; at the end nothing may have been logged as our fault."""
-    metered = Metered()
+def metered(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[Metered]:
+    """Meter calls to the SDK a test module names; at the end nothing may have been logged as our fault."""
+    metered = Metered(getattr(request.module, "PATCH", "openai"))
     yield metered
     metered.meter.close()
-    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+    faults = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert faults == []

@@ -86,37 +86,43 @@ def run(use: Use, client: Any, endpoint: Endpoint) -> Run:
 class Metered:
     """A Meter on a memory store with a generous limit, so that every call has a hold."""
 
-    def __init__(self, **config: Any) -> None:
+    def __init__(self, patch: str = "openai", **config: Any) -> None:
+        self.patch = patch
         self.events: list[LLMEvent] = []
         self.meter = Meter(MeterConfig(**{"store": "memory://", "on_event": self.events.append, **config}))
         self.meter.set_limit(TENANT, 1000)
 
     def run(self, use: Use, client: Any, endpoint: Endpoint) -> Run:
         """Run a use as the tenant's, under the patch, until everything is settled."""
-        self.meter.patch("openai")
+        self.meter.patch(self.patch)
         with self.meter.for_tenant(TENANT, session_id="s1", user="ann", plan="gold"):
             result = run(use, client, endpoint)
         assert self.meter.flush(5)
         return result
 
     def event(self) -> LLMEvent:
-        """Return the one event; nothing may still be held for it, and the ledger must agree with it."""
-        (event,) = self.events
+        """Return the one event of a use."""
+        (event,) = self.settled(1)
+        return event
+
+    def settled(self, calls: int) -> list[LLMEvent]:
+        """Return the events of a use; nothing may still be held for them, and the ledger must agree with them."""
+        assert len(self.events) == calls
         assert self.meter.store.holds() == []
         (status,) = self.meter.usage(TENANT)
         assert status.held == 0
         spend = self.meter.store.spend(TENANT, 0, self.meter.config.clock() + 1)
-        assert spend.calls == 1
+        assert spend.calls == calls
         assert status.settled == spend.cost_nano
-        if event.cost_usd is None:
-            assert (spend.unpriced, spend.cost_nano) == (1, 0)
-        else:
-            assert (spend.unpriced, to_usd(spend.cost_nano)) == (0, event.cost_usd)
-        assert (event.tenant_id, event.session_id, event.user, event.tags["plan"]) == (TENANT, "s1", "ann", "gold")
-        return event
+        costs = [event.cost_usd for event in self.events]
+        assert spend.unpriced == costs.count(None)
+        assert to_usd(spend.cost_nano) == sum(cost for cost in costs if cost is not None)
+        for event in self.events:
+            assert (event.tenant_id, event.session_id, event.user, event.tags["plan"]) == (TENANT, "s1", "ann", "gold")
+        return self.events
 
 
-def price(model: str, **counts: int) -> Decimal:
+def price(model: str, provider: str = "openai", context: dict[str, str] | None = None, /, **counts: int) -> Decimal:
     """Ask the price list itself; rounded to nano-dollars, half-even."""
-    exact = calc_price(Usage(**counts), model, provider_id="openai").total_price
+    exact = calc_price(Usage(**counts), model, provider_id=provider, price_context=context).total_price
     return exact.quantize(Decimal("1e-9"), ROUND_HALF_EVEN)

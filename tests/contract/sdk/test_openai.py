@@ -6,17 +6,15 @@ Each cell runs twice against the same wire, unpatched and patched, and compares 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.contract.sdk import uses, wire
 from tests.contract.sdk.metered import Metered, price, run
-from tests.contract.sdk.uses import ALL, PARSING, STREAMING, Endpoint, Use
+from tests.contract.sdk.uses import ALL, PARSING, STREAMING, Endpoint, Table, Use, cells
 from tests.contract.sdk.wire import Wire
-
-Table = list[tuple[Iterable[Use], tuple[Endpoint, ...], bool]]
 
 WHOLE: Table = [
     ((uses.plain, uses.raw, uses.posted), ALL, False),
@@ -35,15 +33,6 @@ PARTIAL: Table = [
     ((uses.streaming_never_read,), ALL, False),
 ]
 """Ways that end before the provider's usage was seen."""
-
-
-def cells(table: Table) -> list[Any]:
-    return [
-        pytest.param(use, endpoint, streams, id=f"{use.__name__}-{endpoint.name}")
-        for several, endpoints, streams in table
-        for use in several
-        for endpoint in endpoints
-    ]
 
 
 @pytest.mark.parametrize(("use", "endpoint", "streams"), cells(WHOLE))

@@ -13,7 +13,7 @@ import pytest
 from tests.contract.sdk import uses, wire
 from tests.contract.sdk.metered import TENANT, Metered, price, run
 from tests.contract.sdk.uses import ALL, CHAT, RESPONSES, STREAMING, Endpoint, Use
-from tests.contract.sdk.wire import Answer, Wire, httpx
+from tests.contract.sdk.wire import Answer, Stall, Wire, httpx
 
 CALLS = [
     pytest.param(use, endpoint, id=f"{use.__name__}-{endpoint.name}")
@@ -200,27 +200,6 @@ def test_retries_that_all_fail_are_one_call(make: Callable[..., Any], metered: M
 Cancellable = Callable[[Any, asyncio.Event], Awaitable[None]]
 
 
-class Stall:
-    """A provider that says it was reached, and then nothing more."""
-
-    def __init__(self, endpoint: Endpoint, pieces: int | None) -> None:
-        self.reached = asyncio.Event()
-        self.endpoint = endpoint
-        self.pieces = pieces
-
-    def script(self, sent: dict[str, Any]) -> Answer:
-        answer = self.endpoint.script(sent)
-        if self.pieces is None:
-            answer.pause = self._stall
-        else:
-            answer.pieces, answer.stall = answer.pieces[: self.pieces], self._stall
-        return answer
-
-    async def _stall(self) -> None:
-        self.reached.set()
-        await asyncio.Event().wait()
-
-
 @pytest.mark.parametrize("endpoint", STREAMING, ids=lambda endpoint: endpoint.name)
 @pytest.mark.parametrize(
     ("use", "pieces"),
@@ -238,7 +217,7 @@ def test_a_cancelled_task_is_billed_for_what_was_seen(
     use: Use, pieces: int | None, endpoint: Endpoint, metered: Metered
 ) -> None:
     async def main() -> None:
-        stall = Stall(endpoint, pieces)
+        stall = Stall(endpoint.script, pieces)
         client = Wire(stall.script).async_client()
         task = asyncio.create_task(use(client, endpoint, []))  # type: ignore[arg-type]
         await asyncio.wait_for(stall.reached.wait(), 5)

@@ -1,14 +1,15 @@
-"""Every way to call OpenAI's SDK, spelt once for synchronous and asynchronous clients."""
+"""Every way to call an SDK, spelt once for synchronous and asynchronous clients."""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pydantic
+import pytest
 
 from tests.contract.sdk import wire
 
@@ -32,6 +33,16 @@ class Endpoint:
     cached: int = wire.CACHED
     reasoning: int | None = wire.REASONING
     parsing: dict[str, Any] = field(default_factory=dict)
+    final: str = ""
+    """How a stream helper gives the whole answer."""
+    method: str = "create"
+    at: str = ""
+    """The resource that has the method, where that is not the name."""
+
+    @property
+    def path(self) -> str:
+        """Where it is."""
+        return "/" + self.name.replace(".", "/")
 
     @property
     def model(self) -> str:
@@ -41,12 +52,12 @@ class Endpoint:
     def resource(self, client: Any, through: str = "") -> Any:
         """Walk to the resource, and to one of its views."""
         found = client
-        for step in [*self.name.split("."), *([through] if through else [])]:
+        for step in [*(self.at or self.name).split("."), *([through] if through else [])]:
             found = getattr(found, step)
         return found
 
     def create(self, client: Any, through: str = "", **arguments: Any) -> Any:
-        return self.resource(client, through).create(**self.arguments, **arguments)
+        return getattr(self.resource(client, through), self.method)(**self.arguments, **arguments)
 
 
 CHAT = Endpoint(
@@ -54,12 +65,14 @@ CHAT = Endpoint(
     wire.chat,
     {"model": wire.MODEL, "messages": MESSAGES},
     parsing={"response_format": Parsed},
+    final="get_final_completion",
 )
 RESPONSES = Endpoint(
     "responses",
     wire.responses,
     {"model": wire.MODEL, "input": "What is forty plus two?"},
     parsing={"text_format": Parsed},
+    final="get_final_response",
 )
 COMPLETIONS = Endpoint("completions", wire.completions, {"model": wire.MODEL, "prompt": "What is forty plus two?"})
 EMBEDDINGS = Endpoint(
@@ -111,6 +124,19 @@ async def entered(manager: Any) -> AsyncIterator[Any]:
 
 Use = Callable[[Any, Endpoint, list[Any]], Awaitable[None]]
 
+Table = list[tuple[Iterable[Use], tuple[Endpoint, ...], bool]]
+"""Ways to call, the endpoints that have them, and whether they stream."""
+
+
+def cells(table: Table) -> list[Any]:
+    """Spread a table into its cells."""
+    return [
+        pytest.param(use, endpoint, streams, id=f"{use.__name__}-{endpoint.name}")
+        for several, endpoints, streams in table
+        for use in several
+        for endpoint in endpoints
+    ]
+
 
 async def plain(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
     seen.append(await value(endpoint.create(client)))
@@ -118,7 +144,8 @@ async def plain(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
 
 async def raw(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
     response = await value(endpoint.create(client, "with_raw_response"))
-    seen += [type(response), response.request_id, response.content, await value(response.parse())]
+    body = response.http_response.content
+    seen += [type(response), getattr(response, "request_id", None), body, await value(response.parse())]
 
 
 async def streaming_parsed(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
@@ -142,12 +169,12 @@ async def parse(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
 
 async def parse_raw(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
     view = endpoint.resource(client, "with_raw_response")
-    seen.append((await value(view.parse(**endpoint.arguments, **endpoint.parsing))).parse())
+    response = await value(view.parse(**endpoint.arguments, **endpoint.parsing))
+    seen.append(await value(response.parse()))
 
 
 async def posted(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
-    path = "/" + endpoint.name.replace(".", "/")
-    seen.append(await value(client.post(path, body=endpoint.arguments, cast_to=object)))
+    seen.append(await value(client.post(endpoint.path, body=endpoint.arguments, cast_to=object)))
 
 
 async def stream(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
@@ -170,8 +197,8 @@ async def stream_block(client: Any, endpoint: Endpoint, seen: list[Any]) -> None
 
 async def stream_raw(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
     response = await value(endpoint.create(client, "with_raw_response", stream=True))
-    seen += [type(response), response.request_id]
-    seen += [chunk async for chunk in each(response.parse())]
+    seen += [type(response), getattr(response, "request_id", None)]
+    seen += [chunk async for chunk in each(await value(response.parse()))]
 
 
 async def stream_streaming(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
@@ -194,8 +221,7 @@ async def stream_lines(client: Any, endpoint: Endpoint, seen: list[Any]) -> None
 async def helper(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
     async with entered(endpoint.resource(client).stream(**endpoint.arguments, **endpoint.parsing)) as opened:
         seen += [event async for event in each(opened)]
-        final = opened.get_final_completion if endpoint is CHAT else opened.get_final_response
-        seen.append(await value(final()))
+        seen.append(await value(getattr(opened, endpoint.final)()))
 
 
 async def broken_off(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
@@ -226,7 +252,7 @@ async def never_iterated(client: Any, endpoint: Endpoint, seen: list[Any]) -> No
 
 async def raw_broken_off(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
     response = await value(endpoint.create(client, "with_raw_response", stream=True))
-    seen.append(await first(response.parse()))
+    seen.append(await first(await value(response.parse())))
 
 
 async def raw_never_read(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import openai
 
@@ -54,6 +55,7 @@ class Answer:
     pieces: list[bytes] = field(default_factory=list)
     content_type: str = "application/json"
     fault: BaseException | None = None
+    headers: dict[str, str] = field(default_factory=dict)
     pause: Callable[[], Any] | None = None
     """Called before the answer."""
     stall: Callable[[], Any] | None = None
@@ -64,7 +66,7 @@ class Answer:
         return b"".join(self.pieces)
 
 
-class Body(httpx.SyncByteStream, httpx.AsyncByteStream):
+class Body:
     """A body that is sent piece by piece, and may break off."""
 
     def __init__(self, answer: Answer) -> None:
@@ -95,8 +97,16 @@ class Body(httpx.SyncByteStream, httpx.AsyncByteStream):
 Script = Callable[[dict[str, Any]], Answer]
 
 
-class Wire(httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """Answers each request with the next script, the last one for ever; a script gets the request's JSON."""
+class Wire:
+    """Answers each request with the next script, the last one for ever; a script gets the request's JSON.
+
+    `sdk` makes the clients, and `http` is the library that it speaks.
+    """
+
+    sdk: ClassVar[Any] = openai
+    http: ClassVar[Any] = httpx
+    clients: ClassVar[tuple[str, str]] = ("OpenAI", "AsyncOpenAI")
+    request_id_header: ClassVar[str] = "x-request-id"
 
     def __init__(self, *scripts: Script) -> None:
         self.scripts = list(scripts)
@@ -106,22 +116,28 @@ class Wire(httpx.BaseTransport, httpx.AsyncBaseTransport):
         self.forgetful = False
         """Whether only the last request and body are kept."""
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
+    def handle_request(self, request: Any) -> Any:
         request.read()
         answer = self._next(request)
         if answer.pause is not None:
             answer.pause()
         return self._respond(request, answer)
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def handle_async_request(self, request: Any) -> Any:
         await request.aread()
         answer = self._next(request)
         if answer.pause is not None:
             await answer.pause()
         return self._respond(request, answer)
 
-    def _next(self, request: httpx.Request) -> Answer:
-        sent = json.loads(request.content) if request.content else {}
+    def close(self) -> None:
+        """Nothing is held."""
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
+
+    def _next(self, request: Any) -> Answer:
+        sent = _sent(request)
         if self.forgetful:
             for kept in (self.sent, self.paths, self.bodies):
                 kept.clear()
@@ -130,24 +146,58 @@ class Wire(httpx.BaseTransport, httpx.AsyncBaseTransport):
         script = self.scripts[min(len(self.sent), len(self.scripts)) - 1]
         return script(sent)
 
-    def _respond(self, request: httpx.Request, answer: Answer) -> httpx.Response:
+    def _respond(self, request: Any, answer: Answer) -> Any:
         if answer.status is None:
             assert answer.fault is not None
             raise answer.fault
-        body = Body(answer)
+        body = type("Body", (Body, self.http.SyncByteStream, self.http.AsyncByteStream), {})(answer)
         self.bodies.append(body)
-        headers = {"content-type": answer.content_type, "x-request-id": REQUEST_ID, "retry-after-ms": "1"}
-        return httpx.Response(answer.status, headers=headers, stream=body, request=request)
+        ours = {"content-type": answer.content_type, self.request_id_header: REQUEST_ID, "retry-after-ms": "1"}
+        return self.http.Response(answer.status, headers=ours | answer.headers, stream=body, request=request)
 
-    def client(self, cls: type[openai.OpenAI] = openai.OpenAI, **options: Any) -> openai.OpenAI:
+    def client(self, cls: Any = None, **options: Any) -> Any:
         """Make a synchronous client on this wire."""
-        http_client = openai.DefaultHttpxClient(transport=self)
+        cls = getattr(self.sdk, self.clients[0]) if cls is None else cls
+        http_client = self.sdk.DefaultHttpxClient(transport=self)
         return cls(http_client=http_client, **{"api_key": "sk-secret", "max_retries": 0, **options})
 
-    def async_client(self, cls: type[openai.AsyncOpenAI] = openai.AsyncOpenAI, **options: Any) -> openai.AsyncOpenAI:
+    def async_client(self, cls: Any = None, **options: Any) -> Any:
         """Make an asynchronous client on this wire."""
-        http_client = openai.DefaultAsyncHttpxClient(transport=self)
+        cls = getattr(self.sdk, self.clients[1]) if cls is None else cls
+        http_client = self.sdk.DefaultAsyncHttpxClient(transport=self)
         return cls(http_client=http_client, **{"api_key": "sk-secret", "max_retries": 0, **options})
+
+
+_FIELD = re.compile(rb'name="(\w+)"\r\n\r\n([^\r]*)\r\n')
+
+
+def _sent(request: Any) -> dict[str, Any]:
+    """Read a request's JSON, or the fields of its form."""
+    if request.headers.get("content-type", "").startswith("multipart/"):
+        return {name.decode(): value.decode() for name, value in _FIELD.findall(request.content)}
+    document: dict[str, Any] = json.loads(request.content) if request.content else {}
+    return document
+
+
+class Stall:
+    """A provider that says it was reached, and then nothing more."""
+
+    def __init__(self, answer: Script, pieces: int | None) -> None:
+        self.reached = asyncio.Event()
+        self.answer = answer
+        self.pieces = pieces
+
+    def script(self, sent: dict[str, Any]) -> Answer:
+        answer = self.answer(sent)
+        if self.pieces is None:
+            answer.pause = self._stall
+        else:
+            answer.pieces, answer.stall = answer.pieces[: self.pieces], self._stall
+        return answer
+
+    async def _stall(self) -> None:
+        self.reached.set()
+        await asyncio.Event().wait()
 
 
 # -- answers ----------------------------------------------------------------------------------------

@@ -43,6 +43,8 @@ def test_settings_that_work_pass_in_silence(monkeypatch: pytest.MonkeyPatch, tmp
         "HOSTS": {"127.0.0.1:8010": "openai"},
         "PATCHES": ["openai"],
         "ON_NO_TENANT": "refuse",
+        "ON_UNGUARDED": "ignore",
+        "CAPTURE_CONTENT": True,
         "TENANT_RESOLVER": f"{__name__}.check",
         "USER_TENANT_ATTRIBUTES": ["organization"],
         "UPGRADE_URL": "https://example.com/billing",
@@ -57,7 +59,7 @@ def test_settings_that_work_pass_in_silence(monkeypatch: pytest.MonkeyPatch, tmp
 
 WRONG = [
     (["ENABLED"], "E001", "TOKEN_LIMIT", "TOKEN_LIMIT = {...}"),
-    ({"UPGRADEURL": "/x"}, "E002", "'UPGRADEURL'", "Did you mean 'UPGRADE_URL'? Known keys are: API_KEY, CHECK_URL"),
+    ({"UPGRADEURL": "/x"}, "E002", "'UPGRADEURL'", "Did you mean 'UPGRADE_URL'? Known keys are: API_KEY, CAPTURE_CONTENT"),
     ({"on_event": print}, "E002", "'on_event'", "Did you mean 'ON_EVENT'?"),
     ({7: 7}, "E002", "[7]", "Known keys are"),
     ({"ENABLED": "no"}, "E003", "'ENABLED'", "True or False"),
@@ -187,3 +189,11 @@ def test_setting_up_and_checking_touches_no_database(tmp_path: Path) -> None:
     default = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db.sqlite3")}
     assert manage({"DATABASES": {"default": default}}, "check", "--deploy", "--tag", "token_limit").returncode == 0
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("peek", [True, False])
+@pytest.mark.parametrize("inside", [True, False])
+def test_compression_inside_of_a_peek_is_a_warning(monkeypatch: pytest.MonkeyPatch, peek: bool, inside: bool) -> None:
+    both = ["token_limit_django.middleware.TokenLimitMiddleware", "django.middleware.gzip.GZipMiddleware"]
+    messages = check(monkeypatch, {"PEEK_STREAMS": peek}, MIDDLEWARE=both if inside else both[::-1])
+    assert [message.id for message in messages] == ([f"{W}005"] if peek and inside else [])

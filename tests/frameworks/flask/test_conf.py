@@ -40,11 +40,13 @@ def test_every_key_has_a_meaning() -> None:
         "DEFAULT_LIMIT_USD": "9.99",
         "ON_NO_TENANT": "refuse",
         "ON_UNGUARDED": "refuse",
+        "CAPTURE_CONTENT": True,
         "TENANT_RESOLVER": hook,
         "USER_TENANT_ATTRIBUTES": ["organization"],
         "UPGRADE_URL": "/plans",
         "UPGRADE_TEMPLATE": "upgrade.html",
         "UPGRADE_RESPONSE": hook,
+        "PEEK_STREAMS": True,
         "ON_EVENT": f"{__name__}.hook",
         "DEBUG": True,
         "RAISE_ON_ERROR": False,
@@ -69,6 +71,7 @@ def test_every_key_has_a_meaning() -> None:
             upgrade_url="/plans",
             upgrade_template="upgrade.html",
             upgrade_response=hook,
+            peek_streams=True,
         )
         assert meter.store is given["STORE"]
         config = meter.config
@@ -77,7 +80,8 @@ def test_every_key_has_a_meaning() -> None:
             ["openai"],
             "9.99",
         )
-        assert (config.on_no_tenant, config.on_unguarded, config.on_event) == ("refuse", "refuse", hook)
+        assert (config.on_no_tenant, config.on_unguarded, config.capture_content) == ("refuse", "refuse", True)
+        assert config.on_event is hook
         assert (config.debug, config.raise_on_error) == (True, False)
         assert meter.store.destinations == ("https://limits.example.com/events",)
         assert (config.thresholds_url, config.check_url) == (given["THRESHOLDS_URL"], given["CHECK_URL"])

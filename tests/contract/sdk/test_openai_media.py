@@ -1,0 +1,219 @@
+"""Transcripts, speech and pictures: the caller notices nothing, and one event says what was used and what it cost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any
+
+import openai
+import pytest
+
+from tests.contract.sdk import media, uses, wire
+from tests.contract.sdk.media import CASES, SPEECH, Case
+from tests.contract.sdk.metered import Metered, run
+from tests.contract.sdk.uses import Use, each, value
+from tests.contract.sdk.wire import Wire, httpx
+from token_limit_core import LLMEvent
+
+pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # translations and variations
+
+WHOLE = (uses.plain, uses.raw, uses.streaming_parsed, uses.streaming_bytes)
+STREAMED = (
+    uses.stream, uses.stream_by_next, uses.stream_block, uses.stream_raw, uses.stream_streaming, uses.stream_bytes,
+)  # fmt: skip
+BROKEN = (
+    uses.broken_off, uses.block_broken_off, uses.closed, uses.closed_unread, uses.never_iterated, uses.raw_broken_off,
+    uses.raw_never_read, uses.bytes_broken_off,
+)  # fmt: skip
+
+
+def params(cases: dict[str, Case], several: tuple[Use, ...]) -> list[Any]:
+    return [pytest.param(use, case, id=f"{use.__name__}-{name}") for name, case in cases.items() for use in several]
+
+
+STREAMING = {name: case for name, case in CASES.items() if case.streams}
+
+
+def check(event: LLMEvent, case: Case, streams: bool) -> None:
+    assert (event.provider, event.endpoint, event.stream) == ("openai", case.endpoint.name, streams)
+    assert (event.model, event.request_id, event.error) == (case.endpoint.model, wire.REQUEST_ID, None)
+    assert {name: getattr(event, name) for name in case.event} == case.event
+    assert set(event.tags) == {"plan", *case.tags}
+    if case.cost is not None:
+        assert event.cost_usd == case.cost.quantize(Decimal("1e-9"), ROUND_HALF_EVEN)
+    elif "estimated" not in case.tags:
+        assert event.cost_usd is None
+
+
+@pytest.mark.parametrize(("use", "case"), params(CASES, WHOLE))
+def test_a_whole_answer(make: Callable[..., Any], use: Use, case: Case, metered: Metered) -> None:
+    untouched = run(use, make(Wire(case.endpoint.script)), case.endpoint)
+    wired = Wire(case.endpoint.script)
+    result = metered.run(use, make(wired), case.endpoint)
+
+    assert result.error is None
+    assert result.comparable() == untouched.comparable()
+    assert len(wired.sent) == 1
+    check(metered.event(), case, streams=False)
+
+
+@pytest.mark.parametrize(("use", "case"), params(STREAMING, STREAMED))
+def test_a_stream(make: Callable[..., Any], use: Use, case: Case, metered: Metered) -> None:
+    untouched = run(use, make(Wire(case.endpoint.script)), case.endpoint)
+    result = metered.run(use, make(Wire(case.endpoint.script)), case.endpoint)
+
+    assert result.error is None
+    assert result.comparable() == untouched.comparable()
+    check(metered.event(), case, streams=True)
+
+
+@pytest.mark.parametrize(("use", "case"), params(STREAMING, BROKEN))
+def test_a_stream_that_is_left(make: Callable[..., Any], use: Use, case: Case, metered: Metered) -> None:
+    before, wired = Wire(case.endpoint.script), Wire(case.endpoint.script)
+    untouched = run(use, make(before), case.endpoint)
+    result = metered.run(use, make(wired), case.endpoint)
+
+    assert type(result.error) is type(untouched.error)
+    assert result.comparable() == untouched.comparable()
+    assert [body.closed for body in wired.bodies] == [body.closed for body in before.bodies]
+    event = metered.event()
+    assert (event.endpoint, event.stream, event.request_id) == (case.endpoint.name, True, wire.REQUEST_ID)
+    assert event.tags.get("estimated") is True or event.output_tokens == case.event["output_tokens"]
+
+
+@pytest.mark.parametrize(("use", "case"), params(SPEECH, media.SPEAKING))
+def test_speech(make: Callable[..., Any], use: Use, case: Case, metered: Metered) -> None:
+    untouched = run(use, make(Wire(case.endpoint.script)), case.endpoint)
+    result = metered.run(use, make(Wire(case.endpoint.script)), case.endpoint)
+
+    assert result.error is None
+    assert result.comparable() == untouched.comparable()
+    assert media.BINARY in result.seen
+    check(metered.event(), case, streams=False)
+
+
+@pytest.mark.parametrize("case", SPEECH.values(), ids=SPEECH)
+def test_speech_that_is_not_listened_to_the_end_is_billed_all_the_same(
+    make: Callable[..., Any], case: Case, metered: Metered
+) -> None:
+    metered.run(media.spoken_broken_off, make(Wire(media.speech)), case.endpoint)
+
+    check(metered.event(), case, streams=False)
+
+
+@pytest.mark.parametrize("case", SPEECH.values(), ids=SPEECH)
+def test_a_body_of_speech_is_not_kept(make: Callable[..., Any], case: Case, metered: Metered) -> None:
+    before = run(media.spoken_stream, make(Wire(media.speech)), case.endpoint).seen
+    assert metered.run(media.spoken_stream, make(Wire(media.speech)), case.endpoint).seen == before
+
+
+def test_speech_as_events_tells_its_tokens(make: Callable[..., Any], metered: Metered) -> None:
+    endpoint = SPEECH["by tokens"].endpoint
+
+    async def listen(client: Any, endpoint: uses.Endpoint, seen: list[Any]) -> None:
+        opened = endpoint.create(client, "with_streaming_response", stream_format="sse")
+        async with uses.entered(opened) as response:
+            seen += [line async for line in each(response.iter_lines())]
+
+    untouched = run(listen, make(Wire(media.speech)), endpoint)
+    result = metered.run(listen, make(Wire(media.speech)), endpoint)
+
+    assert result.seen == untouched.seen
+    event = metered.event()
+    assert (event.input_tokens, event.output_tokens, event.character_count, event.stream) == (8, 90, 0, True)
+    assert event.cost_usd == Decimal("0.000001") * (8 * Decimal("0.6") + 90 * 12)
+
+
+ERRORS = {**{name: CASES[name] for name in ("transcript by tokens", "translation", "pictures", "an edit")}, **SPEECH}
+
+
+@pytest.mark.parametrize("case", ERRORS.values(), ids=ERRORS)
+@pytest.mark.parametrize("status", [400, 429, 500])
+def test_an_error_costs_nothing(make: Callable[..., Any], status: int, case: Case, metered: Metered) -> None:
+    untouched = run(uses.plain, make(Wire(wire.error(status))), case.endpoint)
+    result = metered.run(uses.plain, make(Wire(wire.error(status))), case.endpoint)
+
+    assert isinstance(result.error, openai.APIStatusError)
+    assert result.comparable() == untouched.comparable()
+    event = metered.event()
+    assert (event.error, event.cost_usd) == (f"{type(result.error).__name__} {status} some_code", 0)
+
+
+@pytest.mark.parametrize("case", ERRORS.values(), ids=ERRORS)
+def test_a_connection_that_is_lost_is_settled_by_estimate(
+    make: Callable[..., Any], case: Case, metered: Metered
+) -> None:
+    result = metered.run(uses.plain, make(Wire(wire.drop(httpx.ReadError("lost")))), case.endpoint)
+
+    assert isinstance(result.error, openai.APIConnectionError)
+    event = metered.event()
+    assert event.tags["estimated"] is True
+    assert event.input_tokens > 0
+
+
+@pytest.mark.parametrize("case", ERRORS.values(), ids=ERRORS)
+def test_a_retry_is_one_call(make: Callable[..., Any], case: Case, metered: Metered) -> None:
+    wired = Wire(wire.error(500), case.endpoint.script)
+    use = media.spoken if case in SPEECH.values() else uses.plain
+    metered.run(use, make(wired, max_retries=2), case.endpoint)
+
+    assert len(wired.sent) == 2
+    check(metered.event(), case, streams=False)
+
+
+@pytest.mark.parametrize("case", STREAMING.values(), ids=STREAMING)
+def test_a_stream_that_breaks_off(make: Callable[..., Any], case: Case, metered: Metered) -> None:
+    def cut(sent: dict[str, Any]) -> wire.Answer:
+        answer = case.endpoint.script(sent)
+        answer.pieces = answer.pieces[:1]
+        answer.fault = httpx.ReadError("lost")
+        return answer
+
+    untouched = run(uses.stream, make(Wire(cut)), case.endpoint)
+    result = metered.run(uses.stream, make(Wire(cut)), case.endpoint)
+
+    assert result.error is not None
+    assert result.comparable() == untouched.comparable()
+    event = metered.event()
+    assert event.error is not None
+    assert event.tags["estimated"] is True
+
+
+def test_a_transcript_without_its_duration_is_warned_about_once(
+    make: Callable[..., Any], metered: Metered, caplog: pytest.LogCaptureFixture
+) -> None:
+    from token_limit_core.patches import audio
+
+    audio._warn_untimed.cache_clear()
+    endpoint = CASES["transcript as text"].endpoint
+    with caplog.at_level(logging.WARNING, "token_limit"):
+        for _ in range(2):
+            metered.run(uses.plain, make(Wire(media.bare)), endpoint)
+
+    assert [record.message for record in caplog.records if "verbose_json" in record.message] == [
+        record.message for record in caplog.records if "duration" in record.message
+    ]
+    assert sum("verbose_json" in record.message for record in caplog.records) == 1
+    assert [event.tags["duration_unavailable"] for event in metered.events] == [True, True]
+
+
+@pytest.mark.parametrize("opened", [bytes, media.Recording])
+def test_what_is_held_for_a_file_follows_its_length(
+    make: Callable[..., Any], opened: Callable[[bytes], Any], metered: Metered
+) -> None:
+    held: list[int] = []
+    file = opened(media.AUDIO)
+
+    def look(sent: dict[str, Any]) -> wire.Answer:
+        held.append(metered.meter.store.holds()[0].held)
+        return media.transcript(sent)
+
+    async def call(client: Any, endpoint: uses.Endpoint, seen: list[Any]) -> None:
+        seen.append(await value(client.audio.transcriptions.create(model="gpt-4o-transcribe", file=("a.wav", file))))
+
+    metered.run(call, make(Wire(look)), CASES["transcript by tokens"].endpoint)
+
+    tokens = len(media.AUDIO) // 1600
+    assert 2_500 * tokens <= held[0] - 257 * 10_000 <= 2_500 * (tokens + 20)

@@ -1,0 +1,115 @@
+"""Anthropic's SDK with its Bedrock, Vertex and Foundry clients: what is billable, what is free, where it goes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, ClassVar
+
+from ..flow import Flight, again, hand_over
+from ..hosts import UNKNOWN
+from ..outcome import Outcome
+from ..sse import BlindTee
+from ..streams import Follow, Tee
+from ..usage import Usage
+from .lines import AwsTee, show_lines
+from .messages import MessageReader, read, usage_of
+from .reading import event_id_of, fields_of
+from .relay import RelayPatch
+from .surfaces import Plan, Surface
+
+PROVIDERS = {
+    "BaseBedrockClient": "aws",
+    "BaseMantleClient": "aws",
+    "BaseVertexClient": "google",
+    "AnthropicFoundry": "anthropic",
+    "AsyncAnthropicFoundry": "anthropic",
+    "AnthropicAWS": "anthropic",
+    "AsyncAnthropicAWS": "anthropic",
+    "AnthropicGoogleCloud": "anthropic",
+    "AsyncAnthropicGoogleCloud": "anthropic",
+}
+"""Whose price list holds for a client class. Foundry and the Claude platforms on AWS and Google Cloud charge
+Anthropic's own prices, and genai-prices lists no Claude under azure."""
+
+HEADER_COUNTS = ("x-amzn-bedrock-input-token-count", "x-amzn-bedrock-output-token-count")
+
+
+def _nothing(answer: Any) -> Outcome:
+    """Read the download of a batch's results: each of its lines is recorded on its own."""
+    return Outcome()
+
+
+class AnthropicPatch(RelayPatch):
+    """Guards messages, of every kind of client, and the results of batches."""
+
+    name = "anthropic"
+    module = "anthropic"
+    guards = ("messages", "beta.messages", "messages.batches.results", "completions")
+    not_guarded = ("beta.sessions", "beta.agents", "beta.deployments.run", "beta.dreams")
+    surfaces = (
+        Surface("/v1/messages", "messages", ("max_tokens",), read, MessageReader, refined=True),
+        Surface("/v1/complete", "completions", ("max_tokens_to_sample",), read, MessageReader, refined=True),
+    )
+    later = (Surface("/v1/messages/batches/{}/results", "messages.batches", None, _nothing, MessageReader, kept=False),)
+    free = re.compile(
+        r"/v1/(messages/(count_tokens|batches(/[^/]+/cancel)?)"
+        r"|(files|models|skills|organizations|user_profiles|vaults|memory_stores|environments|tunnels|webhooks)(/.+)?)$"
+    )
+    request_id_header: ClassVar[str] = "request-id"
+    other_id_headers: ClassVar[Mapping[str, str]] = {"aws": "x-amzn-requestid"}
+
+    def provider_of_client(self, client: Any) -> str:
+        return next((PROVIDERS[cls.__name__] for cls in type(client).__mro__ if cls.__name__ in PROVIDERS), UNKNOWN)
+
+    def _provider(self, client: Any) -> str | None:
+        """Name the provider a client talks to; Foundry, on Azure's hosts, charges Anthropic's prices."""
+        provider = super()._provider(client)
+        return "anthropic" if provider == "azure" else provider
+
+    def refine(self, plan: Plan, body: Mapping[str, Any]) -> Plan:
+        request = plan.request
+        request.service_tier = "fast" if body.get("speed") == "fast" else None  # the answer tells the others
+        if request.provider == "aws":
+            request.priced_as = request.model
+        return plan
+
+    def tee(self, plan: Plan, response: Any, request_id: str | None) -> Tee:
+        if response.headers.get("content-type", "").startswith("application/vnd.amazon.eventstream"):
+            return AwsTee(plan.reader(request_id, plan.injected))
+        return BlindTee(plan.read, request_id) if plan.request.later else super().tee(plan, response, request_id)
+
+    def note(self, flight: Flight, response: Any) -> None:
+        if flight.request.later:
+            flight.meter.settler.start()
+            show_lines(response, partial(_record_result, flight, response.request.url.path))
+        super().note(flight, response)
+
+    def _arrive(self, flight: Flight, plan: Plan, result: Any, follow: Follow) -> Outcome | None:
+        response = flight.answer
+        outcome = super()._arrive(flight, plan, result, follow)
+        if outcome is not None and outcome.usage is None and flight.request.provider == "aws":
+            outcome.usage = _usage_in_headers(response.headers)
+        return outcome
+
+
+def _record_result(flight: Flight, batch: str, row: Mapping[str, Any]) -> None:
+    """Bill one line of a batch's results, once however often it is downloaded; only what succeeded costs anything."""
+    result = fields_of(row.get("result"))
+    if result.get("type") != "succeeded":
+        return
+    outcome = read(result.get("message"))
+    if outcome.usage is None:
+        return
+    outcome.service_tier = "batch"
+    outcome.event_id = event_id_of("batch", f"{batch} {row.get('custom_id')}")
+    entry = again(flight)
+    entry.request.stream = False
+    hand_over(entry, outcome)
+
+
+def _usage_in_headers(headers: Mapping[str, str]) -> Usage | None:
+    """Read what Bedrock counted, for an answer without usage."""
+    received, generated = (int(told) if (told := headers.get(name, "")).isdigit() else None for name in HEADER_COUNTS)
+    return usage_of({"input_tokens": received, "output_tokens": generated})

@@ -1,0 +1,108 @@
+"""How OpenAI's audio answers: speech is billed by the letter or by tokens, transcripts by the second or by tokens."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from ..outcome import Outcome
+from ..usage import Usage
+from .chat import StreamReader, usage_of
+from .reading import count, fields_of, seconds, text
+from .surfaces import Plan
+
+logger = logging.getLogger("token_limit")
+
+CHARACTERS_PER_BYTE = 1 / 400
+"""What a byte of audio stands for in a request's size: 10 tokens a second, at 128 kbit/s."""
+
+AS_TEXT = frozenset({"text", "srt", "vtt"})
+"""Formats of a transcript that tell neither usage nor duration."""
+
+
+def read_transcript(answer: Any) -> Outcome:
+    """Read a transcript, parsed or as JSON; a bare text tells nothing, and one that broke off neither."""
+    if answer is None:
+        return Outcome()
+    row = fields_of(answer)
+    usage = transcript_usage(row.get("usage"))
+    duration = seconds(row.get("duration"))
+    if usage is None and duration is not None:
+        usage = Usage(duration_seconds=duration)
+    return untimed() if usage is None else Outcome(usage=usage, model=text(row.get("model")))
+
+
+def untimed() -> Outcome:
+    """Tell of a transcript that came without its duration: what it has cost cannot be known."""
+    _warn_untimed()
+    return Outcome(usage=Usage(), tags={"duration_unavailable": True})
+
+
+def transcript_usage(usage: Any) -> Usage | None:
+    """Read the usage of a transcript: tokens, or seconds."""
+    row = fields_of(usage)
+    if row.get("type") == "duration":
+        return Usage(duration_seconds=seconds(row.get("seconds")))
+    found = usage_of(row)
+    if found is not None:
+        parts = fields_of(row.get("input_token_details"))
+        found.audio_input_tokens = count(parts.get("audio_tokens"))
+        found.input_text_tokens = count(parts.get("text_tokens"))
+    return found
+
+
+class TranscriptReader(StreamReader):
+    """Follows a transcript that is streamed; its end tells the usage."""
+
+    __slots__ = ()
+
+    def see(self, event: Any) -> bool:
+        """Look at an event; none is ever hidden."""
+        row = fields_of(event)
+        if row.get("usage") is not None:
+            self.usage = row["usage"]
+        words = row.get("delta")
+        if isinstance(words, str):
+            self.chunks += 1
+            self.letters += len(words)
+        return False
+
+    def outcome(self, error: BaseException | None) -> Outcome:
+        """Tell what was used so far."""
+        outcome = super().outcome(error)
+        outcome.usage = transcript_usage(self.usage)
+        return outcome
+
+
+def read_speech(answer: Any) -> Outcome:
+    """Read speech that is billed by tokens, of which it tells nothing: it is billed by estimate."""
+    return Outcome()
+
+
+def refine_speech(plan: Plan, body: Mapping[str, Any]) -> Plan:
+    """Count the letters of what is to be said, where the model is billed by those."""
+    request = plan.request
+    if "gpt" in request.model:  # gpt-4o-mini-tts: by tokens, told only at the end of a stream of events
+        request.fields = {"character_count": 0}
+        if body.get("stream_format") == "sse":
+            request.stream = True
+        return plan
+    letters = len(str(body.get("input", "")))
+    return plan._replace(read=lambda answer: Outcome(usage=Usage(character_count=letters)))
+
+
+def refine_transcript(plan: Plan, body: Mapping[str, Any]) -> Plan:
+    """Look at the format that was asked for: a bare text is no JSON, and tells nothing."""
+    if body.get("response_format") in AS_TEXT:
+        return plan._replace(read=lambda answer: untimed(), kept=False)
+    return plan
+
+
+@cache
+def _warn_untimed() -> None:
+    logger.warning(
+        "a transcript came without its duration, so its cost is unknown and counts against no limit; ask for "
+        "response_format='verbose_json' (the events have duration_unavailable in their tags)"
+    )

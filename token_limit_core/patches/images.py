@@ -1,0 +1,94 @@
+"""How OpenAI's images answer: tokens by modality, or only pictures to count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..outcome import Outcome
+from ..usage import Usage
+from .chat import StreamReader
+from .reading import count, fields_of, text
+
+
+def read_images(answer: Any) -> Outcome:
+    """Read pictures that were made, edited or varied; the older models tell no usage at all."""
+    row = fields_of(answer)
+    data = row.get("data")
+    usage = image_usage(row.get("usage"), len(data) if isinstance(data, list) else None)
+    return Outcome(usage=usage if answer is not None else None, model=text(row.get("model")))
+
+
+def image_usage(usage: Any, images: int | None) -> Usage:
+    """Read the usage of pictures: of the images API, or of the image tool of the Responses API.
+
+    Where the output is not split it is pictures alone.
+    """
+    row = fields_of(usage)
+    spent, made = fields_of(row.get("input_tokens_details")), fields_of(row.get("output_tokens_details"))
+    cached = fields_of(row.get("cached_tokens_details")) or fields_of(spent.get("cached_tokens_details"))
+    generated = count(row.get("output_tokens"))
+    drawn = count(made.get("image_tokens"))
+    return Usage(
+        input_tokens=count(row.get("input_tokens")),
+        output_tokens=generated,
+        total_tokens=count(row.get("total_tokens")),
+        cached_tokens=_first(row.get("cached_tokens"), spent.get("cached_tokens")),
+        input_text_tokens=count(spent.get("text_tokens")),
+        input_image_tokens=count(spent.get("image_tokens")),
+        cached_input_text_tokens=_first(cached.get("cached_text_tokens"), cached.get("text_tokens")),
+        cached_input_image_tokens=_first(cached.get("cached_image_tokens"), cached.get("image_tokens")),
+        output_image_tokens=generated if drawn is None else drawn,
+        image_count=images,
+    )
+
+
+def _first(*values: Any) -> int | None:
+    return next((found for value in values if (found := count(value)) is not None), None)
+
+
+class ImageReader(StreamReader):
+    """Follows pictures that are streamed; each that is completed tells what it has used."""
+
+    __slots__ = ("done",)
+
+    def __init__(self, request_id: str | None, injected: bool) -> None:
+        super().__init__(request_id, injected)
+        self.done: list[Usage] = []
+
+    def see(self, event: Any) -> bool:
+        """Look at an event; none is ever hidden."""
+        row = fields_of(event)
+        if str(row.get("type")).endswith(".completed"):
+            self.done.append(image_usage(row.get("usage"), 1))
+        return False
+
+    def outcome(self, error: BaseException | None) -> Outcome:
+        """Tell what was used so far."""
+        outcome = super().outcome(error)
+        if self.done:
+            outcome.usage = _sum(self.done)
+        return outcome
+
+
+def _sum(usages: list[Usage]) -> Usage:
+    total = usages[0]
+    for usage in usages[1:]:
+        for name in COUNTS:
+            there, more = getattr(total, name), getattr(usage, name)
+            if more is not None:
+                setattr(total, name, more if there is None else there + more)
+    return total
+
+
+COUNTS = (
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    "cached_tokens",
+    "input_text_tokens",
+    "input_image_tokens",
+    "cached_input_text_tokens",
+    "cached_input_image_tokens",
+    "output_image_tokens",
+    "image_count",
+)

@@ -1,0 +1,98 @@
+"""What single providers of OpenAI's protocol do differently; each fact is from recorded traffic or their documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from ..outcome import Outcome
+from ..streams import Reader
+from .reading import count, fields_of, text
+from .surfaces import Plan
+
+Amend = Callable[[Outcome, Mapping[str, Any]], None]
+"""Corrects an outcome with what else its usage object says."""
+
+
+def amended(plan: Plan, amend: Amend) -> Plan:
+    """Return a plan whose outcomes are amended, at no cost for each chunk."""
+
+    def read(answer: Any) -> Outcome:
+        outcome = plan.read(answer)
+        amend(outcome, fields_of(fields_of(answer).get("usage")))
+        return outcome
+
+    def reader(request_id: str | None, injected: bool) -> Reader:
+        return _Amended(plan.reader(request_id, injected), amend)
+
+    return plan._replace(read=read, reader=reader)
+
+
+class _Amended:
+    def __init__(self, reader: Any, amend: Amend) -> None:
+        self.see = reader.see
+        self._reader = reader
+        self._amend = amend
+
+    def outcome(self, error: BaseException | None) -> Outcome:
+        outcome: Outcome = self._reader.outcome(error)
+        self._amend(outcome, fields_of(self._reader.usage))
+        return outcome
+
+
+def openrouter(outcome: Outcome, usage: Mapping[str, Any]) -> None:
+    """OpenRouter says itself what a call has cost, in US dollars."""
+    cost = _usd(usage.get("cost"))
+    if cost is not None:
+        outcome.fields = {**(outcome.fields or {}), "cost_usd": cost}
+    if outcome.model is not None and "/" in outcome.model and outcome.usage is not None:
+        outcome.fields = {**(outcome.fields or {}), "upstream_provider": outcome.model.partition("/")[0]}
+
+
+def deepseek(outcome: Outcome, usage: Mapping[str, Any]) -> None:
+    """DeepSeek tells cache misses beside the hits."""
+    missed = count(usage.get("prompt_cache_miss_tokens"))
+    if missed is not None:
+        outcome.fields = {**(outcome.fields or {}), "cache_miss_tokens": missed}
+
+
+def google(outcome: Outcome, usage: Mapping[str, Any]) -> None:
+    """Google's OpenAI endpoint has thoughts in the total only; they are billed as output (2 of 2 recorded)."""
+    used = outcome.usage
+    if used is not None and used.total_tokens is not None and used.input_tokens is not None:
+        used.output_tokens = max(used.total_tokens - used.input_tokens, used.output_tokens or 0)
+
+
+def vercel(outcome: Outcome, usage: Mapping[str, Any]) -> None:
+    """Vercel's gateway leaves reasoning out of the completion and out of the total (28 of 28 by its own cost)."""
+    used = outcome.usage
+    if used is not None and used.reasoning_tokens and used.output_tokens is not None:
+        outside = used.total_tokens == (used.input_tokens or 0) + used.output_tokens
+        if outside and "prompt_tokens" in usage:
+            used.output_tokens += used.reasoning_tokens
+
+
+AMENDS: Mapping[str, Amend] = {"openrouter": openrouter, "deepseek": deepseek, "google": google, "vercel": vercel}
+
+
+def fill_in_the_middle(plan: Plan, body: Mapping[str, Any], capture: bool) -> None:
+    """Name DeepSeek's completions what they are, with the lengths of what is before and after the gap."""
+    plan.request.endpoint = "fim.completions"
+    plan.request.fields = {
+        field: told
+        for field, name in (("fim_prefix", "prompt"), ("fim_suffix", "suffix"))
+        if (given := text(body.get(name))) is not None
+        for told in (given if capture else f"{len(given)} characters",)
+    }
+
+
+def _usd(value: Any) -> Decimal | None:
+    """Return an amount of US dollars that a provider tells as a JSON number or text."""
+    if value is None or isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        amount = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return amount if amount.is_finite() and amount >= 0 else None
