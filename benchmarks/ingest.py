@@ -8,10 +8,15 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import os
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
+
+import psycopg
 
 from token_limit_core.ingest.endpoints import EVENTS, Incoming, Ingest
 from token_limit_core.ingest.keys import make_key
@@ -19,6 +24,9 @@ from token_limit_core.limits import Limit
 from token_limit_core.stores import open_store
 
 BATCHES = (1, 50, 500, 5000)
+POSTGRES = os.environ.get("TOKEN_LIMIT_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
+RUN = uuid.uuid4().hex[:12]
+"""Tells this run's tenants, events and schema from others'."""
 
 
 def bodies(size: int) -> Iterator[bytes]:
@@ -27,8 +35,8 @@ def bodies(size: int) -> Iterator[bytes]:
     while True:
         events = [
             {
-                "event_id": f"00000000-0000-4000-8000-{number + n:012}",
-                "tenant_id": f"tenant-{n % 10}",
+                "event_id": f"{RUN}-{size}-{number + n:012}",
+                "tenant_id": f"bench-{RUN}-{n % 10}",
                 "provider": "openai",
                 "model": "gpt-4o-mini",
                 "endpoint": "chat.completions",
@@ -54,7 +62,7 @@ def rate(url: str, size: int, seconds: float) -> float:
     made = make_key("bench", ["*"], now=time.time())
     store.add_api_key(made.key)
     for n in range(10):
-        store.set_limit(Limit(f"tenant-{n}", 10**15), time.time())
+        store.set_limit(Limit(f"bench-{RUN}-{n}", 10**15), time.time())
     headers = {"authorization": f"Bearer {made.token}", "content-encoding": "gzip"}
     taken, spent = 0, 0.0
     for body in bodies(size):
@@ -69,17 +77,40 @@ def rate(url: str, size: int, seconds: float) -> float:
     return taken / spent
 
 
+@contextmanager
+def postgres() -> Iterator[dict[str, str]]:
+    """Make a schema for this run, and drop it at the end; nothing where no server answers."""
+    schema = f"bench_{RUN}"
+    try:
+        connection = psycopg.connect(POSTGRES.replace("+psycopg", ""), autocommit=True, connect_timeout=2)
+    except psycopg.OperationalError:
+        yield {}
+        return
+    with connection:
+        connection.execute(f"CREATE SCHEMA {schema}")
+        try:
+            yield {"PostgreSQL": f"{POSTGRES}?options=-csearch_path%3D{schema}"}
+        finally:
+            connection.execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+def table(seconds: float) -> list[str]:
+    """Measure every store that answers, and write a table."""
+    lines = ["| store | " + " | ".join(f"batches of {size}" for size in BATCHES) + " |"]
+    lines.append("|---" * (len(BATCHES) + 1) + "|")
+    with tempfile.TemporaryDirectory() as folder, postgres() as server:
+        stores = {"memory": "memory://", "SQLite": "sqlite:///{}/{}.db"} | server
+        for name, url in stores.items():
+            rates = [rate(url.format(folder, size), size, seconds) for size in BATCHES]
+            lines.append(f"| {name} | " + " | ".join(f"{value:,.0f}" for value in rates) + " |")
+    return lines
+
+
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=2.0)
-    seconds = parser.parse_args().seconds
-    print("| store | " + " | ".join(f"batches of {size}" for size in BATCHES) + " |")
-    print("|---" * (len(BATCHES) + 1) + "|")
-    with tempfile.TemporaryDirectory() as folder:
-        for name, url in (("memory", "memory://"), ("SQLite", "sqlite:///{}/{}.db")):
-            rates = [rate(url.format(folder, size), size, seconds) for size in BATCHES]
-            print(f"| {name} | " + " | ".join(f"{value:,.0f}" for value in rates) + " |")
+    print("\n".join(table(parser.parse_args().seconds)))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,12 @@ def test_settings_that_work_pass_in_silence(monkeypatch: pytest.MonkeyPatch, tmp
 
 WRONG = [
     (["ENABLED"], "E001", "TOKEN_LIMIT", "TOKEN_LIMIT = {...}"),
-    ({"UPGRADEURL": "/x"}, "E002", "'UPGRADEURL'", "Did you mean 'UPGRADE_URL'? Known keys are: API_KEY, CAPTURE_CONTENT"),
+    (
+        {"UPGRADEURL": "/x"},
+        "E002",
+        "'UPGRADEURL'",
+        "Did you mean 'UPGRADE_URL'? Known keys are: API_KEY, CAPTURE_CONTENT",
+    ),
     ({"on_event": print}, "E002", "'on_event'", "Did you mean 'ON_EVENT'?"),
     ({7: 7}, "E002", "[7]", "Known keys are"),
     ({"ENABLED": "no"}, "E003", "'ENABLED'", "True or False"),
