@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from starlette.routing import Mount, Route
 from token_limit_core import Meter, MeterConfig
 from token_limit_core.ingest.endpoints import Ingest
 from token_limit_core.stores import transactional
+from token_limit_starlette.lifespan import lifespan
 
 SITE: dict[str, Any] = json.loads(os.environ.get("SITE", "{}"))
 
@@ -85,12 +85,7 @@ def async_reporter() -> Starlette:
     async def spend(request: Request) -> PlainTextResponse:
         return PlainTextResponse(await run_in_threadpool(_spend, meter))
 
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        yield
-        await run_in_threadpool(meter.close)
-
-    return Starlette(routes=[Route("/", spend)], lifespan=lifespan)
+    return Starlette(routes=[Route("/", spend)], lifespan=lifespan(meter))
 
 
 def _spend(meter: Meter) -> str:

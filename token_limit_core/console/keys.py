@@ -12,6 +12,7 @@ from .web import Response, redirect
 logger = logging.getLogger("token_limit")
 
 PERMISSION_LABELS = {"ingest": "Report events", "check": "Ask for limits", "set-limit": "Set and remove limits"}
+TYPED = ("account", "name", "tenants")
 MOST_TEXT = 4000
 
 
@@ -23,7 +24,7 @@ def keys(visit: Visit) -> Response:
 def create(visit: Visit) -> Response:
     """Make a key and show its token, which is nowhere afterwards; or say what the key cannot be."""
     form = visit.request.form
-    typed = {name: form.get(name, "")[:MOST_TEXT] for name in ("account", "name", "tenants")}
+    typed = {name: form.get(name, "")[:MOST_TEXT] for name in TYPED}
     chosen = [name for name in PERMISSIONS if form.get(f"may-{name}")]
     try:
         made = make_key(
@@ -51,7 +52,12 @@ def revoke(visit: Visit) -> Response:
 
 
 def _page(visit: Visit, status: int = 200, **context: object) -> Response:
-    empty: dict[str, object] = {"typed": {}, "chosen": DEFAULT_PERMISSIONS, "errors": {}, "token": None}
+    empty: dict[str, object] = {
+        "typed": dict.fromkeys(TYPED, ""),
+        "chosen": DEFAULT_PERMISSIONS,
+        "errors": {},
+        "token": None,
+    }
     response = visit.page(
         "keys.html", status, rows=visit.store.api_keys(), permissions=PERMISSION_LABELS, **{**empty, **context}
     )
