@@ -232,6 +232,7 @@ class Meter(ProviderClients):
         outcome = outcome_of({"duration_ms": None, **fields, **counts})
         outcome.fields = {**(outcome.fields or {}), "error": error}
         settlement = conclude(flight, outcome)
+        assert settlement is not None  # that is the answer to a question only
         if self.store.leaves_loop and on_loop():
             self.settler.start()
             self.settler.put(partial(self.settle, settlement))

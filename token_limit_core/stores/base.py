@@ -10,6 +10,7 @@ import os
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from typing import Literal, NamedTuple, TypeVar
 
 from ..events import LLMEvent
@@ -36,6 +37,10 @@ class Call(NamedTuple):
     estimate: int | None
     hold_seconds: float = HOLD_SECONDS
     origin: str = "call"
+
+
+call_of = partial(tuple.__new__, Call)
+"""Make a Call of its five parts in half the time of `Call(...)`."""
 
 
 class Hold(NamedTuple):
