@@ -10,16 +10,28 @@ PYTEST_ARGS ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo demo-check test test-all lint bench clean
+.PHONY: help demo demo-check demo-flask demo-flask-check demo-fastapi demo-fastapi-check test test-all lint bench clean
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(INSTALLED) ## Serve the example site with two tenants and print its addresses
 	$(BIN)/python examples/django_saas/demo.py
 
 demo-check: $(INSTALLED) ## Walk through the example site without a person
 	$(BIN)/python examples/django_saas/demo.py --check
+
+demo-flask: $(INSTALLED) ## Serve the Flask example
+	$(BIN)/python examples/flask_app/demo.py
+
+demo-flask-check: $(INSTALLED) ## Walk through the Flask example without a person
+	$(BIN)/python examples/flask_app/demo.py --check
+
+demo-fastapi: $(INSTALLED) ## Serve the FastAPI example
+	$(BIN)/python examples/fastapi_chat/demo.py
+
+demo-fastapi-check: $(INSTALLED) ## Walk through the FastAPI example without a person
+	$(BIN)/python examples/fastapi_chat/demo.py --check
 
 test: lint ## Run the linters, the type checker and every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -36,7 +48,7 @@ bench: $(INSTALLED) ## Measure what the suite costs per call and per request
 	$(BIN)/python benchmarks/run.py
 
 clean: ## Remove the environments and everything generated
-	rm -rf .venv .nox .mypy_cache .ruff_cache .pytest_cache build dist artifacts examples/django_saas/.demo
+	rm -rf .venv .nox .mypy_cache .ruff_cache .pytest_cache build dist artifacts examples/*/.demo
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml constraints.txt

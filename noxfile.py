@@ -1,4 +1,6 @@
-"""The test matrix: the Pythons found on this machine, each with Django's LTS and the newest Django it can run."""
+"""The test matrix: the Pythons found on this machine, each with Django's LTS and the newest Django it can run.
+
+Beside it, what is metered on older releases of the provider SDKs, and together with what else hooks or wraps them."""
 
 from __future__ import annotations
 
@@ -32,3 +34,49 @@ def tests(session: nox.Session, django: str) -> None:
         constraints.write_text("\n".join([line for line in lines if not line.startswith("Django==")] + [LTS]))
     session.install("--editable", ".[test]", "--constraint", str(constraints))
     session.run("python", "-m", "pytest", "-m", "not browser", *session.posargs)
+
+
+TESTING = [".[django,postgresql]", "pytest", "pytest-asyncio", "pytest-django", "pytest-timeout"]
+"""What the tests of SDKs need beside the SDKs."""
+
+RELEASES = {
+    "oldest": ["anthropic[bedrock,vertex]==0.111.*", "google-genai==1.50.*", "openai==1.109.*"],
+    "middle": ["anthropic[bedrock,vertex]==1.17.*", "google-genai==2.9.*", "openai==2.43.*"],
+    "latest": ["anthropic[bedrock,vertex]", "google-genai", "groq", "openai", "together"],
+}
+"""Releases of the SDKs that the suite is proved on, together as one application has them; the latest are pinned."""
+
+
+@nox.session(tags=["compatibility"])
+@nox.parametrize("releases", list(RELEASES))
+def sdks(session: nox.Session, releases: str) -> None:
+    """Run the contract of the provider SDKs on their old and new releases."""
+    constraints = CONSTRAINTS
+    if releases != "latest":
+        constraints = Path(session.create_tmp(), "constraints.txt")
+        lines = CONSTRAINTS.read_text().splitlines()
+        free = ("anthropic==", "google-genai==", "openai==", "websockets==")  # old SDKs need an old websockets, too
+        constraints.write_text("\n".join(line for line in lines if not line.startswith(free)))
+    session.install("--editable", *TESTING, *RELEASES[releases], "--constraint", str(constraints))
+    session.run("python", "-m", "pytest", "tests/contract/sdk", *session.posargs)
+
+
+INTEGRATIONS = [
+    "instructor",
+    "langchain-anthropic",
+    "langchain-google-genai",
+    "langchain-openai",
+    "opentelemetry-instrumentation-anthropic",
+    "opentelemetry-instrumentation-openai",
+    "opentelemetry-sdk",
+    "pydantic-ai-slim[anthropic,google,openai]",
+    "sentry-sdk",
+]
+
+
+@nox.session(tags=["compatibility"])
+def integrations(session: nox.Session) -> None:
+    """Call the SDKs through LangChain, pydantic-ai and instructor, and beside Sentry and OpenTelemetry."""
+    constraints = "tests/integrations/constraints.txt"
+    session.install("--editable", *TESTING, *INTEGRATIONS, "--constraint", constraints)
+    session.run("python", "-m", "pytest", "tests/integrations", *session.posargs)

@@ -10,6 +10,7 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+import asgi
 import flask_requests
 import middleware
 import sdk
@@ -35,6 +36,10 @@ def main() -> None:
     lines += _table({"WSGI": compare(middleware.subjects(), middleware.requests, 100, rounds)})
     lines += ["", "### Added CPU microseconds per Flask request (WSGI app, trivial view)", ""]
     lines += _table({"WSGI": compare(flask_requests.subjects(), flask_requests.requests, 100, rounds)})
+    lines += ["", "### Added CPU microseconds per Starlette request (ASGI application, trivial endpoint)", ""]
+    lines += _table({"ASGI": compare(asgi.subjects(), asgi.requests, 300, rounds)})
+    lines += ["", "### Added CPU microseconds per Django request (ASGI handler, trivial async view)", ""]
+    lines += _table({"ASGI": compare(asgi.django_subjects(), asgi.requests, 100, rounds)})
     report = "\n".join(lines)
     print(report)
     readme = HERE / "README.md"

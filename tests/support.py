@@ -1,4 +1,4 @@
-"""What several test suites need from the machine: a PostgreSQL server, a browser."""
+"""What several test suites need from the machine: a PostgreSQL or Redis server, a browser."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import NoReturn
 import pytest
 
 POSTGRES = os.environ.get("TOKEN_LIMIT_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
+REDIS = os.environ.get("TOKEN_LIMIT_TEST_REDIS", "redis://127.0.0.1:6379/0")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -47,3 +48,15 @@ def require_chromium() -> str:
         if path := shutil.which(name):
             return path
     unavailable(f"no browser found: none of {', '.join(BROWSERS)} is on the PATH")
+
+
+def redis_url() -> str:
+    """Return the URL of a Redis server that answers; keys in it need a prefix of the test's own."""
+    import redis
+
+    try:
+        with redis.Redis.from_url(REDIS, socket_connect_timeout=5) as client:
+            client.ping()
+    except redis.ConnectionError as error:
+        unavailable(f"Redis cannot be reached at {REDIS} (TOKEN_LIMIT_TEST_REDIS): {error}")
+    return REDIS

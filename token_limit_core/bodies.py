@@ -1,17 +1,26 @@
 """Streamed bodies: they are produced after the middleware has returned, so each step gets the request's Scope again.
 
 Nothing is left open at a `yield`, so another thread or task may close the body (research: style sections 3c, 3d).
+
+A refusal inside a body comes too late for a status of 402, unless the response waits for its first chunk (`peek`,
+which a middleware does where it is configured or the view asked for it with `peek_stream`). After the first byte,
+`end_refused_stream` ends a stream of server-sent events with one that says what happened.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from functools import wraps
+from inspect import iscoroutinefunction
+from typing import Any, Generic, TypeVar, cast
 
 from . import scope as scopes
+from .errors import refusal_in
 from .scope import Scope
+from .upgrade import sse_error
 
 T = TypeVar("T")
+View = TypeVar("View", bound=Callable[..., Any])
 END: Any = object()
 
 
@@ -48,3 +57,141 @@ async def astream(content: Any, scope: Scope | None) -> AsyncIterator[Any]:
         close = getattr(body, "aclose", None)
         if close is not None:
             await close()
+
+
+def peek_response() -> None:
+    """Let the current request's response wait for the first chunk of its body; a refusal before that is its answer."""
+    scope = scopes.current()
+    if scope is not None:
+        scope.request.peeks = True
+
+
+def peek_stream(view: View) -> View:
+    """Do what `peek_response` does for every response of a view, synchronous or asynchronous."""
+    if iscoroutinefunction(view):
+
+        @wraps(view)
+        async def apeeking(*args: Any, **kwargs: Any) -> Any:
+            peek_response()
+            return await view(*args, **kwargs)
+
+        return cast(View, apeeking)
+
+    @wraps(view)
+    def peeking(*args: Any, **kwargs: Any) -> Any:
+        peek_response()
+        return view(*args, **kwargs)
+
+    return cast(View, peeking)
+
+
+class Peeked(Generic[T]):
+    """A body whose first chunk that is not empty was pulled already; what its pulling raises is raised by `peek`."""
+
+    def __init__(self, content: Iterable[T], body: Iterator[T], first: T) -> None:
+        self._content = content
+        self._body = body
+        self._first = first
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        if self._first is END:
+            return next(self._body)
+        first, self._first = self._first, END
+        return first
+
+    def close(self) -> None:
+        """Close the body, read or not."""
+        close = getattr(self._content, "close", None)
+        if close is not None:
+            close()
+
+
+def peek(content: Iterable[T]) -> Peeked[T]:
+    """Pull the first chunk of a body that is not empty, and give the body back with it."""
+    body = iter(content)
+    first: T = b""  # type: ignore[assignment]
+    while not first:
+        first = next(body, END)
+    return Peeked(content, body, first)
+
+
+class AsyncPeeked(Generic[T]):
+    """The same for an asynchronous body."""
+
+    def __init__(self, body: AsyncIterator[T], first: T) -> None:
+        self._body = body
+        self._first = first
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        if self._first is END:
+            return await anext(self._body)
+        first, self._first = self._first, END
+        return first
+
+    async def aclose(self) -> None:
+        """Close the body, read or not."""
+        close = getattr(self._body, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def apeek(content: Any) -> AsyncPeeked[Any]:
+    """Do what `peek` does for an asynchronous body."""
+    body = aiter(content)
+    first: Any = b""
+    while not first:
+        first = await anext(body, END)
+    return AsyncPeeked(body, first)
+
+
+def end_refused_stream(content: Iterable[T], upgrade_url: str | None = None) -> Iterator[T | bytes]:
+    """End a stream of server-sent events whose next call is refused with `event: error` and the problem document.
+
+    A refusal before the first chunk goes on to a middleware that can still answer 402 (`peek_stream`).
+    """
+    started, event = False, None
+    try:
+        for chunk in content:
+            started = started or bool(chunk)
+            yield chunk
+    except Exception as error:
+        event = _last_event(error, started, upgrade_url)
+        if event is None:
+            raise
+    if event is not None:
+        yield event
+
+
+async def aend_refused_stream(content: Any, upgrade_url: str | None = None) -> AsyncIterator[Any]:
+    """Do what `end_refused_stream` does for an asynchronous stream, and close that when the caller leaves early."""
+    started, event = False, None
+    try:
+        async for chunk in content:
+            started = started or bool(chunk)
+            yield chunk
+    except Exception as error:
+        event = _last_event(error, started, upgrade_url)
+        if event is None:
+            raise
+    finally:
+        close = getattr(content, "aclose", None)
+        if close is not None:
+            await close()
+    if event is not None:
+        yield event
+
+
+def _last_event(error: Exception, started: bool, upgrade_url: str | None) -> bytes | None:
+    """Make the event for a refusal; None where the error is to be raised."""
+    refused = refusal_in(error)
+    scope = scopes.current()
+    peeked = scope is not None and scope.request.peeks
+    if refused is None or (peeked and not started):
+        return None
+    return sse_error(refused.decision, upgrade_url)

@@ -118,3 +118,14 @@ def _meter() -> Meter:
 
 for _command in commands_for(_meter):
     main.add_command(_command)
+
+
+@main.command()
+def demo() -> None:
+    """Watch a limit at work, in this terminal: a provider on loopback answers, and nothing costs anything."""
+    from .demo import play
+
+    try:
+        play(click.echo)
+    except ImportError as error:
+        raise click.ClickException(f"the demo calls the OpenAI SDK: pip install openai ({error})") from error

@@ -13,9 +13,9 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigurationError
-from .limits import ENFORCE, PER_MONTH, parse_amount, show_usd, to_usd, window_of
+from .limits import ENFORCE, PER_MONTH, LimitStatus, parse_amount, show_usd, to_usd, window_of
 from .scope import check_tenant
-from .stores.base import KEEP_SECONDS
+from .stores.base import KEEP_SECONDS, Spend
 from .stores.reports import TenantQuery, TenantUsage
 from .wording import FREQUENCY_LABELS, exact_usd, utc
 
@@ -137,26 +137,32 @@ def _lines(usage: TenantUsage) -> Iterator[str]:
 
 
 def _as_dict(usage: TenantUsage) -> dict[str, Any]:
-    month = usage.month
     return {
         "tenant": usage.tenant_id,
-        "month": {
-            "calls": month.calls,
-            "input_tokens": month.input_tokens,
-            "output_tokens": month.output_tokens,
-            "spent_usd": f"{to_usd(month.cost_nano):f}",
-            "unpriced": month.unpriced,
-        },
-        "limits": [
-            {
-                "frequency": status.limit.frequency,
-                "mode": status.limit.mode,
-                "limit_usd": f"{status.limit.limit_usd:f}",
-                "spent_usd": f"{status.spent_usd:f}",
-                "held_usd": f"{status.held_usd:f}",
-                "remaining_usd": f"{status.remaining_usd:f}",
-                "resets_at": datetime.fromtimestamp(status.window.end, UTC).isoformat(),
-            }
-            for status in usage.limits
-        ],
+        "month": spend_dict(usage.month),
+        "limits": [status_dict(status) for status in usage.limits],
+    }
+
+
+def spend_dict(total: Spend) -> dict[str, Any]:
+    """Give totals as JSON has them; money is US dollars as text."""
+    return {
+        "calls": total.calls,
+        "input_tokens": total.input_tokens,
+        "output_tokens": total.output_tokens,
+        "spent_usd": f"{to_usd(total.cost_nano):f}",
+        "unpriced": total.unpriced,
+    }
+
+
+def status_dict(status: LimitStatus) -> dict[str, Any]:
+    """Give a limit and its current window as JSON has them; money is US dollars as text."""
+    return {
+        "frequency": status.limit.frequency,
+        "mode": status.limit.mode,
+        "limit_usd": f"{status.limit.limit_usd:f}",
+        "spent_usd": f"{status.spent_usd:f}",
+        "held_usd": f"{status.held_usd:f}",
+        "remaining_usd": f"{status.remaining_usd:f}",
+        "resets_at": datetime.fromtimestamp(status.window.end, UTC).isoformat(),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -50,18 +51,34 @@ class MeterConfig:
         if self.default_limit_usd is not None:
             parse_amount(self.default_limit_usd, "default_limit_usd")
         for name in ("flush_interval", "max_batch_size", "max_queue_size", "hold_seconds"):
-            if not getattr(self, name) > 0:
-                raise ConfigurationError(f"{name}: {getattr(self, name)!r} must be above 0")
+            if not _is_number(getattr(self, name)) or not getattr(self, name) > 0:
+                raise ConfigurationError(f"{name}: {getattr(self, name)!r} must be a number above 0")
+        for name in ("debug", "raise_on_error"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigurationError(f"{name}: {getattr(self, name)!r} must be True or False")
         for name in ("on_event", "on_flush_error"):
             if getattr(self, name) is not None and not callable(getattr(self, name)):
                 raise ConfigurationError(f"{name}: {getattr(self, name)!r} is not callable")
         if isinstance(self.patches, str):
             raise ConfigurationError(f"patches: {self.patches!r} must be a list, such as [{self.patches!r}]")
+        if self.patches is not None and not are_names(self.patches):
+            raise ConfigurationError(f"patches: {self.patches!r} must be a list of names, such as ['openai'], or None")
+        if not isinstance(self.hosts, Mapping) or not are_names([*self.hosts, *self.hosts.values()]):
+            raise ConfigurationError(f"hosts: {self.hosts!r} must be a dict such as {{'127.0.0.1:8010': 'openai'}}")
         self.hosts = {host.lower(): provider for host, provider in self.hosts.items()}
         if self.url is not None and self.store is None:
             raise ConfigurationError(
                 "url: a remote backend without a local store is not available yet; set `store` as well, or drop `url`"
             )
+
+
+def are_names(value: object) -> bool:
+    """Tell whether a setting is a list, tuple or set of texts, none of them empty."""
+    return isinstance(value, (list, tuple, set, frozenset)) and all(isinstance(name, str) and name for name in value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 CONFIG_FIELDS = tuple(f.name for f in fields(MeterConfig))

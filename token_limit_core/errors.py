@@ -57,7 +57,8 @@ class LimitExceededException(TokenLimitError):
         self.decision = decision
 
     def __str__(self) -> str:
-        return self.decision.explain()
+        # a task queue that speaks JSON makes a text of the decision
+        return str(getattr(self.decision, "explain", self.decision.__str__)())
 
 
 class LimitExhausted(LimitExceededException):

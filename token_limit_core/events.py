@@ -47,6 +47,9 @@ class LLMEvent(Sparse):
     duration_seconds: float | None = None
     audio_input_tokens: int | None = None
     audio_output_tokens: int | None = None
+    cached_audio_tokens: int | None = None
+    input_video_tokens: int | None = None
+    output_video_tokens: int | None = None
     character_count: int | None = None
     input_text_tokens: int | None = None
     cached_input_text_tokens: int | None = None

@@ -33,8 +33,7 @@ HOSTS: dict[str, str] = {
     ".mistral.ai": "mistral",
     "api.perplexity.ai": "perplexity",
     "api.anthropic.com": "anthropic",
-    "generativelanguage.googleapis.com": "google",
-    "aiplatform.googleapis.com": "google",
+    ".googleapis.com": "google",
     "api.cerebras.ai": "cerebras",
     "api.moonshot.ai": "moonshotai",
     "api.moonshot.cn": "moonshotai",
@@ -79,7 +78,6 @@ HOSTS: dict[str, str] = {
 
 REGIONAL: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"bedrock-(runtime|mantle)(-fips)?\.[a-z0-9-]+\.(amazonaws\.com|api\.aws)"), "aws"),
-    (re.compile(r"[a-z0-9-]+-aiplatform\.googleapis\.com"), "google"),
 )
 """Hosts with a region inside, matched as a whole: others' servers are on amazonaws.com, too."""
 

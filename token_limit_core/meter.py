@@ -318,4 +318,5 @@ def _write(store: Store, settlement: Settlement, now: float) -> Recorded:
 def _close_at_exit(reference: weakref.ref[Meter]) -> None:
     meter = reference()
     if meter is not None:
+        meter.settler.collect()
         meter.close()

@@ -102,11 +102,11 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement | None:
         request.provider = outcome.fields.get("provider", request.provider)
     if usage is None:
         usage, estimated = _assume(flight, outcome)
-    elif not estimated and outcome.error is None and not request.later:
-        flight.meter.estimator.learn(request, usage)
     event = _event(flight, outcome, usage)
     if estimated:
         event.tags["estimated"] = True
+    elif usage is outcome.usage and outcome.error is None and not request.later and "estimated" not in event.tags:
+        flight.meter.estimator.learn(request, usage)
     cost = price_event(flight, event, usage)
     for part in outcome.parts:
         cost = _add(flight, event, part, cost)
@@ -222,9 +222,12 @@ def _assume(flight: Flight, outcome: Outcome) -> tuple[Usage, bool]:
 
 NEVER_SENT = frozenset(
     {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError"}
-    | {"ConnectionRefusedError", "gaierror"}
+    | {"ConnectionRefusedError", "gaierror", "ClientConnectorError"}
 )
-MAYBE_SENT = frozenset({"TransportError", "APIConnectionError", "TimeoutError", "ConnectionError"})
+MAYBE_SENT = frozenset(
+    {"TransportError", "APIConnectionError", "TimeoutError", "ConnectionError"}
+    | {"ClientConnectionError", "ClientPayloadError", "Timeout"}  # aiohttp's, and requests'
+)
 
 
 def may_be_billed(error: BaseException) -> bool:
@@ -232,7 +235,7 @@ def may_be_billed(error: BaseException) -> bool:
     names: set[str] = set()
     link: BaseException | None = error
     while link is not None:
-        if getattr(link, "status_code", None) is not None:
+        if http_status(link) is not None:
             return False
         names.update(cls.__name__ for cls in type(link).__mro__)
         link = link.__cause__
@@ -247,14 +250,20 @@ _CODE = re.compile(r"[\w.:-]{1,64}")
 def describe_error(error: BaseException) -> str:
     """Name an error by class, HTTP status and provider code; never its message, which may echo input or keys."""
     parts = [type(error).__name__]
-    status, code = getattr(error, "status_code", None), getattr(error, "code", None)
-    if code is None:
-        code = getattr(error, "type", None)  # Anthropic's name for it
+    status = http_status(error)
+    named = (getattr(error, name, None) for name in ("code", "status", "type"))  # OpenAI's, Google's, Anthropic's
+    code = next((name for name in named if isinstance(name, str)), None)
     if isinstance(status, int):
         parts.append(str(status))
-    if isinstance(code, str) and _CODE.fullmatch(code):
+    if code is not None and _CODE.fullmatch(code):
         parts.append(code)
     return " ".join(parts)
+
+
+def http_status(error: BaseException) -> Any:
+    """Return the HTTP status of an SDK's error: `status_code`, or Google's `code` beside a `status` in words."""
+    status = getattr(error, "status_code", None)
+    return getattr(error, "code", None) if status is None and hasattr(error, "status") else status
 
 
 def _attribute(event: LLMEvent, attributes: dict[str, Any]) -> None:

@@ -121,7 +121,8 @@ def _find(provider: str, model: str) -> ModelInfo | None:
     from genai_prices.data_snapshot import get_snapshot
 
     try:
-        return get_snapshot().find_provider_model(model, None, provider, None)[1]
+        name = model.removeprefix("models/")  # as Gemini calls itself in some answers
+        return get_snapshot().find_provider_model(name, None, provider, None)[1]
     except LookupError:
         logger.warning(
             "no price is known for %s model %r: its calls are recorded without a cost and count against no limit",

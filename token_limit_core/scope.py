@@ -37,6 +37,7 @@ class Scope:
         "denial",
         "meter",
         "parent",
+        "peeks",
         "session_id",
         "tenant_id",
     )
@@ -58,6 +59,7 @@ class Scope:
         self.session_id = session_id
         self.attributes = attributes
         self.denial: Decision | None = None
+        self.peeks = False
         self._resolve = resolve
         self._aresolve = aresolve
 
@@ -80,11 +82,28 @@ class Scope:
             return self.tenant_id
         return self.tenant()
 
+    def bind(self, tenant_id: str) -> None:
+        """Set the tenant in place: whatever shares this Scope sees it, in threads, tasks and streamed bodies too."""
+        self.tenant_id = check_tenant(tenant_id)
+        self._resolve = self._aresolve = None
+
+    @property
+    def request(self) -> Scope:
+        """The Scope of the request itself, below which blocks with an explicit tenant lie."""
+        scope = self
+        while scope.parent is not None:
+            scope = scope.parent
+        return scope
+
     def _freeze(self, tenant_id: str | None) -> None:
         if tenant_id is not None and self.tenant_id is None:
             self.tenant_id = check_tenant(tenant_id)
         if self.tenant_id is not None:
             self._resolve = self._aresolve = None
+
+    def detached(self) -> Scope:
+        """Make a Scope with the same tenant that keeps nothing of the request, which may be over before the work is."""
+        return Scope(self.tenant(), meter=self.meter, session_id=self.session_id, attributes=self.attributes)
 
     def deny(self, decision: Decision) -> None:
         """Remember a refusal here and on the request above, for the middleware to render."""

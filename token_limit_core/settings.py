@@ -61,6 +61,7 @@ RULES = {
     "UPGRADE_URL": Rule(lambda value: value is None or isinstance(value, str), "a URL or a path such as '/billing/'"),
     "UPGRADE_TEMPLATE": Rule(is_text, "the name of a template, such as 'billing/upgrade.html'"),
     "UPGRADE_RESPONSE": CALLABLE,
+    "PEEK_STREAMS": BOOL,
     "ON_EVENT": CALLABLE,
     "DEBUG": BOOL,
     "RAISE_ON_ERROR": BOOL,

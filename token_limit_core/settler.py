@@ -6,6 +6,7 @@ was away waits in a bounded list and is tried again.
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections import deque
@@ -74,6 +75,11 @@ class Settler:
         self._waiting.append(work)
         self.start()
         self._queue.put(_wake)  # a thread that waits for work does not know that there is a list to try again
+
+    def collect(self) -> None:
+        """Let abandoned streams come in before the process ends: an SDK's is a cycle, which nobody else may find."""
+        if self._thread is not None:
+            gc.collect()
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until everything queued so far was tried (seconds; None is for ever); True when nothing is left."""

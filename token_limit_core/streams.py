@@ -128,6 +128,19 @@ follow_sync = Follow(_follow_stream, _follow_body)
 follow_async = Follow(_follow_async_stream, _follow_async_body)
 
 
+def follow_chunks(stream: Iterator[Any], flight: Flight, reader: Reader) -> Iterator[Any]:
+    """Follow a generator; what is returned takes its place."""
+    return _chunks(stream, _Watch(flight, reader.outcome), reader.see)
+
+
+def follow_async_chunks(stream: AsyncIterator[Any], flight: Flight, reader: Reader) -> AsyncIterator[Any]:
+    """Follow an asynchronous generator, which may never be started."""
+    watch = _Watch(flight, reader.outcome)
+    followed = _achunks(stream, watch, reader.see)
+    weakref.finalize(followed, watch.hand_over)
+    return followed
+
+
 def _chunks(inner: Any, watch: _Watch, see: Callable[[Any], bool]) -> Iterator[Any]:
     pull = inner.__next__
     try:

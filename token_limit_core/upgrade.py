@@ -105,6 +105,11 @@ def problem(decision: Decision, upgrade_url: str | None = None) -> dict[str, Any
     return {name: value for name, value in members.items() if value is not None}
 
 
+def sse_error(decision: Decision, upgrade_url: str | None = None) -> bytes:
+    """Give the problem document as a server-sent event of the type `error`, for the end of a stream that has begun."""
+    return b"event: error\ndata: " + json.dumps(problem(decision, upgrade_url)).encode() + b"\n\n"
+
+
 def context(decision: Decision, upgrade_url: str | None = None) -> dict[str, Any]:
     """Give what a template shows: texts ready for people, the bar's shares in percent, None where unknown.
 

@@ -15,8 +15,8 @@ class Usage(Sparse):
     """Counts of one call with the meaning SPEC 1.3 gives them, for every provider.
 
     `output_tokens` has reasoning inside; `cached_tokens` and `cache_creation_tokens` are inside `input_tokens` unless
-    `cache_outside_input` (Anthropic, Bedrock Converse). The image and audio counts are parts of the input and the
-    output. `duration_seconds` is audio that is billed by the second, `character_count` speech billed by the letter.
+    `cache_outside_input` (Anthropic, Bedrock Converse). The image, audio and video counts are parts of the input and
+    the output. `duration_seconds` is audio billed by the second, `character_count` speech billed by the letter.
     """
 
     input_tokens: int | None = None
@@ -29,6 +29,9 @@ class Usage(Sparse):
     reasoning_tokens: int | None = None
     audio_input_tokens: int | None = None
     audio_output_tokens: int | None = None
+    cached_audio_tokens: int | None = None
+    input_video_tokens: int | None = None
+    output_video_tokens: int | None = None
     input_text_tokens: int | None = None
     cached_input_text_tokens: int | None = None
     input_image_tokens: int | None = None
@@ -72,6 +75,9 @@ UNITS = (
     ("cache_creation_1h_tokens", "cache_write_1h_tokens"),
     ("audio_input_tokens", "input_audio_tokens"),
     ("audio_output_tokens", "output_audio_tokens"),
+    ("cached_audio_tokens", "cache_audio_read_tokens"),
+    ("input_video_tokens", "input_video_tokens"),
+    ("output_video_tokens", "output_video_tokens"),
     ("input_text_tokens", "input_text_tokens"),
     ("cached_input_text_tokens", "cache_text_read_tokens"),
     ("input_image_tokens", "input_image_tokens"),

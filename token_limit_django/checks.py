@@ -25,6 +25,7 @@ from .conf import RULES, settings
 from .databases import in_memory, same_place, store_alias
 
 MIDDLEWARE = "token_limit_django.middleware.TokenLimitMiddleware"
+GZIP = "django.middleware.gzip.GZipMiddleware"
 CALLABLES = ("TENANT_RESOLVER", "UPGRADE_RESPONSE", "ON_EVENT")
 POLICIES = {"ON_NO_TENANT": ("allow", "refuse"), "ON_UNGUARDED": ("warn", "refuse", "ignore")}
 
@@ -40,7 +41,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
         for key, rule in RULES.items()
         if key in given and key not in CALLABLES and not rule.accepts(given[key])
     ]
-    looks = (_callables, _policies, _upgrade_url, _upgrade_template, _store, _patches, _database, _middleware)
+    looks = (_callables, _policies, _upgrade_url, _upgrade_template, _store, _patches, _database, _middleware, _peeking)
     return messages + _gather(looks)
 
 
@@ -142,6 +143,15 @@ def _middleware() -> Iterator[CheckMessage]:
     if settings.ENABLED and not any(map(_is_ours, django_settings.MIDDLEWARE)):
         hint = f"Add '{MIDDLEWARE}' to MIDDLEWARE; anywhere will do, first is best."
         yield _warning(1, "MIDDLEWARE lacks the token-limit middleware: requests have no tenant.", hint)
+
+
+def _peeking() -> Iterator[CheckMessage]:
+    """Find GZip inside of ours: its header of its own is a first chunk that says nothing of the body."""
+    order = list(django_settings.MIDDLEWARE)
+    ours = next((place for place, path in enumerate(order) if _is_ours(path)), None)
+    if settings.PEEK_STREAMS and ours is not None and GZIP in order[ours:]:
+        message = f"{_named('PEEK_STREAMS')}: GZipMiddleware is below ours: streams begin before they can be refused."
+        yield _warning(5, message, f"List {GZIP!r} before '{MIDDLEWARE}'.")
 
 
 def _durability() -> Iterator[CheckMessage]:

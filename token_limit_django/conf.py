@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from token_limit_core.limits import Decision
 
-
 RULES = {
     **COMMON,
     "STORE": COMMON["STORE"]._replace(wanted=COMMON["STORE"].wanted.replace("the default", "the project's database")),
@@ -131,6 +130,12 @@ class Settings:
         """A callable that answers a refused request in place of the built-in response."""
         answer: Callable[[HttpRequest, Decision], HttpResponse] | None = self._callable("UPGRADE_RESPONSE")
         return answer
+
+    @property
+    def PEEK_STREAMS(self) -> bool:
+        """Whether every streamed response waits for its first chunk, so that a refusal before it is still a 402."""
+        value: bool = self._get("PEEK_STREAMS", False)
+        return value
 
     @property
     def ON_EVENT(self) -> Callable[[LLMEvent], None] | None:

@@ -13,9 +13,9 @@ from django.utils import timezone
 
 from token_limit_core import limits as core
 from token_limit_core.errors import ConfigurationError
-from token_limit_core.limits import ENFORCE, OBSERVE, parse_amount, to_nano
+from token_limit_core.limits import parse_amount, to_nano
 from token_limit_core.scope import check_tenant
-from token_limit_core.wording import FREQUENCY_LABELS, editable_usd, exact_usd, utc
+from token_limit_core.wording import FREQUENCY_LABELS, MODE_LABELS, editable_usd, exact_usd, utc
 
 from . import service
 from .models import Limit
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     _LimitModelForm = forms.ModelForm[Limit]
 else:
     _LimitModelForm = forms.ModelForm
-
-MODE_LABELS = {ENFORCE: "Enforce: refuse calls once it is spent", OBSERVE: "Observe: only record, never refuse"}
 
 
 def check_amount(value: Decimal) -> None:

@@ -17,7 +17,6 @@ from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from token_limit_core import scope as scopes
-from token_limit_core.bodies import astream, stream
 from token_limit_core.errors import LimitExceededException, refusal_in
 from token_limit_core.scope import Scope
 
@@ -25,6 +24,7 @@ from .conf import settings
 from .meter import get_meter
 from .resolvers import aresolve, resolve
 from .responses import upgrade_response
+from .streaming import apeek, is_peeked, keep_scope, peek
 
 _REFUSAL = "_token_limit_refusal"
 
@@ -47,22 +47,32 @@ class TokenLimitMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         if self.is_async:
             return self.__acall__(request)
-        token = scopes.enter(_scope_of(request))
+        scope = _scope_of(request)
+        token = scopes.enter(scope)
         try:
             response = cast(HttpResponseBase, self.get_response(request))
             if response.status_code == 500 and (refused := _refusal_of(request)) is not None:
                 return upgrade_response(request, refused.decision)
-            return _keep_scope(response)
+            if response.streaming:
+                response = cast(StreamingHttpResponse, response)
+                keep_scope(response)
+                return peek(request, response) if is_peeked(scope) else response
+            return response
         finally:
             scopes.leave(token)
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
-        token = scopes.enter(_scope_of(request))
+        scope = _scope_of(request)
+        token = scopes.enter(scope)
         try:
             response = cast(HttpResponseBase, await self.get_response(request))
             if response.status_code == 500 and (refused := _refusal_of(request)) is not None:
                 return await sync_to_async(upgrade_response)(request, refused.decision)
-            return _keep_scope(response)
+            if response.streaming:
+                response = cast(StreamingHttpResponse, response)
+                keep_scope(response)
+                return await apeek(request, response) if is_peeked(scope) else response
+            return response
         finally:
             scopes.leave(token)
 
@@ -87,13 +97,3 @@ def _remember_refusal(sender: Any, request: HttpRequest | None = None, **kwargs:
 
 
 got_request_exception.connect(_remember_refusal, dispatch_uid="token_limit_django.middleware")
-
-
-def _keep_scope(response: HttpResponseBase) -> HttpResponseBase:
-    """Keep the Scope in force while a streamed body is produced, which is after the middleware has returned."""
-    if response.streaming:
-        response = cast(StreamingHttpResponse, response)
-        scope = scopes.current()
-        content = cast(Any, response.streaming_content)
-        response.streaming_content = astream(content, scope) if response.is_async else stream(content, scope)
-    return response

@@ -42,7 +42,7 @@ class OrmReports(ReportsTransaction):
         def _rows(self, model: type[M]) -> QuerySet[M]: ...
 
     def tenant_page(self, query: TenantQuery, now: float) -> Page[tuple[str, str]]:
-        found = self._rows(Tenant)
+        found = self._rows(Tenant).all() if query.tenant_id is None else self._rows(Tenant).filter(id=query.tenant_id)
         if query.search:
             found = found.filter(Q(id__icontains=query.search) | Q(name__icontains=query.search))
         total = found.count()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
+from django.db import connections
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject, empty
 
@@ -32,6 +33,21 @@ def resolve(request: HttpRequest) -> str | None:
 
 async def aresolve(request: HttpRequest) -> str | None:
     """Return the tenant of a request in asynchronous code; look-ups run off the event loop."""
+    try:
+        return await _aresolve(request)
+    except RuntimeError:  # asgiref cannot reach the thread of a sync view that waits in asyncio.run() for this
+        return await sync_to_async(_resolve_alone, thread_sensitive=False)(request)
+
+
+def _resolve_alone(request: HttpRequest) -> str | None:
+    """Do what `resolve` does in a thread that nobody cleans up after."""
+    try:
+        return resolve(request)
+    finally:
+        connections.close_all()
+
+
+async def _aresolve(request: HttpRequest) -> str | None:
     resolver: Callable[..., Any] | None = settings.TENANT_RESOLVER
     if resolver is None:
         user = await _auser(request)

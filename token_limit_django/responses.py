@@ -14,8 +14,11 @@ from token_limit_core.upgrade import render
 from .conf import settings
 
 
-def upgrade_response(request: HttpRequest, decision: Decision) -> HttpResponse:
-    """Answer a refusal: UPGRADE_RESPONSE if configured, else problem+json or the upgrade page, by Accept."""
+def upgrade_response(request: HttpRequest, decision: Decision, accept: str | None = None) -> HttpResponse:
+    """Answer a refusal: UPGRADE_RESPONSE if configured, else problem+json or the upgrade page.
+
+    `accept` decides which, in the form of the request's `Accept` header, which it is by default.
+    """
     custom = settings.UPGRADE_RESPONSE
     if custom is not None:
         try:
@@ -27,7 +30,12 @@ def upgrade_response(request: HttpRequest, decision: Decision) -> HttpResponse:
     def page(context: dict[str, Any]) -> str:
         return render_to_string(settings.UPGRADE_TEMPLATE, context, request=request)
 
-    rendered = render(decision, request.headers.get("Accept"), upgrade_url=settings.UPGRADE_URL, page=page)
+    rendered = render(
+        decision,
+        request.headers.get("Accept") if accept is None else accept,
+        upgrade_url=settings.UPGRADE_URL,
+        page=page,
+    )
     response = HttpResponse(rendered.body, status=rendered.status)
     for name, value in rendered.headers.items():
         response[name] = value

@@ -31,6 +31,7 @@ class Settings:
     upgrade_url: str | None = None
     upgrade_template: str = "token_limit/upgrade.html"
     upgrade_response: Callable[[Request, Decision], Any] | None = None
+    peek_streams: bool = False
 
 
 SETTINGS = tuple(field.name.upper() for field in fields(Settings))

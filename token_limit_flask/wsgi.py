@@ -15,7 +15,7 @@ from flask import Flask
 
 from token_limit_core import Meter
 from token_limit_core import scope as scopes
-from token_limit_core.bodies import stream
+from token_limit_core.bodies import peek, stream
 from token_limit_core.errors import LimitExceededException, refusal_in
 from token_limit_core.scope import Scope
 
@@ -38,12 +38,10 @@ class ScopedApp:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         payer = Payer(self.settings)
-        scope: Scope | None = Scope(meter=self.meter, resolve=payer.resolve, aresolve=payer.aresolve)
-
-        def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-            payer.context = copy_context()  # the last moment at which `g`, `request` and `current_user` are there
-            return start_response(status, headers, *exc_info)
-
+        own = Scope(meter=self.meter, resolve=payer.resolve, aresolve=payer.aresolve)
+        own.peeks = self.settings.peek_streams
+        start = Start(start_response, own, payer)
+        scope: Scope | None = own
         token = scopes.enter(scope)
         try:
             content = self.wsgi_app(environ, start)
@@ -51,15 +49,29 @@ class ScopedApp:
             refused = refusal_in(error)
             if refused is None:
                 raise
-            started = payer.context is not None
-            return self._answer(refused, environ, start_response, sys.exc_info() if started else None)
+            return self._answer(refused, environ, start_response, sys.exc_info() if start.sent else None)
         finally:
             scope = scopes.current()
             scopes.leave(token)
         if _is_file(content, environ):
             payer.context = None
+            start.release()
             return content
-        return Body(content, scope, payer)
+        body = Body(content, scope, payer)
+        return self._peek(body, environ, start) if start.held else body
+
+    def _peek(self, body: Body, environ: WSGIEnvironment, start: Start) -> Iterable[bytes]:
+        """Pull the first chunk while the status is held back; a refusal in it becomes the upgrade response."""
+        try:
+            peeked = peek(body)
+        except Exception as error:
+            body.close()
+            refused = refusal_in(error)
+            if refused is None:
+                raise
+            return self._answer(refused, environ, start.server, None)
+        start.release()
+        return peeked
 
     def _answer(
         self, refused: LimitExceededException, environ: WSGIEnvironment, start_response: StartResponse, exc_info: Any
@@ -75,6 +87,40 @@ class ScopedApp:
 
 def _restart(start_response: StartResponse, exc_info: Any, status: str, headers: list[tuple[str, str]]) -> Any:
     return start_response(status, headers, exc_info)
+
+
+class Start:
+    """The server's `start_response`, held back while a response waits for its first chunk.
+
+    Not started twice with `exc_info` instead: servers differ in what they make of the first one's headers.
+    """
+
+    def __init__(self, server: StartResponse, scope: Scope, payer: Payer) -> None:
+        self.server = server
+        self.sent = False
+        self.held: tuple[Any, ...] = ()
+        self._scope = scope
+        self._payer = payer
+        self._writer: Any = None
+
+    def __call__(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+        self._payer.context = copy_context()  # the last moment at which `g`, `request` and `current_user` are there
+        if self._scope.peeks:
+            self.held = (status, headers, *exc_info)
+            return self._write
+        self.sent = True
+        return self.server(status, headers, *exc_info)
+
+    def release(self) -> Any:
+        """Start the response that was held back, if one was."""
+        held, self.held = self.held, ()
+        if held:
+            self.sent = True
+            return self.server(*held)
+
+    def _write(self, data: bytes) -> None:
+        self._writer = self.release() or self._writer
+        self._writer(data)
 
 
 class Body:

@@ -92,6 +92,8 @@ def test_tenants_are_found_by_a_part_of_their_id_in_either_case(store: Store) ->
     assert ids(store, search="r_s") == ["under_score"]
     assert ids(store, search="nobody") == []
     assert store.tenants(TenantQuery("cme", size=1), NOW).total == 2
+    assert ids(store, tenant_id="Acme") == ["Acme"]
+    assert ids(store, tenant_id="acme") == []
 
 
 # -- spend and events ---------------------------------------------------------------------------

@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.frameworks.servers import answers, free_port
 from tests.support import unavailable
 from token_limit_core.testing import FakeProvider
 
@@ -41,6 +41,10 @@ class Page(NamedTuple):
 
 PAGES = [
     Page("docs/flask.md", "## Five minutes", 5000, "flask run", {"FLASK_TOKEN_LIMIT_HOSTS": '{hosts}'}),
+    # the provider plays a proxy on the way to OpenAI, so that the page's code needs no option of its own
+    Page("docs/fastapi.md", "## Five minutes", 8000, "uvicorn app:app", {
+        "OPENAI_BASE_URL": "http://api.openai.com/v1", "HTTP_PROXY": "http://{host}",
+    }),
 ]  # fmt: skip
 
 
@@ -50,7 +54,7 @@ class Project:
     def __init__(self, folder: Path, page: Page, provider: FakeProvider) -> None:
         self.folder = folder
         self.page = page
-        self.port = _free_port()
+        self.port = free_port()
         self.servers: list[subprocess.Popen[bytes]] = []
         hosts = json.dumps({provider.host: "openai"})
         self.env = {
@@ -58,7 +62,10 @@ class Project:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "OPENAI_API_KEY": "test",
             "OPENAI_BASE_URL": provider.base_url,
-            **{name: value.replace("{hosts}", hosts) for name, value in page.env.items()},
+            **{
+                name: value.replace("{hosts}", hosts).replace("{host}", provider.host)
+                for name, value in page.env.items()
+            },
         }
 
     def type(self, command: str) -> str:
@@ -80,7 +87,7 @@ class Project:
         )  # fmt: skip
         self.servers.append(server)
         deadline = time.monotonic() + 30
-        while not _answers(self.port):
+        while not answers(self.port):
             assert server.poll() is None, f"{command} has ended"
             assert time.monotonic() < deadline, f"{command} does not answer"
             time.sleep(0.05)
@@ -147,15 +154,3 @@ def _check_requirements(command: str) -> str:
     named = re.findall(r"token-limit-suite\[([\w,]+)\]", command)
     assert named and all(name in extras for names in named for name in names.split(","))
     return ""
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SDKS = {"openai", "anthropic", "google.genai", "httpx", "httpx2"}
-WHEN_USED = {"sqlalchemy", "requests", "genai_prices", "pydantic"}
+WHEN_USED = {"celery", "dramatiq", "rq", "sqlalchemy", "requests", "genai_prices", "pydantic"}
 PROBE = """
 import json, sys, threading
 loaded = [name for name in {modules!r} if name in sys.modules]
@@ -37,7 +37,9 @@ def after(code: str) -> tuple[set[str], list[str]]:
         "import token_limit_core",
         "import token_limit_core.patches, token_limit_core.stores, token_limit_core.upgrade",
         "import token_limit_core.pytest_plugin",
+        "import token_limit_core.bodies, token_limit_core.workers.threads, token_limit_core.workers.wire",
         "import token_limit_django, token_limit_django.middleware, token_limit_django.resolvers",
+        "import token_limit_starlette",
     ],
 )
 def test_importing_loads_no_sdk_and_no_engine_and_starts_no_thread(code: str) -> None:

@@ -94,7 +94,7 @@ def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel: Path
     built = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert built == set(files())
     assert {"token_limit_core/py.typed", "token_limit_django/py.typed"} <= built
-    assert {Path(name).suffix for name in built} >= {".py", ".html", ".typed"}
+    assert {Path(name).suffix for name in built} >= {".py", ".html", ".css", ".js", ".svg", ".typed"}
 
 
 def files() -> Iterator[str]:

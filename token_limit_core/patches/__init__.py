@@ -15,6 +15,7 @@ import wrapt
 from ..errors import ConfigurationError, report
 from .anthropic import AnthropicPatch
 from .base import BasePatch
+from .google import GooglePatch
 from .names import DeepSeekPatch, LangChainPatch, OpenRouterPatch
 from .openai import GroqPatch, OpenAIPatch, TogetherPatch
 
@@ -25,7 +26,16 @@ __all__ = ["PATCH_REGISTRY", "BasePatch"]
 
 PATCH_REGISTRY: dict[str, type[BasePatch]] = {
     cls.name: cls
-    for cls in (OpenAIPatch, AnthropicPatch, DeepSeekPatch, OpenRouterPatch, LangChainPatch, GroqPatch, TogetherPatch)
+    for cls in (
+        OpenAIPatch,
+        AnthropicPatch,
+        GooglePatch,
+        DeepSeekPatch,
+        OpenRouterPatch,
+        LangChainPatch,
+        GroqPatch,
+        TogetherPatch,
+    )
 }
 
 _installed: dict[str, BasePatch] = {}
@@ -74,6 +84,12 @@ def uninstall(name: str, meter: Meter) -> None:
         if not patch.meters:
             del _installed[patch.name]
             patch.uninstall()
+
+
+def meters() -> list[Meter]:
+    """List the Meters that have a hook in any SDK."""
+    with _lock:
+        return list(dict.fromkeys(meter for patch in _installed.values() for meter in patch.meters))
 
 
 def state(name: str) -> str:

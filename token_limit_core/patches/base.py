@@ -18,6 +18,8 @@ from ..limits import parse_amount, to_usd
 from ..outcome import Outcome, Request
 from ..scope import current
 from ..usage import Usage, parse_count
+from .hooks import hook
+from .surfaces import unguarded
 
 if TYPE_CHECKING:
     from ..meter import Meter
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("token_limit")
 
 Extractor = Callable[[Any, tuple[Any, ...], dict[str, Any], BaseException | None], dict[str, Any]]
+Recognise = Callable[[tuple[Any, ...], dict[str, Any]], Request | None]
+Read = Callable[[Flight, Any, tuple[Any, ...], dict[str, Any], BaseException | None], Any]
 
 USAGE_FIELDS = frozenset(f for f in Usage.__dataclass_fields__ if f != "cache_outside_input")
 OWN_FIELDS = frozenset({"event_id", "tenant_id", "session_id", "timestamp", "error"})
@@ -51,7 +55,7 @@ class BasePatch:
     """What `status()` lists as costing money out of our sight."""
 
     websockets: ClassVar[tuple[tuple[str, str, str], ...]] = ()
-    """What `status()` lists as not guarded: the last of each."""
+    """Websockets pass no funnel: module, class (or `Async` and that), and how an application calls its `connect`."""
 
     def __init__(self) -> None:
         self.meters: list[Meter] = []
@@ -81,6 +85,22 @@ class BasePatch:
             do(sys.modules[module])
         else:
             wrapt.register_post_import_hook(imported, module)
+
+    def _watch_websockets(self) -> None:
+        """Let `on_unguarded` decide on websockets."""
+        for module, name, what in self.websockets:
+            self._when_imported(module, functools.partial(self._watch_connect, name, what))
+
+    def _watch_connect(self, name: str, what: str, module: Any) -> None:
+        for cls in (getattr(module, name, None), getattr(module, f"Async{name}", None)):
+            connect = getattr(cls, "__dict__", {}).get("connect")
+            if connect is not None:
+                self._swap(cls, "connect", hook(connect, functools.partial(self._connect, what)))
+
+    def _connect(self, what: str, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.active:
+            unguarded(self.meter(), f"the websocket {what}.connect of the {self.name} SDK")
+        return wrapped(*args, **kwargs)
 
     def claims(self, meter: Meter, provider: str) -> bool:
         """Tell whether a Meter meters a provider's calls through this patch: all of them, or those it names."""
@@ -127,41 +147,63 @@ class BasePatch:
 
         `extractor(response, args, kwargs, error)` returns event fields; `response` is None when it raised.
         """
-
-        @functools.wraps(original)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            if not self.active:
-                return original(*args, **kwargs)
-            flight = depart(self.meter(), self._request(original, args, kwargs))
-            try:
-                response = original(*args, **kwargs)
-            except BaseException as error:
-                land(flight, _extract(extractor, flight, None, args, kwargs, error))
-                raise
-            land(flight, _extract(extractor, flight, response, args, kwargs, None))
-            return response
-
-        return wrapper
+        return self._guard(original, functools.partial(self._request, original), _reader(extractor))
 
     def _make_async_wrapper(
         self, original: Callable[..., Awaitable[Any]], extractor: Extractor
     ) -> Callable[..., Awaitable[Any]]:
         """Do what `_make_sync_wrapper` does for a coroutine function."""
+        return self._aguard(original, functools.partial(self._request, original), _reader(extractor))
+
+    def _guard(self, original: Callable[..., Any], recognise: Recognise, read: Read) -> Callable[..., Any]:
+        """Wrap a function: `recognise(args, kwargs)` gives the Request, or None for a call that is let pass.
+
+        `read(flight, response, args, kwargs, error)` gives the Outcome, or what the caller gets in place of a response
+        that is still to be read, and that lands by itself.
+        """
+
+        @functools.wraps(original)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            request = recognise(args, kwargs) if self.active else None
+            flight = None if request is None else depart(self.meter(), request)
+            if flight is None:
+                return original(*args, **kwargs)
+            try:
+                response = original(*args, **kwargs)
+            except BaseException as error:
+                land(flight, read(flight, None, args, kwargs, error))
+                raise
+            outcome = read(flight, response, args, kwargs, None)
+            if not isinstance(outcome, Outcome):
+                return outcome
+            land(flight, outcome)
+            return response
+
+        return wrapper
+
+    def _aguard(
+        self, original: Callable[..., Awaitable[Any]], recognise: Recognise, read: Read
+    ) -> Callable[..., Awaitable[Any]]:
+        """Do what `_guard` does for a coroutine function."""
 
         @functools.wraps(original)
         async def wrapper(*args: Any, **kwargs: Any) -> Any:
-            if not self.active:
+            request = recognise(args, kwargs) if self.active else None
+            flight = None if request is None else await adepart(self.meter(), request)
+            if flight is None:
                 return await original(*args, **kwargs)
-            flight = await adepart(self.meter(), self._request(original, args, kwargs))
             try:
                 response = await original(*args, **kwargs)
             except Exception as error:
-                await aland(flight, _extract(extractor, flight, None, args, kwargs, error))
+                await aland(flight, read(flight, None, args, kwargs, error))
                 raise
             except BaseException as error:  # cancelled: nothing may be awaited here
-                hand_over(flight, _extract(extractor, flight, None, args, kwargs, error))
+                hand_over(flight, read(flight, None, args, kwargs, error))
                 raise
-            await aland(flight, _extract(extractor, flight, response, args, kwargs, None))
+            outcome = read(flight, response, args, kwargs, None)
+            if not isinstance(outcome, Outcome):
+                return outcome
+            await aland(flight, outcome)
             return response
 
         return wrapper
@@ -178,20 +220,19 @@ class BasePatch:
 _INHERITED = object()
 
 
-def _extract(
-    extractor: Extractor,
-    flight: Flight | None,
-    response: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    error: BaseException | None,
-) -> Outcome:
+def _reader(extractor: Extractor) -> Read:
     """Ask a custom extractor for the event's fields; its faults are ours."""
-    try:
-        return outcome_of(dict(extractor(response, args, kwargs, error)), error)
-    except Exception:
-        report("reading a response")
-        return Outcome(error=error, answered=error is None)
+
+    def read(
+        flight: Flight, response: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException | None
+    ) -> Outcome:
+        try:
+            return outcome_of(dict(extractor(response, args, kwargs, error)), error)
+        except Exception:
+            report("reading a response")
+            return Outcome(error=error, answered=error is None)
+
+    return read
 
 
 def outcome_of(fields: dict[str, Any], error: BaseException | None = None) -> Outcome:

@@ -21,7 +21,7 @@ from ..outcome import Outcome, Request
 from ..sse import BlindTee, DocumentTee, EventTee, read_document
 from ..streams import Follow, Tee, follow_async, follow_sync
 from .base import BasePatch
-from .hooks import hook, raw_types, refuses_stream_options, with_options
+from .hooks import raw_types, refuses_stream_options, with_options
 from .surfaces import Plan, Surface, body_of, classify, mask, max_output, pattern_of, plan_of, registered, unguarded
 
 if TYPE_CHECKING:
@@ -48,9 +48,6 @@ class StainlessPatch(BasePatch):
     request_id_header: ClassVar[str]
     other_id_headers: ClassVar[Mapping[str, str]] = {}
     """What some providers send in its place."""
-
-    websockets: ClassVar[tuple[tuple[str, str, str], ...]] = ()
-    """Module, class and name of what opens a websocket: not metered, so `on_unguarded` decides."""
 
     refined: ClassVar[frozenset[str]] = frozenset()
     """Providers whose calls are all looked at once more by `refine`."""
@@ -143,19 +140,7 @@ class StainlessPatch(BasePatch):
         ):
             self._swap(cls, "request", request(cls.__dict__["request"]))
             self._swap(cls, "_process_response", process(cls.__dict__["_process_response"]))
-        for module, name, what in self.websockets:
-            self._when_imported(module, functools.partial(self._watch_connect, name, what))
-
-    def _watch_connect(self, name: str, what: str, module: Any) -> None:
-        for cls in (getattr(module, name, None), getattr(module, f"Async{name}", None)):
-            connect = getattr(cls, "__dict__", {}).get("connect")
-            if connect is not None:
-                self._swap(cls, "connect", hook(connect, functools.partial(self._connect, what)))
-
-    def _connect(self, what: str, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self.active:
-            unguarded(self.meter(), f"the websocket {what}.connect of the {self.name} SDK")
-        return wrapped(*args, **kwargs)
+        self._watch_websockets()
 
     def _metered(self, original: Any) -> Any:
         """Wrap `request` in one frame: a third of a `wrapt.FunctionWrapper`'s time."""

@@ -40,7 +40,8 @@ class MemoryReports(ReportsTransaction):
 
     def tenant_page(self, query: TenantQuery, now: float) -> Page[tuple[str, str]]:
         wanted = query.search.lower()
-        ids = sorted(tenant_id for tenant_id in self.ledger if wanted in tenant_id.lower())
+        among = self.ledger if query.tenant_id is None else self.ledger.keys() & {query.tenant_id}
+        ids = sorted(tenant_id for tenant_id in among if wanted in tenant_id.lower())
         if query.sort != "id":
             month, day = (self.spends(ids, days) for days in current_days(now))
 

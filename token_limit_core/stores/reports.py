@@ -29,12 +29,16 @@ class Page(NamedTuple, Generic[T]):
 
 
 class TenantQuery(NamedTuple):
-    """Which tenants: `search` is part of an id or name; by id upwards, by spend or share of limit downwards."""
+    """Which tenants: `search` is part of an id or name; by id upwards, by spend or share of limit downwards.
+
+    `tenant_id` chooses the one of exactly this id.
+    """
 
     search: str = ""
     sort: Sort = "id"
     offset: int = 0
     size: int = 50
+    tenant_id: str | None = None
 
 
 class TenantUsage(NamedTuple):

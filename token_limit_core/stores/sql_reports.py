@@ -47,7 +47,7 @@ class SqlReports(ReportsTransaction):
     _execute: Callable[..., Any]
 
     def tenant_page(self, query: TenantQuery, now: float) -> Page[tuple[str, str]]:
-        found = _found(query.search)
+        found = _found(query)
         total = self._execute(select(func.count()).select_from(tenant).where(*found)).scalar_one()
         rows = select(tenant.c.id, tenant.c.name).where(*found)
         if query.sort != "id":
@@ -109,12 +109,16 @@ class SqlReports(ReportsTransaction):
         return [Change(*row) for row in self._execute(_newest(rows, limit_history.c.at, after, size))]
 
 
-def _found(search: str) -> list[ColumnElement[bool]]:
-    if not search:
-        return []
+def _found(query: TenantQuery) -> list[ColumnElement[bool]]:
+    exactly = [] if query.tenant_id is None else [tenant.c.id == query.tenant_id]
+    if not query.search:
+        return exactly
     as_text = cast(tenant.c.id, String(255))  # MySQL keeps ids as bytes, which have no case
-    wanted = search.lower()
-    return [or_(*(func.lower(column).contains(wanted, autoescape=True) for column in (as_text, tenant.c.name)))]
+    wanted = query.search.lower()
+    return [
+        *exactly,
+        or_(*(func.lower(column).contains(wanted, autoescape=True) for column in (as_text, tenant.c.name))),
+    ]
 
 
 def _within(days: range) -> ColumnElement[bool]:

@@ -1,4 +1,4 @@
-"""The pages in Django's admin: limits, tenants, live holds, events.
+"""The pages in Django's admin: limits and their changes, tenants, live holds, events.
 
 They show the project's own tables, so they are left out where TOKEN_LIMIT['STORE'] names another store.
 """
@@ -6,7 +6,8 @@ They show the project's own tables, so they are left out where TOKEN_LIMIT['STOR
 from django.contrib import admin
 
 from ..conf import settings
-from ..models import Hold, LedgerEntry, Limit, Tenant
+from ..models import Hold, LedgerEntry, Limit, LimitChange, Tenant
+from .changes import ChangeAdmin
 from .events import EventAdmin
 from .holds import HoldAdmin
 from .limits import LimitAdmin
@@ -14,6 +15,7 @@ from .tenants import TenantAdmin
 
 if settings.STORE is None:
     admin.site.register(Limit, LimitAdmin)
+    admin.site.register(LimitChange, ChangeAdmin)
     admin.site.register(Tenant, TenantAdmin)
     admin.site.register(Hold, HoldAdmin)
     admin.site.register(LedgerEntry, EventAdmin)

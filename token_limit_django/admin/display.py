@@ -10,23 +10,10 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from token_limit_core.limits import LimitStatus, show_usd, to_usd
-from token_limit_core.wording import exact_usd
+from token_limit_core.limits import LimitStatus
+from token_limit_core.wording import gauge
 
 NOTHING = "-"
-NEAR_PERCENT = 80
-
-SMALL = 10**6
-"""Below a tenth of a cent (in nano-dollars) amounts are written out, lest calls seem to be free."""
-
-
-def dollars(nano: int | None) -> str:
-    """Write an amount; a call without a known price has none."""
-    if nano is None:
-        return "unpriced"
-    size = abs(nano)
-    shown = exact_usd(size) if size < SMALL else show_usd(to_usd(size))
-    return f"-{shown}" if nano < 0 else shown
 
 
 def when(seconds: float | None, *, precise: bool = False) -> str:
@@ -40,16 +27,6 @@ def when(seconds: float | None, *, precise: bool = False) -> str:
         f"{moment:%d %b %Y}",
         f"{moment:%H:%M:%S}" if precise else f"{moment:%H:%M}",
     )
-
-
-def span(seconds: float) -> str:
-    """Write a duration in its two largest units."""
-    minutes, left = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (left, "s")]
-    shown = [f"{number} {unit}" for number, unit in parts if number][:2]
-    return " ".join(shown) or "0 s"
 
 
 def tenant_label(tenant_id: str, name: str) -> str:
@@ -75,27 +52,15 @@ def link(text: str, page: str, *args: Any, **query: str) -> SafeString:
 
 
 def bar(status: LimitStatus, at: float) -> SafeString:
-    """Draw a window as of `at`: settled solid, held shaded; the text below it says the same."""
-    amount, settled, held = status.limit.amount, max(0, status.settled), max(0, status.held)
-    level = "reached" if settled >= amount else "near" if (settled + held) * 100 >= amount * NEAR_PERCENT else "fine"
-    full = min(100.0, settled * 100 / amount) if amount else 100.0
-    shaded = min(100.0 - full, held * 100 / amount) if amount else 0.0
+    """Draw a window as of `at`; the text below the bar says the same."""
+    drawn = gauge(status, at)
     return format_html(
         '<div class="token-limit-window"><svg class="token-limit-bar {}" viewBox="0 0 100 8" width="160" height="8" '
         'preserveAspectRatio="none" aria-hidden="true"><rect class="track" width="100" height="8"/>'
         '<rect class="settled" width="{}" height="8"/><rect class="held" x="{}" width="{}" height="8"/></svg>{}</div>',
-        level,
-        f"{full:.2f}",
-        f"{full:.2f}",
-        f"{shaded:.2f}",
-        two_lines(
-            f"{dollars(status.settled)} of {exact_usd(amount)}" + (f" ({_percent(settled, amount)})" if amount else ""),
-            (f"{dollars(held)} held, " if held else "") + f"resets in {span(status.window.end - at)}",
-        ),
+        drawn.level,
+        drawn.settled,
+        drawn.settled,
+        drawn.held,
+        two_lines(drawn.text, drawn.note),
     )
-
-
-def _percent(part: int, whole: int) -> str:
-    """Round down, so that 100 % is never shown before it is reached."""
-    percent = part * 100 // whole
-    return "under 1 %" if part and not percent else f"{percent:,} %"

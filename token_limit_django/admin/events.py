@@ -14,9 +14,11 @@ from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from token_limit_core.wording import dollars
+
 from ..models import LedgerEntry, Tenant
 from .base import ReadOnlyAdmin, name_tenants
-from .display import NOTHING, dollars, link, tenant_label, two_lines, when
+from .display import NOTHING, link, tenant_label, two_lines, when
 from .filters import KindFilter, MarkFilter, ModelFilter, ProviderFilter, WhenFilter
 
 if TYPE_CHECKING:

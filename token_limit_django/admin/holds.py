@@ -9,11 +9,13 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from token_limit_core.wording import dollars, span
+
 from .. import service
 from ..meter import get_store
 from ..models import Hold
 from .base import ReadOnlyAdmin, name_tenants
-from .display import NOTHING, dollars, span, tenant_label, when
+from .display import NOTHING, tenant_label, when
 from .filters import HoldStateFilter
 
 

@@ -11,12 +11,12 @@ from django.http import HttpRequest
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from token_limit_core.wording import FREQUENCY_LABELS
+from token_limit_core.wording import FREQUENCY_LABELS, dollars
 
 from .. import service
 from ..models import Limit, Tenant
 from .base import PageAdmin
-from .display import NOTHING, bar, dollars, link, tenant_label, when
+from .display import NOTHING, bar, link, tenant_label, when
 
 
 class TenantAdmin(PageAdmin):

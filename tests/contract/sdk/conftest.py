@@ -39,4 +39,5 @@ def metered(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) ->
     metered = Metered(getattr(request.module, "PATCH", "openai"))
     yield metered
     metered.meter.close()
-    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+    faults = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert faults == []

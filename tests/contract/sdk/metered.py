@@ -101,20 +101,25 @@ class Metered:
         return result
 
     def event(self) -> LLMEvent:
-        """Return the one event; nothing may still be held for it, and the ledger must agree with it."""
-        (event,) = self.events
+        """Return the one event of a use."""
+        (event,) = self.settled(1)
+        return event
+
+    def settled(self, calls: int) -> list[LLMEvent]:
+        """Return the events of a use; nothing may still be held for them, and the ledger must agree with them."""
+        assert len(self.events) == calls
         assert self.meter.store.holds() == []
         (status,) = self.meter.usage(TENANT)
         assert status.held == 0
         spend = self.meter.store.spend(TENANT, 0, self.meter.config.clock() + 1)
-        assert spend.calls == 1
+        assert spend.calls == calls
         assert status.settled == spend.cost_nano
-        if event.cost_usd is None:
-            assert (spend.unpriced, spend.cost_nano) == (1, 0)
-        else:
-            assert (spend.unpriced, to_usd(spend.cost_nano)) == (0, event.cost_usd)
-        assert (event.tenant_id, event.session_id, event.user, event.tags["plan"]) == (TENANT, "s1", "ann", "gold")
-        return event
+        costs = [event.cost_usd for event in self.events]
+        assert spend.unpriced == costs.count(None)
+        assert to_usd(spend.cost_nano) == sum(cost for cost in costs if cost is not None)
+        for event in self.events:
+            assert (event.tenant_id, event.session_id, event.user, event.tags["plan"]) == (TENANT, "s1", "ann", "gold")
+        return self.events
 
 
 def price(model: str, provider: str = "openai", context: dict[str, str] | None = None, /, **counts: int) -> Decimal:

@@ -1,4 +1,4 @@
-"""Thousands of streams, half of them dropped: nothing of them stays, and nothing is said on stderr."""
+"""Ten thousand streams, half of them dropped: nothing of them stays, and nothing is said on stderr."""
 
 from __future__ import annotations
 
@@ -8,30 +8,46 @@ import sys
 import weakref
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
-from tests.contract.sdk import uses
+from tests.contract.sdk import gemini, uses
 from tests.contract.sdk.anthropic_wire import MESSAGES, AnthropicWire
 from tests.contract.sdk.metered import TENANT, Metered
-from tests.contract.sdk.uses import CHAT, Endpoint, Use
-from tests.contract.sdk.wire import Wire
+from tests.contract.sdk.uses import CHAT
+from tests.contract.sdk.wire import Answer, Script, Wire
 
 OURS = (
     "Flight",
     "_Watch",
     "ChoicesReader",
     "MessageReader",
+    "ChunkReader",
+    "InteractionReader",
     "EventTee",
     "DocumentTee",
     "Request",
     "Outcome",
     "Estimate",
 )
-THEIRS = ("Stream", "AsyncStream", "Response", "APIResponse", "LegacyAPIResponse", "generator", "async_generator")
+THEIRS = (
+    "Stream",
+    "AsyncStream",
+    "Response",
+    "APIResponse",
+    "LegacyAPIResponse",
+    "HttpResponse",
+    "SdkHttpResponse",
+    "GenerateContentResponse",
+    "generator",
+    "async_generator",
+)
 
-WAYS: list[Use] = [
+STREAMS = 10_000
+"""Of all SDKs together, synchronous and asynchronous."""
+
+WAYS = [
     uses.stream,
     uses.broken_off,
     uses.never_iterated,
@@ -40,6 +56,37 @@ WAYS: list[Use] = [
     uses.raw_never_read,
     uses.stream_bytes,
     uses.closed_unread,
+]
+GOOGLE_WAYS = [
+    gemini.stream,
+    gemini.broken_off,
+    gemini.chat_stream,
+    gemini.chat_broken_off,
+    gemini.functions_stream,
+    gemini.closed,
+    gemini.loop_broken_off,
+    *([gemini.interact_broken_off] if gemini.HAS_INTERACTIONS else []),
+]
+
+
+class Sdk(NamedTuple):
+    """An SDK: its patch, its wire, who answers what, and how it is called."""
+
+    patch: str
+    protocol: type[Wire]
+    script: Script
+    ways: list[Any]
+    called_with: Any = None
+
+
+def gemini_streams(sent: dict[str, Any]) -> Answer:
+    return gemini.interaction(sent) if "input" in sent else gemini.chunks(sent)
+
+
+SDKS = [
+    Sdk("openai", Wire, CHAT.script, WAYS, CHAT),
+    Sdk("anthropic", AnthropicWire, MESSAGES.script, WAYS, MESSAGES),
+    Sdk("google", gemini.Wire, gemini_streams, GOOGLE_WAYS),
 ]
 
 
@@ -50,26 +97,27 @@ def alive() -> Counter[str]:
     return Counter({**{name: kinds[name] for name in OURS + THEIRS}, "finalize": registered})
 
 
-@pytest.mark.parametrize(
-    ("patch", "protocol", "endpoint"),
-    [("openai", Wire, CHAT), ("anthropic", AnthropicWire, MESSAGES)],
-    ids=["openai", "anthropic"],
-)
-def test_streams_leave_nothing_behind(
-    make: Callable[..., Any], patch: str, protocol: type[Wire], endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.filterwarnings("ignore:.*experimental")
+@pytest.mark.parametrize("sdk", SDKS, ids=lambda sdk: sdk.patch)
+def test_streams_leave_nothing_behind(make: Callable[..., Any], sdk: Sdk, monkeypatch: pytest.MonkeyPatch) -> None:
     unraisable: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
-    metered = Metered(patch)
-    metered.meter.patch(patch)
-    wired = protocol(endpoint.script)
+    metered = Metered(sdk.patch)
+    metered.meter.patch(sdk.patch)
+    answered: list[None] = []
+
+    def counted(sent: dict[str, Any]) -> Answer:
+        answered.append(None)
+        return sdk.script(sent)
+
+    wired = sdk.protocol(counted)
     wired.forgetful = True
-    client = make(wired)
+    client = getattr(wired, make.__name__)()
 
     async def many(rounds: int) -> None:
         for _ in range(rounds):
-            for use in WAYS:
-                await use(client, endpoint, [])
+            for use in sdk.ways:
+                await use(client, sdk.called_with, [])
         gc.collect()
         for _ in range(10):
             await asyncio.sleep(0)
@@ -77,7 +125,7 @@ def test_streams_leave_nothing_behind(
     with metered.meter.for_tenant(TENANT):
         asyncio.run(many(5))
         before = alive()
-        asyncio.run(many(125))
+        asyncio.run(many(STREAMS // (len(SDKS) * 2 * len(sdk.ways)) + 1))
     assert metered.meter.flush(10)
 
     grown = alive() - before
@@ -85,4 +133,4 @@ def test_streams_leave_nothing_behind(
     assert unraisable == []
     metered.meter.close()
     assert metered.meter.store.holds() == []
-    assert len({event.event_id for event in metered.events}) == len(metered.events) == 130 * len(WAYS)
+    assert len({event.event_id for event in metered.events}) == len(metered.events) == len(answered)

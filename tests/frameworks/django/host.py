@@ -113,6 +113,24 @@ def transactions() -> dict[str, Any]:
     return facts
 
 
+def connections_closed() -> dict[str, Any]:
+    """Close every connection before a call, while it is in flight, and after it."""
+    from django.db import connections
+
+    from token_limit_core.events import LLMEvent
+    from token_limit_core.stores.base import Call
+    from token_limit_django.meter import get_store
+
+    limit()
+    for call_id in ("first", "second"):
+        connections.close_all()
+        assert get_store().admit(Call(call_id, "acme", 2 * COST), NOW).admitted
+        connections.close_all()
+        get_store().settle(call_id, LLMEvent(call_id, "acme", timestamp=NOW), COST, NOW)
+        connections.close_all()
+    return state()
+
+
 def in_thread() -> Any:
     """Meter a call in a thread nobody cleans up after; it must leave no connection open."""
     from django.db import connections

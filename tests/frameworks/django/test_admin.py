@@ -30,6 +30,7 @@ pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 LIMITS = "admin:token_limit_limit_changelist"
 TENANTS = "admin:token_limit_tenant_changelist"
 HOLDS = "admin:token_limit_hold_changelist"
+CHANGES = "admin:token_limit_limitchange_changelist"
 EVENTS = "admin:token_limit_ledgerentry_changelist"
 
 
@@ -424,6 +425,23 @@ def test_a_change_is_committed_before_its_history_is_written(support: Client) ->
 
 
 # -- tenants --------------------------------------------------------------------------------------
+
+
+def test_every_change_of_a_limit_is_listed_with_who_made_it(support: Client, clock: Clock) -> None:
+    get_meter().set_limit("acme", 10)
+    set_limit_in_admin = {"tenant_id": "globex", "frequency": "per_day", "limit_usd": "5", "mode": "observe"}
+    support.post(reverse("admin:token_limit_limit_add"), set_limit_in_admin)
+    clock.now += 60
+    get_meter().remove_limit("acme", by="billing job")
+    rows = re.findall(r"<tr>(.*?)</tr>", support.get(reverse(CHANGES)).content.decode(), re.DOTALL)
+    shown = [re.sub(r"<[^>]+>", " ", row).split() for row in rows if "field-time" in row]
+    assert [" ".join(row[5:]) for row in shown] == [
+        "acme per month $10.00 (enforce) no limit - billing job",
+        "globex per day no limit $5.00 (observe) - person 0",
+        "acme per month no limit $10.00 (enforce) - the application",
+    ]
+    assert support.get(reverse(CHANGES), {"q": "billing job"}).content.decode().count("field-time") == 1
+    assert person("view_tenant").get(reverse(CHANGES)).status_code == 403
 
 
 def test_tenants_show_this_months_spend_and_lead_to_limits_and_events(support: Client) -> None:

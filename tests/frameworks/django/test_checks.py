@@ -183,3 +183,11 @@ def test_setting_up_and_checking_touches_no_database(tmp_path: Path) -> None:
     default = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db.sqlite3")}
     assert manage({"DATABASES": {"default": default}}, "check", "--deploy", "--tag", "token_limit").returncode == 0
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("peek", [True, False])
+@pytest.mark.parametrize("inside", [True, False])
+def test_compression_inside_of_a_peek_is_a_warning(monkeypatch: pytest.MonkeyPatch, peek: bool, inside: bool) -> None:
+    both = ["token_limit_django.middleware.TokenLimitMiddleware", "django.middleware.gzip.GZipMiddleware"]
+    messages = check(monkeypatch, {"PEEK_STREAMS": peek}, MIDDLEWARE=both if inside else both[::-1])
+    assert [message.id for message in messages] == ([f"{W}005"] if peek and inside else [])

@@ -26,6 +26,7 @@ DEFAULTS = {
     "UPGRADE_URL": None,
     "UPGRADE_TEMPLATE": "token_limit/upgrade.html",
     "UPGRADE_RESPONSE": None,
+    "PEEK_STREAMS": False,
     "ON_EVENT": None,
     "DEBUG": False,
     "RAISE_ON_ERROR": False,

@@ -17,7 +17,7 @@ from token_limit_django.meter import get_meter
 from . import views
 
 HERE = "tests.frameworks.django"
-SYNC_VIEWS = ["plain", "streamed", "in_thread"]
+SYNC_VIEWS = ["plain", "streamed", "in_thread", "own_loop"]
 ASYNC_VIEWS = ["aplain", "astreamed", "sync_call_in_async_view"]
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
@@ -93,7 +93,7 @@ def test_a_call_of_a_sync_request_is_billed_to_its_user(project: Any, client: Cl
     assert get_meter().store.holds() == []
 
 
-@pytest.mark.parametrize("view", ASYNC_VIEWS + ["plain", "streamed"])
+@pytest.mark.parametrize("view", ASYNC_VIEWS + ["plain", "streamed", "own_loop"])
 async def test_a_call_under_asgi_is_billed_to_its_user(
     project: Any, aclient: AsyncClient, alice: User, view: str
 ) -> None:
@@ -159,7 +159,7 @@ def test_attributes_of_the_user_come_before_the_user_itself(project: Any, client
 
 
 @pytest.mark.parametrize("resolver", ["resolve_fixed", "aresolve_fixed"])
-@pytest.mark.parametrize("view", ["plain", "aplain"])
+@pytest.mark.parametrize("view", ["plain", "aplain", "own_loop"])
 async def test_a_resolver_of_the_project_sync_or_async_replaces_the_default(
     project: Any, client: Client, aclient: AsyncClient, resolver: str, view: str
 ) -> None:

@@ -109,6 +109,11 @@ EXPECTED = {
 }
 
 
+def test_a_project_may_close_its_connections_around_a_call(tmp_path: Path) -> None:
+    found = facts({"DATABASES": {"default": sqlite(tmp_path)}}, "connections_closed")
+    assert found == {"calls": 2, "settled": 2 * host.COST, "held": 0, "holds": 0}
+
+
 @pytest.mark.parametrize("journal", ["delete", "wal"])
 def test_on_sqlite_no_transaction_of_the_project_is_in_the_way_nor_takes_a_call_along(
     tmp_path: Path, journal: str

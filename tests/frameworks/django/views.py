@@ -67,6 +67,11 @@ def in_thread(request: HttpRequest) -> HttpResponse:
     return HttpResponse(asyncio.run(asyncio.to_thread(work)).choices[0].message.content)
 
 
+def own_loop(request: HttpRequest) -> HttpResponse:
+    """Run an event loop of one's own, as code does that has only an async client."""
+    return HttpResponse(asyncio.run(aask()).choices[0].message.content)
+
+
 async def aplain(request: HttpRequest) -> HttpResponse:
     return HttpResponse((await aask()).choices[0].message.content)
 
@@ -155,7 +160,7 @@ def bare_thread(request: HttpRequest) -> HttpResponse:
 urlpatterns = [
     path(f"{view.__name__}/", view)
     for view in (
-        plain, streamed, in_thread, aplain, astreamed, sync_call_in_async_view, two_tasks, set_tenant, wrapped,
-        grouped, handled, handled_then_broken, no_call, bare_thread,
+        plain, streamed, in_thread, own_loop, aplain, astreamed, sync_call_in_async_view, two_tasks, set_tenant,
+        wrapped, grouped, handled, handled_then_broken, no_call, bare_thread,
     )
 ]  # fmt: skip

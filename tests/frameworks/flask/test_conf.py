@@ -40,11 +40,13 @@ def test_every_key_has_a_meaning() -> None:
         "DEFAULT_LIMIT_USD": "9.99",
         "ON_NO_TENANT": "refuse",
         "ON_UNGUARDED": "refuse",
+        "CAPTURE_CONTENT": True,
         "TENANT_RESOLVER": hook,
         "USER_TENANT_ATTRIBUTES": ["organization"],
         "UPGRADE_URL": "/plans",
         "UPGRADE_TEMPLATE": "upgrade.html",
         "UPGRADE_RESPONSE": hook,
+        "PEEK_STREAMS": True,
         "ON_EVENT": f"{__name__}.hook",
         "DEBUG": True,
         "RAISE_ON_ERROR": False,
@@ -59,6 +61,7 @@ def test_every_key_has_a_meaning() -> None:
             upgrade_url="/plans",
             upgrade_template="upgrade.html",
             upgrade_response=hook,
+            peek_streams=True,
         )
         assert meter.store is given["STORE"]
         config = meter.config
@@ -67,7 +70,8 @@ def test_every_key_has_a_meaning() -> None:
             ["openai"],
             "9.99",
         )
-        assert (config.on_no_tenant, config.on_unguarded, config.on_event) == ("refuse", "refuse", hook)
+        assert (config.on_no_tenant, config.on_unguarded, config.capture_content) == ("refuse", "refuse", True)
+        assert config.on_event is hook
         assert (config.debug, config.raise_on_error) == (True, False)
 
 
@@ -91,7 +95,10 @@ def test_the_config_wins_over_options() -> None:
 @pytest.mark.parametrize(
     ("config", "complaint"),
     [
-        ({"STOR": "memory://"}, "TOKEN_LIMIT_STOR is not a setting. Did you mean 'STORE'? Known keys are: DEBUG, "),
+        (
+            {"STOR": "memory://"},
+            "TOKEN_LIMIT_STOR is not a setting. Did you mean 'STORE'? Known keys are: CAPTURE_CONTENT, ",
+        ),
         ({"ENABLED": "no"}, "TOKEN_LIMIT_ENABLED: 'no' is of no use; give True or False"),
         ({"STORE": 5}, "TOKEN_LIMIT_STORE: 5 is of no use; give a store URL such as"),
         ({"STORE": "postgres://localhost/x"}, "TOKEN_LIMIT_STORE: 'postgres://localhost/x' has no known scheme"),

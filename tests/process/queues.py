@@ -1,0 +1,91 @@
+"""A ledger that worker processes write to, and the processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+
+from tests.contract.processes import environment
+from tests.support import redis_url
+from token_limit_core import Meter, MeterConfig
+from token_limit_core.testing import FakeProvider
+
+ROOT = Path(__file__).parents[2]
+
+
+class Queue:
+    """Where tasks go in Redis, and what they have spent."""
+
+    def __init__(self, folder: Path, provider: FakeProvider) -> None:
+        self.redis = redis_url()
+        self.prefix = f"test-{uuid.uuid4().hex}-"
+        self.folder = folder
+        self.provider = provider
+        self.store = f"sqlite:///{folder / 'ledger.db'}"
+        self.meter = Meter(MeterConfig(store=self.store, patches=[]))
+
+    def calls(self, *tenants: str) -> list[int]:
+        """Count the recorded calls of tenants."""
+        return [self.meter.store.spend(tenant, 0, 4e9).calls for tenant in tenants]
+
+    def drop(self) -> None:
+        """Remove every key of the test's."""
+        self.meter.close()
+        with redis.Redis.from_url(self.redis) as client:
+            for key in client.scan_iter(f"*{self.prefix}*"):
+                client.delete(key)
+
+    @contextmanager
+    def worker(self, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a worker; it has ended in good order when the block is left."""
+        variables = {
+            "TASKS_PROVIDER": self.provider.base_url,
+            "TASKS_PREFIX": self.prefix,
+            "TASKS_REDIS": self.redis,
+            "TASKS_STORE": self.store,
+            "TASKS_FOLDER": str(self.folder),
+        }
+        with (self.folder / "worker.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *command],
+                cwd=ROOT,
+                env={**environment(), **variables, "PYTHONUNBUFFERED": "1"},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            yield process
+        finally:
+            try:
+                ended(process)
+            finally:
+                print((self.folder / "worker.log").read_text()[-4000:])
+
+
+def ended(process: subprocess.Popen[bytes]) -> None:
+    """Ask a worker, the leader of a session, to end in good order; fail when it does not."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait for something to become true."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)

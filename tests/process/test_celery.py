@@ -1,0 +1,106 @@
+"""Celery over a real Redis, in worker processes: whose money a task spends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+import pytest
+from celery import Celery, chain, chord
+from celery.result import AsyncResult
+
+from tests.process.queues import Queue
+from token_limit_core import LimitExceededException
+from token_limit_core.workers.celery import install
+
+WORKER = ("celery", "-A", "tests.process.celery_tasks", "worker", "--loglevel=WARNING", "--without-mingle")
+TIMEOUT = 40
+
+
+@pytest.fixture
+def app(queue: Queue) -> Iterator[Celery]:
+    """The web application's side of the queue."""
+    install(queue.meter)
+    options = {"global_keyprefix": queue.prefix}
+    app = Celery("web", broker=queue.redis, backend=queue.redis, set_as_current=False)
+    app.conf.update(broker_transport_options=options, result_backend_transport_options=options)
+    yield app
+    app.close()
+
+
+@pytest.fixture(params=["prefork", "threads"])
+def worker(request: pytest.FixtureRequest, queue: Queue) -> Iterator[None]:
+    with queue.worker(*WORKER, f"--pool={request.param}", "--concurrency=2"):
+        yield
+
+
+def send(app: Celery, queue: Queue, name: str, tenant: str | None) -> AsyncResult[str]:
+    with nullcontext() if tenant is None else queue.meter.for_tenant(tenant):
+        return app.send_task(name)
+
+
+@pytest.mark.usefixtures("worker")
+def test_tasks_of_two_tenants_and_of_nobody_are_told_apart(app: Celery, queue: Queue) -> None:
+    tenants = ["acme", "globex", None] * 10
+    results = [send(app, queue, "leave_behind" if i % 2 else "ask", tenant) for i, tenant in enumerate(tenants)]
+    for result in results:
+        result.get(timeout=TIMEOUT)
+    assert queue.calls("acme", "globex", "", "left behind") == [10, 10, 10, 0]
+
+
+@pytest.mark.usefixtures("worker")
+def test_retries_children_chains_and_chords_keep_the_tenant(app: Celery, queue: Queue) -> None:
+    for name, calls in (("flaky", 3), ("unreliable", 2)):
+        assert send(app, queue, name, name).get(timeout=TIMEOUT) == name
+        assert queue.calls(name) == [calls]
+    child = app.AsyncResult(send(app, queue, "start_another", "parent").get(timeout=TIMEOUT))
+    assert child.get(timeout=TIMEOUT) == "parent"
+    add = app.signature("add_tenant")
+    with queue.meter.for_tenant("chained"):
+        chained = chain(app.signature("add_tenant", ([],)), add, add).apply_async()
+    with queue.meter.for_tenant("joined"):
+        joined = chord([app.signature("ask"), app.signature("ask")], add).apply_async()
+    assert chained.get(timeout=TIMEOUT) == ["chained"] * 3
+    assert joined.get(timeout=TIMEOUT) == ["joined"] * 3
+    assert queue.calls("parent", "chained", "joined", "") == [1, 3, 3, 0]
+
+
+@pytest.mark.parametrize("ends", ["after its task", "with the worker"])
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_the_end_of_a_process_loses_no_call(app: Celery, queue: Queue, pool: str, ends: str) -> None:
+    at_once = ["--max-tasks-per-child=1"] if ends == "after its task" else []
+    with queue.worker(*WORKER, f"--pool={pool}", "--concurrency=1", *at_once):
+        for _ in range(2):
+            send(app, queue, "abandon", "acme").get(timeout=TIMEOUT)
+    assert queue.calls("acme") == [2]
+    assert queue.meter.store.holds() == []
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_header_that_is_not_ours_does_not_choose_a_tenant(app: Celery, queue: Queue) -> None:
+    forged = {"token_limit": {"v": 1, "tenant": "globex"}, "x-tenant": "globex"}
+    app.send_task("ask", headers=forged).get(timeout=TIMEOUT)
+    with queue.meter.for_tenant("acme"):
+        app.send_task("ask", headers=forged).get(timeout=TIMEOUT)
+    assert queue.calls("globex", "acme", "") == [0, 1, 1]
+
+
+def test_a_killed_child_runs_its_task_again_for_the_same_tenant(app: Celery, queue: Queue) -> None:
+    """A task that is acknowledged late and loses its process is delivered again, headers and all."""
+    with queue.worker(*WORKER, "--pool=prefork", "--concurrency=1"):
+        result = send(app, queue, "die_once", "acme")
+        assert result.get(timeout=TIMEOUT) == "acme"
+    assert queue.calls("acme", "") == [1, 0]
+
+
+def test_the_tasks_of_a_django_project_spend_the_tenants_money(app: Celery, queue: Queue) -> None:
+    worker = (*WORKER[:2], "tests.process.celery_django", *WORKER[3:])
+    with queue.worker(*worker, "--pool=prefork", "--concurrency=2"):
+        results = [send(app, queue, "ask", tenant) for tenant in ["acme", "globex", None] * 4]
+        assert [result.get(timeout=TIMEOUT) for result in results] == ["acme", "globex", None] * 4
+        counted = app.send_task("calls", (["acme", "globex", ""],)).get(timeout=TIMEOUT)
+        app.send_task("refuse", ("acme",)).get(timeout=TIMEOUT)
+        with pytest.raises(LimitExceededException, match="acme"):
+            send(app, queue, "ask", "acme").get(timeout=TIMEOUT)
+        assert send(app, queue, "ask", "globex").get(timeout=TIMEOUT) == "globex"
+    assert counted == [4, 4, 4]

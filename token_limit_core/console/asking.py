@@ -1,0 +1,116 @@
+"""From the parameters of an address to questions for the store; what makes no sense is told or left out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import NamedTuple
+
+from ..stores.reports import SORTS, Cursor, EventQuery, Sort, TenantQuery
+
+DAY = 86400
+PAGE = 50
+LAST_PAGE = 10**6
+MOST_TEXT = 255
+PERIODS = {"30": "30 days", "90": "90 days", "365": "12 months"}
+MARKS = {"": "All", "failed": "Failed", "unpriced": "Unpriced", "estimated": "Estimated"}
+EVENT_DAYS = 7
+"""How far back the event log looks unless told otherwise, so that every filter is quick on a large table."""
+
+
+class Period(NamedTuple):
+    """Whole days in UTC, as unix seconds: `start <= t < end`."""
+
+    key: str
+    start: int
+    end: int
+
+
+class Asked(NamedTuple):
+    """A question for the event log, the form's fields as they were filled in, and what is wrong with them."""
+
+    query: EventQuery
+    fields: dict[str, str]
+    errors: dict[str, str]
+
+
+def tenant_query(params: Mapping[str, str]) -> TenantQuery:
+    """Read which page of tenants is asked for."""
+    sort: Sort = next((name for name in SORTS if name == params.get("sort")), "id")
+    search = params.get("q", "").strip()[:MOST_TEXT].replace("\0", "")
+    return TenantQuery(search, sort, (page_number(params) - 1) * PAGE, PAGE)
+
+
+def page_number(params: Mapping[str, str]) -> int:
+    """Read the number of a page; the first one for anything that is none."""
+    text = params.get("page", "")
+    return min(max(1, int(text)), LAST_PAGE) if text.isascii() and text.isdigit() and len(text) < 9 else 1
+
+
+def period(params: Mapping[str, str], now: float) -> Period:
+    """Read how many days a tenant's page looks back; today is the last of them."""
+    key = params.get("days", "")
+    key = key if key in PERIODS else "30"
+    end = (int(now // DAY) + 1) * DAY
+    return Period(key, end - int(key) * DAY, end)
+
+
+def cursor(text: str) -> Cursor | None:
+    """Read the place that `place` wrote; None for anything else."""
+    moment, _, number = text.partition("~")
+    try:
+        found = Cursor(float(moment), int(number))
+    except ValueError:
+        return None
+    return found if math.isfinite(found.time) and abs(found.id) < 2**63 else None
+
+
+def place(found: Cursor) -> str:
+    """Write a place in a list for an address."""
+    return f"{found.time!r}~{found.id}"
+
+
+def event_query(params: Mapping[str, str], now: float) -> Asked:
+    """Read the filters of the event log: days in UTC, the last one included; the past week without a first day."""
+    names = ("tenant", "provider", "model", "mark", "from", "to")
+    fields = {name: params.get(name, "")[:MOST_TEXT].replace("\0", "") for name in names}
+    fields |= {name: value.strip() for name, value in fields.items() if name != "tenant"}  # spaces may be part of an id
+    errors: dict[str, str] = {}
+    first, last = (_day(fields[name], name, errors) for name in ("from", "to"))
+    if first is not None and last is not None and first > last:
+        errors["to"] = "This is before the first day."
+    if first is None:
+        first = (last or datetime.fromtimestamp(now, UTC).date()) - timedelta(days=EVENT_DAYS - 1)
+        fields["from"] = fields["from"] if "from" in errors else first.isoformat()
+    query = EventQuery(
+        tenant_id="" if params.get("unattributed") else fields["tenant"] or None,
+        provider=fields["provider"] or None,
+        model=fields["model"] or None,
+        failed=fields["mark"] == "failed",
+        unpriced=fields["mark"] == "unpriced",
+        estimated=fields["mark"] == "estimated",
+        start=_midnight(first),
+        end=None if last is None else _midnight(last) + DAY,
+        after=cursor(params.get("after", "")),
+        size=PAGE,
+    )
+    return Asked(query, fields, errors)
+
+
+def _day(text: str, name: str, errors: dict[str, str]) -> date | None:
+    if not text:
+        return None
+    try:
+        found = date.fromisoformat(text)
+    except ValueError:
+        errors[name] = f"“{text}” is not a date such as 2027-01-31."
+        return None
+    if not 1970 <= found.year <= 9000:
+        errors[name] = "Give a year from 1970 on."
+        return None
+    return found
+
+
+def _midnight(day: date) -> float:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()

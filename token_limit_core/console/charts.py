@@ -1,0 +1,112 @@
+"""Spend as charts: texts, and shares and heights in percent, ready for the SVG of the templates.
+
+Amounts are nano-dollars until they are written out; templates of either engine then have nothing to compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from ..stores.base import Spend
+from ..stores.reports import DaySpend
+from ..wording import dollars
+
+_NOTHING = Spend(0, 0, 0, 0, 0)
+
+
+class Shown(NamedTuple):
+    """Totals as people read them: `calls` with the word, `number` without it; `unpriced` is empty without any."""
+
+    spent: str
+    calls: str
+    number: str
+    input_tokens: str
+    output_tokens: str
+    unpriced: str
+
+
+class DayBar(NamedTuple):
+    """A day's total and its bar."""
+
+    day: str
+    total: Shown
+    any: bool
+    x: str
+    width: str
+    height: str
+    top: str
+
+
+class ModelBar(NamedTuple):
+    """A model's total over all days and its share of the largest."""
+
+    provider: str
+    model: str
+    total: Shown
+    width: str
+
+
+class Chart(NamedTuple):
+    """What a tenant spent, by day and by model, with the totals of all."""
+
+    days: list[DayBar]
+    models: list[ModelBar]
+    total: Shown
+    any: bool
+    highest: str
+    first: str
+    last: str
+
+
+def chart_of(rows: Iterable[DaySpend], start: float, end: float) -> Chart:
+    """Draw the days of `start <= t < end` (unix seconds), those without a call included."""
+    by_day: dict[int, Spend] = {}
+    by_model: dict[tuple[str, str], Spend] = {}
+    everything = _NOTHING
+    for row in rows:
+        by_day[row.day] = _plus(by_day.get(row.day, _NOTHING), row.total)
+        by_model[row.provider, row.model] = _plus(by_model.get((row.provider, row.model), _NOTHING), row.total)
+        everything = _plus(everything, row.total)
+    days = range(int(start // 86400), int(end // 86400))
+    highest = max((total.cost_nano for total in by_day.values()), default=0)
+    bars = [_day_bar(place, len(days), day, by_day.get(day, _NOTHING), highest) for place, day in enumerate(days)]
+    models = sorted(by_model.items(), key=lambda item: (-item[1].cost_nano, item[0]))
+    largest = models[0][1].cost_nano if models else 0
+    drawn = [ModelBar(*key, shown(total), _share(total.cost_nano, largest)) for key, total in models]
+    any_at_all = everything != _NOTHING
+    return Chart(bars, drawn, shown(everything), any_at_all, dollars(max(0, highest)), bars[0].day, bars[-1].day)
+
+
+def shown(total: Spend) -> Shown:
+    """Write totals out."""
+    calls = f"{total.calls:,} call{'' if total.calls == 1 else 's'}"
+    unpriced = f"{total.unpriced:,} unpriced" if total.unpriced else ""
+    return Shown(
+        dollars(total.cost_nano),
+        calls,
+        f"{total.calls:,}",
+        f"{total.input_tokens:,}",
+        f"{total.output_tokens:,}",
+        unpriced,
+    )
+
+
+def _day_bar(place: int, number: int, day: int, total: Spend, highest: int) -> DayBar:
+    height = float(_share(total.cost_nano, highest))
+    if total.cost_nano > 0:
+        height = max(height, 1.0)  # a day that cost next to nothing is not one that cost nothing
+    step = 100 / number
+    when = f"{datetime.fromtimestamp(day * 86400, UTC):%d %b %Y}"
+    left, width = f"{place * step + step * 0.1:.3f}", f"{step * 0.8:.3f}"
+    return DayBar(when, shown(total), total != _NOTHING, left, width, f"{height:.2f}", f"{100 - height:.2f}")
+
+
+def _share(part: int, whole: int) -> str:
+    """Write a share in percent; corrections may make a day cost less than nothing, which has no bar."""
+    return f"{max(0, part) * 100 / whole:.2f}" if whole > 0 else "0.00"
+
+
+def _plus(one: Spend, other: Spend) -> Spend:
+    return Spend(*(a + b for a, b in zip(one, other, strict=True)))

@@ -1,0 +1,57 @@
+"""The tenant's own page for frameworks whose templates are Jinja2's."""
+
+from __future__ import annotations
+
+import json
+import logging
+from urllib.parse import quote
+
+from markupsafe import Markup
+
+from ..errors import StoreError, internal_errors
+from ..meter import Meter
+from .own import FRAGMENT, PAGE, as_json, context, usage_of
+from .rendering import TYPES, render, static, version
+from .web import Request, Response, redirect, text
+
+logger = logging.getLogger("token_limit")
+
+FILES = ("console.css", "icon.svg")
+PATHS = ("", "usage.json", *FILES)
+"""Every path below the mount point; each needs a tenant."""
+
+
+def answer(request: Request, meter: Meter, tenant_id: str | None, login_url: str | None = None) -> Response:
+    """Answer a tenant's request for its own usage; without a tenant 401, or the way to `login_url`."""
+    if request.method not in ("GET", "HEAD"):
+        return text(405, "Only GET.")
+    if request.path not in PATHS:
+        return text(404, "There is no such page.")
+    if tenant_id is None:
+        if login_url is None or request.path:
+            return text(401, "Sign in to see your usage.")
+        mark = "&" if "?" in login_url else "?"
+        return redirect(f"{login_url}{mark}next={quote(request.url(''))}")
+    if request.path in FILES:
+        kind = TYPES[request.path[request.path.rfind(".") :]]
+        return Response(
+            200, {"Content-Type": kind, "Cache-Control": "private, max-age=3600"}, static(request.path) or b""
+        )
+    try:
+        usage = usage_of(meter, tenant_id)
+    except StoreError:
+        logger.exception("a tenant's usage cannot be read")
+        return text(503, "Your usage cannot be read just now. Try again in a moment.")
+    if request.path:
+        return Response(200, {"Content-Type": "application/json"}, json.dumps(as_json(usage)).encode())
+    urls = {name: request.url(file, v=version(file)) for name, file in (("stylesheet", FILES[0]), ("icon", FILES[1]))}
+    page = render(PAGE, **context(usage), **urls, json_url=request.url("usage.json"))
+    return Response(200, {"Content-Type": "text/html; charset=utf-8"}, page.encode("utf-8", "replace"))
+
+
+def fragment(meter: Meter, tenant_id: str | None) -> Markup:
+    """Make the usage of a tenant to embed in a page of the application's; empty without a tenant."""
+    if tenant_id is not None:
+        with internal_errors("making the usage fragment"):
+            return Markup(render(FRAGMENT, **context(usage_of(meter, tenant_id))))
+    return Markup("")

@@ -1,0 +1,61 @@
+"""Templates, with everything escaped. Needs Jinja2: the `console` extra."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from ..wording import FREQUENCY_LABELS, MODE_LABELS, dollars, editable_usd, exact_usd, gauge, span
+
+TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+
+
+@cache
+def environment() -> Environment:
+    """Make the template environment."""
+    made = Environment(
+        loader=PackageLoader(__package__),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"dollars": dollars, "exact_usd": exact_usd, "editable_usd": _typed, "span": span, "when": when}
+    made.globals |= {"gauge": gauge, "frequencies": FREQUENCY_LABELS, "modes": MODE_LABELS, "version": version}
+    return made
+
+
+def render(template: str, **context: Any) -> str:
+    """Fill a template of the console."""
+    return environment().get_template(template).render(**context)
+
+
+def when(seconds: float, precise: bool = False) -> Markup:
+    """Write a unix time in UTC; a script may put the reader's own time beside it."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    shown = f"{moment:%d %b %Y, %H:%M:%S}" if precise else f"{moment:%d %b %Y, %H:%M}"
+    return Markup('<time datetime="{}">{} UTC</time>').format(moment.isoformat(timespec="seconds"), shown)
+
+
+@cache
+def static(name: str) -> bytes | None:
+    """Read a static file; None for what is none of ours."""
+    if name not in {entry.name for entry in files(__package__).joinpath("static").iterdir()}:
+        return None
+    return files(__package__).joinpath("static", name).read_bytes()
+
+
+@cache
+def version(name: str) -> str:
+    """Name a static file's content, so that browsers may keep it until it changes."""
+    return sha256(static(name) or b"").hexdigest()[:12]
+
+
+def _typed(nano: int) -> str:
+    return f"{editable_usd(nano):f}"

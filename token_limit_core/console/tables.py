@@ -1,0 +1,222 @@
+"""The lists as JSON and as CSV. Money is US dollars as text, times are ISO 8601 in UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from ..commands import spend_dict, status_dict
+from ..limits import Limit, to_usd
+from ..stores.base import Hold
+from ..stores.reports import Change, Cursor, DaySpend, StoredEntry, TenantQuery, TenantUsage
+from .asking import cursor, event_query, page_number, period, place, tenant_query
+from .visit import Number, Visit
+from .web import Response, text
+
+BATCH = 500
+R = TypeVar("R", StoredEntry, Change)
+
+
+def tenants_json(visit: Visit) -> Response:
+    """Give a page of tenants."""
+    page = visit.store.tenants(tenant_query(visit.params), visit.now)
+    rows = [tenant_dict(row) for row in page.rows]
+    return visit.json({"page": page_number(visit.params), "total": page.total, "tenants": rows})
+
+
+def tenants_csv(visit: Visit) -> Response:
+    """Give all tenants of a search, by id: to sort anew for each batch would take long."""
+
+    def rows() -> Iterator[list[Any]]:
+        query = tenant_query(visit.params)._replace(sort="id", offset=0, size=BATCH)
+        while found := visit.store.tenants(query, visit.now).rows:
+            for row in found:
+                month = row.month
+                limits = {status.limit.frequency: status for status in row.limits}
+                shown = [
+                    amount for frequency in ("per_month", "per_day") for amount in _limit_cells(limits.get(frequency))
+                ]
+                yield [row.tenant_id, row.name, month.calls, usd(month.cost_nano), month.unpriced, *shown]
+            query = query._replace(offset=query.offset + BATCH)
+
+    limits = [f"{name}_{what}_usd" for name in ("month", "day") for what in ("limit", "spent", "held")]
+    return visit.csv("tenants", ["tenant", "name", "calls", "spent_usd", "unpriced", *limits], rows())
+
+
+def tenant_json(visit: Visit) -> Response:
+    """Give one tenant: limits, and spend by day and model."""
+    tenant_id = visit.params.get("id", "")
+    found = visit.store.tenants(TenantQuery(tenant_id=tenant_id), visit.now).rows
+    if not found:
+        return text(404, "Nothing is known of this tenant.")
+    chosen = period(visit.params, visit.now)
+    days = visit.store.rollup(tenant_id, chosen.start, chosen.end)
+    scheduled = [limit_dict(limit) for limit in visit.store.limits(tenant_id) if limit.effective_from > visit.now]
+    rows = [{"day": _day(row), "provider": row.provider, "model": row.model, **spend_dict(row.total)} for row in days]
+    return visit.json({**tenant_dict(found[0]), "to_come": scheduled, "days": rows})
+
+
+def tenant_csv(visit: Visit) -> Response:
+    """Give a tenant's spend by day, provider and model."""
+    chosen = period(visit.params, visit.now)
+    days = visit.store.rollup(visit.params.get("id", ""), chosen.start, chosen.end)
+    header = ["day", "provider", "model", "calls", "input_tokens", "output_tokens", "spent_usd", "unpriced"]
+    rows = (
+        [
+            _day(row),
+            row.provider,
+            row.model,
+            row.total.calls,
+            row.total.input_tokens,
+            row.total.output_tokens,
+            usd(row.total.cost_nano),
+            row.total.unpriced,
+        ]
+        for row in days
+    )
+    return visit.csv("spend", header, rows)
+
+
+def events_json(visit: Visit) -> Response:
+    """Give a page of the event log, and the place where the next one begins."""
+    asked = event_query(visit.params, visit.now)
+    if asked.errors:
+        return text(400, " ".join(f"{name}: {error}" for name, error in asked.errors.items()))
+    rows = visit.store.events(asked.query)
+    return visit.json({"events": [event_dict(row) for row in rows], "next": _next(rows, asked.query.size)})
+
+
+def events_csv(visit: Visit) -> Response:
+    """Give the whole event log of the filters."""
+    asked = event_query(visit.params, visit.now)
+    if asked.errors:
+        return text(400, " ".join(f"{name}: {error}" for name, error in asked.errors.items()))
+    names = ["tenant_id", "provider", "model", "endpoint", "input_tokens", "output_tokens", "cached_tokens"]
+    more = ["error", "user", "feature", "session_id", "request_id", "event_id"]
+
+    def rows() -> Iterator[list[Any]]:
+        for row in _all(lambda after: visit.store.events(asked.query._replace(after=after, size=BATCH))):
+            event = row.entry.event
+            cost = "" if row.entry.cost_nano is None else usd(row.entry.cost_nano)
+            yield [
+                iso(event.timestamp),
+                row.entry.kind,
+                *(getattr(event, name) for name in names),
+                cost,
+                *(getattr(event, name) for name in more),
+            ]
+
+    return visit.csv("events", ["time", "kind", *names, "cost_usd", *more], rows())
+
+
+def holds_json(visit: Visit) -> Response:
+    """Give a page of open holds."""
+    page = visit.store.hold_page(visit.params.get("tenant"), (page_number(visit.params) - 1) * 50)
+    return visit.json({"total": page.total, "holds": [hold_dict(hold) for hold in page.rows]})
+
+
+def holds_csv(visit: Visit) -> Response:
+    """Give all open holds."""
+
+    def rows() -> Iterator[list[Any]]:
+        offset = 0
+        while found := visit.store.hold_page(visit.params.get("tenant"), offset, BATCH).rows:
+            yield from (list(hold_dict(hold).values()) for hold in found)
+            offset += BATCH
+
+    return visit.csv("holds", ["call_id", "tenant", "held_usd", "created_at", "expires_at", "origin"], rows())
+
+
+def history_json(visit: Visit) -> Response:
+    """Give a page of limit changes, and the place where the next one begins."""
+
+    rows = visit.store.history(visit.params.get("tenant"), cursor(visit.params.get("after", "")))
+    return visit.json({"changes": [change_dict(row) for row in rows], "next": _next(rows, 50)})
+
+
+def history_csv(visit: Visit) -> Response:
+    """Give all limit changes."""
+    tenant = visit.params.get("tenant")
+    rows = _all(lambda after: visit.store.history(tenant, after, BATCH))
+    header = list(change_dict(Change(0, "", "set", "", "")))
+    return visit.csv("changes", header, (list(change_dict(row).values()) for row in rows))
+
+
+def tenant_dict(row: TenantUsage) -> dict[str, Any]:
+    """Give a tenant's month and limits."""
+    limits = [status_dict(status) for status in row.limits]
+    return {"tenant": row.tenant_id, "name": row.name, "month": spend_dict(row.month), "limits": limits}
+
+
+def limit_dict(limit: Limit) -> dict[str, Any]:
+    """Give a limit that has yet to begin."""
+    begins = iso(limit.effective_from)
+    return {"frequency": limit.frequency, "mode": limit.mode, "limit_usd": usd(limit.amount), "begins": begins}
+
+
+def event_dict(row: StoredEntry) -> dict[str, Any]:
+    """Give a row of the ledger, as events are delivered."""
+    cost = row.entry.cost_nano
+    event = replace(row.entry.event, cost_usd=None if cost is None else to_usd(cost))
+    return {**event.to_dict(), "time": iso(event.timestamp), "kind": row.entry.kind}
+
+
+def hold_dict(hold: Hold) -> dict[str, Any]:
+    """Give an open hold; an unpriced call's has no amount."""
+    return {
+        "call_id": hold.call_id,
+        "tenant": hold.tenant_id,
+        "held_usd": None if hold.amount is None else usd(hold.amount),
+        "created_at": iso(hold.created_at),
+        "expires_at": iso(hold.expires_at),
+        "origin": hold.origin,
+    }
+
+
+def change_dict(row: Change) -> dict[str, Any]:
+    """Give a change of a limit; no amount is no limit."""
+    return {
+        "time": iso(row.at),
+        "actor": row.actor,
+        "kind": row.kind,
+        "tenant": row.tenant_id,
+        "frequency": row.frequency,
+        "old_usd": None if row.old_amount is None else usd(row.old_amount),
+        "old_mode": row.old_mode,
+        "new_usd": None if row.new_amount is None else usd(row.new_amount),
+        "new_mode": row.new_mode,
+        "effective_from": None if row.effective_from is None else iso(row.effective_from),
+    }
+
+
+def iso(seconds: float) -> str:
+    """Write a unix time as ISO 8601."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def usd(nano: int) -> Number:
+    """Write nano-dollars as US dollars, exactly."""
+    return Number(f"{to_usd(nano):f}")
+
+
+def _day(row: DaySpend) -> str:
+    return iso(row.day * 86400)[:10]
+
+
+def _limit_cells(status: Any) -> list[Any]:
+    if status is None:
+        return ["", "", ""]
+    return [usd(status.limit.amount), usd(status.settled), usd(status.held)]
+
+
+def _next(rows: list[R], size: int) -> str | None:
+    return place(rows[-1].cursor) if len(rows) == size else None
+
+
+def _all(read: Callable[[Cursor | None], list[R]]) -> Iterator[R]:
+    after: Cursor | None = None
+    while rows := read(after):
+        yield from rows
+        after = rows[-1].cursor

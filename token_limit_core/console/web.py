@@ -1,0 +1,98 @@
+"""Requests and responses without a framework, and the headers that every page has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qsl, urlencode
+
+MOST_BODY = 64 * 1024
+"""Bytes of a form; mounts refuse more with 413."""
+
+MOST_FIELDS = 100
+
+POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+SECURITY = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",  # with none at all browsers send `Origin: null`, which looks like a forgery
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a console needs of a request.
+
+    `path` is below the mount point and has no slash in front; `mount` is what comes before it, without one at the end.
+    Header names are in lower case.
+    """
+
+    method: str
+    path: str
+    mount: str = ""
+    query: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    secure: bool = False
+
+    @property
+    def params(self) -> dict[str, str]:
+        """The query's fields; of repeated ones the last."""
+        return _fields(self.query)
+
+    @property
+    def form(self) -> dict[str, str]:
+        """The fields of a posted form; of repeated ones the last."""
+        if self.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
+            return {}
+        return _fields(self.body.decode("utf-8", "replace"))
+
+    def cookie(self, name: str) -> str:
+        """Return a cookie's value; empty without one."""
+        try:
+            found = SimpleCookie(self.headers.get("cookie", "")).get(name)
+        except CookieError:
+            return ""
+        return "" if found is None else found.value
+
+    def url(self, path: str, /, **query: object) -> str:
+        """Link to a page of the console; parameters without a value are left out."""
+        known = {name: value for name, value in query.items() if value is not None}
+        return f"{self.mount}/{path}{'?' if known else ''}{urlencode(known)}"
+
+
+@dataclass
+class Response:
+    """What a mount sends; a body of chunks is streamed."""
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | Iterator[bytes] = b""
+
+    def __post_init__(self) -> None:
+        self.headers = SECURITY | self.headers
+
+
+def text(status: int, message: str) -> Response:
+    """Answer with a line of plain text."""
+    return Response(status, {"Content-Type": "text/plain; charset=utf-8"}, f"{message}\n".encode())
+
+
+def redirect(url: str) -> Response:
+    """Send the browser to another page after a form was taken."""
+    return Response(303, {"Location": url})
+
+
+def _fields(encoded: str) -> dict[str, str]:
+    try:
+        return dict(parse_qsl(encoded, keep_blank_values=True, max_num_fields=MOST_FIELDS))
+    except ValueError:  # more fields than any form here has
+        return {}

@@ -1,0 +1,89 @@
+"""What travels with a task: the tenant in force where it was started, as a small versioned dict.
+
+    {"v": 1, "tenant": "acme", "session": "s-1", "attributes": {"feature": "report"}}
+
+`session` and `attributes` are left out when there are none. Nothing travels when no tenant is in force. The dict is
+not signed: who can write to the broker can run any task anyway, so the broker is trusted like the database.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from .. import patches
+from .. import scope as scopes
+from ..scope import Scope
+
+if TYPE_CHECKING:
+    from ..meter import Meter
+
+logger = logging.getLogger("token_limit")
+
+KEY = "token_limit"
+"""The name of the header, option or meta entry that carries the dict."""
+
+VERSION = 1
+FLUSH_SECONDS = 10.0
+
+
+def dump() -> dict[str, Any] | None:
+    """Describe the tenant in force for another process, resolving it first; None when there is none."""
+    scope = scopes.current()
+    tenant_id = None if scope is None else scope.tenant()
+    if scope is None or tenant_id is None:
+        return None
+    data: dict[str, Any] = {"v": VERSION, "tenant": tenant_id}
+    if scope.session_id is not None:
+        data["session"] = scope.session_id
+    attributes = {name: value for name, value in (scope.attributes or {}).items() if _is_json(name, value)}
+    if attributes:
+        data["attributes"] = attributes
+    return data
+
+
+def load(data: Any, meter: Meter | None = None) -> Scope:
+    """Make the Scope of a task from what came with it; without a usable tenant it has none.
+
+    `on_no_tenant` then decides what becomes of the task's calls. Never raises: a task runs whatever came with it.
+    """
+    if data is None:
+        return Scope(meter=meter)
+    try:
+        if data["v"] != VERSION:
+            raise ValueError(f"version {data['v']!r} is not {VERSION}")
+        tenant_id = scopes.check_tenant(data["tenant"])
+        attributes = data.get("attributes")
+        if not isinstance(attributes, dict | None):
+            raise ValueError("attributes: not a dict")
+        return Scope(tenant_id, meter=meter, session_id=data.get("session"), attributes=attributes)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        logger.warning("the tenant that came with a task cannot be read (%r); the task has none", error)
+        return Scope(meter=meter)
+
+
+@contextmanager
+def task(data: Any, meter: Meter | None = None) -> Iterator[None]:
+    """Run a task in the Scope that came with it, and leave nothing of that behind for the next."""
+    with scopes.use(load(data, meter)):
+        yield
+
+
+def flush(meter: Meter | None = None) -> None:
+    """Store what this process has captured, at most `FLUSH_SECONDS` a Meter: for hooks at a process's end."""
+    for each in dict.fromkeys([*patches.meters(), *([] if meter is None else [meter])]):
+        each.settler.collect()
+        if not each.flush(FLUSH_SECONDS):
+            logger.error("the process ends with %d settled calls that the store did not take", each.settler.waiting)
+
+
+def _is_json(name: str, value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        logger.debug("the attribute %r does not travel with the task: JSON cannot hold it", name)
+        return False
+    return True

@@ -1,0 +1,160 @@
+"""The tenant's own usage: a page with JSON beside it, a fragment for templates, and headers, each opt-in.
+
+The tenant is the one that the request's LLM calls are metered for; nothing a client sends chooses it. The templates
+are core's; a project replaces one by having its own `token_limit/own/usage.html` or `token_limit/own/fragment.html`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import cache, wraps
+from importlib.resources import as_file, files
+from typing import Any, cast
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.conf import settings as project
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import resolve_url
+from django.template import TemplateDoesNotExist
+from django.template.backends.django import DjangoTemplates
+from django.template.loader import get_template
+from django.urls import reverse
+from django.utils.safestring import SafeString, mark_safe
+from django.views.decorators.http import require_safe
+
+from token_limit_core import console, scope
+from token_limit_core.console import own
+from token_limit_core.console.web import SECURITY
+from token_limit_core.errors import StoreError, internal_errors
+
+from .meter import get_meter
+
+View = Callable[[HttpRequest], HttpResponse]
+
+
+def _own(view: Callable[[HttpRequest, str], HttpResponse]) -> View:
+    """Give a view the request's tenant; without one people go to sign in, and programs are told 401."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest) -> HttpResponse:
+        tenant_id = _tenant()
+        if tenant_id is None:
+            is_page = view.__name__ == "page"
+            response = _sign_in(request) if is_page else HttpResponse("Sign in to see your usage.\n", status=401)
+        else:
+            try:
+                response = view(request, tenant_id)
+            except StoreError:
+                response = HttpResponse("Your usage cannot be read just now. Try again in a moment.\n", status=503)
+        for name, value in SECURITY.items():
+            response.headers.setdefault(name, value)
+        return response
+
+    return require_safe(guarded)
+
+
+@_own
+def page(request: HttpRequest, tenant_id: str) -> HttpResponse:
+    """Show the tenant its limits, and its spend of the month by day and model."""
+    names = {"stylesheet": "usage_css", "icon": "usage_icon", "json_url": "usage_json"}
+    urls = {key: reverse(f"token_limit:{name}") for key, name in names.items()}
+    return HttpResponse(_render(own.PAGE, {**own.context(own.usage_of(get_meter(), tenant_id)), **urls}, request))
+
+
+@_own
+def data(request: HttpRequest, tenant_id: str) -> HttpResponse:
+    """Give the same as JSON; money is US dollars as text."""
+    return JsonResponse(own.as_json(own.usage_of(get_meter(), tenant_id)))
+
+
+@_own
+def stylesheet(request: HttpRequest, tenant_id: str) -> HttpResponse:
+    """Give the stylesheet of the page."""
+    return HttpResponse(_static("console.css"), content_type="text/css; charset=utf-8")
+
+
+@_own
+def icon(request: HttpRequest, tenant_id: str) -> HttpResponse:
+    """Give the icon of the page."""
+    return HttpResponse(_static("icon.svg"), content_type="image/svg+xml")
+
+
+def fragment() -> SafeString:
+    """Make the usage of the request's tenant as HTML to embed; empty without a tenant."""
+    with internal_errors("making the usage fragment"):
+        tenant_id = _tenant()
+        if tenant_id is not None:
+            return mark_safe(_render(own.FRAGMENT, own.context(own.usage_of(get_meter(), tenant_id))))
+    return mark_safe("")
+
+
+class UsageHeadersMiddleware:
+    """Have responses to requests that asked for their tenant tell what is left of its limit (`own.headers`).
+
+    List it below `TokenLimitMiddleware`.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self.get_response = get_response
+        self.is_async = iscoroutinefunction(get_response)
+        if self.is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        if self.is_async:
+            return self.__acall__(request)
+        response = cast(HttpResponseBase, self.get_response(request))
+        return _told(response, own.headers(get_meter(), _known_tenant()))
+
+    async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
+        response = cast(HttpResponseBase, await self.get_response(request))
+        tenant_id = _known_tenant()
+        if tenant_id is None:
+            return response
+        return _told(response, await sync_to_async(own.headers)(get_meter(), tenant_id))
+
+
+def _told(response: HttpResponseBase, headers: dict[str, str]) -> HttpResponseBase:
+    for name, value in headers.items():
+        response[name] = value
+    return response
+
+
+def _tenant() -> str | None:
+    current = scope.current()
+    return None if current is None else current.tenant()
+
+
+def _known_tenant() -> str | None:
+    """Name the tenant if the request has asked for it; finding it out for a header would cost a look-up."""
+    current = scope.current()
+    return None if current is None else current.tenant_id
+
+
+def _sign_in(request: HttpRequest) -> HttpResponse:
+    return redirect_to_login(request.get_full_path(), resolve_url(project.LOGIN_URL))
+
+
+def _render(name: str, context: dict[str, Any], request: HttpRequest | None = None) -> str:
+    try:
+        template = get_template(f"token_limit/{name}")
+    except TemplateDoesNotExist:
+        template = _engine().get_template(name)
+    return template.render(context, request)
+
+
+@cache
+def _engine() -> DjangoTemplates:
+    """Make an engine that reads core's templates, which are of no installed app."""
+    with as_file(files(console).joinpath("templates")) as folder:
+        return DjangoTemplates({"NAME": "token_limit", "DIRS": [folder], "APP_DIRS": False, "OPTIONS": {}})
+
+
+@cache
+def _static(name: str) -> bytes:
+    return files(console).joinpath("static", name).read_bytes()

@@ -1,0 +1,70 @@
+"""For FastAPI: a dependency that says who pays, and the refusals for the OpenAPI document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import Depends
+
+from token_limit_core import scope as scopes
+from token_limit_core.errors import ConfigurationError
+
+
+def bind_tenant(get_tenant: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a dependency that gives what `get_tenant` gives and makes it the tenant that pays for the request.
+
+    `get_tenant` is a dependency, sync or async; what it returns is a text, a number, or an object with `pk` or `id`.
+    The endpoint, its streamed body and its background tasks all see the tenant. With None the middleware's order holds.
+    Raises `ConfigurationError` when the request came through no `TokenLimitMiddleware`.
+    """
+    dependency = Depends(get_tenant)
+
+    async def bound(tenant: Any = dependency) -> Any:
+        scope = scopes.current()
+        if scope is None:
+            raise ConfigurationError("bind_tenant: add TokenLimitMiddleware to the application with add_middleware()")
+        name = scopes.tenant_id(tenant)
+        if name is not None:
+            scope.request.bind(name)
+        return tenant
+
+    return bound
+
+
+_MEMBERS: dict[str, dict[str, Any]] = {
+    "type": {"type": "string", "examples": ["urn:token-limit:exhausted"]},
+    "title": {"type": "string"},
+    "status": {"type": "integer"},
+    "detail": {"type": "string"},
+    "kind": {"type": "string", "enum": ["exhausted", "does_not_fit", "busy", "unverifiable"]},
+    "limit_usd": {"type": "string", "description": "US dollars, a decimal"},
+    "spent_usd": {"type": "string", "description": "US dollars, a decimal"},
+    "remaining_usd": {"type": "string", "description": "US dollars, a decimal"},
+    "frequency": {"type": "string", "enum": ["per_day", "per_month"]},
+    "resets_at": {"type": "string", "format": "date-time"},
+    "retry_after": {"type": "integer", "description": "seconds"},
+    "upgrade_url": {"type": "string"},
+}
+PROBLEM_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "title": "SpendLimitProblem",
+    "required": ["type", "title", "status", "detail", "kind"],
+    "properties": _MEMBERS,
+}
+"""The JSON schema of a refusal (RFC 9457)."""
+
+
+def _documented(description: str, headers: dict[str, Any] | None = None) -> dict[str, Any]:
+    content = {"application/problem+json": {"schema": PROBLEM_SCHEMA}, "text/html": {"schema": {"type": "string"}}}
+    return {"description": description, "content": content, **({"headers": headers} if headers else {})}
+
+
+_RETRY_AFTER = {"Retry-After": {"description": "seconds until another try is worth it", "schema": {"type": "integer"}}}
+
+refusal_responses: dict[int | str, dict[str, Any]] = {
+    402: _documented("The spend limit is reached, or what is left of it does not cover this call"),
+    429: _documented("Calls in flight hold what is left of the spend limit", _RETRY_AFTER),
+    503: _documented("The spend limit cannot be checked"),
+}
+"""The refusals as `responses=` of an application, a router or an endpoint."""

@@ -1,0 +1,222 @@
+"""The middleware: a Scope around each request and WebSocket with all they start, and the upgrade response.
+
+Pure ASGI. The tenant is resolved at the first LLM call, so the order relative to authentication is free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+from collections.abc import MutableMapping, Sequence
+from functools import partial
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Send
+
+from token_limit_core import Meter
+from token_limit_core import scope as scopes
+from token_limit_core.errors import ConfigurationError, LimitExceededException, internal_errors, refusal_in
+from token_limit_core.executor import on_loop
+from token_limit_core.scope import Scope
+
+from .options import KEY, Answer, Options, Page, Resolver, make_meter
+from .resolvers import aresolve, resolve
+from .responses import upgrade_response as answer_of
+
+FLUSH_SECONDS = 10.0
+FREE_SECONDS = 0.5
+DENIAL = "websocket.http.response"
+"""The ASGI extension that lets a server refuse a WebSocket with a whole HTTP response."""
+
+
+class TokenLimitMiddleware:
+    """Meters the LLM calls of an ASGI application: `app.add_middleware(TokenLimitMiddleware, ...)`.
+
+    Takes a `meter`, or the options of `MeterConfig` to make one from. `resolver(connection)`, sync or async, names the
+    tenant; without it the order of `resolvers` holds. `upgrade_url` is where the upgrade response sends people,
+    `upgrade_page(values)` makes its HTML, and `upgrade_response(connection, decision)`, sync or async, replaces it.
+    With `peek_streams` every response waits for its first chunk, so that a refusal before that is still a 402.
+    An option that cannot work raises `ConfigurationError` when the application starts.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        meter: Meter | None = None,
+        *,
+        resolver: Resolver | None = None,
+        user_tenant_attributes: Sequence[str] = (),
+        upgrade_url: str | None = None,
+        upgrade_response: Answer | None = None,
+        upgrade_page: Page | None = None,
+        peek_streams: bool = False,
+        **config: Any,
+    ) -> None:
+        self.app = app
+        self._fault: ConfigurationError | None = None
+        try:
+            self.options = Options(
+                make_meter(meter, config),
+                resolver,
+                user_tenant_attributes,
+                upgrade_url,
+                upgrade_response,
+                upgrade_page,
+                peek_streams,
+            )
+            self.options.meter.patch_all()
+        except ConfigurationError as error:
+            if not on_loop():
+                raise
+            # Starlette makes us while it starts. A server takes an application that raises then for one that knows no
+            # start-up, and serves it (uvicorn, lifespan "auto"); `_lifespan` stops it properly.
+            self._fault = error
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+            return
+        if self._fault is not None:
+            raise self._fault
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        scope[KEY] = options = self.options
+        loop = None if options.resolver is None else asyncio.get_running_loop()
+        own = Scope(
+            meter=options.meter,
+            resolve=partial(resolve, options, scope, loop),
+            aresolve=partial(aresolve, options, scope, loop),
+        )
+        own.peeks = options.peek_streams
+        outbox = _Outbox(own, send)
+        token = scopes.enter(own)
+        try:
+            await self.app(scope, receive, outbox.send)
+        except Exception as error:
+            refused = refusal_in(error)
+            if refused is None or not await _answer(refused, scope, receive, outbox):
+                await outbox.fail()
+                raise
+        else:
+            if outbox.kept:
+                await outbox.release()
+        finally:
+            scopes.leave(token)
+            if outbox.unfinished:
+                _free_streams_soon()
+
+    async def _lifespan(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Stop a server whose options cannot work; at its end write down what was captured."""
+        if self._fault is not None:
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": f"token-limit: {self._fault}"})
+            raise self._fault
+        meter = self.options.meter
+
+        async def flush_first(message: Message) -> None:
+            if message["type"].startswith("lifespan.shutdown."):
+                gc.collect()  # a stream cut off in the last moment settles when it is freed
+                with internal_errors("flushing the meter"):
+                    await run_in_threadpool(meter.flush, FLUSH_SECONDS)
+            await send(message)
+
+        await self.app(scope, receive, flush_first)
+
+
+class _Outbox:
+    """What has gone out on one connection.
+
+    A 500 that follows a refusal is kept until the application has ended: an application inside this one, mounted or
+    wrapped, answers an error first and raises it then, and only the error tells whether the refusal was behind it.
+    Where the Scope says so, the start of every response is kept until there is a first chunk (`peek`).
+    """
+
+    __slots__ = ("_peeking", "_scope", "_send", "accepted", "kept", "started", "unfinished")
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._scope = scope
+        self._send = send
+        self.kept: list[Message] | None = None
+        self._peeking = False
+        self.started = False
+        self.unfinished = False
+        self.accepted = False
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on, or keep it."""
+        kind = message["type"]
+        if kind == "http.response.body":
+            self.unfinished = message.get("more_body", False)
+        if kind == "http.response.start":
+            self.unfinished = True
+            if message["status"] == 500 and self._scope.denial is not None and not self.started:
+                self.kept = []
+            elif self._scope.peeks and not self.started:
+                self.kept, self._peeking = [], True
+            else:
+                self.started = True
+        elif self._peeking and kind.startswith("http.response.") and not _is_empty(message):
+            self._peeking, self.started = False, True
+            await self.release()
+        elif kind == "websocket.accept":
+            self.accepted = True
+        elif kind in ("websocket.close", "websocket.http.response.start"):
+            self.started = True
+        if self.kept is None:
+            await self._send(message)
+        else:
+            self.kept.append(message)
+
+    async def release(self) -> None:
+        """Send what was kept."""
+        kept, self.kept = self.kept, None
+        for message in kept or ():
+            await self._send(message)
+
+    async def fail(self) -> None:
+        """Send what was kept before the application raises; a start without a chunk gives way to the server's 500."""
+        if self._peeking:
+            self.drop()
+        await self.release()
+
+    def drop(self) -> None:
+        """Forget what was kept: another answer takes its place."""
+        self.kept, self._peeking = None, False
+
+
+def _is_empty(message: Message) -> bool:
+    """Tell whether a message is a chunk without a byte, and more are to come."""
+    return message["type"] == "http.response.body" and not message.get("body") and bool(message.get("more_body"))
+
+
+def _free_streams_soon() -> None:
+    """Let go of the LLM streams that a response which was cut off leaves behind, so that they settle.
+
+    anyio's task group keeps a cancelled task's traceback in a reference cycle, and with it the generator of the body.
+    The cycle is young, so collecting the young generations is enough (0.1 ms), once the thread that produced the body
+    has put it down.
+    """
+    with contextlib.suppress(RuntimeError):  # another event loop than asyncio's
+        asyncio.get_running_loop().call_later(FREE_SECONDS, gc.collect, 1)
+
+
+async def _answer(
+    refused: LimitExceededException, scope: MutableMapping[str, Any], receive: Receive, outbox: _Outbox
+) -> bool:
+    """Answer a refusal that left the application; False when the application has answered already."""
+    if outbox.started:
+        return False
+    decision = refused.decision
+    outbox.drop()
+    if scope["type"] == "http" or (not outbox.accepted and DENIAL in (scope.get("extensions") or {})):
+        response = await answer_of(HTTPConnection(scope), decision)
+        await response(scope, receive, outbox.send)
+    else:
+        # Codes from 4000 on are the application's; the reason may have 123 bytes (RFC 6455, 7.4.2 and 5.5).
+        reason = str(refused).encode()[:123].decode(errors="ignore")
+        await outbox.send({"type": "websocket.close", "code": 4000 + decision.status, "reason": reason})
+    return True

@@ -1,0 +1,122 @@
+"""Who pays for a request: found at the first LLM call, when authentication has surely happened.
+
+The order, for an authenticated `scope["user"]` only: `request.state.tenant`, the attributes of the user named in
+`user_tenant_attributes`, then `user:<id>`. Nothing a client sends is ever read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, MutableMapping, Sequence
+from functools import cache
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import HTTPConnection
+
+from token_limit_core.errors import ConfigurationError
+from token_limit_core.executor import on_loop
+from token_limit_core.scope import tenant_id
+
+from .options import Options
+
+logger = logging.getLogger("token_limit")
+
+RESOLVE_SECONDS = 10.0
+"""How long a thread waits for the event loop to run an async resolver."""
+
+IDENTITIES = ("pk", "id", "identity", "username")
+"""What may identify a user; never its display name, which people choose."""
+
+
+def resolve(options: Options, scope: MutableMapping[str, Any], loop: asyncio.AbstractEventLoop | None) -> str | None:
+    """Return the tenant of a request in synchronous code; an async resolver runs on the request's loop."""
+    if options.resolver is None:
+        return _tenant(scope, options.user_tenant_attributes)
+    found = options.resolver(HTTPConnection(scope))
+    return tenant_id(_wait_for(found, loop) if inspect.isawaitable(found) else found)
+
+
+async def aresolve(
+    options: Options, scope: MutableMapping[str, Any], loop: asyncio.AbstractEventLoop | None
+) -> str | None:
+    """Return the tenant of a request in asynchronous code; look-ups run off the event loop."""
+    resolver = options.resolver
+    if resolver is None:
+        attributes = options.user_tenant_attributes
+        if not attributes:
+            return _tenant(scope, attributes)
+        return await run_in_threadpool(_tenant, scope, attributes)  # attributes may be relations still to be loaded
+    if is_async(resolver):
+        found = resolver(HTTPConnection(scope))
+    else:
+        found = await run_in_threadpool(resolver, HTTPConnection(scope))
+    if inspect.isawaitable(found):
+        found = await (found if loop is asyncio.get_running_loop() else _on(loop, found))
+    return tenant_id(found)
+
+
+def is_async(function: Any) -> bool:
+    """Tell whether calling something gives a coroutine."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def _tenant(scope: MutableMapping[str, Any], attributes: Sequence[str]) -> str | None:
+    user = scope.get("user")
+    tenant = (scope.get("state") or {}).get("tenant")
+    if getattr(user, "is_authenticated", False) is not True:
+        if user is None and tenant is not None:
+            _warn_of_unused_tenant()
+        return None
+    for found in (tenant, *(getattr(user, name, None) for name in attributes)):
+        name = tenant_id(found)
+        if name is not None:
+            return name
+    identity = next((value for name in IDENTITIES if (value := _read(user, name)) is not None), None)
+    return None if identity is None else f"user:{identity}"  # so that user 7 and organisation 7 never share a bill
+
+
+@cache
+def _warn_of_unused_tenant() -> None:
+    """Say once what a developer would wonder about."""
+    logger.warning(
+        "request.state.tenant is set but the scope has no user, so it does not count: a host name or a header may be "
+        "behind it. Give TokenLimitMiddleware resolver=lambda connection: connection.state.tenant, or use bind_tenant()"
+    )
+
+
+def _read(user: Any, name: str) -> Any:
+    try:
+        return getattr(user, name, None)
+    except NotImplementedError:  # as BaseUser has it
+        return None
+
+
+def _wait_for(found: Awaitable[Any], loop: asyncio.AbstractEventLoop | None) -> Any:
+    """Let the request's loop run a resolver, while this thread waits."""
+    if loop is None or on_loop():
+        if inspect.iscoroutine(found):
+            found.close()
+        raise ConfigurationError(
+            "a synchronous LLM call on the event loop cannot wait for the async resolver: use the async client, "
+            "or make the call in a plain `def` endpoint"
+        )
+    future = asyncio.run_coroutine_threadsafe(_await(found), loop)
+    try:
+        return future.result(RESOLVE_SECONDS)
+    finally:
+        future.cancel()
+
+
+async def _on(loop: asyncio.AbstractEventLoop | None, found: Awaitable[Any]) -> Any:
+    """Run a resolver on the request's loop, whose connections it may use, though another loop asks."""
+    if loop is None:
+        return await found
+    future = asyncio.run_coroutine_threadsafe(_await(found), loop)
+    return await asyncio.wait_for(asyncio.wrap_future(future), RESOLVE_SECONDS)
+
+
+async def _await(found: Awaitable[Any]) -> Any:
+    return await found

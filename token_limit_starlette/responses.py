@@ -1,0 +1,65 @@
+"""The upgrade response: what a customer sees who hit the wall."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+
+from token_limit_core.errors import refusal_in, report
+from token_limit_core.limits import Decision
+from token_limit_core.upgrade import default_page, render
+
+from .options import Options, options_of
+from .resolvers import is_async
+
+
+async def upgrade_response(connection: HTTPConnection, decision: Decision) -> Response:
+    """Answer a refusal: `upgrade_response` if configured, else problem+json or the upgrade page, by Accept."""
+    options = options_of(connection)
+    if options.upgrade_response is not None:
+        try:
+            return await _custom(options.upgrade_response, connection, decision)
+        except Exception:
+            report("calling upgrade_response")
+    accept = connection.headers.get("accept")
+    rendered = render(decision, accept, upgrade_url=options.upgrade_url, page=_Page(options))
+    return Response(rendered.body, rendered.status, rendered.headers)
+
+
+async def refusal_handler(request: Request, error: Exception) -> Response:
+    """Answer a refusal in the application's own layer: `app.add_exception_handler(LimitExceededException, this)`.
+
+    The middleware answers without it. It is for applications with a middleware that turns every exception into an
+    error of its own before ours could see it.
+    """
+    refused = refusal_in(error)
+    if refused is None or request.scope["type"] != "http":  # the middleware knows how to close a WebSocket
+        raise error
+    return await upgrade_response(request, refused.decision)
+
+
+async def _custom(answer: Any, connection: HTTPConnection, decision: Decision) -> Response:
+    found = answer(connection, decision) if is_async(answer) else await run_in_threadpool(answer, connection, decision)
+    response = await found if inspect.isawaitable(found) else found
+    if not isinstance(response, Response):
+        raise TypeError(f"upgrade_response returned {response!r}, which is no Response")
+    return response
+
+
+class _Page:
+    """The application's page, or the built-in one should that fail."""
+
+    def __init__(self, options: Options) -> None:
+        self.make = options.upgrade_page
+
+    def __call__(self, values: dict[str, Any]) -> str:
+        if self.make is not None:
+            try:
+                return self.make(values)
+            except Exception:
+                report("making the upgrade page")
+        return default_page(values)
