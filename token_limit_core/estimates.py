@@ -67,7 +67,7 @@ def size_of(value: Any) -> int:
         if kind is str:
             size = len(part)
             total += size if size < ATTACHMENT or not part.startswith("data:") else ATTACHMENT
-        elif kind is dict and part.get("type") != "base64":
+        elif kind is dict and ("type" not in part or part["type"] != "base64"):
             parts += part.values()
         elif kind is list:
             parts += part

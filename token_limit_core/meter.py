@@ -247,7 +247,7 @@ class Meter(ProviderClients):
         """
         if settlement is None:
             return
-        event, config = settlement.event, self.config
+        config = self.config
         now = config.clock()
         try:
             if _write(self.store, settlement, now) == "duplicate":
@@ -257,10 +257,10 @@ class Meter(ProviderClients):
             self.settler.retry_later(partial(_write, self.store, settlement, now))
         self._counts["events"] += 1
         if config.debug:
-            logger.debug("event %s", event.to_dict())
+            logger.debug("event %s", settlement.event.to_dict())
         if config.on_event is not None:
             try:
-                config.on_event(event)
+                config.on_event(settlement.event)
             except Exception:
                 report("calling on_event")
 
@@ -309,9 +309,10 @@ class Meter(ProviderClients):
 
 
 def _write(store: Store, settlement: Settlement, now: float) -> Recorded:
-    recorded = store.settle(settlement.call_id, settlement.event, settlement.cost_nano, now)
-    if settlement.released is not None:
-        store.release(settlement.released, now)
+    call_id, event, cost_nano, released = settlement
+    recorded = store.settle(call_id, event, cost_nano, now)
+    if released is not None:
+        store.release(released, now)
     return recorded
 
 
