@@ -190,9 +190,10 @@ def _admit(flight: Flight) -> Decision:
     if not flight.tenant_id or request.later:
         return UNVERIFIED
     price = price_of(request.provider, request.model, flight.started_at, request.service_tier)
-    amount = None if price is None else price.of_tokens(*flight.estimate)
+    received, generated = flight.estimate
+    amount = None if price is None else price.of_tokens(received, generated)
     config = meter.config
-    call = call_of((flight.call_id, flight.tenant_id, amount, config.hold_seconds, "call"))
+    call = call_of((flight.call_id, flight.tenant_id, amount, config.hold_seconds, "call", received + generated))
     try:
         if config.default_limit_usd is not None:
             meter.welcome(flight.tenant_id, flight.started_at)
@@ -208,7 +209,7 @@ def _board(flight: Flight, scope: scopes.Scope | None, decision: Decision) -> Fl
     if decision.kind != "admitted":
         if scope is not None:
             scope.deny(decision)
-        flight.meter.count("refused")
+        flight.meter.refused(decision, flight.request)
         raise refusal(decision)
     if decision.observed:
         flight.tags["would_refuse"] = decision.observed[0]

@@ -17,6 +17,7 @@ from typing import TypeVar
 from ..events import LLMEvent
 from ..limits import ADMITTED, CounterKey, Decision, Limit, items_for
 from .base import Call, Entry, Hold, Recorded, Spend, Transaction, add_to_spend, after_fork, day_of
+from .memory_peers import MemoryPeers
 from .memory_reports import MemoryReports
 from .transactional import TransactionalStore
 
@@ -39,7 +40,7 @@ class MemoryStore(TransactionalStore):
 
     def admit(self, call: Call, now: float) -> Decision:
         """Set the estimate aside at once where no limit is reached, whatever its mode; any other case takes its way."""
-        call_id, tenant_id, estimate, seconds, origin = call
+        call_id, tenant_id, estimate, seconds, origin, _ = call
         tables = self._tables
         with tables.lock:
             ground = tables.grounds.get(tenant_id)
@@ -60,7 +61,7 @@ class MemoryStore(TransactionalStore):
         tables, tenant_id, event_id = self._tables, event.tenant_id, event.event_id
         with tables.lock:
             hold, ground = tables.holds.get(call_id), tables.grounds.get(tenant_id)
-            if hold is not None and ground is not None:
+            if hold is not None and ground is not None and not self.destinations:
                 _, _, amount, created_at, _, _, state, keys = hold
                 ledger = tables.ledger[tenant_id]
                 known = event_id in ledger or keys is not ground.keys or state != "open"
@@ -102,12 +103,12 @@ class _Ground:
         return False
 
 
-class _Tables(MemoryReports, Transaction):
+class _Tables(MemoryReports, MemoryPeers, Transaction):
     """The dictionaries; entering takes the lock. Nothing in the algorithm fails half-way on dictionaries."""
 
     def __init__(self) -> None:
-        self._unlock()
-        after_fork(self._unlock)
+        self.lock = threading.RLock()
+        after_fork(self._start_anew)
         self._limits: dict[str, list[Limit]] = {}
         self._amounts: dict[int, int] = {}
         self._counters: dict[CounterKey, list[int]] = {}  # settled, held, window_end
@@ -117,10 +118,13 @@ class _Tables(MemoryReports, Transaction):
         self._totals: dict[tuple[str, int, str, str], Spend] = {}
         self.not_added: list[Entry] = []
         self._changes = []
+        self._api_keys, self._deliveries, self._last_delivery = {}, {}, 0
         self._next_id = 0
 
-    def _unlock(self) -> None:
+    def _start_anew(self) -> None:
+        """Unlock in a forked child, and leave the parent's deliveries to the parent."""
         self.lock = threading.RLock()
+        self._deliveries = {}
 
     def __enter__(self) -> _Tables:
         self.lock.acquire()
@@ -244,6 +248,20 @@ class _Tables(MemoryReports, Transaction):
             return False
         rows[entry.event.event_id] = entry
         return True
+
+    def known_events(self, tenant_id: str, event_ids: Sequence[str]) -> set[str]:
+        return self.ledger.get(tenant_id, {}).keys() & set(event_ids)
+
+    def held_calls(self, call_ids: Sequence[str]) -> set[str]:
+        return self.holds.keys() & set(call_ids)
+
+    def insert_entries(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            self.insert_entry(entry)
+
+    def roll_up_all(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            self.roll_up(entry)
 
     def roll_up(self, entry: Entry) -> None:
         self.not_added.append(entry)
