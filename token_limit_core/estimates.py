@@ -5,8 +5,12 @@ Only an estimate: enforce mode holds it to keep concurrent calls apart, and sett
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .outcome import Request
+    from .usage import Usage
 
 FIRST_OUTPUT = 256
 """Output tokens assumed for a model not seen yet."""
@@ -18,15 +22,12 @@ ATTACHMENT = 4000
 TOKEN_ID = 4
 """Characters a number counts as: prompts and inputs may be given as token ids."""
 
+MAX_PARTS = 1_000_000
+"""Parts of a request that are looked at: what refers to itself has no end."""
+
 WEIGHT = 0.2
 MAX_MODELS = 1024
-
-
-class Estimate(NamedTuple):
-    """Tokens a call is expected to use."""
-
-    input_tokens: int
-    output_tokens: int
+NOT_SEEN = (FIRST_TOKENS_PER_CHARACTER, float(FIRST_OUTPUT))
 
 
 class Estimator:
@@ -35,43 +36,60 @@ class Estimator:
     def __init__(self) -> None:
         self._seen: dict[tuple[str, str], tuple[float, float]] = {}
 
-    def estimate(self, provider: str, model: str, size: int, max_output: int | None) -> Estimate:
-        """Estimate a call of `size` characters that may generate at most `max_output` tokens."""
-        per_character, output = self._seen.get((provider, model), (FIRST_TOKENS_PER_CHARACTER, FIRST_OUTPUT))
+    def estimate(self, provider: str, model: str, size: int, max_output: int | None) -> tuple[int, int]:
+        """Return the input and output tokens expected of `size` characters, with at most `max_output` tokens out."""
+        per_character, output = self._seen.get((provider, model), NOT_SEEN)
         expected = int(output) + 1
-        return Estimate(int(size * per_character) + 1, expected if max_output is None else min(max_output, expected))
+        if max_output is not None and max_output < expected:
+            expected = max_output
+        return int(size * per_character) + 1, expected
 
-    def learn(self, provider: str, model: str, size: int, input_tokens: int, output_tokens: int) -> None:
+    def learn(self, request: Request, usage: Usage) -> None:
         """Take a finished call into the averages; a lost update between threads only costs accuracy."""
-        key = (provider, model)
+        key, size = (request.provider, request.model), request.size
+        ratio = usage.received() / size if size > 0 else FIRST_TOKENS_PER_CHARACTER
+        output = 0.0 if usage.output_tokens is None else float(usage.output_tokens)
         seen = self._seen.get(key)
-        ratio = input_tokens / size if size > 0 else FIRST_TOKENS_PER_CHARACTER
-        if seen is None:
-            if len(self._seen) >= MAX_MODELS:
-                self._seen.clear()
-            self._seen[key] = (ratio, float(output_tokens))
-        else:
-            self._seen[key] = (seen[0] + WEIGHT * (ratio - seen[0]), seen[1] + WEIGHT * (output_tokens - seen[1]))
+        if seen is not None:
+            per_character, generated = seen
+            ratio, output = per_character + WEIGHT * (ratio - per_character), generated + WEIGHT * (output - generated)
+        elif len(self._seen) >= MAX_MODELS:
+            self._seen.clear()
+        self._seen[key] = (ratio, output)
 
 
-def size_of(value: object) -> int:
+def size_of(value: Any) -> int:
     """Count the characters of a JSON-like value; iterators are left alone, as looking would use them up."""
-    if isinstance(value, str):
-        return ATTACHMENT if value.startswith("data:") else len(value)
-    if isinstance(value, dict):
-        if value.get("type") == "base64":  # Anthropic's images and files
-            return ATTACHMENT
-        parts: Iterable[object] = value.values()
-    elif isinstance(value, (list, tuple)):
-        parts = value
-    elif hasattr(value, "__pydantic_fields_set__"):  # an earlier answer, sent back as it came
-        parts = vars(value).values()
-    else:
-        return TOKEN_ID if isinstance(value, int) else 0
     total = 0
-    for part in parts:
-        if type(part) is str and len(part) < ATTACHMENT:  # nearly every part: spare it the call
-            total += len(part)
+    parts = [value]
+    for part in islice(parts, MAX_PARTS):  # they grow on the way: one frame for the whole of it
+        kind = type(part)
+        if kind is str:
+            size = len(part)
+            total += size if size < ATTACHMENT or not part.startswith("data:") else ATTACHMENT
+        elif kind is dict and ("type" not in part or part["type"] != "base64"):
+            parts += part.values()
+        elif kind is list:
+            parts += part
+        elif kind is int:
+            total += TOKEN_ID
         elif part is not None:
-            total += size_of(part)
+            total += _size_of_other(part, parts)
     return total
+
+
+def _size_of_other(part: Any, parts: list[Any]) -> int:
+    """Count what is neither text nor a plain container, or put what is in it with the `parts` still to be counted."""
+    if isinstance(part, str):
+        return ATTACHMENT if part.startswith("data:") else len(part)
+    if isinstance(part, dict):
+        if part.get("type") == "base64":  # Anthropic's images and files
+            return ATTACHMENT
+        parts += part.values()
+    elif isinstance(part, (list, tuple)):
+        parts += part
+    elif hasattr(part, "__pydantic_fields_set__"):  # an earlier answer, sent back as it came
+        parts += vars(part).values()
+    elif isinstance(part, int):
+        return TOKEN_ID
+    return 0

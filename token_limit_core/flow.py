@@ -25,10 +25,9 @@ from .ids import new_id
 from .limits import ADMITTED, Decision
 from .outcome import Outcome, Request, Settlement, conclude
 from .pricing import price_of
-from .stores.base import Call
+from .stores.base import call_of
 
 if TYPE_CHECKING:
-    from .estimates import Estimate
     from .meter import Meter
     from .pricing import Price
 
@@ -54,14 +53,14 @@ class Flight:
         self.meter = meter
         self.request = request
         self.tenant_id = tenant_id
-        self.session_id = None if scope is None else scope.session_id
-        self.attributes = None if scope is None else scope.attributes
+        if scope is None:
+            self.session_id = self.attributes = None
+        else:
+            self.session_id, self.attributes = scope.session_id, scope.attributes
         self.call_id = new_id()
         self.started_at = meter.config.clock()
         self.started = time.perf_counter()
-        self.estimate: Estimate = meter.estimator.estimate(
-            request.provider, request.model, request.size, request.max_output
-        )
+        self.estimate = meter.estimator.estimate(request.provider, request.model, request.size, request.max_output)
         self.tags: dict[str, Any] = {}
         self.answer: Any = None
         self._open = [True]
@@ -118,7 +117,7 @@ def land(flight: Flight | None, outcome: Outcome) -> None:
     """Settle a flight, once."""
     if flight is not None and flight.claim():
         try:
-            flight.meter.settle(_conclude(flight, outcome))
+            flight.meter.settle(conclude(flight, outcome))
         except Exception:
             report("settling a call")
 
@@ -131,7 +130,7 @@ async def aland(flight: Flight | None, outcome: Outcome) -> None:
         land(flight, outcome)
         return
     try:
-        settle = partial(_settle, flight, _conclude(flight, outcome))
+        settle = partial(_settle, flight, conclude(flight, outcome))
         try:
             await _off_loop(flight.meter, settle)
         except LEFT:  # the loop may be closing, and the work may never have started
@@ -171,13 +170,8 @@ def _settle(flight: Flight, settlement: Settlement | None) -> None:
         flight.meter.settle(settlement)
 
 
-def _conclude(flight: Flight, outcome: Outcome) -> Settlement | None:
-    """Conclude a flight; None when it only asked what an earlier call has cost, and was not told."""
-    return None if flight.request.later and outcome.event_id is None else conclude(flight, outcome)
-
-
 def _conclude_late(flight: Flight, outcome: Outcome) -> None:
-    flight.meter.settle(_conclude(flight, outcome))
+    flight.meter.settle(conclude(flight, outcome))
 
 
 def _nobody(meter: Meter, scope: scopes.Scope | None) -> str:
@@ -192,14 +186,16 @@ def _nobody(meter: Meter, scope: scopes.Scope | None) -> str:
 
 
 def _admit(flight: Flight) -> Decision:
-    if not flight.tenant_id or flight.request.later:
+    meter, request = flight.meter, flight.request
+    if not flight.tenant_id or request.later:
         return UNVERIFIED
-    meter, (received, generated) = flight.meter, flight.estimate
-    price = flight.price(flight.request.model)
-    amount = None if price is None else price.cost({"input_tokens": received, "output_tokens": generated})
-    call = Call(flight.call_id, flight.tenant_id, amount, meter.config.hold_seconds, tokens=received + generated)
+    price = price_of(request.provider, request.model, flight.started_at, request.service_tier)
+    received, generated = flight.estimate
+    amount = None if price is None else price.of_tokens(received, generated)
+    config = meter.config
+    call = call_of((flight.call_id, flight.tenant_id, amount, config.hold_seconds, "call", received + generated))
     try:
-        if meter.config.default_limit_usd is not None:
+        if config.default_limit_usd is not None:
             meter.welcome(flight.tenant_id, flight.started_at)
         return meter.store.admit(call, flight.started_at)
     except StoreError:

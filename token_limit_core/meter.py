@@ -243,6 +243,7 @@ class Meter(ProviderClients):
         outcome = outcome_of({"duration_ms": None, **fields, **counts})
         outcome.fields = {**(outcome.fields or {}), "error": error}
         settlement = conclude(flight, outcome)
+        assert settlement is not None  # that is the answer to a question only
         if self.store.leaves_loop and on_loop():
             self.settler.start()
             self.settler.put(partial(self.settle, settlement))
@@ -343,9 +344,10 @@ class Meter(ProviderClients):
 
 
 def _write(store: Store, settlement: Settlement, now: float) -> Recorded:
-    recorded = store.settle(settlement.call_id, settlement.event, settlement.cost_nano, now)
-    if settlement.released is not None:
-        store.release(settlement.released, now)
+    call_id, event, cost_nano, released = settlement
+    recorded = store.settle(call_id, event, cost_nano, now)
+    if released is not None:
+        store.release(released, now)
     return recorded
 
 

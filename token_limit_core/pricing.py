@@ -13,6 +13,8 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from .usage import PLAIN_COUNTS, Usage
+
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice
 
@@ -51,11 +53,6 @@ class Price:
 
         Counts that overlap are billed once; a part above its whole (seen on recorded traffic) clamps at 0.
         """
-        if self.plain is not None and units.keys() <= PLAIN:
-            received, cached = units.get("input_tokens", 0), units.get("cache_read_tokens", 0)
-            if cached <= received:
-                fresh, read, made = self.plain
-                return int(fresh * (received - cached) + read * cached + made * units.get("output_tokens", 0))
         total: int | Decimal = 0
         billed: dict[str, int | Decimal] = {}
         for unit, scaled, tiers, inside in self.rates:
@@ -77,9 +74,33 @@ class Price:
         nano, rest = divmod(total, SCALE)
         return nano + (rest * 2 > SCALE or (rest * 2 == SCALE and nano % 2 == 1))
 
+    def of_tokens(self, received: int, generated: int, cached: int = 0) -> int:
+        """Return what `cost` returns for tokens, of whose input a part was cached, in a fraction of its time."""
+        if self.plain is None or cached > received:
+            return self.cost({"input_tokens": received, "output_tokens": generated, "cache_read_tokens": cached})
+        fresh, read, made = self.plain
+        return fresh * (received - cached) + read * cached + made * generated
 
-PLAIN = frozenset({"input_tokens", "cache_read_tokens", "output_tokens"})
-"""The units of nearly every call; nearly every price bills them by three whole numbers."""
+    def of_usage(self, usage: Usage) -> int | None:
+        """Return nano-dollars for what a call used; None when nothing was reported, or nothing of it has a price."""
+        received, generated, cached = usage.input_tokens, usage.output_tokens, usage.cached_tokens
+        if received is not None and generated is not None and is_plain(usage):
+            cost = self.of_tokens(received, generated, 0 if cached is None else cached)
+            if cost:
+                return cost
+        units = usage.billable()
+        if not units:
+            return None
+        cost = self.cost(units)
+        if not cost and any(units.values()) and not self.covers(units):
+            return None  # such as the seconds of a model that is priced by tokens
+        return cost
+
+
+def is_plain(usage: Usage) -> bool:
+    """Tell whether nothing but plain tokens is to be billed; what was reported as 0 is not."""
+    counts = vars(usage)
+    return counts.keys() <= PLAIN_COUNTS or not any(map(counts.get, counts.keys() - PLAIN_COUNTS))
 
 
 def _plain(rates: tuple[Rate, ...]) -> tuple[int, int, int] | None:

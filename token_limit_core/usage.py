@@ -45,10 +45,10 @@ class Usage(Sparse):
 
     def received(self) -> int:
         """Count the whole input, with the cache's part of it."""
-        pools: tuple[int | None, ...] = (self.input_tokens,)
-        if self.cache_outside_input:
-            pools = (self.input_tokens, self.cached_tokens, self.cache_creation_tokens)
-        return sum(pool for pool in pools if pool is not None)
+        whole = 0 if self.input_tokens is None else self.input_tokens
+        if not self.cache_outside_input:
+            return whole
+        return whole + sum(pool for pool in (self.cached_tokens, self.cache_creation_tokens) if pool is not None)
 
     def billable(self) -> dict[str, int | Decimal]:
         """Give the counts under the unit names of genai-prices, whose inputs have the cache inside."""
@@ -66,11 +66,6 @@ class Usage(Sparse):
             outside = units.get("cache_read_tokens", 0) + units.get("cache_write_tokens", 0)
             units["input_tokens"] = units.get("input_tokens", 0) + outside
         return units
-
-    @classmethod
-    def told(cls, **counts: int | None) -> Usage:
-        """Make one of the counts that are not None: what follows looks only at what is set."""
-        return cls.of({name: count for name, count in counts.items() if count is not None})
 
 
 UNITS = (
@@ -98,6 +93,8 @@ BASE_COUNTS = ("input_tokens", "output_tokens", "total_tokens", "cached_tokens")
 
 OTHER_COUNTS = frozenset(f.name for f in fields(Usage) if f.name not in (*BASE_COUNTS, "cache_outside_input"))
 
+PLAIN_COUNTS = frozenset((*BASE_COUNTS, "reasoning_tokens"))
+"""What nearly every call reports, and nothing else: three rates bill it."""
 
 _UNIT_OF = dict(UNITS)
 

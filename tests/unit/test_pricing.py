@@ -67,23 +67,41 @@ def test_every_model_costs_what_the_price_list_says(units: dict[str, int]) -> No
     assert compared > 100
 
 
-def test_plain_tokens_cost_the_same_in_one_step() -> None:
+@pytest.mark.parametrize(
+    "counts", [(1, 1, 0), (117, 33, 64), (450_001, 70_003, 210_000), (0, 7, 0), (5, 5, 9)], ids=str
+)
+def test_plain_tokens_cost_the_same_however_they_are_priced(counts: tuple[int, int, int]) -> None:
+    received, generated, cached = counts
+    units = {"input_tokens": received, "output_tokens": generated, "cache_read_tokens": cached}
+    full = Usage(input_tokens=received, output_tokens=generated, cached_tokens=cached)
+    sparse = Usage.of({"input_tokens": received, "output_tokens": generated, "cached_tokens": cached})
+    silent = Usage.of({**vars(sparse), "audio_input_tokens": 0, "reasoning_tokens": 3})
     quick = 0
     for provider, model in MODELS:
         price = price_of(provider, model, NOW.timestamp())
-        if price is None or price.plain is None:
+        if price is None:
             continue  # genai-prices does not find a few of its own models
-        quick += 1
-        stepwise = Price(price.rates, price.version)
-        stepwise.plain = None
-        for received, generated, cached in ((1, 1, 0), (117, 33, 64), (450_001, 70_003, 210_000), (0, 7, 0), (5, 5, 9)):
-            units = {"input_tokens": received, "output_tokens": generated, "cache_read_tokens": cached}
-            assert price.cost(units) == stepwise.cost(units), (provider, model)
+        wanted = price.cost(units)
+        assert price.of_tokens(received, generated, cached) == wanted, (provider, model)
+        if price.covers(units):
+            assert {price.of_usage(usage) for usage in (full, sparse, silent)} == {wanted}, (provider, model)
+        quick += price.plain is not None
     assert quick > len(MODELS) // 2
 
 
+def test_what_was_not_reported_has_no_cost_and_what_is_none_costs_nothing() -> None:
+    price = price_of("openai", "gpt-4o", NOW.timestamp())
+
+    assert price is not None
+    assert price.of_usage(Usage()) is None
+    assert price.of_usage(Usage(total_tokens=7)) is None
+    assert price.of_usage(Usage(input_tokens=0)) == price.of_usage(Usage(output_tokens=0)) == 0
+    assert price.of_usage(Usage(input_tokens=9, reasoning_tokens=4)) == price.cost({"input_tokens": 9})
+    assert price.of_usage(Usage(duration_seconds=4.0)) is None
+
+
 def test_a_usage_of_what_was_told_is_like_any_other() -> None:
-    told = Usage.told(input_tokens=0, output_tokens=None, audio_input_tokens=3)
+    told = Usage.of({"input_tokens": 0, "audio_input_tokens": 3})
 
     assert told == Usage(input_tokens=0, audio_input_tokens=3)
     assert told.billable() == {"input_tokens": 0, "input_audio_tokens": 3}

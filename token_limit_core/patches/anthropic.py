@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..flow import Flight, again, hand_over
 from ..hosts import UNKNOWN
@@ -18,6 +18,9 @@ from .messages import MessageReader, read, usage_of
 from .reading import event_id_of, fields_of
 from .relay import RelayPatch
 from .surfaces import Plan, Surface
+
+if TYPE_CHECKING:
+    from ..meter import Meter
 
 PROVIDERS = {
     "BaseBedrockClient": "aws",
@@ -63,9 +66,9 @@ class AnthropicPatch(RelayPatch):
     def provider_of_client(self, client: Any) -> str:
         return next((PROVIDERS[cls.__name__] for cls in type(client).__mro__ if cls.__name__ in PROVIDERS), UNKNOWN)
 
-    def _provider(self, client: Any) -> str | None:
+    def _provider(self, client: Any, meter: Meter) -> str | None:
         """Name the provider a client talks to; Foundry, on Azure's hosts, charges Anthropic's prices."""
-        provider = super()._provider(client)
+        provider = super()._provider(client, meter)
         return "anthropic" if provider == "azure" else provider
 
     def refine(self, plan: Plan, body: Mapping[str, Any]) -> Plan:
@@ -80,11 +83,9 @@ class AnthropicPatch(RelayPatch):
             return AwsTee(plan.reader(request_id, plan.injected))
         return BlindTee(plan.read, request_id) if plan.request.later else super().tee(plan, response, request_id)
 
-    def note(self, flight: Flight, response: Any) -> None:
-        if flight.request.later:
-            flight.meter.settler.start()
-            show_lines(response, partial(_record_result, flight, response.request.url.path))
-        super().note(flight, response)
+    def told_later(self, flight: Flight, response: Any) -> None:
+        flight.meter.settler.start()
+        show_lines(response, partial(_record_result, flight, response.request.url.path))
 
     def _arrive(self, flight: Flight, plan: Plan, result: Any, follow: Follow) -> Outcome | None:
         response = flight.answer

@@ -13,12 +13,10 @@ from .reading import count, fields_of, text
 def read_answer(answer: Any) -> Outcome:
     """Read a whole answer, parsed or as JSON."""
     row = fields_of(answer)
-    return Outcome(
-        usage=usage_of(row.get("usage")),
-        model=text(row.get("model")),
-        request_id=text(row.get("id")),
-        service_tier=text(row.get("service_tier")),
-    )
+    outcome = Outcome(usage_of(row.get("usage")), text(row.get("model")), text(row.get("id")))
+    if row.get("service_tier") is not None:
+        outcome.service_tier = text(row["service_tier"])
+    return outcome
 
 
 def usage_of(usage: Any) -> Usage | None:
@@ -29,39 +27,74 @@ def usage_of(usage: Any) -> Usage | None:
     """
     row = fields_of(usage)
     chat = "prompt_tokens" in row
-    spent = fields_of(row.get("prompt_tokens_details" if chat else "input_tokens_details"))
-    made = fields_of(row.get("completion_tokens_details" if chat else "output_tokens_details"))
-    received = count(row.get("prompt_tokens" if chat else "input_tokens"))
-    generated = count(row.get("completion_tokens" if chat else "output_tokens"))
-    total = count(row.get("total_tokens"))
-    if received is None and generated is None:
-        if total is None:
-            return None
-        received = total  # some embeddings tell nothing else
-    cached = count(spent.get("cached_tokens"))
-    reasoning = count(made.get("reasoning_tokens"))
-    if reasoning and generated is not None and total == (received or 0) + generated + reasoning:
-        generated += reasoning  # xAI leaves it out of the completion
-    return Usage.told(
-        input_tokens=received,
-        output_tokens=0 if generated is None and chat else generated,  # embeddings report a prompt only
-        total_tokens=total,
-        cached_tokens=_cached_elsewhere(row) if cached is None else cached,
-        cache_creation_tokens=count(spent.get("cache_write_tokens")),
-        reasoning_tokens=reasoning,
-        audio_input_tokens=count(spent.get("audio_tokens")),
-        audio_output_tokens=count(made.get("audio_tokens")),
-        input_image_tokens=count(spent.get("image_tokens")),
-        output_image_tokens=count(made.get("image_tokens")),
-    )
+    names, details = CHAT if chat else RESPONSES
+    counts: dict[str, Any] = {}
+    _take(counts, row, names)
+    for name, parts in details:
+        told = row.get(name)
+        if told is not None:
+            _take(counts, fields_of(told), parts)
+    if "output_tokens" not in counts:
+        if "input_tokens" not in counts:
+            if "total_tokens" not in counts:
+                return None
+            counts["input_tokens"] = counts["total_tokens"]  # some embeddings tell nothing else
+        if chat:
+            counts["output_tokens"] = 0  # embeddings report a prompt only
+    elif counts.get("reasoning_tokens"):
+        _add_reasoning_left_out(counts)
+    if "cached_tokens" not in counts and not CACHED_ELSEWHERE.isdisjoint(row):
+        _take_cached_elsewhere(counts, row)
+    return Usage.of(counts)
 
 
-def _cached_elsewhere(row: Mapping[str, Any]) -> int | None:
-    """Find the cached tokens where Together, Mistral and DeepSeek tell them."""
-    for name in ("cached_tokens", "num_cached_tokens", "prompt_cache_hit_tokens"):
-        if (cached := count(row.get(name))) is not None:
-            return cached
-    return count(fields_of(row.get("prompt_token_details")).get("cached_tokens"))
+_INPUT = {
+    "cached_tokens": "cached_tokens",
+    "cache_write_tokens": "cache_creation_tokens",
+    "audio_tokens": "audio_input_tokens",
+    "image_tokens": "input_image_tokens",
+}
+_OUTPUT = {
+    "reasoning_tokens": "reasoning_tokens",
+    "audio_tokens": "audio_output_tokens",
+    "image_tokens": "output_image_tokens",
+}
+CHAT = (
+    {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens", "total_tokens": "total_tokens"},
+    (("prompt_tokens_details", _INPUT), ("completion_tokens_details", _OUTPUT)),
+)
+RESPONSES = (
+    {"input_tokens": "input_tokens", "output_tokens": "output_tokens", "total_tokens": "total_tokens"},
+    (("input_tokens_details", _INPUT), ("output_tokens_details", _OUTPUT)),
+)
+"""The names of the totals and of their parts in the two styles, and ours for them."""
+
+CACHED = ("cached_tokens", "num_cached_tokens", "prompt_cache_hit_tokens")
+CACHED_ELSEWHERE = frozenset((*CACHED, "prompt_token_details"))
+"""Where Together, Mistral and DeepSeek tell the cached tokens."""
+
+
+def _take(counts: dict[str, Any], row: Mapping[str, Any], names: Mapping[str, str]) -> None:
+    """Take the counts of a row over under our names."""
+    for name, ours in names.items():
+        value = row.get(name)
+        if type(value) is int and value >= 0:
+            counts[ours] = value
+
+
+def _add_reasoning_left_out(counts: dict[str, Any]) -> None:
+    """Add the reasoning to the output where only the total has it: xAI leaves it out of the completion."""
+    whole = counts.get("input_tokens", 0) + counts["output_tokens"] + counts["reasoning_tokens"]
+    if counts.get("total_tokens") == whole:
+        counts["output_tokens"] += counts["reasoning_tokens"]
+
+
+def _take_cached_elsewhere(counts: dict[str, Any], row: Mapping[str, Any]) -> None:
+    within = fields_of(row.get("prompt_token_details")).get("cached_tokens")
+    for value in (*map(row.get, CACHED), within):
+        if count(value) is not None:
+            counts["cached_tokens"] = value
+            return
 
 
 class StreamReader:

@@ -7,6 +7,7 @@ takes over the hold of the call's admission, and an answer that no response stan
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -16,27 +17,39 @@ from ..outcome import Outcome
 from ..streams import Follow, follow_async, follow_sync
 from ..usage import Usage
 from .stainless import StainlessPatch, in_the_air
-from .surfaces import Plan, Surface
+from .surfaces import Plan, Surface, plan_of
 
 
 class RelayPatch(StainlessPatch):
     """The funnel of an SDK whose clients may have middleware."""
 
-    def _process(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not _relays(instance):
-            return super()._process(wrapped, instance, args, kwargs)
-        hop = self._hop(instance, kwargs, follow_sync)
-        if hop is not None:
-            land(*hop)
-        return wrapped(*args, **kwargs)
+    def _noting(self, original: Any) -> Any:
+        noting = super()._noting(original)
 
-    async def _aprocess(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not _relays(instance):
-            return await super()._aprocess(wrapped, instance, args, kwargs)
-        hop = self._hop(instance, kwargs, follow_async)
-        if hop is not None:
-            await aland(*hop)
-        return await wrapped(*args, **kwargs)
+        @functools.wraps(original)
+        def process_response(client: Any, *args: Any, **kwargs: Any) -> Any:
+            if not _relays(client):
+                return noting(client, *args, **kwargs)
+            hop = self._hop(client, kwargs, follow_sync)
+            if hop is not None:
+                land(*hop)
+            return original(client, *args, **kwargs)
+
+        return process_response
+
+    def _anoting(self, original: Any) -> Any:
+        noting = super()._noting(original)
+
+        @functools.wraps(original)
+        async def process_response(client: Any, *args: Any, **kwargs: Any) -> Any:
+            if not _relays(client):
+                return await noting(client, *args, **kwargs)
+            hop = self._hop(client, kwargs, follow_async)
+            if hop is not None:
+                await aland(*hop)
+            return await original(client, *args, **kwargs)
+
+        return process_response
 
     def _hop(self, client: Any, kwargs: dict[str, Any], follow: Follow) -> tuple[Flight, Outcome] | None:
         """Read one response of a call, or follow its body and return None."""
@@ -47,9 +60,10 @@ class RelayPatch(StainlessPatch):
             air = in_the_air.get()
             if air is None or air[0] is not client:
                 plan = self._late(client, kwargs)
-                flight = None if plan is None else unadmitted(self.meter(), plan.request)
+                flight = None if plan is None else unadmitted(plan.meter, plan.request)
             elif air[1].request.later:
-                self.note(air[1], response)
+                air[1].answer = response
+                self.told_later(air[1], response)
                 return None
             else:
                 air[1].answer = client
@@ -69,7 +83,7 @@ class RelayPatch(StainlessPatch):
         if isinstance(body, dict) and isinstance(body.get("model"), str):  # on Bedrock it has moved into the path
             flight.request.model = body["model"]
         surface = next(surface for surface in self.surfaces if surface.endpoint == flight.request.endpoint)
-        return Plan(flight.request, None, False, surface.read, surface.reader)
+        return plan_of(flight.meter, flight.request, surface)
 
     def _late(self, client: Any, kwargs: dict[str, Any]) -> Plan | None:
         """Recognise a request that middleware sends while a raw stream is read: its call has returned long ago."""

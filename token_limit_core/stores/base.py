@@ -10,6 +10,7 @@ import os
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from ..events import LLMEvent
@@ -39,6 +40,10 @@ class Call(NamedTuple):
     origin: str = "call"
     tokens: int = 0
     """The same estimate in tokens, for a backend that counts those."""
+
+
+call_of = partial(tuple.__new__, Call)
+"""Make a Call of its six parts in half the time of `Call(...)`."""
 
 
 class Hold(NamedTuple):

@@ -9,10 +9,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import inf
 from types import TracebackType
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from ..events import LLMEvent
 from ..limits import ADMITTED, CounterKey, Decision, Limit, items_for
@@ -39,15 +39,42 @@ class MemoryStore(TransactionalStore):
         return self._tables
 
     def admit(self, call: Call, now: float) -> Decision:
-        with self._tables.lock:
-            if self._tables.hold_on_ground(call, now):
+        """Set the estimate aside at once where no limit is reached, whatever its mode; any other case takes its way."""
+        call_id, tenant_id, estimate, seconds, origin, _ = call
+        tables = self._tables
+        with tables.lock:
+            ground = tables.grounds.get(tenant_id)
+            if ground is None or not ground.start <= now < ground.end:
+                ground = tables.ground(tenant_id, now)
+            if ground is not None and not ground.reached():
+                if estimate is not None:
+                    for counter, _ in ground.counters:
+                        counter[1] += estimate
+                if ground.keys:
+                    hold = (call_id, tenant_id, estimate, now, now + seconds, origin, "open", ground.keys)
+                    tables.holds[call_id] = tuple.__new__(Hold, hold)  # half the time of Hold(...)
                 return ADMITTED
         return super().admit(call, now)
 
     def settle(self, call_id: str, event: LLMEvent, cost_nano: int | None, now: float) -> Recorded:
-        with self._tables.lock:
-            if not self.destinations and self._tables.settle_on_ground(call_id, event, cost_nano):
-                return "stored"
+        """Close a hold at once whose counters are still those to charge; any other case takes its way."""
+        tables, tenant_id, event_id = self._tables, event.tenant_id, event.event_id
+        with tables.lock:
+            hold, ground = tables.holds.get(call_id), tables.grounds.get(tenant_id)
+            if hold is not None and ground is not None and not self.destinations:
+                _, _, amount, created_at, _, _, state, keys = hold
+                ledger = tables.ledger[tenant_id]
+                known = event_id in ledger or keys is not ground.keys or state != "open"
+                if not known and event.timestamp == created_at:
+                    ledger[event_id] = entry = tuple.__new__(Entry, (event, cost_nano, "call", None))
+                    tables.not_added.append(entry)
+                    del tables.holds[call_id]
+                    for counter, _ in ground.counters:
+                        if cost_nano is not None:
+                            counter[0] += cost_nano
+                        if amount is not None:
+                            counter[1] -= amount
+                    return "stored"
         return super().settle(call_id, event, cost_nano, now)
 
     def _retry(self, begin: Callable[[], AbstractContextManager[Transaction]], work: Callable[[Transaction], T]) -> T:
@@ -55,7 +82,8 @@ class MemoryStore(TransactionalStore):
             return work(self._tables)
 
 
-class _Ground(NamedTuple):
+@dataclass(slots=True)
+class _Ground:
     """What a tenant's calls are held on from `start` until `end` (unix seconds), while its limits stay as they are.
 
     Made only where every limit is in force and its counter open, which is nearly always.
@@ -67,6 +95,13 @@ class _Ground(NamedTuple):
     counters: list[tuple[list[int], int]]
     """Each counter with its limit's amount."""
 
+    def reached(self) -> bool:
+        """Tell whether one of the limits is."""
+        for counter, amount in self.counters:  # noqa: SIM110 - twice as fast as any(...)
+            if counter[0] + counter[1] >= amount:
+                return True
+        return False
+
 
 class _Tables(MemoryReports, MemoryPeers, Transaction):
     """The dictionaries; entering takes the lock. Nothing in the algorithm fails half-way on dictionaries."""
@@ -77,11 +112,11 @@ class _Tables(MemoryReports, MemoryPeers, Transaction):
         self._limits: dict[str, list[Limit]] = {}
         self._amounts: dict[int, int] = {}
         self._counters: dict[CounterKey, list[int]] = {}  # settled, held, window_end
-        self._holds: dict[str, Hold] = {}
-        self._ledger: dict[str, dict[str, Entry]] = {}
-        self._grounds: dict[str, _Ground] = {}
+        self.holds: dict[str, Hold] = {}
+        self.ledger: dict[str, dict[str, Entry]] = {}
+        self.grounds: dict[str, _Ground] = {}
         self._totals: dict[tuple[str, int, str, str], Spend] = {}
-        self._not_added: list[Entry] = []
+        self.not_added: list[Entry] = []
         self._changes = []
         self._api_keys, self._deliveries, self._last_delivery = {}, {}, 0
         self._next_id = 0
@@ -100,7 +135,7 @@ class _Tables(MemoryReports, MemoryPeers, Transaction):
     ) -> None:
         self.lock.release()
 
-    def _ground(self, tenant_id: str, now: float) -> _Ground | None:
+    def ground(self, tenant_id: str, now: float) -> _Ground | None:
         limits = self._limits.get(tenant_id, [])
         items = items_for(limits, now)
         counters = [(self._counters[item.key], item.limit.amount) for item in items if item.key in self._counters]
@@ -110,7 +145,7 @@ class _Tables(MemoryReports, MemoryPeers, Transaction):
         ends = [item.window.end for item in items] + [
             limit.effective_until for limit in limits if limit.effective_until is not None
         ]
-        ground = self._grounds[tenant_id] = _Ground(
+        ground = self.grounds[tenant_id] = _Ground(
             max(starts, default=-inf),
             min(ends, default=inf),
             tuple([item.key for item in items]),
@@ -118,48 +153,10 @@ class _Tables(MemoryReports, MemoryPeers, Transaction):
         )
         return ground
 
-    def hold_on_ground(self, call: Call, now: float) -> bool:
-        """Set the call's estimate aside where no limit is reached, whatever its mode; False for any other case."""
-        call_id, tenant_id, estimate, seconds, origin, _ = call
-        ground = self._grounds.get(tenant_id)
-        if ground is None or not ground.start <= now < ground.end:
-            ground = self._ground(tenant_id, now)
-            if ground is None:
-                return False
-        for counter, amount in ground.counters:
-            if counter[0] + counter[1] >= amount:
-                return False
-        if estimate is not None:
-            for counter, _ in ground.counters:
-                counter[1] += estimate
-        if ground.keys:
-            hold = (call_id, tenant_id, estimate, now, now + seconds, origin, "open", ground.keys)
-            self._holds[call_id] = tuple.__new__(Hold, hold)  # half the time of Hold(...)
-        return True
-
-    def settle_on_ground(self, call_id: str, event: LLMEvent, cost_nano: int | None) -> bool:
-        """Close a hold whose counters are still those to charge; False, and nothing done, for any other."""
-        hold = self._holds.get(call_id)
-        ground = self._grounds.get(event.tenant_id)
-        if hold is None or ground is None or hold.items is not ground.keys or hold.state != "open":
-            return False
-        ledger = self._ledger[event.tenant_id]
-        if event.timestamp != hold.created_at or event.event_id in ledger:
-            return False
-        ledger[event.event_id] = entry = Entry(event, cost_nano)
-        self.roll_up(entry)
-        del self._holds[call_id]
-        for counter, _ in ground.counters:
-            if cost_nano is not None:
-                counter[0] += cost_nano
-            if hold.amount is not None:
-                counter[1] -= hold.amount
-        return True
-
     def lock_tenant(self, tenant_id: str, now: float) -> bool:
-        new = tenant_id not in self._ledger
+        new = tenant_id not in self.ledger
         if new:
-            self._ledger[tenant_id] = {}
+            self.ledger[tenant_id] = {}
         return new
 
     def limits(self, tenant_id: str) -> list[Limit]:
@@ -170,14 +167,14 @@ class _Tables(MemoryReports, MemoryPeers, Transaction):
         limit = replace(limit, id=self._next_id)
         self._limits.setdefault(limit.tenant_id, []).append(limit)
         self._amounts[limit.id] = limit.amount
-        self._grounds.pop(limit.tenant_id, None)
+        self.grounds.pop(limit.tenant_id, None)
         return limit
 
     def update_limit(self, limit: Limit) -> None:
         rows = self._limits.get(limit.tenant_id, [])
         self._limits[limit.tenant_id] = [limit if row.id == limit.id else row for row in rows]
         self._amounts[limit.id] = limit.amount
-        self._grounds.pop(limit.tenant_id, None)
+        self.grounds.pop(limit.tenant_id, None)
 
     def delete_limits(self, ids: Sequence[int]) -> None:
         gone = set(ids)
@@ -187,7 +184,7 @@ class _Tables(MemoryReports, MemoryPeers, Transaction):
             self._amounts.pop(limit_id, None)
         for key in [key for key in self._counters if key.limit_id in gone]:
             del self._counters[key]
-        self._grounds.clear()
+        self.grounds.clear()
 
     def counter(self, key: CounterKey) -> tuple[int, int] | None:
         row = self._counters.get(key)
@@ -211,33 +208,33 @@ class _Tables(MemoryReports, MemoryPeers, Transaction):
             row[1] += held
 
     def insert_hold(self, hold: Hold) -> None:
-        self._holds[hold.call_id] = hold
+        self.holds[hold.call_id] = hold
 
     def hold(self, call_id: str) -> Hold | None:
-        return self._holds.get(call_id)
+        return self.holds.get(call_id)
 
     def close_hold(self, call_id: str, state: str, only: Iterable[str] = ("open",)) -> bool:
-        hold = self._holds.get(call_id)
+        hold = self.holds.get(call_id)
         if hold is None or hold.state not in only:
             return False
         if state == "expired":
-            self._holds[call_id] = hold._replace(state=state)  # a late settle still has to find it
+            self.holds[call_id] = hold._replace(state=state)  # a late settle still has to find it
         else:
-            del self._holds[call_id]
+            del self.holds[call_id]
         return True
 
     def renew_hold(self, call_id: str, expires_at: float) -> bool:
-        hold = self._holds.get(call_id)
+        hold = self.holds.get(call_id)
         if hold is None or hold.state != "open":
             return False
-        self._holds[call_id] = hold._replace(expires_at=expires_at)
+        self.holds[call_id] = hold._replace(expires_at=expires_at)
         return True
 
     def open_holds(self, tenant_id: str | None, expired_at: float | None = None) -> list[Hold]:
         return sorted(
             (
                 hold
-                for hold in self._holds.values()
+                for hold in self.holds.values()
                 if hold.state == "open"
                 and tenant_id in (None, hold.tenant_id)
                 and (expired_at is None or hold.expires_at <= expired_at)
@@ -246,17 +243,17 @@ class _Tables(MemoryReports, MemoryPeers, Transaction):
         )
 
     def insert_entry(self, entry: Entry) -> bool:
-        rows = self._ledger.setdefault(entry.event.tenant_id, {})
+        rows = self.ledger.setdefault(entry.event.tenant_id, {})
         if entry.event.event_id in rows:
             return False
         rows[entry.event.event_id] = entry
         return True
 
     def known_events(self, tenant_id: str, event_ids: Sequence[str]) -> set[str]:
-        return self._ledger.get(tenant_id, {}).keys() & set(event_ids)
+        return self.ledger.get(tenant_id, {}).keys() & set(event_ids)
 
     def held_calls(self, call_ids: Sequence[str]) -> set[str]:
-        return self._holds.keys() & set(call_ids)
+        return self.holds.keys() & set(call_ids)
 
     def insert_entries(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
@@ -267,10 +264,10 @@ class _Tables(MemoryReports, MemoryPeers, Transaction):
             self.roll_up(entry)
 
     def roll_up(self, entry: Entry) -> None:
-        self._not_added.append(entry)
+        self.not_added.append(entry)
 
     def _add_up(self) -> None:
-        waiting, self._not_added = self._not_added, []
+        waiting, self.not_added = self.not_added, []
         for entry in waiting:
             event = entry.event
             key = (event.tenant_id, day_of(event.timestamp), event.provider, event.model)
@@ -284,7 +281,7 @@ class _Tables(MemoryReports, MemoryPeers, Transaction):
 
     def spend(self, tenant_id: str, start: float, end: float) -> Spend:
         total = _NOTHING
-        for entry in self._ledger.get(tenant_id, {}).values():
+        for entry in self.ledger.get(tenant_id, {}).values():
             if start <= entry.event.timestamp < end:
                 total = add_to_spend(total, entry)
         return total
@@ -292,15 +289,15 @@ class _Tables(MemoryReports, MemoryPeers, Transaction):
     def prune(self, before: float, windows_before: float) -> tuple[int, int, int]:
         self._add_up()
         events = 0
-        for tenant_id, rows in self._ledger.items():
+        for tenant_id, rows in self.ledger.items():
             kept = {key: entry for key, entry in rows.items() if entry.event.timestamp >= before}
             events += len(rows) - len(kept)
-            self._ledger[tenant_id] = kept
-        holds = [h.call_id for h in self._holds.values() if h.state != "open" and h.created_at < before]
+            self.ledger[tenant_id] = kept
+        holds = [h.call_id for h in self.holds.values() if h.state != "open" and h.created_at < before]
         for call_id in holds:
-            del self._holds[call_id]
+            del self.holds[call_id]
         counters = [key for key, row in self._counters.items() if row[2] <= windows_before]
         for key in counters:
             del self._counters[key]
-        self._grounds.clear()
+        self.grounds.clear()
         return events, len(holds), len(counters)

@@ -30,8 +30,8 @@ class MemoryReports(ReportsTransaction):
     if TYPE_CHECKING:
         _limits: dict[str, list[Limit]]
         _counters: dict[CounterKey, list[int]]
-        _holds: dict[str, Hold]
-        _ledger: dict[str, dict[str, Entry]]
+        holds: dict[str, Hold]
+        ledger: dict[str, dict[str, Entry]]
 
         @property
         def _rollup(self) -> dict[tuple[str, int, str, str], Spend]: ...
@@ -40,7 +40,7 @@ class MemoryReports(ReportsTransaction):
 
     def tenant_page(self, query: TenantQuery, now: float) -> Page[tuple[str, str]]:
         wanted = query.search.lower()
-        among = self._ledger if query.tenant_id is None else self._ledger.keys() & {query.tenant_id}
+        among = self.ledger if query.tenant_id is None else self.ledger.keys() & {query.tenant_id}
         ids = sorted(tenant_id for tenant_id in among if wanted in tenant_id.lower())
         if query.sort != "id":
             month, day = (self.spends(ids, days) for days in current_days(now))
@@ -76,17 +76,17 @@ class MemoryReports(ReportsTransaction):
         return sorted(row for row in rows if row.day in days)
 
     def entries(self, query: EventQuery) -> list[StoredEntry]:
-        tenants = self._ledger if query.tenant_id is None else [query.tenant_id]
+        tenants = self.ledger if query.tenant_id is None else [query.tenant_id]
         rows = [
             StoredEntry(_number(entry), entry)
             for tenant_id in tenants
-            for entry in self._ledger.get(tenant_id, {}).values()
+            for entry in self.ledger.get(tenant_id, {}).values()
             if _matches(entry, query)
         ]
         return _newest(rows, query.after, query.size)
 
     def hold_page(self, tenant_id: str | None, offset: int, size: int) -> Page[Hold]:
-        holds = [h for h in self._holds.values() if h.state == "open" and tenant_id in (None, h.tenant_id)]
+        holds = [h for h in self.holds.values() if h.state == "open" and tenant_id in (None, h.tenant_id)]
         holds.sort(key=lambda hold: (hold.created_at, hold.call_id))
         return Page([hold._replace(items=()) for hold in holds[offset:][:size]], len(holds))
 
