@@ -59,7 +59,7 @@ class Price:
         total: int | Decimal = 0
         billed: dict[str, int | Decimal] = {}
         for unit, scaled, tiers, inside in self.rates:
-            count = units.get(unit)
+            count = units.get(unit) if unit != A_REQUEST else 1
             if count is None:
                 continue
             for part in inside:
@@ -78,6 +78,9 @@ class Price:
         return nano + (rest * 2 > SCALE or (rest * 2 == SCALE and nano % 2 == 1))
 
 
+A_REQUEST = "requests"
+"""The unit of a fee for each call, whatever it uses (Perplexity's Sonar)."""
+
 PLAIN = frozenset({"input_tokens", "cache_read_tokens", "output_tokens"})
 """The units of nearly every call; nearly every price bills them by three whole numbers."""
 
@@ -85,12 +88,12 @@ PLAIN = frozenset({"input_tokens", "cache_read_tokens", "output_tokens"})
 def _plain(rates: tuple[Rate, ...]) -> tuple[int, int, int] | None:
     """Return nano-dollars of a token of fresh input, of cached input, of output.
 
-    None where they depend on how much is used, or are not whole: nearly all are.
+    None where they depend on how much is used, or are not whole, or there is a fee for the call: few do.
     """
     known = {rate.unit: rate.scaled for rate in rates}
     fresh = known.get("input_tokens", 0)
     scaled = fresh, known.get("cache_read_tokens", fresh), known.get("output_tokens", 0)
-    if any(rate.tiers for rate in rates) or any(rate % SCALE for rate in scaled):
+    if A_REQUEST in known or any(rate.tiers for rate in rates) or any(rate % SCALE for rate in scaled):
         return None
     return scaled[0] // SCALE, scaled[1] // SCALE, scaled[2] // SCALE
 
