@@ -15,6 +15,9 @@ FIRST_TOKENS_PER_CHARACTER = 0.25
 ATTACHMENT = 4000
 """Characters an inlined image or file counts as, whatever the length of its base64 text."""
 
+INLINED = frozenset({"mimeType", "mime_type", "format"})
+"""What stands beside the `data` of an inlined file, at Google and with OpenAI's audio; Anthropic says `base64`."""
+
 TOKEN_ID = 4
 """Characters a number counts as: prompts and inputs may be given as token ids."""
 
@@ -42,7 +45,12 @@ class Estimator:
         return Estimate(int(size * per_character) + 1, expected if max_output is None else min(max_output, expected))
 
     def learn(self, provider: str, model: str, size: int, input_tokens: int, output_tokens: int) -> None:
-        """Take a finished call into the averages; a lost update between threads only costs accuracy."""
+        """Take a finished call into the averages; a lost update between threads only costs accuracy.
+
+        One that used nothing, such as an answer out of a cache or work that was only queued, tells nothing of the next.
+        """
+        if input_tokens <= 0:
+            return
         key = (provider, model)
         seen = self._seen.get(key)
         ratio = input_tokens / size if size > 0 else FIRST_TOKENS_PER_CHARACTER
@@ -59,7 +67,7 @@ def size_of(value: object) -> int:
     if isinstance(value, str):
         return ATTACHMENT if value.startswith("data:") else len(value)
     if isinstance(value, dict):
-        if value.get("type") == "base64":  # Anthropic's images and files
+        if "data" in value and (value.get("type") == "base64" or not INLINED.isdisjoint(value)):
             return ATTACHMENT
         parts: Iterable[object] = value.values()
     elif isinstance(value, (list, tuple)):

@@ -8,24 +8,47 @@ one counts, as the counts may shrink on the way.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from ..outcome import Outcome
 from ..usage import Usage
-from .reading import count, text
+from .reading import count, event_id_of, text
 
 Row = Mapping[str, Any]
 
 
 def read_content(answer: Row) -> Outcome:
     """Read an answer of `generateContent` or of the embedding calls that are like it."""
+    model, usage = text(answer.get("modelVersion")), usage_of(_row(answer.get("usageMetadata")))
+    if usage is not None:
+        usage.web_searches = billed_searches(model, _queries(answer))
     return Outcome(
-        usage=usage_of(_row(answer.get("usageMetadata"))),
-        model=text(answer.get("modelVersion")),
+        usage=usage,
+        model=model,
         request_id=text(answer.get("responseId")),
         service_tier=_tier(_row(answer.get("usageMetadata")).get("serviceTier")),
     )
+
+
+def billed_searches(model: str | None, queries: int | None) -> int | None:
+    """Return how many Google searches are billed: each query, but one for a whole prompt before Gemini 3.
+
+    Source: "Grounding with Google Search" at ai.google.dev/gemini-api/docs, read in September 2026.
+    """
+    if not queries:
+        return None
+    return 1 if PER_PROMPT.match(model_name(model) or "") else queries
+
+
+PER_PROMPT = re.compile(r"gemini-[12]\b")
+
+
+def _queries(answer: Row) -> int:
+    """Count the searches behind an answer; empty queries, which Gemini 3 lists, are not billed."""
+    told = [_row(_row(candidate).get("groundingMetadata")) for candidate in _list(answer.get("candidates"))]
+    return sum(text(query) is not None for row in told for query in _list(row.get("webSearchQueries")))
 
 
 def read_prediction(answer: Row) -> Outcome:
@@ -38,13 +61,38 @@ def read_prediction(answer: Row) -> Outcome:
 
 
 def read_interaction(answer: Row) -> Outcome:
-    """Read an interaction, whole or as the events of its stream tell it."""
+    """Read a whole interaction. One in the background tells its usage when it is asked for again, maybe often.
+
+    Nothing in it tells whether it is such a one, so each has an event id made from its own, and counts once.
+    """
+    outcome = _interaction(answer)
+    return _waiting(outcome) if outcome.usage is None and answer.get("status") in WAITING else outcome
+
+
+WAITING = frozenset({"queued", "in_progress"})
+
+
+def _interaction(answer: Row) -> Outcome:
+    model, its_id = text(answer.get("model")) or text(answer.get("agent")), text(answer.get("id"))
+    usage = _interaction_usage(_row(answer.get("usage")), model)
     return Outcome(
-        usage=_interaction_usage(_row(answer.get("usage"))),
-        model=text(answer.get("model")) or text(answer.get("agent")),
-        request_id=text(answer.get("id")),
+        usage=usage,
+        model=model,
+        request_id=its_id,
         service_tier=_tier(answer.get("service_tier")),
+        event_id=None if usage is None else _event_id(its_id),
     )
+
+
+def _waiting(outcome: Outcome) -> Outcome:
+    """Let an interaction that goes on in the background cost nothing yet."""
+    outcome.usage, outcome.event_id = Usage(input_tokens=0, output_tokens=0), None
+    outcome.tags = {"background": True}
+    return outcome
+
+
+def _event_id(its_id: str | None) -> str | None:
+    return None if its_id is None else event_id_of("interaction", its_id)
 
 
 def usage_of(row: Row) -> Usage | None:
@@ -64,7 +112,9 @@ def usage_of(row: Row) -> Usage | None:
     )
 
 
-def _interaction_usage(row: Row) -> Usage | None:
+def _interaction_usage(row: Row, model: str | None) -> Usage | None:
+    tools = map(_row, _list(row.get("grounding_tool_count")))
+    searches = _sum(*(count(tool.get("count")) for tool in tools if tool.get("type") == "google_search"))
     received = [*_list(row.get("input_tokens_by_modality")), *_list(row.get("tool_use_tokens_by_modality"))]
     return _usage(
         Usage(
@@ -73,6 +123,7 @@ def _interaction_usage(row: Row) -> Usage | None:
             total_tokens=count(row.get("total_tokens")),
             cached_tokens=count(row.get("total_cached_tokens")),
             reasoning_tokens=count(row.get("total_thought_tokens")),
+            web_searches=billed_searches(model, searches),
         ),
         received,
         _list(row.get("cached_tokens_by_modality")),
@@ -105,10 +156,11 @@ def _of(details: list[Any], modality: str) -> int | None:
 class ChunkReader:
     """Follows a content stream, chunk by chunk as JSON text: only the last one that tells usage is read."""
 
-    __slots__ = ("_finished", "_letters", "_told")
+    __slots__ = ("_finished", "_grounded", "_letters", "_told")
 
     def __init__(self) -> None:
         self._told: Any = None
+        self._grounded: Any = None
         self._letters = 0
         self._finished = False
 
@@ -118,6 +170,8 @@ class ChunkReader:
         if isinstance(body, str):
             ends = '"finishReason"' in body or '"promptFeedback"' in body
             tells = '"usageMetadata"' in body
+            if '"groundingMetadata"' in body:
+                self._grounded = body
         else:
             ends, tells = False, False
         if not tells:
@@ -133,16 +187,22 @@ class ChunkReader:
     def outcome(self, error: BaseException | None) -> Outcome:
         """Tell what was used so far."""
         outcome = _so_far(read_content(document_of(self._told)), error, self._finished, self._letters)
+        if outcome.usage is not None and self._grounded is not None:
+            outcome.usage.web_searches = billed_searches(outcome.model, _queries(document_of(self._grounded)))
         outcome.answered = self._told is not None
         return outcome
 
 
 class InteractionReader:
-    """Follows the events of an interaction's stream: its usage comes with the event that ends it."""
+    """Follows the events of an interaction's stream: its usage comes with the event that ends it.
 
-    __slots__ = ("_interaction", "_letters", "_usage")
+    One that `goes_on` in the background when its stream is left can be asked for again.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_goes_on", "_interaction", "_letters", "_usage")
+
+    def __init__(self, goes_on: bool = False) -> None:
+        self._goes_on = goes_on
         self._interaction: Row = {}
         self._usage: Any = None
         self._letters = 0
@@ -163,7 +223,11 @@ class InteractionReader:
         """Tell what was used so far."""
         told = self._interaction
         finished = told.get("usage") is not None
-        outcome = read_interaction(told if finished else {**told, "usage": self._usage})
+        outcome = _interaction(told if finished else {**told, "usage": self._usage})
+        if self._goes_on and not finished:
+            outcome.error = error
+            return _waiting(outcome)
+        outcome.event_id = _event_id(outcome.request_id)
         return _so_far(outcome, error, finished, self._letters)
 
 

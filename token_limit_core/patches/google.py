@@ -20,7 +20,7 @@ from ..flow import Flight, depart
 from ..hosts import provider_of
 from ..outcome import Outcome, Request
 from ..sse import DocumentTee, EventTee, read_document
-from ..streams import Follow, follow_async, follow_async_chunks, follow_chunks, follow_sync
+from ..streams import Follow, Tee, follow_async, follow_async_chunks, follow_chunks, follow_sync
 from .base import BasePatch
 from .gemini import (
     ChunkReader,
@@ -50,6 +50,9 @@ FREE = re.compile(
     r"|(^|/)(files|fileSearchStores|auth_tokens|webhooks|credentials|agents|interactions/[^/]+/cancel)$"
 )
 """POSTs that cost nothing."""
+
+ASKED_FOR = re.compile(r"/interactions/[^/]+$")
+"""GETs that may tell what was made in the background."""
 
 
 class StatusError(Exception):
@@ -165,9 +168,12 @@ class GooglePatch(BasePatch):
         """Do what `_recognise` does for a call of the generated client, from its HTTP request."""
         try:
             request = kwargs["request"] if "request" in kwargs else args[2]
+            path = request.url.path.rstrip("/")
+            if request.method == "GET" and ASKED_FOR.search(path):
+                streams = "text/event-stream" in request.headers.get("accept", "")
+                return Request(self._provider(str(request.url)), "", INTERACTIONS, stream=streams, later=True)
             if request.method != "POST":
                 return None
-            path = request.url.path.rstrip("/")
             if not path.endswith("/interactions"):
                 self._judge(f"POST {mask(path)}", path)
                 return None
@@ -290,10 +296,16 @@ def _read_response(
         if hasattr(response, "_content"):
             return read_document(response.content, read_interaction)
         flight.meter.settler.start()
-        events = response.headers.get("content-type", "").startswith("text/event-stream")
-        tee = EventTee(InteractionReader(), hiding=False) if events else DocumentTee(read_interaction, None)
-        follow.body(response, flight, tee)
+        follow.body(response, flight, _tee(flight, response))
     except Exception:
         report("reading an answer")
         return Outcome()
     return response
+
+
+def _tee(flight: Flight, response: Any) -> Tee:
+    """Return what follows the body of an interaction."""
+    if not response.headers.get("content-type", "").startswith("text/event-stream"):
+        return DocumentTee(read_interaction, None)
+    goes_on = flight.request.later or document_of(response.request.content).get("background") is True
+    return EventTee(InteractionReader(goes_on), hiding=False)

@@ -300,3 +300,10 @@ def test_a_streamed_run_is_billed_at_its_end_and_not_again(
     metered.run(follow, make(Wire(events, answering(thread_run("completed")))), POST)
 
     assert metered.event().cost_usd == COST
+
+
+def test_what_is_only_queued_teaches_nothing_about_the_next_call(make: Callable[..., Any], metered: Metered) -> None:
+    before = metered.meter.estimator.estimate("openai", wire.MODEL, 400, None)
+    metered_post(make, metered, answering(response("queued")))
+
+    assert metered.meter.estimator.estimate("openai", wire.MODEL, 400, None) == before
