@@ -307,3 +307,13 @@ def test_what_is_only_queued_teaches_nothing_about_the_next_call(make: Callable[
     metered_post(make, metered, answering(response("queued")))
 
     assert metered.meter.estimator.estimate("openai", wire.MODEL, 400, None) == before
+
+
+def test_asking_again_after_a_cancelled_task_bills_once(metered: Metered) -> None:
+    stall = wire.Stall(streaming(), 1)
+    metered.cancel(streamed, Wire(stall.script).async_client(), POST, stall)
+    assert metered.events == []
+
+    metered.run(streamed, Wire(streaming()).async_client(), POST)
+
+    assert metered.event().cost_usd == COST
