@@ -50,9 +50,10 @@ LANGCHAIN = "tests/contract/sdk/test_langchain.py"
 OF_NO_RELEASE = [
     "tests/contract/sdk/test_concurrency.py",
     "tests/contract/sdk/test_enforcement.py",
+    "tests/contract/sdk/test_siblings.py",
     "tests/contract/sdk/test_store_away.py",
 ]
-"""Tests of what happens behind the hooks, which no release of an SDK makes a difference to."""
+"""Tests of other SDKs, and of what happens behind the hooks: no release of these SDKs makes a difference to them."""
 
 
 @nox.session(tags=["compatibility"])

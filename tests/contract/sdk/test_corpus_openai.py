@@ -123,13 +123,13 @@ def method_of(client: Any, path: str, body: dict[str, Any]) -> Callable[..., Any
             return None
         create = client.beta.threads.runs.create
         return with_signature(create, lambda **arguments: create(thread, **arguments))
-    methods: dict[str, Callable[[], Callable[..., Any]]] = {
+    methods: dict[str, Callable[[], Callable[..., Any] | None]] = {
         "/chat/completions": lambda: client.chat.completions.create,
-        "/completions": lambda: client.completions.create if "prompt" in body else None,  # type: ignore[return-value]
+        "/completions": lambda: client.completions.create if "prompt" in body else None,
         "/embeddings": lambda: client.embeddings.create,
         "/responses": lambda: client.responses.create,
-        "/responses/compact": lambda: getattr(client.responses, "compact", None),  # type: ignore[return-value]
-        "/responses/input_tokens": lambda: client.responses.input_tokens.count,
+        "/responses/compact": lambda: getattr(client.responses, "compact", None),
+        "/responses/input_tokens": lambda: getattr(getattr(client.responses, "input_tokens", None), "count", None),
         "/images/generations": lambda: client.images.generate,
         "/audio/speech": lambda: client.audio.speech.create,
     }
