@@ -19,6 +19,9 @@ FIRST_TOKENS_PER_CHARACTER = 0.25
 ATTACHMENT = 4000
 """Characters an inlined image or file counts as, whatever the length of its base64 text."""
 
+INLINED = frozenset({"mimeType", "mime_type", "format"})
+"""What stands beside the `data` of an inlined file, at Google and with OpenAI's audio; Anthropic says `base64`."""
+
 TOKEN_ID = 4
 """Characters a number counts as: prompts and inputs may be given as token ids."""
 
@@ -45,9 +48,15 @@ class Estimator:
         return int(size * per_character) + 1, expected
 
     def learn(self, request: Request, usage: Usage) -> None:
-        """Take a finished call into the averages; a lost update between threads only costs accuracy."""
+        """Take a finished call into the averages; a lost update between threads only costs accuracy.
+
+        One that used nothing, such as an answer out of a cache or work that was only queued, tells nothing of the next.
+        """
+        received = usage.received()
+        if received <= 0:
+            return
         key, size = (request.provider, request.model), request.size
-        ratio = usage.received() / size if size > 0 else FIRST_TOKENS_PER_CHARACTER
+        ratio = received / size if size > 0 else FIRST_TOKENS_PER_CHARACTER
         output = 0.0 if usage.output_tokens is None else float(usage.output_tokens)
         seen = self._seen.get(key)
         if seen is not None:
@@ -67,7 +76,7 @@ def size_of(value: Any) -> int:
         if kind is str:
             size = len(part)
             total += size if size < ATTACHMENT or not part.startswith("data:") else ATTACHMENT
-        elif kind is dict and ("type" not in part or part["type"] != "base64"):
+        elif kind is dict and "data" not in part:
             parts += part.values()
         elif kind is list:
             parts += part
@@ -83,7 +92,7 @@ def _size_of_other(part: Any, parts: list[Any]) -> int:
     if isinstance(part, str):
         return ATTACHMENT if part.startswith("data:") else len(part)
     if isinstance(part, dict):
-        if part.get("type") == "base64":  # Anthropic's images and files
+        if "data" in part and (part.get("type") == "base64" or not INLINED.isdisjoint(part)):
             return ATTACHMENT
         parts += part.values()
     elif isinstance(part, (list, tuple)):

@@ -64,6 +64,7 @@ class LLMEvent(Sparse):
     cache_miss_tokens: int | None = None
     reasoning_tokens: int | None = None
     web_searches: int | None = None
+    file_searches: int | None = None
     cost_usd: Decimal | None = None
     upstream_provider: str | None = None
     fim_prefix: str | None = None

@@ -56,7 +56,7 @@ class Price:
         total: int | Decimal = 0
         billed: dict[str, int | Decimal] = {}
         for unit, scaled, tiers, inside in self.rates:
-            count = units.get(unit)
+            count = units.get(unit) if unit != A_REQUEST else 1
             if count is None:
                 continue
             for part in inside:
@@ -103,15 +103,19 @@ def is_plain(usage: Usage) -> bool:
     return counts.keys() <= PLAIN_COUNTS or not any(map(counts.get, counts.keys() - PLAIN_COUNTS))
 
 
+A_REQUEST = "requests"
+"""The unit of a fee for each call, whatever it uses (Perplexity's Sonar)."""
+
+
 def _plain(rates: tuple[Rate, ...]) -> tuple[int, int, int] | None:
     """Return nano-dollars of a token of fresh input, of cached input, of output.
 
-    None where they depend on how much is used, or are not whole: nearly all are.
+    None where they depend on how much is used, or are not whole, or there is a fee for the call: few do.
     """
     known = {rate.unit: rate.scaled for rate in rates}
     fresh = known.get("input_tokens", 0)
     scaled = fresh, known.get("cache_read_tokens", fresh), known.get("output_tokens", 0)
-    if any(rate.tiers for rate in rates) or any(rate % SCALE for rate in scaled):
+    if A_REQUEST in known or any(rate.tiers for rate in rates) or any(rate % SCALE for rate in scaled):
         return None
     return scaled[0] // SCALE, scaled[1] // SCALE, scaled[2] // SCALE
 

@@ -41,6 +41,7 @@ class Usage(Sparse):
     character_count: int | None = None
     duration_seconds: float | None = None
     web_searches: int | None = None
+    file_searches: int | None = None
     cache_outside_input: bool = False
 
     def received(self) -> int:
@@ -85,6 +86,7 @@ UNITS = (
     ("output_image_tokens", "output_image_tokens"),
     ("character_count", "input_characters"),
     ("web_searches", "web_searches"),
+    ("file_searches", "storage_searches"),
 )
 """Counts that are parts of the base counts, or billed beside them, and their units at genai-prices."""
 

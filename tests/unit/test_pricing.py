@@ -19,13 +19,10 @@ from token_limit_core.pricing import Price, price_of
 from token_limit_core.usage import Usage, parse_count
 
 NOW = datetime(2026, 11, 23, 12, 0, 30, tzinfo=UTC)
-PROVIDERS = ("openai", "azure", "anthropic", "google", "deepseek", "mistral", "x-ai", "groq", "together", "aws")
-MODELS = [
-    (provider.id, model.id)
-    for provider in get_snapshot().providers
-    if provider.id in PROVIDERS
-    for model in provider.models
-]
+PROVIDERS = [provider for provider in get_snapshot().providers if provider.id != "openrouter"]
+"""OpenRouter tells itself what a call has cost; its list has rates with more places than ours keep."""
+
+MODELS = [(provider.id, model.id) for provider in PROVIDERS for model in provider.models]
 
 USAGES: list[dict[str, int]] = [
     {"input_tokens": 1, "output_tokens": 1},
@@ -161,9 +158,9 @@ def test_prices_that_change_with_time_are_looked_up_for_the_time_of_the_call() -
     units = {"input_tokens": 1_000_000, "output_tokens": 1_000_000}
     dated = [
         (provider.id, model.id)
-        for provider in get_snapshot().providers
+        for provider in PROVIDERS
         for model in provider.models
-        if provider.id in PROVIDERS[:-1] and isinstance(model.prices, list) and len(model.prices) > 1
+        if provider.id not in ("aws", "fireworks") and isinstance(model.prices, list) and len(model.prices) > 1
     ]
     costs = set()
     for provider, model in dated:

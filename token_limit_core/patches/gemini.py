@@ -1,4 +1,4 @@
-"""What Gemini answers, and what that has cost: documents, chunks of streams, and interactions.
+"""What Gemini answers, and what that has cost: documents, and chunks of streams.
 
 Facts about usage are measured on recorded traffic (corpus README, Gemini): thoughts are outside the candidates,
 tool-use prompts outside the prompt, and what is cached inside it. Each chunk of a stream tells all so far: the last
@@ -8,6 +8,7 @@ one counts, as the counts may shrink on the way.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,67 +21,63 @@ Row = Mapping[str, Any]
 
 def read_content(answer: Row) -> Outcome:
     """Read an answer of `generateContent` or of the embedding calls that are like it."""
+    model, usage = text(answer.get("modelVersion")), usage_of(row_of(answer.get("usageMetadata")))
+    if usage is not None:
+        usage.web_searches = billed_searches(model, _queries(answer))
     return Outcome(
-        usage=usage_of(_row(answer.get("usageMetadata"))),
-        model=text(answer.get("modelVersion")),
+        usage=usage,
+        model=model,
         request_id=text(answer.get("responseId")),
-        service_tier=_tier(_row(answer.get("usageMetadata")).get("serviceTier")),
+        service_tier=tier_of(row_of(answer.get("usageMetadata")).get("serviceTier")),
     )
+
+
+def billed_searches(model: str | None, queries: int | None) -> int | None:
+    """Return how many Google searches are billed: each query, but one for a whole prompt before Gemini 3.
+
+    Source: "Grounding with Google Search" at ai.google.dev/gemini-api/docs, read in September 2026.
+    """
+    if not queries:
+        return None
+    return 1 if PER_PROMPT.match(model_name(model) or "") else queries
+
+
+PER_PROMPT = re.compile(r"gemini-[12]\b")
+
+
+def _queries(answer: Row) -> int:
+    """Count the searches behind an answer; empty queries, which Gemini 3 lists, are not billed."""
+    told = [row_of(row_of(candidate).get("groundingMetadata")) for candidate in list_of(answer.get("candidates"))]
+    return sum(text(query) is not None for row in told for query in list_of(row.get("webSearchQueries")))
 
 
 def read_prediction(answer: Row) -> Outcome:
     """Read an answer of Vertex's `predict`: images, which are counted, or embeddings, which tell their tokens each."""
-    rows = [_row(prediction) for prediction in _list(answer.get("predictions"))]
-    embedded = [count(_row(_row(row.get("embeddings")).get("statistics")).get("token_count")) for row in rows]
+    rows = [row_of(prediction) for prediction in list_of(answer.get("predictions"))]
+    embedded = [count(row_of(row_of(row.get("embeddings")).get("statistics")).get("token_count")) for row in rows]
     if any("embeddings" in row for row in rows):
-        return Outcome(usage=Usage(input_tokens=_sum(*embedded)))
+        return Outcome(usage=Usage(input_tokens=sum_of(*embedded)))
     return Outcome(usage=Usage(image_count=sum("bytesBase64Encoded" in row or "gcsUri" in row for row in rows)))
-
-
-def read_interaction(answer: Row) -> Outcome:
-    """Read an interaction, whole or as the events of its stream tell it."""
-    return Outcome(
-        usage=_interaction_usage(_row(answer.get("usage"))),
-        model=text(answer.get("model")) or text(answer.get("agent")),
-        request_id=text(answer.get("id")),
-        service_tier=_tier(answer.get("service_tier")),
-    )
 
 
 def usage_of(row: Row) -> Usage | None:
     """Read `usageMetadata`; a count of zero is left out on the wire, so None means that no count was there at all."""
-    received = [*_list(row.get("promptTokensDetails")), *_list(row.get("toolUsePromptTokensDetails"))]
-    return _usage(
+    received = [*list_of(row.get("promptTokensDetails")), *list_of(row.get("toolUsePromptTokensDetails"))]
+    return with_modalities(
         Usage(
-            input_tokens=_sum(count(row.get("promptTokenCount")), count(row.get("toolUsePromptTokenCount"))),
-            output_tokens=_sum(count(row.get("candidatesTokenCount")), count(row.get("thoughtsTokenCount"))),
+            input_tokens=sum_of(count(row.get("promptTokenCount")), count(row.get("toolUsePromptTokenCount"))),
+            output_tokens=sum_of(count(row.get("candidatesTokenCount")), count(row.get("thoughtsTokenCount"))),
             total_tokens=count(row.get("totalTokenCount")),
             cached_tokens=count(row.get("cachedContentTokenCount")),
             reasoning_tokens=count(row.get("thoughtsTokenCount")),
         ),
         received,
-        _list(row.get("cacheTokensDetails")),
-        _list(row.get("candidatesTokensDetails")),
+        list_of(row.get("cacheTokensDetails")),
+        list_of(row.get("candidatesTokensDetails")),
     )
 
 
-def _interaction_usage(row: Row) -> Usage | None:
-    received = [*_list(row.get("input_tokens_by_modality")), *_list(row.get("tool_use_tokens_by_modality"))]
-    return _usage(
-        Usage(
-            input_tokens=_sum(count(row.get("total_input_tokens")), count(row.get("total_tool_use_tokens"))),
-            output_tokens=_sum(count(row.get("total_output_tokens")), count(row.get("total_thought_tokens"))),
-            total_tokens=count(row.get("total_tokens")),
-            cached_tokens=count(row.get("total_cached_tokens")),
-            reasoning_tokens=count(row.get("total_thought_tokens")),
-        ),
-        received,
-        _list(row.get("cached_tokens_by_modality")),
-        _list(row.get("output_tokens_by_modality")),
-    )
-
-
-def _usage(usage: Usage, received: list[Any], cached: list[Any], generated: list[Any]) -> Usage | None:
+def with_modalities(usage: Usage, received: list[Any], cached: list[Any], generated: list[Any]) -> Usage | None:
     """Add what is sound, picture or film, which may have prices of their own."""
     if usage.input_tokens is None and usage.output_tokens is None and usage.total_tokens is None:
         return None
@@ -97,18 +94,19 @@ def _usage(usage: Usage, received: list[Any], cached: list[Any], generated: list
 
 def _of(details: list[Any], modality: str) -> int | None:
     """Add up the tokens of one modality (`TEXT`, or `text` in interactions); None when there are none of it."""
-    rows = [_row(detail) for detail in details]
+    rows = [row_of(detail) for detail in details]
     counts = [row.get("tokenCount", row.get("tokens")) for row in rows if str(row.get("modality")).lower() == modality]
-    return _sum(*map(count, counts))
+    return sum_of(*map(count, counts))
 
 
 class ChunkReader:
     """Follows a content stream, chunk by chunk as JSON text: only the last one that tells usage is read."""
 
-    __slots__ = ("_finished", "_letters", "_told")
+    __slots__ = ("_finished", "_grounded", "_letters", "_told")
 
     def __init__(self) -> None:
         self._told: Any = None
+        self._grounded: Any = None
         self._letters = 0
         self._finished = False
 
@@ -118,6 +116,8 @@ class ChunkReader:
         if isinstance(body, str):
             ends = '"finishReason"' in body or '"promptFeedback"' in body
             tells = '"usageMetadata"' in body
+            if '"groundingMetadata"' in body:
+                self._grounded = body
         else:
             ends, tells = False, False
         if not tells:
@@ -132,42 +132,14 @@ class ChunkReader:
 
     def outcome(self, error: BaseException | None) -> Outcome:
         """Tell what was used so far."""
-        outcome = _so_far(read_content(document_of(self._told)), error, self._finished, self._letters)
+        outcome = so_far(read_content(document_of(self._told)), error, self._finished, self._letters)
+        if outcome.usage is not None and self._grounded is not None:
+            outcome.usage.web_searches = billed_searches(outcome.model, _queries(document_of(self._grounded)))
         outcome.answered = self._told is not None
         return outcome
 
 
-class InteractionReader:
-    """Follows the events of an interaction's stream: its usage comes with the event that ends it."""
-
-    __slots__ = ("_interaction", "_letters", "_usage")
-
-    def __init__(self) -> None:
-        self._interaction: Row = {}
-        self._usage: Any = None
-        self._letters = 0
-
-    def see(self, event: Any) -> bool:
-        """Look at an event; none is ever hidden."""
-        row = _row(event)
-        told = _row(row.get("interaction"))
-        if told:
-            self._interaction = told
-        self._usage = _row(row.get("metadata")).get("usage", self._usage)
-        words = text(_row(row.get("delta")).get("text"))
-        if words is not None:
-            self._letters += len(words)
-        return False
-
-    def outcome(self, error: BaseException | None) -> Outcome:
-        """Tell what was used so far."""
-        told = self._interaction
-        finished = told.get("usage") is not None
-        outcome = read_interaction(told if finished else {**told, "usage": self._usage})
-        return _so_far(outcome, error, finished, self._letters)
-
-
-def _so_far(outcome: Outcome, error: BaseException | None, finished: bool, letters: int) -> Outcome:
+def so_far(outcome: Outcome, error: BaseException | None, finished: bool, letters: int) -> Outcome:
     """Finish the outcome of a stream; the usage of one that was left or broke off is only what was told until then."""
     outcome.error = error
     outcome.observed_output = letters // 4
@@ -184,7 +156,7 @@ def document_of(answer: Any) -> Row:
             body = json.loads(body)
         except ValueError:
             return {}
-    return _row(body)
+    return row_of(body)
 
 
 def model_name(model: Any) -> str | None:
@@ -195,24 +167,28 @@ def model_name(model: Any) -> str | None:
 def _letters(row: Row) -> int:
     parts = [
         part
-        for candidate in _list(row.get("candidates"))
-        for part in _list(_row(_row(candidate).get("content")).get("parts"))
+        for candidate in list_of(row.get("candidates"))
+        for part in list_of(row_of(row_of(candidate).get("content")).get("parts"))
     ]
-    return sum(len(words) for part in parts if (words := text(_row(part).get("text"))) is not None)
+    return sum(len(words) for part in parts if (words := text(row_of(part).get("text"))) is not None)
 
 
-def _row(value: Any) -> Row:
+def row_of(value: Any) -> Row:
+    """Give a JSON object; what is none has no fields."""
     return value if isinstance(value, Mapping) else {}
 
 
-def _list(value: Any) -> list[Any]:
+def list_of(value: Any) -> list[Any]:
+    """Give a JSON array; what is none is empty."""
     return value if isinstance(value, list) else []
 
 
-def _sum(*counts: int | None) -> int | None:
+def sum_of(*counts: int | None) -> int | None:
+    """Add up what was reported; None where nothing was."""
     known = [number for number in counts if number is not None]
     return sum(known) if known else None
 
 
-def _tier(value: Any) -> str | None:
+def tier_of(value: Any) -> str | None:
+    """Name a service tier as the price list does."""
     return value.lower() if isinstance(value, str) and value else None

@@ -19,19 +19,10 @@ from ..estimates import size_of
 from ..flow import Flight, depart
 from ..hosts import provider_of
 from ..outcome import Outcome, Request
-from ..sse import DocumentTee, EventTee, read_document
-from ..streams import Follow, follow_async, follow_async_chunks, follow_chunks, follow_sync
+from ..streams import follow_async, follow_async_chunks, follow_chunks, follow_sync
 from .base import BasePatch
-from .gemini import (
-    ChunkReader,
-    InteractionReader,
-    Row,
-    document_of,
-    model_name,
-    read_content,
-    read_interaction,
-    read_prediction,
-)
+from .gemini import ChunkReader, Row, document_of, model_name, read_content, read_prediction
+from .interactions import read_response
 from .surfaces import mask, unguarded
 
 CONTENT, EMBEDDINGS, IMAGES, INTERACTIONS = "generate_content", "embed_content", "generate_images", "interactions"
@@ -51,13 +42,8 @@ FREE = re.compile(
 )
 """POSTs that cost nothing."""
 
-
-class StatusError(Exception):
-    """An HTTP status that the SDK is going to raise for when the caller reads the raw response."""
-
-    def __init__(self, status_code: int) -> None:
-        super().__init__(status_code)
-        self.status_code = status_code
+ASKED_FOR = re.compile(r"/interactions/[^/]+$")
+"""GETs that may tell what was made in the background."""
 
 
 class GooglePatch(BasePatch):
@@ -93,12 +79,12 @@ class GooglePatch(BasePatch):
         self._wrap(
             module.BaseSDK,
             "do_request",
-            lambda call: self._guard(call, self._recognise_sent, functools.partial(_read_response, follow_sync)),
+            lambda call: self._guard(call, self._recognise_sent, functools.partial(read_response, follow_sync)),
         )
         self._wrap(
             getattr(module, "AsyncBaseSDK", module.BaseSDK),
             "do_request_async",
-            lambda call: self._aguard(call, self._recognise_sent, functools.partial(_read_response, follow_async)),
+            lambda call: self._aguard(call, self._recognise_sent, functools.partial(read_response, follow_async)),
         )
 
     def _wrap(self, cls: Any, attr: str, guard: Callable[[Any], Any]) -> None:
@@ -165,9 +151,12 @@ class GooglePatch(BasePatch):
         """Do what `_recognise` does for a call of the generated client, from its HTTP request."""
         try:
             request = kwargs["request"] if "request" in kwargs else args[2]
+            path = request.url.path.rstrip("/")
+            if request.method == "GET" and ASKED_FOR.search(path):
+                streams = "text/event-stream" in request.headers.get("accept", "")
+                return Request(self._provider(str(request.url)), "", INTERACTIONS, stream=streams, later=True)
             if request.method != "POST":
                 return None
-            path = request.url.path.rstrip("/")
             if not path.endswith("/interactions"):
                 self._judge(f"POST {mask(path)}", path)
                 return None
@@ -271,29 +260,3 @@ def _follow(
         return Outcome(error=error, answered=False)
     flight.meter.settler.start()
     return follow_async_chunks(stream, flight, ChunkReader())
-
-
-def _read_response(
-    follow: Follow,
-    flight: Flight,
-    response: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    error: BaseException | None,
-) -> Any:
-    """Read the HTTP response of an interaction, or follow it when its body is still to come."""
-    if error is not None:
-        return Outcome(error=error, answered=False)
-    try:
-        if response.status_code >= 400:  # the SDK raises when the caller reads it
-            return Outcome(error=StatusError(response.status_code), answered=False)
-        if hasattr(response, "_content"):
-            return read_document(response.content, read_interaction)
-        flight.meter.settler.start()
-        events = response.headers.get("content-type", "").startswith("text/event-stream")
-        tee = EventTee(InteractionReader(), hiding=False) if events else DocumentTee(read_interaction, None)
-        follow.body(response, flight, tee)
-    except Exception:
-        report("reading an answer")
-        return Outcome()
-    return response

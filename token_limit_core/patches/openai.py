@@ -101,6 +101,10 @@ class OpenAIPatch(ProtocolPatch):
     name = "openai"
     module = "openai"
     guards = tuple(dict.fromkeys(surface.endpoint for surface in (*SURFACES, *LATER)))
+    not_guarded = (
+        "videos", "fine_tuning.jobs", "fine_tuning.alpha.graders", "evals.runs", "realtime.client_secrets",
+        "realtime.calls", "live.sessions", "beta.agents", "beta.chatkit.sessions",
+    )  # fmt: skip
     other_id_headers: ClassVar[Mapping[str, str]] = {"azure": "apim-request-id"}
     websockets = (
         ("openai.resources.realtime.realtime", "Realtime", "realtime"),
@@ -126,6 +130,7 @@ class GroqPatch(ProtocolPatch):
     name = own_provider = "groq"
     module = "groq"
     guards = ("chat.completions", "embeddings", "audio.transcriptions", "audio.translations", "audio.speech")
+    not_guarded = ("batches",)
 
 
 class TogetherPatch(ProtocolPatch):
@@ -137,6 +142,7 @@ class TogetherPatch(ProtocolPatch):
         "chat.completions", "completions", "embeddings", "images.generate", "audio.transcriptions",
         "audio.translations", "audio.speech",
     )  # fmt: skip
+    not_guarded = ("rerank", "videos", "fine_tuning", "post_training", "evals", "batches")
     free = re.compile(
         FREE.pattern + r"|/(fine-tunes/(estimate-price|preview|[^/]+/cancel)|queue/(cancel|clear)|.+/estimate(-cost)?"
         r"|(deployments|projects|compute|rl/model-resources/[^/]+/stop)(/.+)?)$"

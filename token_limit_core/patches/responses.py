@@ -100,7 +100,7 @@ def _in_background(outcome: Outcome, row: Mapping[str, Any], background: bool) -
 
 
 def _with_tools(outcome: Outcome, row: Mapping[str, Any]) -> Outcome:
-    """Add what the provider's own tools have used: web searches, and images, which another model makes."""
+    """Add what the provider's own tools have used: searches, and images, which another model makes."""
     if outcome.usage is None:
         return outcome
     output = row.get("output")
@@ -110,6 +110,7 @@ def _with_tools(outcome: Outcome, row: Mapping[str, Any]) -> Outcome:
     if searches is None:
         searches = sum(map(_is_search, items)) or None
     outcome.usage.web_searches = searches
+    outcome.usage.file_searches = sum(item.get("type") == "file_search_call" for item in items) or None
     images = sum(item.get("type") == "image_generation_call" for item in items)
     used = fields_of(told.get("image_gen"))
     if images or count(used.get("total_tokens")):

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
 import pydantic
+import pytest
 from django.conf import settings
 from django.test import override_settings
 from genai_prices import Usage, calc_price
 
 from tests.contract.sdk.uses import Endpoint, Use
+from tests.contract.sdk.wire import Stall
 from token_limit_core import LLMEvent, Meter, MeterConfig
 from token_limit_core.limits import to_usd
 
@@ -99,6 +102,22 @@ class Metered:
             result = run(use, client, endpoint)
         assert self.meter.flush(5)
         return result
+
+    def cancel(self, use: Use, client: Any, endpoint: Endpoint, stall: Stall) -> None:
+        """Run a use as the tenant's in a task that is cancelled where its answer stalls."""
+
+        async def main() -> None:
+            calling: Coroutine[Any, Any, None] = use(client, endpoint, [])  # type: ignore[assignment]
+            task = asyncio.create_task(calling)
+            await asyncio.wait_for(stall.reached.wait(), 30)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        self.meter.patch(self.patch)
+        with self.meter.for_tenant(TENANT, session_id="s1", user="ann", plan="gold"):
+            asyncio.run(main())
+        assert self.meter.flush(5)
 
     def event(self) -> LLMEvent:
         """Return the one event of a use."""

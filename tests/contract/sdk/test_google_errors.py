@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ from google.genai import errors
 
 from tests.contract.sdk import gemini, wire
 from tests.contract.sdk.gemini import HAS_INTERACTIONS, MODEL, Wire, api_client, httpx, so_far, vertex_client
-from tests.contract.sdk.metered import TENANT, Metered, price, run
+from tests.contract.sdk.metered import Metered, price, run
 from tests.contract.sdk.test_google import on
 from tests.contract.sdk.wire import Answer, Stall
 
@@ -183,18 +182,8 @@ def test_retries_are_one_call(make: Callable[..., Any], use: Any, script: wire.S
 def test_a_cancelled_task_is_billed_for_what_was_told(
     use: Any, script: wire.Script, pieces: int | None, place: Any, metered: Metered
 ) -> None:
-    async def main() -> None:
-        stall = Stall(script, pieces)
-        task = asyncio.create_task(use(place(Wire(stall.script)).aio, None, []))
-        await asyncio.wait_for(stall.reached.wait(), 5)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    metered.meter.patch("google")
-    with metered.meter.for_tenant(TENANT, session_id="s1", user="ann", plan="gold"):
-        asyncio.run(main())
-    assert metered.meter.flush(5)
+    stall = Stall(script, pieces)
+    metered.cancel(use, place(Wire(stall.script)).aio, None, stall)  # type: ignore[arg-type]
 
     event = metered.event()
     assert (event.error, event.tags["estimated"]) == ("CancelledError", True)
@@ -202,3 +191,18 @@ def test_a_cancelled_task_is_billed_for_what_was_told(
         assert event.input_tokens > 0
     else:
         assert event.input_tokens == so_far(pieces - 1)["promptTokenCount"]
+
+
+@pytest.mark.skipif(not HAS_INTERACTIONS, reason="this google-genai has no interactions")
+@pytest.mark.parametrize(
+    ("use", "pieces"), [(gemini.interact, None), (gemini.interact_stream, None), (gemini.interact_stream, 3)]
+)
+@pytest.mark.filterwarnings("ignore:.*experimental")
+def test_a_cancelled_interaction_is_billed_by_estimate(use: Any, pieces: int | None, metered: Metered) -> None:
+    stall = Stall(gemini.interaction, pieces)
+    metered.cancel(use, api_client(Wire(stall.script)).aio, None, stall)  # type: ignore[arg-type]
+
+    event = metered.event()
+    assert (event.error, event.tags["estimated"]) == ("CancelledError", True)
+    assert (event.endpoint, event.request_id) == ("interactions", None if pieces is None else gemini.RESPONSE_ID)
+    assert event.input_tokens > 0

@@ -300,3 +300,20 @@ def test_a_streamed_run_is_billed_at_its_end_and_not_again(
     metered.run(follow, make(Wire(events, answering(thread_run("completed")))), POST)
 
     assert metered.event().cost_usd == COST
+
+
+def test_what_is_only_queued_teaches_nothing_about_the_next_call(make: Callable[..., Any], metered: Metered) -> None:
+    before = metered.meter.estimator.estimate("openai", wire.MODEL, 400, None)
+    metered_post(make, metered, answering(response("queued")))
+
+    assert metered.meter.estimator.estimate("openai", wire.MODEL, 400, None) == before
+
+
+def test_asking_again_after_a_cancelled_task_bills_once(metered: Metered) -> None:
+    stall = wire.Stall(streaming(), 1)
+    metered.cancel(streamed, Wire(stall.script).async_client(), POST, stall)
+    assert metered.events == []
+
+    metered.run(streamed, Wire(streaming()).async_client(), POST)
+
+    assert metered.event().cost_usd == COST

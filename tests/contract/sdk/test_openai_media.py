@@ -181,6 +181,41 @@ def test_a_stream_that_breaks_off(make: Callable[..., Any], case: Case, metered:
     assert event.tags["estimated"] is True
 
 
+@pytest.mark.parametrize(
+    ("use", "pieces"),
+    [
+        (uses.plain, None),
+        (uses.stream, None),
+        (uses.stream, 1),
+        (uses.stream_block, 1),
+        (uses.stream_raw, 1),
+        (uses.stream_bytes, 1),
+    ],
+)
+@pytest.mark.parametrize("case", STREAMING.values(), ids=STREAMING)
+def test_a_cancelled_task_is_billed_by_estimate(use: Use, pieces: int | None, case: Case, metered: Metered) -> None:
+    stall = wire.Stall(case.endpoint.script, pieces)
+    metered.cancel(use, Wire(stall.script).async_client(), case.endpoint, stall)
+
+    event = metered.event()
+    assert (event.endpoint, event.error, event.tags["estimated"]) == (case.endpoint.name, "CancelledError", True)
+    assert event.input_tokens > 0
+
+
+@pytest.mark.parametrize(("use", "pieces"), [(media.spoken, None), (media.spoken_raw, None), (media.spoken_stream, 1)])
+@pytest.mark.parametrize("case", SPEECH.values(), ids=SPEECH)
+def test_speech_whose_task_is_cancelled(use: Use, pieces: int | None, case: Case, metered: Metered) -> None:
+    stall = wire.Stall(media.speech, pieces)
+    metered.cancel(use, Wire(stall.script).async_client(), case.endpoint, stall)
+
+    event = metered.event()
+    assert event.error == "CancelledError"
+    if pieces is None:
+        assert event.tags["estimated"] is True
+    else:
+        assert event.character_count == case.event["character_count"]
+
+
 def test_a_transcript_without_its_duration_is_warned_about_once(
     make: Callable[..., Any], metered: Metered, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -60,6 +60,16 @@ def test_searches_are_counted_and_billed(make: Callable[..., Any], use: Use, met
     assert event.cost_usd - price("gpt-4o", **COUNTS) == 2 * price("gpt-4o", web_searches=1)
 
 
+@USES
+def test_file_searches_are_counted_and_billed(make: Callable[..., Any], use: Use, metered: Metered) -> None:
+    searched = {"id": "fs_1", "type": "file_search_call", "status": "completed", "queries": ["one", "two"]}
+    metered.run(use, make(Wire(with_tools(searched, SEARCH, searched))), RESPONSES)
+
+    event = metered.event()
+    assert (event.file_searches, event.web_searches) == (2, 1)
+    assert event.cost_usd == price("gpt-4o", storage_searches=2, web_searches=1, **COUNTS)
+
+
 def test_the_providers_own_count_of_searches_wins(make: Callable[..., Any], metered: Metered) -> None:
     told = {"web_search": {"num_requests": 1}, "image_gen": NO_PICTURE}
     metered.run(uses.plain, make(Wire(with_tools(SEARCH, SEARCH, tool_usage=told))), RESPONSES)

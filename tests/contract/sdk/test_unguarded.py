@@ -79,6 +79,29 @@ def test_it_is_refused_before_any_traffic(
     assert caplog.records == []
 
 
+NOT_GUARDED = {
+    "videos": "/videos",
+    "fine_tuning.jobs": "/fine_tuning/jobs",
+    "fine_tuning.alpha.graders": "/fine_tuning/alpha/graders/run",
+    "evals.runs": "/evals/eval_1/runs",
+    "realtime.client_secrets": "/realtime/client_secrets",
+    "realtime.calls": "/realtime/calls",
+    "live.sessions": "/live/sessions",
+    "beta.agents": "/agents/sessions",
+    "beta.chatkit.sessions": "/chatkit/sessions",
+}
+
+
+def test_the_status_lists_what_is_not_guarded(metered_as: Callable[[str], Metered]) -> None:
+    metered = metered_as("refuse")
+    for path in NOT_GUARDED.values():
+        result = metered.run(poster(path), Wire(nothing).client(), CHAT)
+        assert isinstance(result.error, UnguardedCall), path
+
+    told = metered.meter.status()["patches"]["openai"]["not_guarded"]
+    assert [name for name in told if not name.endswith(".connect")] == list(NOT_GUARDED)
+
+
 def test_it_may_be_ignored(
     make: Callable[..., Any], metered_as: Callable[[str], Metered], caplog: pytest.LogCaptureFixture
 ) -> None:
