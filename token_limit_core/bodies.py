@@ -28,12 +28,12 @@ def stream(content: Iterable[T], scope: Scope | None) -> Iterator[T]:
     """Step a body inside its Scope; a tenant that the body sets on the way stays in force for its next steps."""
     body = iter(content)
     while True:
-        token = scopes.enter(scope)
+        service = scopes.serve(scope)
         try:
             chunk = next(body, END)  # an exception at the end of every body would cost more than the rest
         finally:
             scope = scopes.current()
-            scopes.leave(token)
+            scopes.end(service)
         if chunk is END:
             return
         yield chunk

@@ -42,7 +42,7 @@ class ScopedApp:
         own.peeks = self.settings.peek_streams
         start = Start(start_response, own, payer)
         scope: Scope | None = own
-        token = scopes.enter(scope)
+        service = scopes.serve(scope)
         try:
             content = self.wsgi_app(environ, start)
         except Exception as error:
@@ -52,7 +52,7 @@ class ScopedApp:
             return self._answer(refused, environ, start_response, sys.exc_info() if start.sent else None)
         finally:
             scope = scopes.current()
-            scopes.leave(token)
+            scopes.end(service)
         if _is_file(content, environ):
             payer.context = None
             start.release()
@@ -139,12 +139,12 @@ class Body:
     def close(self) -> None:
         """End the body, read to its end or not, and let go of the request."""
         close = getattr(self._content, "close", None)
-        token = scopes.enter(self._scope)
+        service = scopes.serve(self._scope)
         try:
             if close is not None:
                 close()
         finally:
-            scopes.leave(token)
+            scopes.end(service)
             self._payer.context = None
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import openai
@@ -19,6 +20,8 @@ from token_limit_flask import TokenLimit, get_meter
 
 MESSAGES: Any = [{"role": "user", "content": "What does a limit do?"}]
 views = Blueprint("views", __name__)
+runner = asyncio.Runner()
+"""Kept from request to request; each test has its own."""
 
 
 class Organization:
@@ -101,6 +104,30 @@ async def sync_call_in_async_view() -> Any:
 @views.get("/own_loop")
 def own_loop() -> str:
     return asyncio.run(aask())
+
+
+@views.get("/kept_runner")
+def kept_runner() -> str:
+    """Run on a loop that is kept from request to request; `tenant` is an explicit one, set outside or inside of it."""
+    meter, tenant, inside = get_meter(), request.args.get("tenant"), "inside" in request.args
+
+    async def work() -> str:
+        with meter.for_tenant(tenant) if tenant and inside else nullcontext():
+            return await aask()
+
+    with meter.for_tenant(tenant) if tenant and not inside else nullcontext():
+        return runner.run(work())
+
+
+@views.get("/kept_runner_in_body")
+def kept_runner_in_body() -> Response:
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+
+    def body() -> Iterator[str]:
+        with app.app_context():
+            yield runner.run(aask())
+
+    return Response(body())
 
 
 @views.get("/in_thread")
