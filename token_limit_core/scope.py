@@ -34,18 +34,15 @@ AsyncResolver = Callable[[], Awaitable[str | None]]
 class Scope:
     """The tenant of a request, task or block, found at the first LLM call and frozen from then on."""
 
-    __slots__ = (
-        "__weakref__",
-        "_aresolve",
-        "_resolve",
-        "attributes",
-        "denial",
-        "meter",
-        "parent",
-        "peeks",
-        "session_id",
-        "tenant_id",
-    )
+    tenant_id: str | None = None
+    meter: Meter | None = None
+    parent: Scope | None = None
+    session_id: str | None = None
+    attributes: dict[str, Any] | None = None
+    denial: Decision | None = None
+    peeks = False
+    _resolve: Resolver | None = None
+    _aresolve: AsyncResolver | None = None
 
     def __init__(
         self,
@@ -63,29 +60,32 @@ class Scope:
         self.parent = parent
         self.session_id = session_id
         self.attributes = attributes
-        self.denial: Decision | None = None
-        self.peeks = False
         self._resolve = resolve
         self._aresolve = aresolve
 
     def tenant(self) -> str | None:
         """Return the tenant, resolving it on the first call; a resolver that raises leaves the call without one."""
-        if self.tenant_id is None and self._resolve is not None:
+        if self.tenant_id is None:
             try:
-                self._freeze(self._resolve())
+                self._freeze(self._find())
             except Exception as error:
                 _report_resolver(error)
         return self.tenant_id
 
     async def atenant(self) -> str | None:
         """Do what `tenant()` does, without blocking the event loop."""
-        if self.tenant_id is None and self._aresolve is not None:
+        if self.tenant_id is None:
             try:
-                self._freeze(await self._aresolve())
+                self._freeze(await self._afind())
             except Exception as error:
                 _report_resolver(error)
-            return self.tenant_id
-        return self.tenant()
+        return self.tenant_id
+
+    def _find(self) -> str | None:
+        return None if self._resolve is None else self._resolve()
+
+    async def _afind(self) -> str | None:
+        return self._find() if self._aresolve is None else await self._aresolve()
 
     def bind(self, tenant_id: str) -> None:
         """Set the tenant in place: whatever shares this Scope sees it, in threads, tasks and streamed bodies too."""

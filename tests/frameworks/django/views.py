@@ -175,7 +175,7 @@ def bare_thread(request: HttpRequest) -> HttpResponse:
 urlpatterns = [
     path(f"{view.__name__}/", view)
     for view in (
-        plain, streamed, in_thread, own_loop, kept_runner, aplain, astreamed, sync_call_in_async_view, two_tasks, set_tenant,
-        wrapped, grouped, handled, handled_then_broken, no_call, bare_thread,
+        plain, streamed, in_thread, own_loop, kept_runner, aplain, astreamed, sync_call_in_async_view, two_tasks,
+        set_tenant, wrapped, grouped, handled, handled_then_broken, no_call, bare_thread,
     )
 ]  # fmt: skip

@@ -59,8 +59,12 @@ def ask(**options: Any) -> Any:
         return own.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, **options)
 
 
-async def aask() -> str:
-    async with openai.AsyncOpenAI(api_key="test", base_url=current_app.config["PROVIDER"], max_retries=0) as own:
+def async_client() -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(api_key="test", base_url=current_app.config["PROVIDER"], max_retries=0)
+
+
+async def aask(client: openai.AsyncOpenAI | None = None) -> str:
+    async with client or async_client() as own:
         answer = await own.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES)
     return answer.choices[0].message.content or ""
 
@@ -110,10 +114,11 @@ def own_loop() -> str:
 def kept_runner() -> str:
     """Run on a loop that is kept from request to request; `tenant` is an explicit one, set outside or inside of it."""
     meter, tenant, inside = get_meter(), request.args.get("tenant"), "inside" in request.args
+    own = async_client()  # `current_app` is not there on such a loop
 
     async def work() -> str:
         with meter.for_tenant(tenant) if tenant and inside else nullcontext():
-            return await aask()
+            return await aask(own)
 
     with meter.for_tenant(tenant) if tenant and not inside else nullcontext():
         return runner.run(work())
@@ -121,11 +126,10 @@ def kept_runner() -> str:
 
 @views.get("/kept_runner_in_body")
 def kept_runner_in_body() -> Response:
-    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    own = async_client()
 
     def body() -> Iterator[str]:
-        with app.app_context():
-            yield runner.run(aask())
+        yield runner.run(aask(own))
 
     return Response(body())
 
