@@ -135,7 +135,7 @@ class _Thread(threading.local):
     scope: Scope | None = None
 
 
-_thread = _Thread()
+thread = _Thread()
 
 
 def current() -> Scope | None:
@@ -144,7 +144,7 @@ def current() -> Scope | None:
     On an event loop inside a thread that serves a request, a Scope of the context that does not belong to what is
     served is one that the loop's owner has kept from earlier: the request that is served has asked.
     """
-    scope, served = _scope.get(), _thread.scope
+    scope, served = _scope.get(), thread.scope
     if served is None or scope is served or _is_below(scope, served) or not on_loop():
         return scope
     return served
@@ -190,15 +190,15 @@ def use(scope: Scope | None) -> Iterator[Scope | None]:
 
     Only what is still of this block is undone at its end: a generator may end it in another request, or context.
     """
-    before, served = _scope.get(), _thread.scope
+    before, served = _scope.get(), thread.scope
     put(scope)
     try:
         yield scope
     finally:
         if scope is None or _is_below(_scope.get(), scope):
             _scope.set(before)
-        if scope is None or _is_below(_thread.scope, scope):
-            _thread.scope = served
+        if scope is None or _is_below(thread.scope, scope):
+            thread.scope = served
 
 
 def put(scope: Scope | None) -> None:
@@ -208,8 +208,8 @@ def put(scope: Scope | None) -> None:
     One that serves nobody is left alone, for nobody would reset it.
     """
     _scope.set(scope)
-    if _thread.scope is not None and not on_loop():
-        _thread.scope = scope
+    if thread.scope is not None and not on_loop():
+        thread.scope = scope
 
 
 def child(
@@ -221,6 +221,8 @@ def child(
 
 enter = _scope.set
 leave = _scope.reset
+in_context = _scope.get
+"""Return the Scope of the context, whoever this thread serves."""
 
 Service = tuple[Token[Scope | None], Scope | None]
 """The way back to what was in force, and served, before."""
@@ -228,11 +230,11 @@ Service = tuple[Token[Scope | None], Scope | None]
 
 def serve(scope: Scope | None) -> Service:
     """Put a Scope in force for synchronous work in this thread, until `end` gets what this returns."""
-    served, _thread.scope = _thread.scope, scope
+    served, thread.scope = thread.scope, scope
     return _scope.set(scope), served
 
 
 def end(service: Service) -> None:
     """End what `serve` began, in the same thread."""
-    token, _thread.scope = service
+    token, thread.scope = service
     _scope.reset(token)
