@@ -13,7 +13,6 @@ from typing import Any, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings as project
-from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
@@ -137,6 +136,9 @@ def _known_tenant() -> str | None:
 
 
 def _sign_in(request: HttpRequest) -> HttpResponse:
+    # its models need an app of the project's; a project without would else lose all templates, for our tag is loaded
+    from django.contrib.auth.views import redirect_to_login
+
     return redirect_to_login(request.get_full_path(), resolve_url(project.LOGIN_URL))
 
 
