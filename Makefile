@@ -36,7 +36,9 @@ demo-fastapi-check: $(INSTALLED) ## Walk through the FastAPI example without a p
 test: lint ## Run the linters, the type checker and every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-all: test ## The same, then the matrix of Pythons and Djangos found on this machine
+test-all: $(INSTALLED) ## The same, then other releases of SDKs, and the Pythons and Djangos found on this machine
+	$(BIN)/nox --sessions published_client --install-only
+	$(MAKE) test
 	$(BIN)/nox
 
 lint: $(INSTALLED) ## Run the linters and the type checker

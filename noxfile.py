@@ -5,6 +5,7 @@ Beside it, what is metered on older releases of the provider SDKs, and together 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import nox
@@ -80,3 +81,11 @@ def integrations(session: nox.Session) -> None:
     constraints = "tests/integrations/constraints.txt"
     session.install("--editable", *TESTING, *INTEGRATIONS, "--constraint", constraints)
     session.run("python", "-m", "pytest", "tests/integrations", *session.posargs)
+
+
+@nox.session
+def published_client(session: nox.Session) -> None:
+    """Install the published client in an environment of its own, and run it against our endpoints."""
+    session.install("token-limit==0.1.10", "openai", "aiohttp", "--constraint", str(CONSTRAINTS))
+    env = {"TOKEN_LIMIT_PUBLISHED_CLIENT": str(Path(session.bin, "python"))}
+    session.run(sys.executable, "-m", "pytest", "tests/remote/test_published_client.py", env=env, external=True)

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import argparse
 import platform
+import time
 from importlib.metadata import version
 from pathlib import Path
 
 import asgi
+import backends
 import flask_requests
+import ingest
 import middleware
 import sdk
 from stats import Added, compare
@@ -40,6 +43,10 @@ def main() -> None:
     lines += _table({"ASGI": compare(asgi.subjects(), asgi.requests, 300, rounds)})
     lines += ["", "### Added CPU microseconds per Django request (ASGI handler, trivial async view)", ""]
     lines += _table({"ASGI": compare(asgi.django_subjects(), asgi.requests, 100, rounds)})
+    lines += ["", "### Added microseconds of waiting per call (wall time) with a remote backend", ""]
+    waited = compare(backends.subjects(), sdk.sync_plain, 20, min(rounds, 40), time.perf_counter)
+    lines += _table({"sync": waited})
+    lines += ["", "### Events a second through the ingest endpoint, without HTTP", "", *ingest.table(seconds=2.0)]
     report = "\n".join(lines)
     print(report)
     readme = HERE / "README.md"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import click
 
 from . import commands
-from .config import DEFAULT_STORE, MeterConfig
+from .config import MeterConfig
 from .errors import StoreError
 from .limits import ENFORCE, FREQUENCIES, MODES, PER_MONTH
 from .meter import Meter
+from .peer_cli import peer_groups
+from .stores import DEFAULT_STORE
 
 
 def commands_for(get_meter: Callable[[], Meter]) -> list[click.Command]:
@@ -78,7 +81,7 @@ def commands_for(get_meter: Callable[[], Meter]) -> list[click.Command]:
         with _complaints():
             click.echo(commands.show_status(get_meter()))
 
-    return [usage, set_limit, prune, status]
+    return [usage, set_limit, prune, status, *peer_groups(get_meter, _complaints)]
 
 
 @contextmanager
@@ -102,18 +105,24 @@ def _complaints() -> Iterator[None]:
     metavar="URL",
     help="Where limits and ledger live.",
 )
+@click.option("--url", envvar="TOKEN_LIMIT_URL", show_envvar=True, help="The backend that events are delivered to.")
+@click.option("--spool", envvar="TOKEN_LIMIT_SPOOL", show_envvar=True, help="The spool, in place of a store.")
 @click.version_option(package_name="token-limit-suite")
 @click.pass_context
-def main(context: click.Context, store: str) -> None:
-    """Spend limits for LLM calls: who may spend how much, and what is spent."""
-    context.obj = store
+def main(context: click.Context, store: str, url: str | None, spool: str | None) -> None:
+    """Spend limits for LLM calls: who may spend how much, and what is spent.
+
+    The key for a backend is read from TOKEN_LIMIT_API_KEY.
+    """
+    context.obj = {"store": store if spool is None else None, "url": url, "spool": spool}
 
 
 def _meter() -> Meter:
     """Make a Meter over the store that the command line names, and close it when the command has ended."""
     context = click.get_current_context()
     with _complaints():
-        return context.find_root().with_resource(Meter(MeterConfig(store=context.obj)))
+        config = MeterConfig(api_key=os.environ.get("TOKEN_LIMIT_API_KEY"), **context.obj)
+        return context.find_root().with_resource(Meter(config))
 
 
 for _command in commands_for(_meter):

@@ -12,14 +12,14 @@ from .errors import ConfigurationError
 from .events import LLMEvent
 from .limits import Money, parse_amount, parse_choice
 from .stores.base import HOLD_SECONDS, Store
-
-DEFAULT_STORE = "sqlite:///token_limit.db"
+from .transport import endpoints
 
 
 @dataclass
 class MeterConfig:
     """Settings of a Meter; names and defaults are a public contract (SPEC 1.2).
 
+    With `url` alone limits and ledger live at that backend; `spool` names a file that keeps events until it has them.
     Intervals and TTLs are seconds; `clock` returns unix seconds. `default_limit_usd` is the monthly limit that a tenant
     starts with. `capture_content` puts the prefix and suffix of fill-in-the-middle calls on their events, which else
     have their lengths; no other text is ever kept. Raises `ConfigurationError` for what cannot work.
@@ -38,6 +38,9 @@ class MeterConfig:
     patches: Sequence[str] | None = None
     store: Store | str | None = None
     hosts: Mapping[str, str] = field(default_factory=dict)
+    thresholds_url: str | None = None
+    check_url: str | None = None
+    spool: str | None = None
     default_limit_usd: Money | None = None
     on_no_tenant: Literal["allow", "refuse"] = "allow"
     on_unguarded: Literal["warn", "refuse", "ignore"] = "warn"
@@ -66,10 +69,17 @@ class MeterConfig:
         if not isinstance(self.hosts, Mapping) or not are_names([*self.hosts, *self.hosts.values()]):
             raise ConfigurationError(f"hosts: {self.hosts!r} must be a dict such as {{'127.0.0.1:8010': 'openai'}}")
         self.hosts = {host.lower(): provider for host, provider in self.hosts.items()}
-        if self.url is not None and self.store is None:
-            raise ConfigurationError(
-                "url: a remote backend without a local store is not available yet; set `store` as well, or drop `url`"
-            )
+        if self.url is not None:
+            endpoints(self.url, self.thresholds_url, self.check_url)
+        if self.limits_are_remote and self.default_limit_usd is not None:
+            raise ConfigurationError("default_limit_usd: a remote backend keeps the limits; set the default there")
+        if self.spool is not None and not self.limits_are_remote:
+            raise ConfigurationError("spool: it keeps events for a remote backend; set `url`, and no `store`")
+
+    @property
+    def limits_are_remote(self) -> bool:
+        """Whether limits and ledger live at the backend: there is a `url` and no local `store`."""
+        return self.url is not None and self.store is None
 
 
 def are_names(value: object) -> bool:

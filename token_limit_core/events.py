@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any, Self
@@ -82,3 +83,14 @@ class LLMEvent(Sparse):
 
 
 FIELDS: tuple[str, ...] = tuple(f.name for f in fields(LLMEvent))
+
+
+def event_of(row: Mapping[str, Any]) -> LLMEvent:
+    """Make an event from what `to_dict` gave, also after JSON; fields that are not known are left out."""
+    known = {name: value for name, value in row.items() if name in _NAMES}
+    if known.get("cost_usd") is not None:
+        known["cost_usd"] = Decimal(str(known["cost_usd"]))
+    return LLMEvent(**known)
+
+
+_NAMES = frozenset(FIELDS)

@@ -197,7 +197,7 @@ def _admit(flight: Flight) -> Decision:
     meter, (received, generated) = flight.meter, flight.estimate
     price = flight.price(flight.request.model)
     amount = None if price is None else price.cost({"input_tokens": received, "output_tokens": generated})
-    call = Call(flight.call_id, flight.tenant_id, amount, meter.config.hold_seconds)
+    call = Call(flight.call_id, flight.tenant_id, amount, meter.config.hold_seconds, tokens=received + generated)
     try:
         if meter.config.default_limit_usd is not None:
             meter.welcome(flight.tenant_id, flight.started_at)
@@ -213,7 +213,7 @@ def _board(flight: Flight, scope: scopes.Scope | None, decision: Decision) -> Fl
     if decision.kind != "admitted":
         if scope is not None:
             scope.deny(decision)
-        flight.meter.count("refused")
+        flight.meter.refused(decision, flight.request)
         raise refusal(decision)
     if decision.observed:
         flight.tags["would_refuse"] = decision.observed[0]

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import atexit
 import logging
+import time
 import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from . import patches, scope
 from .clients import ProviderClients
-from .config import DEFAULT_STORE, MeterConfig
+from .config import MeterConfig
 from .errors import StoreError, raise_on_error, refusal, report
 from .estimates import Estimator
 from .events import LLMEvent
@@ -26,10 +27,10 @@ from .limits import (
     FREQUENCIES,
     MODES,
     PER_MONTH,
+    Decision,
     Limit,
     LimitStatus,
     Money,
-    judge,
     parse_amount,
     parse_choice,
     parse_effective_date,
@@ -37,13 +38,23 @@ from .limits import (
 from .outcome import Request, Settlement, conclude
 from .patches.base import outcome_of
 from .settler import Settler
-from .stores import open_store
+from .stores import outbox_of, store_of
 from .stores.base import Recorded, Store
 
 logger = logging.getLogger("token_limit")
 
 MAX_TOLD = 1000
 """Unguarded paths that are remembered: they are few, but what an application puts into paths is not known."""
+
+
+class Listener(Protocol):
+    """Is told of every event and refusal right after its capture; what it raises is kept from the application."""
+
+    def on_event(self, event: LLMEvent) -> None:
+        """Take a captured event."""
+
+    def on_refusal(self, decision: Decision, request: Request) -> None:
+        """Take a refused call."""
 
 
 class Meter(ProviderClients):
@@ -57,9 +68,11 @@ class Meter(ProviderClients):
         self.config = config if config is not None else MeterConfig()
         for name in self.config.patches or ():
             patches.patch_class(name)
-        self.store: Store = open_store(DEFAULT_STORE if self.config.store is None else self.config.store)
+        self.store: Store = store_of(self.config)
+        self.outbox = outbox_of(self.config, self.store)
         self.estimator = Estimator()
         self.settler = Settler(self.config.max_queue_size)
+        self.listeners: list[Listener] = []
         self._counts: Counter[str] = Counter()
         self._welcomed: set[str] = set()
         self._told: set[str] = set()
@@ -176,30 +189,27 @@ class Meter(ProviderClients):
         current = scope.current()
         tenant_id = None if current is None else current.tenant()
         if tenant_id is not None:
-            self._refuse_if_reached(current, self._statuses(tenant_id))
+            self._refuse(current, self._reached(tenant_id))
 
     async def async_check_limit(self) -> None:
         """Do what `check_limit` does, with storage off the event loop."""
         current = scope.current()
         tenant_id = None if current is None else await current.atenant()
         if tenant_id is not None:
-            statuses = await self.store.run_async(partial(self._statuses, tenant_id))
-            self._refuse_if_reached(current, statuses)
+            self._refuse(current, await self.store.run_async(partial(self._reached, tenant_id)))
 
-    def _statuses(self, tenant_id: str) -> list[LimitStatus]:
+    def _reached(self, tenant_id: str) -> Decision | None:
         try:
-            return self.usage(tenant_id)
+            return self.store.reached(tenant_id, self.config.clock())
         except StoreError:
             logger.exception("the store cannot be asked for a limit; it counts as not reached")
-            return []
+            return None
 
-    def _refuse_if_reached(self, current: scope.Scope | None, statuses: list[LimitStatus]) -> None:
-        for status in statuses:
-            decision = judge(status) if status.limit.mode == ENFORCE else None
-            if decision is not None:
-                if current is not None:
-                    current.deny(decision)
-                raise refusal(decision)
+    def _refuse(self, current: scope.Scope | None, decision: Decision | None) -> None:
+        if decision is not None:
+            if current is not None:
+                current.deny(decision)
+            raise refusal(decision)
 
     # -- recording ------------------------------------------------------------------------------
 
@@ -255,13 +265,26 @@ class Meter(ProviderClients):
             logger.exception("the store did not take a settled call; it will be tried again")
             self.settler.retry_later(partial(_write, self.store, settlement, now))
         self._counts["events"] += 1
+        if self.outbox is not None:
+            self._call("the outbox", self.outbox.queue.put, event)
         if config.debug:
             logger.debug("event %s", event.to_dict())
         if config.on_event is not None:
-            try:
-                config.on_event(event)
-            except Exception:
-                report("calling on_event")
+            self._call("on_event", config.on_event, event)
+        for listener in self.listeners:
+            self._call("on_event", listener.on_event, event)
+
+    def refused(self, decision: Decision, request: Request) -> None:
+        """Count a refusal, and tell it to those who listen."""
+        self.count("refused")
+        for listener in self.listeners:
+            self._call("on_refusal", listener.on_refusal, decision, request)
+
+    def _call(self, name: str, hook: Callable[..., None], *told: Any) -> None:
+        try:
+            hook(*told)
+        except Exception:
+            report(f"calling {name}")
 
     # -- health and end -------------------------------------------------------------------------
 
@@ -286,16 +309,27 @@ class Meter(ProviderClients):
             "counts": dict(self._counts),
             "settles_waiting": self.settler.waiting,
             "settles_lost": self.settler.lost,
+            **self.store.health(),
+            **({} if self.outbox is None else self.outbox.queue.health()),
         }
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Block until what was captured so far is stored (seconds; None is for ever); True when all of it is."""
-        return self.settler.flush(timeout)
+        """Block until what was captured so far is stored or delivered; True when all of it is.
+
+        `timeout` is seconds; None is for ever.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        settled = self.settler.flush(timeout)
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        deliver = self.store.flush if self.outbox is None else self.outbox.queue.flush_now
+        return deliver(left) and settled
 
     def close(self) -> None:
         """Unpatch, flush and release the store."""
         self.unpatch_all()
         self.settler.stop(timeout=10.0)
+        if self.outbox is not None:
+            self.outbox.queue.close(timeout=5.0)  # what is not delivered by then waits in the store
         self.store.close()
 
     def __enter__(self) -> Self:

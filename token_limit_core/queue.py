@@ -7,18 +7,121 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
-from .errors import ConfigurationError, logger
+from .errors import ConfigurationError, TokenLimitError, logger
 from .events import LLMEvent
 
 
+class DeliverLater(Exception):
+    """The destination cannot take events now: keep them and try again after `seconds`.
+
+    `asked` tells that the destination itself named the time, so that not even a flush comes earlier.
+    """
+
+    def __init__(self, seconds: float, reason: str, *, asked: bool = False) -> None:
+        super().__init__(reason)
+        self.seconds, self.asked = seconds, asked
+
+
+class DeliveryRefused(TokenLimitError):
+    """The destination will never take these events; `status` is its HTTP status.
+
+    `reasons` has its words by event id, where it gave any.
+    """
+
+    def __init__(self, status: int, events: Sequence[LLMEvent], reasons: Mapping[str, str] | None = None) -> None:
+        self.status, self.events, self.reasons = status, list(events), dict(reasons or {})
+        first = next(iter(self.reasons.values()), None)
+        super().__init__(f"the backend refused {len(events)} events with {status}" + (f": {first}" if first else ""))
+
+
+CLAIM_SECONDS = 60.0
+"""A claim outlives the longest delivery; then another process may deliver the rows again, which the id makes safe."""
+
+RECOUNT_SECONDS = 1.0
+MOST_COUNTED = 10_000
+"""A backlog beyond this is not counted to its end: nobody needs to know, and counting a million rows takes long."""
+
+
+class Buffer(Protocol):
+    """Where events wait for their delivery. The queue calls it under its own lock, but for `put`."""
+
+    dropped: int
+    """How many events gave way because too many waited."""
+
+    shared: bool
+    """Whether others fill it too, so that it has to be looked at from time to time."""
+
+    def put(self, event: LLMEvent) -> Sequence[LLMEvent]:
+        """Append an event; return those that had to give way."""
+
+    def take(self, limit: int) -> list[LLMEvent]:
+        """Hand the oldest events out for a delivery."""
+
+    def done(self, batch: Sequence[LLMEvent]) -> None:
+        """Forget events that were delivered, or that no later attempt would bring over."""
+
+    def restore(self, batch: Sequence[LLMEvent]) -> Sequence[LLMEvent]:
+        """Put events back in front after an attempt that failed; return those that had to give way."""
+
+    def park(self, batch: Sequence[LLMEvent]) -> None:
+        """Set events aside, of those handed out, that the destination refused for good; `done` follows."""
+
+    def reset(self) -> None:
+        """Start anew in a forked child: what the parent captured, the parent delivers."""
+
+    def __len__(self) -> int: ...
+
+
+class MemoryBuffer:
+    """At most `size` events in memory; the oldest gives way. A crash loses them."""
+
+    shared = False
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self.reset()
+
+    def reset(self) -> None:
+        self._events: deque[LLMEvent] = deque()
+        self.dropped = 0
+
+    def put(self, event: LLMEvent) -> Sequence[LLMEvent]:
+        self._events.append(event)
+        return self._shrink()
+
+    def take(self, limit: int) -> list[LLMEvent]:
+        return [self._events.popleft() for _ in range(min(len(self._events), limit))]
+
+    def done(self, batch: Sequence[LLMEvent]) -> None:
+        """Nothing is left of what was taken."""
+
+    def restore(self, batch: Sequence[LLMEvent]) -> Sequence[LLMEvent]:
+        self._events.extendleft(reversed(batch))
+        return self._shrink()
+
+    def park(self, batch: Sequence[LLMEvent]) -> None:
+        """Nothing is kept: memory is for what can still be delivered."""
+
+    def _shrink(self) -> Sequence[LLMEvent]:
+        gone = [self._events.popleft() for _ in range(len(self._events) - self._size)]
+        self.dropped += len(gone)
+        return gone
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+
 class EventQueue:
-    """A bounded buffer of events and one daemon thread that hands them to `deliver` in batches.
+    """A buffer of events and one daemon thread that hands them to `deliver` in batches.
 
     The thread starts at the first `put`, so a preforking server may build the queue before it forks. It delivers
-    after `flush_interval` seconds or at `max_batch_size` events. When `max_queue_size` events wait, the oldest
-    gives way and `dropped` counts it. A batch that `deliver` raises on is given up and goes to `on_flush_error`.
+    after `flush_interval` seconds or at `max_batch_size` events. A batch that `deliver` meets with `DeliverLater`
+    waits in the buffer, in front; what `DeliveryRefused` names, or all of one that it raises anything else on, is not
+    tried again: it is parked, counted in `parked`, and the error goes to `on_flush_error`.
+    Events that give way because `max_queue_size` wait already are counted in `dropped` and told to `on_dropped`.
 
     Raises `ConfigurationError` when the interval or a size is not positive.
     """
@@ -30,52 +133,76 @@ class EventQueue:
         flush_interval: float = 5.0,
         max_batch_size: int = 50,
         max_queue_size: int = 1000,
+        buffer: Buffer | None = None,
         on_flush_error: Callable[[Exception], None] | None = None,
+        on_dropped: Callable[[Sequence[LLMEvent]], None] | None = None,
     ) -> None:
         if not min(flush_interval, max_batch_size, max_queue_size) > 0:
             raise ConfigurationError("flush_interval, max_batch_size and max_queue_size must be greater than 0")
-        self._deliver, self._on_flush_error = deliver, on_flush_error or _log
-        self._interval, self._batch_size, self._size = flush_interval, max_batch_size, max_queue_size
+        self._deliver, self._on_flush_error, self._on_dropped = deliver, on_flush_error or _log, on_dropped
+        self._interval, self._batch_size = flush_interval, max_batch_size
+        self._buffer: Buffer = MemoryBuffer(max_queue_size) if buffer is None else buffer
         self._reset()
         _reset_in_forked_children(self)
 
     def _reset(self) -> None:
         self._changed = threading.Condition()  # over an RLock: a finaliser may put while its thread is in here
-        self._buffer: deque[LLMEvent] = deque()
+        self._buffer.reset()
         self._thread: threading.Thread | None = None
-        self._idle = self._delivering = self._flushing = self.dropped = 0
+        self._idle = self._delivering = self._flushing = self.parked = 0
+        self._not_before, self._asked = 0.0, False
 
     @property
     def pending(self) -> int:
         """How many events wait; those being delivered are not among them."""
         return len(self._buffer)
 
+    @property
+    def dropped(self) -> int:
+        """How many events gave way because too many waited."""
+        return self._buffer.dropped
+
+    def health(self) -> dict[str, int]:
+        """Count what waits, what gave way, and what the destination refused for good since this process began."""
+        return {"events_waiting": self.pending, "events_dropped": self.dropped, "events_parked": self.parked}
+
     def put(self, event: LLMEvent) -> None:
         """Append an event; never waits for a delivery."""
         with self._changed:
-            self._buffer.append(event)
-            while len(self._buffer) > self._size:
-                self._buffer.popleft()
-                self.dropped += 1
+            gone = self._buffer.put(event)
+        self.wake()
+        self._report(gone)
+
+    def wake(self) -> None:
+        """Let the thread look at the buffer, which somebody has filled."""
+        with self._changed:
             self._start()
             if self._idle or len(self._buffer) >= self._batch_size:
                 self._changed.notify_all()
 
     def flush_now(self, timeout: float | None = None) -> bool:
-        """Deliver what waits and block until it is done; False if `timeout` seconds were not enough."""
+        """Deliver what waits and block until it is done; False if `timeout` seconds were not enough.
+
+        An attempt is made at once, unless the destination has asked for a later one.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
-            threadless = bool(self._buffer) and not self._start()
-        while threadless and (batch := self._take()):
-            self._send(batch)
+            threadless = len(self._buffer) > 0 and not self._start()
+            if not self._asked:
+                self._not_before = 0.0
+        while threadless and self._not_before <= time.monotonic() and (batch := self._take()):
+            if not self._send(batch):
+                return False
         with self._changed:
             self._flushing += 1
             try:
-                while self._buffer or self._delivering:
+                while len(self._buffer) or self._delivering:
                     left = None if deadline is None else deadline - time.monotonic()
                     inside = self._thread is threading.current_thread()  # `deliver` asks: it would wait for itself
-                    if inside or (left is not None and left <= 0) or (self._buffer and not self._start()):
+                    if inside or (left is not None and left <= 0) or (len(self._buffer) and not self._start()):
                         return False
+                    if deadline is not None and self._asked and self._not_before > deadline and not self._delivering:
+                        return False  # it would wait in vain
                     self._changed.notify_all()
                     self._changed.wait(left)
                 return True
@@ -105,42 +232,100 @@ class EventQueue:
     def _run(self) -> None:
         me = threading.current_thread()
         try:
-            while batch := self._next_batch(me):
-                self._send(batch)
+            while self._step(me):
+                pass
         finally:
             with self._changed:
                 self._thread = None if self._thread is me else self._thread
                 self._changed.notify_all()
 
+    def _step(self, me: threading.Thread) -> bool:
+        """Deliver the next batch; False when the thread is to end."""
+        try:
+            batch = self._next_batch(me)
+            if batch:
+                self._send(batch)
+            return bool(batch)
+        except Exception:  # the store or the spool is away
+            logger.exception("token-limit cannot reach the events that wait; it will try again")
+        with self._changed:
+            return not self._changed.wait_for(lambda: self._thread is not me, min(self._interval, RECOUNT_SECONDS))
+
     def _next_batch(self, me: threading.Thread) -> list[LLMEvent]:
         with self._changed:
-            self._idle += 1  # a count: a thread that close() left behind in a slow delivery passes here once more
-            self._changed.wait_for(lambda: self._buffer or self._thread is not me)
+            while self._thread is me:
+                self._await_events(me)
+                self._changed.wait_for(lambda: self._due() or self._thread is not me, self._interval)
+                while self._thread is me and (wait := self._not_before - time.monotonic()) > 0:
+                    self._changed.wait(wait)
+                if self._thread is me and (batch := self._take()):
+                    return batch
+                self._changed.notify_all()  # another process was faster: whoever flushes has nothing to wait for
+            return []
+
+    def _await_events(self, me: threading.Thread) -> None:
+        self._idle += 1  # a count: a thread that close() left behind in a slow delivery passes here once more
+        try:
+            looking = self._interval if self._buffer.shared else None
+            self._changed.wait_for(lambda: len(self._buffer) or self._thread is not me, looking)
+        finally:
             self._idle -= 1
-            self._changed.wait_for(lambda: self._due() or self._thread is not me, self._interval)
-            return self._take() if self._thread is me else []
 
     def _due(self) -> bool:
         return self._flushing > 0 or len(self._buffer) >= self._batch_size
 
     def _take(self) -> list[LLMEvent]:
         with self._changed:
-            batch = [self._buffer.popleft() for _ in range(min(len(self._buffer), self._batch_size))]
+            batch = self._buffer.take(self._batch_size)
             self._delivering += bool(batch)
             return batch
 
-    def _send(self, batch: list[LLMEvent]) -> None:
+    def _send(self, batch: list[LLMEvent]) -> bool:
+        """Deliver a batch; False when it has to wait."""
+        gone: Sequence[LLMEvent] = ()
         try:
-            self._deliver(batch)
-        except Exception as error:
-            try:
-                self._on_flush_error(error)
-            except Exception:
-                logger.exception("on_flush_error raised; token-limit goes on")
+            error = self._attempt(batch)
+            later = isinstance(error, DeliverLater)
+            with self._changed:
+                if isinstance(error, DeliverLater):
+                    self._not_before, self._asked = time.monotonic() + error.seconds, error.asked
+                    gone = self._buffer.restore(batch)
+                else:
+                    self._asked = False
+                    self._park(batch, error)
+                    self._buffer.done(batch)
+            if error is not None and not later:
+                self._tell(error)
+            self._report(gone)
+            return not later
         finally:
             with self._changed:
                 self._delivering -= 1
                 self._changed.notify_all()
+
+    def _attempt(self, batch: list[LLMEvent]) -> Exception | None:
+        try:
+            self._deliver(batch)
+        except Exception as error:
+            return error
+        return None
+
+    def _park(self, batch: Sequence[LLMEvent], error: Exception | None) -> None:
+        """Set aside what will not be tried again; anything unforeseen must not be tried for ever either."""
+        if error is not None:
+            parked = error.events if isinstance(error, DeliveryRefused) else batch
+            self._buffer.park(parked)
+            self.parked += len(parked)
+
+    def _tell(self, error: Exception) -> None:
+        try:
+            self._on_flush_error(error)
+        except Exception:
+            logger.exception("on_flush_error raised; token-limit goes on")
+
+    def _report(self, gone: Sequence[LLMEvent]) -> None:
+        if gone and self._on_dropped is not None:
+            self._on_dropped(gone)
 
 
 def _log(error: Exception) -> None:

@@ -17,6 +17,11 @@ class Rule(NamedTuple):
 
     accepts: Callable[[Any], bool]
     wanted: str
+    secret: bool = False
+
+    def shown(self, value: Any) -> str:
+        """Write a value for a message; a secret is not written."""
+        return "the value" if self.secret else repr(value)
 
 
 def is_text(value: Any) -> bool:
@@ -33,6 +38,14 @@ def _is_amount(value: Any) -> bool:
         return value is None or parse_amount(value) >= 0
     except ConfigurationError:
         return False
+
+
+def _is_above_nothing(value: Any) -> bool:
+    return type(value) in (int, float) and value > 0
+
+
+def _is_whole_above_nothing(value: Any) -> bool:
+    return type(value) is int and value > 0
 
 
 BOOL = Rule(lambda value: isinstance(value, bool), "True or False")
@@ -61,6 +74,23 @@ RULES = {
     "UPGRADE_URL": Rule(lambda value: value is None or isinstance(value, str), "a URL or a path such as '/billing/'"),
     "UPGRADE_TEMPLATE": Rule(is_text, "the name of a template, such as 'billing/upgrade.html'"),
     "UPGRADE_RESPONSE": CALLABLE,
+    "URL": Rule(
+        lambda value: value is None or is_text(value),
+        "the URL that takes the events, such as 'https://limits.example.com/token-limit/events'",
+    ),
+    "THRESHOLDS_URL": Rule(lambda value: value is None or is_text(value), "a URL, or None for the one beside URL"),
+    "CHECK_URL": Rule(lambda value: value is None or is_text(value), "a URL, or None for the one beside URL"),
+    "API_KEY": Rule(lambda value: value is None or is_text(value), "the key that the backend gave you", secret=True),
+    "SPOOL": Rule(
+        lambda value: value is None or is_text(value), "the path of a file, such as '/var/lib/app/token_limit_spool.db'"
+    ),
+    "FLUSH_INTERVAL": Rule(_is_above_nothing, "seconds, such as 5"),
+    "MAX_BATCH_SIZE": Rule(_is_whole_above_nothing, "a number of events, such as 50"),
+    "MAX_QUEUE_SIZE": Rule(_is_whole_above_nothing, "a number of events, such as 1000"),
+    "LIMIT_CHECK_CACHE_TTL": Rule(
+        lambda value: type(value) in (int, float) and value >= 0, "seconds, such as 5, or 0 to ask before every call"
+    ),
+    "ON_FLUSH_ERROR": CALLABLE,
     "PEEK_STREAMS": BOOL,
     "ON_EVENT": CALLABLE,
     "DEBUG": BOOL,
@@ -70,7 +100,8 @@ RULES = {
 
 METER_KEYS = (
     "HOSTS", "PATCHES", "DEFAULT_LIMIT_USD", "ON_NO_TENANT", "ON_UNGUARDED", "CAPTURE_CONTENT", "ON_EVENT", "DEBUG",
-    "RAISE_ON_ERROR",
+    "RAISE_ON_ERROR", "URL", "THRESHOLDS_URL", "CHECK_URL", "API_KEY", "SPOOL", "FLUSH_INTERVAL", "MAX_BATCH_SIZE",
+    "MAX_QUEUE_SIZE", "LIMIT_CHECK_CACHE_TTL", "ON_FLUSH_ERROR",
 )  # fmt: skip
 """Those among them that are meant for `MeterConfig`, beside the store."""
 
@@ -78,7 +109,7 @@ METER_KEYS = (
 def check_value(rule: Rule, value: Any, name: str) -> None:
     """Raise `ConfigurationError`, naming the setting and what to give, for a value that the rule does not accept."""
     if not rule.accepts(value):
-        raise ConfigurationError(f"{name}: {value!r} is of no use; give {rule.wanted}")
+        raise ConfigurationError(f"{name}: {rule.shown(value)} is of no use; give {rule.wanted}")
 
 
 def hint_for(key: str, known: Iterable[str]) -> str:

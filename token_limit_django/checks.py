@@ -14,19 +14,22 @@ from django.template import TemplateDoesNotExist, TemplateSyntaxError
 from django.template.loader import get_template
 from django.utils.module_loading import import_string
 
+from token_limit_core import MeterConfig
 from token_limit_core.errors import ConfigurationError, StoreError
 from token_limit_core.patches import PATCH_REGISTRY
 from token_limit_core.settings import hint_for
+from token_limit_core.spool import Spool
 from token_limit_core.stores import open_store
 from token_limit_core.stores.base import Store
 from token_limit_core.upgrade import check_upgrade_url
 
-from .conf import RULES, settings
+from .conf import REMOTE, RULES, settings
 from .databases import in_memory, same_place, store_alias
 
 MIDDLEWARE = "token_limit_django.middleware.TokenLimitMiddleware"
 GZIP = "django.middleware.gzip.GZipMiddleware"
-CALLABLES = ("TENANT_RESOLVER", "UPGRADE_RESPONSE", "ON_EVENT")
+CALLABLES = ("TENANT_RESOLVER", "UPGRADE_RESPONSE", "ON_EVENT", "ON_FLUSH_ERROR")
+BACKEND_OPTIONS = ("url", "thresholds_url", "check_url", "spool", "default_limit_usd")
 POLICIES = {"ON_NO_TENANT": ("allow", "refuse"), "ON_UNGUARDED": ("warn", "refuse", "ignore")}
 
 
@@ -37,11 +40,14 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
         return [_error(1, "TOKEN_LIMIT is not a dict.", "Write TOKEN_LIMIT = {...} in the settings.")]
     messages = [_unknown(key) for key in given if key not in RULES]
     messages += [
-        _error(3, f"{_named(key)}: {given[key]!r} is of no use.", f"Give {rule.wanted}.")
+        _error(3, f"{_named(key)}: {rule.shown(given[key])} is of no use.", f"Give {rule.wanted}.")
         for key, rule in RULES.items()
         if key in given and key not in CALLABLES and not rule.accepts(given[key])
     ]
-    looks = (_callables, _policies, _upgrade_url, _upgrade_template, _store, _patches, _database, _middleware, _peeking)
+    looks = (
+        _callables, _policies, _upgrade_url, _upgrade_template, _store, _backend, _patches, _database, _middleware,
+        _peeking,
+    )  # fmt: skip
     return messages + _gather(looks)
 
 
@@ -98,7 +104,7 @@ def _upgrade_template() -> Iterator[CheckMessage]:
 
 def _store() -> Iterator[CheckMessage]:
     given = settings.STORE
-    if given is None:
+    if given is None or given == REMOTE:
         return
     try:
         store = open_store(given)
@@ -110,6 +116,22 @@ def _store() -> Iterator[CheckMessage]:
     except (ConfigurationError, StoreError) as error:
         hint = "Give the URL of a store that opens here, or leave STORE out to use the project's database."
         yield _error(8, f"{_named('STORE')} cannot be opened: {error}.", hint)
+
+
+def _backend() -> Iterator[CheckMessage]:
+    remote = settings.STORE == REMOTE
+    if remote and settings.URL is None:
+        hint = "Give the URL of the backend that takes the events, or leave STORE out to use the project's database."
+        yield _error(13, f"{_named('STORE')} is {REMOTE!r}, and there is no URL.", hint)
+        return
+    options = {name: value for name, value in settings.meter_options().items() if name in BACKEND_OPTIONS}
+    try:
+        config = MeterConfig(store=None if remote else "memory://", **options)
+        if config.spool is not None:
+            Spool(config.spool).check()
+    except ConfigurationError as error:
+        key = str(error).partition(":")[0].upper()
+        yield _error(14, f"{_named(key)}: {str(error).partition(': ')[2]}.", "See “Several services, one ledger”.")
 
 
 def _patches() -> Iterator[CheckMessage]:
@@ -159,6 +181,9 @@ def _durability() -> Iterator[CheckMessage]:
     if (isinstance(store, str) and store.startswith("memory:")) or (isinstance(store, Store) and not store.durable):
         hint = "Leave STORE out to use the project's database, or give the URL of one."
         yield _warning(3, f"{_named('STORE')}: each process counts alone and forgets at its end.", hint)
+    elif store == REMOTE and settings.SPOOL is None:
+        hint = "Give SPOOL the path of a file."
+        yield _warning(5, f"{_named('STORE')}: what is not delivered yet is lost when a process is killed.", hint)
     elif settings.EAGER:
         hint = "Keep EAGER for the settings of tests that run inside a transaction."
         yield _warning(4, f"{_named('EAGER')}: a request that rolls back takes recorded spend with it.", hint)

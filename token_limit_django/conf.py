@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from django.conf import settings as django_settings
 
+from token_limit_core import MeterConfig
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.events import LLMEvent
 from token_limit_core.limits import Money
@@ -19,9 +20,16 @@ if TYPE_CHECKING:
 
     from token_limit_core.limits import Decision
 
+
+REMOTE = "remote"
+"""The `STORE` of a project that keeps no limits and no ledger of its own."""
+
 RULES = {
     **COMMON,
-    "STORE": COMMON["STORE"]._replace(wanted=COMMON["STORE"].wanted.replace("the default", "the project's database")),
+    "STORE": COMMON["STORE"]._replace(
+        wanted="a store URL such as 'sqlite:////var/lib/app/token_limit.db', a Store, 'remote' for the backend at URL, "
+        "or None for the project's database"
+    ),
     "DATABASE": Rule(is_text, "the name of a database alias, such as 'token_limit'"),
     "EAGER": BOOL,
     "STORE_THREADS": Rule(lambda value: type(value) is int and value > 0, "a whole number above 0"),
@@ -155,10 +163,70 @@ class Settings:
         value: bool = self._get("RAISE_ON_ERROR", False)
         return value
 
+    @property
+    def URL(self) -> str | None:
+        """Where events are sent: copies of them, or all there is with STORE = 'remote'."""
+        value: str | None = self._get("URL", None)
+        return value
+
+    @property
+    def THRESHOLDS_URL(self) -> str | None:
+        """Where limits are set at the backend; None is beside URL."""
+        value: str | None = self._get("THRESHOLDS_URL", None)
+        return value
+
+    @property
+    def CHECK_URL(self) -> str | None:
+        """Where the backend is asked for a tenant's limit; None is beside URL."""
+        value: str | None = self._get("CHECK_URL", None)
+        return value
+
+    @property
+    def API_KEY(self) -> str | None:
+        """The key for the backend."""
+        value: str | None = self._get("API_KEY", None)
+        return value
+
+    @property
+    def SPOOL(self) -> str | None:
+        """A file that keeps events until the backend has them; only with STORE = 'remote'."""
+        value: str | None = self._get("SPOOL", None)
+        return value
+
+    @property
+    def FLUSH_INTERVAL(self) -> float:
+        """How many seconds an event waits for company."""
+        value: float = self._get("FLUSH_INTERVAL", MeterConfig.flush_interval)
+        return value
+
+    @property
+    def MAX_BATCH_SIZE(self) -> int:
+        """How many events travel together."""
+        value: int = self._get("MAX_BATCH_SIZE", MeterConfig.max_batch_size)
+        return value
+
+    @property
+    def MAX_QUEUE_SIZE(self) -> int:
+        """How many events wait in memory."""
+        value: int = self._get("MAX_QUEUE_SIZE", MeterConfig.max_queue_size)
+        return value
+
+    @property
+    def LIMIT_CHECK_CACHE_TTL(self) -> float:
+        """How many seconds the backend's answer about a tenant holds."""
+        value: float = self._get("LIMIT_CHECK_CACHE_TTL", MeterConfig.limit_check_cache_ttl)
+        return value
+
+    @property
+    def ON_FLUSH_ERROR(self) -> Callable[[Exception], None] | None:
+        """A callable that is given each delivery that the backend refused."""
+        hook: Callable[[Exception], None] | None = self._callable("ON_FLUSH_ERROR")
+        return hook
+
     def meter_options(self) -> dict[str, Any]:
         """Return what is meant for `MeterConfig`, under its names.
 
-        Raises `ConfigurationError` when ON_EVENT cannot be imported.
+        Raises `ConfigurationError` when a hook cannot be imported.
         """
         return {key.lower(): getattr(self, key) for key in METER_KEYS}
 

@@ -13,17 +13,19 @@ from django.utils import timezone
 
 from token_limit_core import limits as core
 from token_limit_core.errors import ConfigurationError
+from token_limit_core.ingest.keys import DEFAULT_PERMISSIONS, PERMISSIONS, NewKey, make_key
 from token_limit_core.limits import parse_amount, to_nano
 from token_limit_core.scope import check_tenant
 from token_limit_core.wording import FREQUENCY_LABELS, MODE_LABELS, editable_usd, exact_usd, utc
 
 from . import service
-from .models import Limit
+from .models import ApiKey, Limit
 
 if TYPE_CHECKING:
     _LimitModelForm = forms.ModelForm[Limit]
+    _KeyModelForm = forms.ModelForm[ApiKey]
 else:
-    _LimitModelForm = forms.ModelForm
+    _LimitModelForm = _KeyModelForm = forms.ModelForm
 
 
 def check_amount(value: Decimal) -> None:
@@ -138,3 +140,43 @@ class LimitForm(_LimitModelForm):
             changes.append(f"begins {utc(before.effective_from)} → {utc(begins.timestamp())}")
             since = ""
         return f"{', '.join(changes) or 'Saved as it was'}{since}."
+
+
+PERMISSION_LABELS = {"ingest": "Report events", "check": "Ask for limits", "set-limit": "Set and remove limits"}
+
+
+class ApiKeyForm(_KeyModelForm):
+    """Makes a key; only its hash is kept."""
+
+    made: NewKey
+
+    tenant_names = forms.CharField(
+        label="Tenants",
+        help_text="One a line: ids, beginnings such as eu-*, or * for all of them.",
+        widget=forms.Textarea(attrs={"rows": 4, "class": "vLargeTextField", "spellcheck": "false"}),
+    )
+    chosen = forms.MultipleChoiceField(
+        label="May",
+        choices=[(name, PERMISSION_LABELS[name]) for name in PERMISSIONS],
+        initial=DEFAULT_PERMISSIONS,
+        widget=forms.CheckboxSelectMultiple,
+    )
+
+    class Meta:
+        """Tenants and permissions have other shapes in the table; the store writes them."""
+
+        model = ApiKey
+        fields = ("account", "name")
+
+    def clean(self) -> dict[str, Any]:
+        """Make the key, so that what it cannot be is said here."""
+        data = super().clean() or self.cleaned_data
+        if not self.errors:
+            tenants = data["tenant_names"].splitlines()
+            try:
+                self.made = make_key(
+                    data["account"], tenants, name=data["name"], permissions=data["chosen"], now=service.now()
+                )
+            except ConfigurationError as error:
+                raise ValidationError(str(error)) from None
+        return data

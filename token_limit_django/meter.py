@@ -14,7 +14,7 @@ from token_limit_core.errors import ConfigurationError
 from token_limit_core.stores import open_store
 from token_limit_core.stores.base import Store
 
-from .conf import settings
+from .conf import REMOTE, settings
 
 _meter: Meter | None = None
 _lock = threading.RLock()
@@ -43,11 +43,15 @@ def install() -> None:
 def _make() -> Meter:
     global _meter
     given = {name: value for name, value in settings.meter_options().items() if name in CONFIG_FIELDS}
+    if settings.STORE == REMOTE and given["url"] is None:
+        raise ConfigurationError("TOKEN_LIMIT['URL']: is missing; STORE = 'remote' needs it")
     _meter = Meter(MeterConfig(store=_store(), **given))
     return _meter
 
 
-def _store() -> Store:
+def _store() -> Store | None:
+    if settings.STORE == REMOTE:
+        return None  # with a URL alone, limits and ledger live there
     if settings.STORE is not None:
         return open_store(settings.STORE)
     from .store import DjangoStore  # the ORM is not ready while settings are being read

@@ -18,9 +18,10 @@ from token_limit_core import limits as core
 from token_limit_core.limits import CounterKey
 from token_limit_core.stores import base
 from token_limit_core.stores.base import Entry, Spend, Transaction
-from token_limit_core.stores.rows import ledger_row, rollup_row
+from token_limit_core.stores.rows import batched, ledger_row, rollup_row, rollup_rows
 
 from .models import Counter, Hold, HoldItem, LedgerEntry, Limit, Rollup, Tenant
+from .peers import OrmPeers
 from .reports import OrmReports
 
 M = TypeVar("M", bound=Model)
@@ -29,7 +30,7 @@ _LIMIT_COLUMNS = tuple(field.name for field in fields(core.Limit))
 _HOLD_COLUMNS = tuple(name for name in base.Hold._fields if name != "items")
 
 
-class OrmTransaction(OrmReports, Transaction):
+class OrmTransaction(OrmReports, OrmPeers, Transaction):
     """The primitives on one database alias."""
 
     def __init__(self, alias: str) -> None:
@@ -108,8 +109,32 @@ class OrmTransaction(OrmReports, Transaction):
         self._rows(LedgerEntry).bulk_create([LedgerEntry(**ledger_row(entry))])
         return True
 
+    def known_events(self, tenant_id: str, event_ids: Sequence[str]) -> set[str]:
+        rows = self._rows(LedgerEntry).filter(tenant_id=tenant_id)
+        return {
+            event_id
+            for some in batched(event_ids)
+            for event_id in rows.filter(event_id__in=some).values_list("event_id", flat=True)
+        }
+
+    def held_calls(self, call_ids: Sequence[str]) -> set[str]:
+        return {
+            call_id
+            for some in batched(call_ids)
+            for call_id in self._rows(Hold).filter(call_id__in=some).values_list("call_id", flat=True)
+        }
+
+    def insert_entries(self, entries: Sequence[Entry]) -> None:
+        self._rows(LedgerEntry).bulk_create([LedgerEntry(**ledger_row(entry)) for entry in entries], batch_size=500)
+
     def roll_up(self, entry: Entry) -> None:
-        row = rollup_row(entry)
+        self._add_to_rollup(rollup_row(entry))
+
+    def roll_up_all(self, entries: Sequence[Entry]) -> None:
+        for row in rollup_rows(entries):
+            self._add_to_rollup(row)
+
+    def _add_to_rollup(self, row: dict[str, Any]) -> None:
         key = {name: row.pop(name) for name in ("tenant_id", "day", "provider", "model")}
         if not self._rows(Rollup).filter(**key).update(**{name: F(name) + more for name, more in row.items()}):
             self._rows(Rollup).bulk_create([Rollup(**key, **row)])

@@ -136,8 +136,7 @@ def _known_tenant() -> str | None:
 
 
 def _sign_in(request: HttpRequest) -> HttpResponse:
-    # its models need an app of the project's; a project without would else lose all templates, for our tag is loaded
-    from django.contrib.auth.views import redirect_to_login
+    from django.contrib.auth.views import redirect_to_login  # it needs the auth app, which a project may lack
 
     return redirect_to_login(request.get_full_path(), resolve_url(project.LOGIN_URL))
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from token_limit_core.limits import Decision
 
 PREFIX = "TOKEN_LIMIT_"
-CALLABLES = ("TENANT_RESOLVER", "UPGRADE_RESPONSE", "ON_EVENT")
+CALLABLES = ("TENANT_RESOLVER", "UPGRADE_RESPONSE", "ON_EVENT", "ON_FLUSH_ERROR")
 
 
 @dataclass(frozen=True)

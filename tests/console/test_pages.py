@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import logging
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +16,7 @@ from token_limit_core import Meter
 from token_limit_core.console.visit import harmless
 from token_limit_core.errors import StoreError
 from token_limit_core.events import LLMEvent
+from token_limit_core.ingest.keys import digest_of
 from token_limit_core.stores.base import Store
 
 from .mounts import MOUNTS, Client, by_header
@@ -160,6 +162,35 @@ def test_holds_have_an_age_and_are_released(client: Client, meter: Meter) -> Non
     assert [hold.call_id for hold in meter.store.holds()].count(oldest) == 0
     assert "said=late" in client.post("holds/release", {"call_id": oldest}).headers["location"]
     assert "had closed already" in client.get("holds", said="late").text
+
+
+def test_a_key_is_made_with_its_token_shown_once_and_revoked(client: Client, meter: Meter) -> None:
+    fields = {"account": "north", "name": "shop", "tenants": "acme\neu-*", "may-ingest": "yes"}
+    made = client.post("keys", fields)
+    (token,) = re.findall(r"tl_[0-9a-f]{12}_[\w-]{43}", made.text)
+    (key,) = meter.store.api_keys()
+    assert (made.status, key.digest, key.tenants, key.permissions) == (
+        200,
+        digest_of(token),
+        ("acme", "eu-*"),
+        ("ingest",),
+    )
+    listed = client.get("keys")
+    assert f"tl_{key.public_id}" in listed.text
+    assert token not in listed.text
+    assert "said=revoked" in client.post("keys/revoke", {"key": key.public_id}).headers["location"]
+    assert meter.store.api_keys()[0].revoked_at == NOW
+    assert "said=revoked-before" in client.post("keys/revoke", {"key": key.public_id}).headers["location"]
+
+
+def test_a_key_that_nobody_could_use_is_told_at_its_field(client: Client, meter: Meter) -> None:
+    fields = {"account": "north", "tenants": "acme", "may-check": "yes"}
+    wrong = [({"account": ""}, "account"), ({"tenants": " "}, "tenants"), ({"may-check": ""}, "permissions")]
+    for changed, problem in wrong:
+        answer = client.post("keys", {**fields, **changed})
+        assert (answer.status, f'id="{problem}-problem"' in answer.text) == (400, True)
+    assert client.raw_post("keys", fields).status == 403
+    assert meter.store.api_keys() == []
 
 
 def test_the_history_says_who_did_what(client: Client) -> None:

@@ -351,7 +351,7 @@ def test_the_default_store_is_a_file_made_on_first_use(tmp_path: Path, monkeypat
         ({"on_event": "print"}, "on_event"),
         ({"on_flush_error": 5}, "on_flush_error"),
         ({"patches": "openai"}, "patches"),
-        ({"url": "https://example.com/ingest"}, "url"),
+        ({"url": "example.com/ingest"}, "url"),
     ],
 )
 def test_a_setting_that_cannot_work_is_an_error_that_names_it(settings: Any, named: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ..errors import StoreError
 from ..meter import Meter
-from . import forms, pages, tables
+from . import forms, keys, pages, tables
 from .guard import HOW_TO_OPEN, Csrf, actor_of
 from .rendering import TYPES, static
 from .visit import Visit
@@ -26,6 +26,8 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "holds/release": {"POST": pages.release},
     "events": {"GET": pages.events},
     "history": {"GET": pages.history},
+    "keys": {"GET": keys.keys, "POST": keys.create},
+    "keys/revoke": {"POST": keys.revoke},
     "tenants.json": {"GET": tables.tenants_json},
     "tenants.csv": {"GET": tables.tenants_csv},
     "tenant.json": {"GET": tables.tenant_json},

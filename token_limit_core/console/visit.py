@@ -19,6 +19,8 @@ SAID = {
     "saved": "Saved. It holds for the next call, in every process.",
     "removed": "Removed. The events stay.",
     "released": "Released.",
+    "revoked": "Revoked. The key is refused from now on.",
+    "revoked-before": "That key is not there or was revoked before; nothing was changed.",
     "late": "That hold had closed already; nothing was changed.",
 }
 """What a page says after a form was taken; the address carries only the word."""

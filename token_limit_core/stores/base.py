@@ -10,11 +10,12 @@ import os
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from ..events import LLMEvent
 from ..executor import executor
-from ..limits import CounterKey, Decision, Limit, LimitStatus
+from ..limits import ENFORCE, CounterKey, Decision, Limit, LimitStatus, judge
+from .peers import Peers, PeersTransaction
 from .reports import Reports, ReportsTransaction
 
 T = TypeVar("T")
@@ -36,6 +37,8 @@ class Call(NamedTuple):
     estimate: int | None
     hold_seconds: float = HOLD_SECONDS
     origin: str = "call"
+    tokens: int = 0
+    """The same estimate in tokens, for a backend that counts those."""
 
 
 class Hold(NamedTuple):
@@ -89,7 +92,7 @@ class Pruned(NamedTuple):
     expired: int
 
 
-class Store(Reports, ABC):
+class Store(Reports, Peers, ABC):
     """Where ledger and limits live.
 
     Operations raise `StoreError` when the store cannot answer; a row that its engine will never take is the engine's
@@ -163,6 +166,14 @@ class Store(Reports, ABC):
     def usage(self, tenant_id: str, now: float) -> list[LimitStatus]:
         """Give the state of each limit in force, in its current window."""
 
+    def reached(self, tenant_id: str, now: float) -> Decision | None:
+        """Say how a call of the tenant would be refused now, or None; nothing is held."""
+        for status in self.usage(tenant_id, now):
+            decision = judge(status) if status.limit.mode == ENFORCE else None
+            if decision is not None:
+                return decision
+        return None
+
     @abstractmethod
     def spend(self, tenant_id: str, start: float, end: float) -> Spend:
         """Sum the ledger of a tenant over `start <= timestamp < end`."""
@@ -174,6 +185,14 @@ class Store(Reports, ABC):
     def check(self) -> None:
         """Open the store, for checks at start-up; raises `ConfigurationError` or `StoreError` when it cannot work."""
 
+    def flush(self, timeout: float | None = None) -> bool:
+        """Block until everything is where it belongs (seconds; None is for ever); False if the time was not enough."""
+        return True
+
+    def health(self) -> dict[str, Any]:
+        """Give what `Meter.status()` shows of this store beyond its class."""
+        return {}
+
     async def run_async(self, work: Callable[[], T]) -> T:
         """Run an operation of this store off the event loop."""
         return await executor.run(work)
@@ -182,7 +201,7 @@ class Store(Reports, ABC):
         """Release connections; the store may be used again afterwards."""
 
 
-class Transaction(ReportsTransaction):
+class Transaction(ReportsTransaction, PeersTransaction):
     """One atomic unit of work on an engine: the primitives the shared algorithm is written in.
 
     All row locks are taken in the order tenant, limit, window.
@@ -246,8 +265,24 @@ class Transaction(ReportsTransaction):
         """Append to the ledger; False when the (tenant, event_id) is there already."""
 
     @abstractmethod
+    def known_events(self, tenant_id: str, event_ids: Sequence[str]) -> set[str]:
+        """Tell which of these ids the tenant's ledger has already."""
+
+    @abstractmethod
+    def held_calls(self, call_ids: Sequence[str]) -> set[str]:
+        """Tell which of these calls have a hold, in whatever state."""
+
+    @abstractmethod
+    def insert_entries(self, entries: Sequence[Entry]) -> None:
+        """Append entries that the ledger is known not to have."""
+
+    @abstractmethod
     def roll_up(self, entry: Entry) -> None:
         """Add the entry to the total of its (tenant, day, provider, model)."""
+
+    @abstractmethod
+    def roll_up_all(self, entries: Sequence[Entry]) -> None:
+        """Add many entries, each total once."""
 
     @abstractmethod
     def spend(self, tenant_id: str, start: float, end: float) -> Spend: ...

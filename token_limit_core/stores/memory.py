@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeVar
 from ..events import LLMEvent
 from ..limits import ADMITTED, CounterKey, Decision, Limit, items_for
 from .base import Call, Entry, Hold, Recorded, Spend, Transaction, add_to_spend, after_fork, day_of
+from .memory_peers import MemoryPeers
 from .memory_reports import MemoryReports
 from .transactional import TransactionalStore
 
@@ -45,7 +46,7 @@ class MemoryStore(TransactionalStore):
 
     def settle(self, call_id: str, event: LLMEvent, cost_nano: int | None, now: float) -> Recorded:
         with self._tables.lock:
-            if self._tables.settle_on_ground(call_id, event, cost_nano):
+            if not self.destinations and self._tables.settle_on_ground(call_id, event, cost_nano):
                 return "stored"
         return super().settle(call_id, event, cost_nano, now)
 
@@ -67,12 +68,12 @@ class _Ground(NamedTuple):
     """Each counter with its limit's amount."""
 
 
-class _Tables(MemoryReports, Transaction):
+class _Tables(MemoryReports, MemoryPeers, Transaction):
     """The dictionaries; entering takes the lock. Nothing in the algorithm fails half-way on dictionaries."""
 
     def __init__(self) -> None:
-        self._unlock()
-        after_fork(self._unlock)
+        self.lock = threading.RLock()
+        after_fork(self._start_anew)
         self._limits: dict[str, list[Limit]] = {}
         self._amounts: dict[int, int] = {}
         self._counters: dict[CounterKey, list[int]] = {}  # settled, held, window_end
@@ -82,10 +83,13 @@ class _Tables(MemoryReports, Transaction):
         self._totals: dict[tuple[str, int, str, str], Spend] = {}
         self._not_added: list[Entry] = []
         self._changes = []
+        self._api_keys, self._deliveries, self._last_delivery = {}, {}, 0
         self._next_id = 0
 
-    def _unlock(self) -> None:
+    def _start_anew(self) -> None:
+        """Unlock in a forked child, and leave the parent's deliveries to the parent."""
         self.lock = threading.RLock()
+        self._deliveries = {}
 
     def __enter__(self) -> _Tables:
         self.lock.acquire()
@@ -116,7 +120,7 @@ class _Tables(MemoryReports, Transaction):
 
     def hold_on_ground(self, call: Call, now: float) -> bool:
         """Set the call's estimate aside where no limit is reached, whatever its mode; False for any other case."""
-        call_id, tenant_id, estimate, seconds, origin = call
+        call_id, tenant_id, estimate, seconds, origin, _ = call
         ground = self._grounds.get(tenant_id)
         if ground is None or not ground.start <= now < ground.end:
             ground = self._ground(tenant_id, now)
@@ -247,6 +251,20 @@ class _Tables(MemoryReports, Transaction):
             return False
         rows[entry.event.event_id] = entry
         return True
+
+    def known_events(self, tenant_id: str, event_ids: Sequence[str]) -> set[str]:
+        return self._ledger.get(tenant_id, {}).keys() & set(event_ids)
+
+    def held_calls(self, call_ids: Sequence[str]) -> set[str]:
+        return self._holds.keys() & set(call_ids)
+
+    def insert_entries(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            self.insert_entry(entry)
+
+    def roll_up_all(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            self.roll_up(entry)
 
     def roll_up(self, entry: Entry) -> None:
         self._not_added.append(entry)

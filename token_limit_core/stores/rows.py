@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..events import FIELDS, LLMEvent
@@ -74,6 +74,25 @@ def rollup_row(entry: Entry) -> dict[str, Any]:
         "model": text(event.model)[: WIDTHS["model"]],
         **add_to_spend(_NOTHING, entry)._asdict(),
     }
+
+
+def rollup_rows(entries: Iterable[Entry]) -> list[dict[str, Any]]:
+    """Return what many entries add, a row for each total, in one order for all who lock those rows."""
+    totals: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for entry in entries:
+        row = rollup_row(entry)
+        key = (row["tenant_id"], row["day"], row["provider"], row["model"])
+        total = totals.setdefault(key, row)
+        if total is not row:
+            for name in Spend._fields:
+                total[name] += row[name]
+    return [totals[key] for key in sorted(totals)]
+
+
+def batched(values: Sequence[str]) -> Iterator[list[str]]:
+    """Give values in lists that every engine takes as parameters of one statement."""
+    for start in range(0, len(values), 500):
+        yield list(values[start : start + 500])
 
 
 def details_of(event: LLMEvent) -> dict[str, Any]:

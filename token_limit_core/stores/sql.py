@@ -22,7 +22,8 @@ from ..errors import ConfigurationError, StoreError
 from ..limits import CounterKey, Limit
 from . import statements as sql
 from .base import Entry, Hold, Spend, Transaction, after_fork
-from .rows import ledger_row, rollup_row
+from .rows import batched, ledger_row, rollup_row, rollup_rows
+from .sql_peers import SqlPeers
 from .sql_reports import SqlReports
 from .tables import metadata
 from .transactional import TransactionalStore
@@ -179,7 +180,7 @@ def _reason(error: BaseException | None) -> str:
     return f"{type(cause).__name__}: {str(cause).strip().partition(chr(10))[0]}"
 
 
-class _SqlTransaction(SqlReports, Transaction):
+class _SqlTransaction(SqlReports, SqlPeers, Transaction):
     """The primitives on one connection."""
 
     def __init__(self, connection: Connection) -> None:
@@ -263,8 +264,29 @@ class _SqlTransaction(SqlReports, Transaction):
     def insert_entry(self, entry: Entry) -> bool:
         return self._changed(self._inserts.entry, ledger_row(entry))
 
+    def known_events(self, tenant_id: str, event_ids: Sequence[str]) -> set[str]:
+        known = {"the_tenant": tenant_id}
+        return {
+            event_id
+            for some in batched(event_ids)
+            for event_id in self._execute(sql.KNOWN_EVENTS, {**known, "the_ids": some}).scalars()
+        }
+
+    def held_calls(self, call_ids: Sequence[str]) -> set[str]:
+        return {
+            call_id
+            for some in batched(call_ids)
+            for call_id in self._execute(sql.HELD_CALLS, {"the_ids": some}).scalars()
+        }
+
+    def insert_entries(self, entries: Sequence[Entry]) -> None:
+        self._execute(sql.INSERT_ENTRIES, [ledger_row(entry) for entry in entries])
+
     def roll_up(self, entry: Entry) -> None:
         self._execute(self._inserts.rollup, rollup_row(entry))
+
+    def roll_up_all(self, entries: Sequence[Entry]) -> None:
+        self._execute(self._inserts.rollup, rollup_rows(entries))
 
     def spend(self, tenant_id: str, start: float, end: float) -> Spend:
         row = self._execute(sql.SPEND, {"the_tenant": tenant_id, "the_start": start, "the_end": end}).one()

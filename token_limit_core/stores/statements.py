@@ -121,6 +121,12 @@ RENEW_HOLD = (
     .values(expires_at=bindparam("the_expiry"))
 )
 
+KNOWN_EVENTS = select(ledger.c.event_id).where(
+    ledger.c.tenant_id == bindparam("the_tenant"), ledger.c.event_id.in_(bindparam("the_ids", expanding=True))
+)
+HELD_CALLS = select(hold.c.call_id).where(hold.c.call_id.in_(bindparam("the_ids", expanding=True)))
+INSERT_ENTRIES = insert(ledger)
+
 _IS_CALL = ledger.c.kind == "call"
 SPEND = select(
     func.count(case((_IS_CALL, 1))),

@@ -165,3 +165,28 @@ limit_history = _table(
     Index("token_limit_history_tenant_at", "tenant_id", "at"),
     Index("token_limit_history_at", "at"),
 )
+
+api_key = _table(
+    "api_key",
+    Column("public_id", String(16), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("account", _Tenant, nullable=False, index=True),
+    Column("name", String(255), nullable=False, default=""),
+    Column("tenants", JSON, nullable=False),
+    Column("permissions", JSON, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("revoked_at", Double),
+)
+
+delivery = _table(
+    "delivery",
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("destination", String(255), nullable=False),
+    Column("tenant_id", _Tenant, nullable=False),
+    Column("event_id", String(80), nullable=False),
+    Column("claimed_by", String(32)),
+    Column("claimed_until", Double, nullable=False, default=0.0),
+    Column("parked", Boolean, nullable=False, default=False),
+    Index("token_limit_delivery_due", "destination", "parked", "id"),
+    sqlite_autoincrement=True,
+)

@@ -44,6 +44,7 @@ from .base import (
     correction_of,
     expiry_of,
 )
+from .bulk import record_tenant
 from .listing import TransactionalReports
 from .reports import Change, change_of
 
@@ -87,6 +88,7 @@ class TransactionalStore(TransactionalReports, Store):
         raise AssertionError("unreachable")
 
     _report = _read
+    _peers = _run
 
     # -- limits ---------------------------------------------------------------------------------
 
@@ -180,18 +182,30 @@ class TransactionalStore(TransactionalReports, Store):
     # -- settling -------------------------------------------------------------------------------
 
     def settle(self, call_id: str, event: LLMEvent, cost_nano: int | None, now: float) -> Recorded:
-        return self._run(lambda tx: _settle(tx, call_id, Entry(event, cost_nano), now))
+        return self._run(lambda tx: _settle(tx, call_id, Entry(event, cost_nano), now, self.destinations))
 
     def record(self, entries: Sequence[tuple[LLMEvent, int | None]], now: float) -> list[Recorded]:
         def work(tx: Transaction) -> list[Recorded]:
-            ordered = sorted(range(len(entries)), key=lambda i: entries[i][0].tenant_id)  # one lock order
+            places: dict[str, list[int]] = {}
+            for place, (event, _) in enumerate(entries):
+                places.setdefault(event.tenant_id, []).append(place)
             results: dict[int, Recorded] = {}
-            for i in ordered:
-                event, cost = entries[i]
-                results[i] = _settle(tx, event.event_id, Entry(event, cost), now)
-            return [results[i] for i in range(len(entries))]
+            for tenant_id in sorted(places):  # one lock order
+                mine = [Entry(*entries[place]) for place in places[tenant_id]]
+                results.update(zip(places[tenant_id], self._record(tx, tenant_id, mine, now), strict=True))
+            return [results[place] for place in range(len(entries))]
 
         return self._run(work)
+
+    def _record(self, tx: Transaction, tenant_id: str, entries: Sequence[Entry], now: float) -> list[Recorded]:
+        def settle(entry: Entry) -> Recorded:
+            return _settle(tx, entry.event.event_id, entry, now, self.destinations)
+
+        tx.lock_tenant(tenant_id, now)
+        results, written = record_tenant(tx, tenant_id, entries, settle)
+        for destination in self.destinations if written else ():
+            tx.insert_deliveries(destination, written)
+        return results
 
     def renew(self, call_id: str, expires_at: float) -> bool:
         return self._run(lambda tx: tx.renew_hold(call_id, expires_at))
@@ -272,12 +286,14 @@ def _admit(tx: Transaction, call: Call, now: float) -> Decision | bool:
     return ADMITTED if not observed else replace(ADMITTED, observed=tuple(observed))
 
 
-def _settle(tx: Transaction, call_id: str, entry: Entry, now: float) -> Recorded:
+def _settle(tx: Transaction, call_id: str, entry: Entry, now: float, destinations: Sequence[str] = ()) -> Recorded:
     tenant_id = entry.event.tenant_id
     tx.lock_tenant(tenant_id, now)
     if not tx.insert_entry(entry):
         return "duplicate"
     tx.roll_up(entry)
+    for destination in destinations:
+        tx.insert_deliveries(destination, (entry,))
     hold = tx.hold(call_id)
     if hold is None or hold.tenant_id != tenant_id:
         _charge(tx, entry)

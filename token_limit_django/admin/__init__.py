@@ -6,10 +6,11 @@ They show the project's own tables, so they are left out where TOKEN_LIMIT['STOR
 from django.contrib import admin
 
 from ..conf import settings
-from ..models import Hold, LedgerEntry, Limit, LimitChange, Tenant
+from ..models import ApiKey, Hold, LedgerEntry, Limit, LimitChange, Tenant
 from .changes import ChangeAdmin
 from .events import EventAdmin
 from .holds import HoldAdmin
+from .keys import ApiKeyAdmin
 from .limits import LimitAdmin
 from .tenants import TenantAdmin
 
@@ -19,3 +20,4 @@ if settings.STORE is None:
     admin.site.register(Tenant, TenantAdmin)
     admin.site.register(Hold, HoldAdmin)
     admin.site.register(LedgerEntry, EventAdmin)
+    admin.site.register(ApiKey, ApiKeyAdmin)

@@ -50,6 +50,8 @@ def test_settings_that_work_pass_in_silence(monkeypatch: pytest.MonkeyPatch, tmp
         "UPGRADE_URL": "https://example.com/billing",
         "ON_EVENT": print,
         "STORE_THREADS": 8,
+        "URL": "https://limits.example.com/events",
+        "API_KEY": "k1",
     }
     assert check(monkeypatch, works, deploy) == []
     assert check(monkeypatch, {}, deploy) == []
@@ -61,7 +63,7 @@ WRONG = [
         {"UPGRADEURL": "/x"},
         "E002",
         "'UPGRADEURL'",
-        "Did you mean 'UPGRADE_URL'? Known keys are: CAPTURE_CONTENT, DATABASE",
+        "Did you mean 'UPGRADE_URL'? Known keys are: API_KEY, CAPTURE_CONTENT",
     ),
     ({"on_event": print}, "E002", "'on_event'", "Did you mean 'ON_EVENT'?"),
     ({7: 7}, "E002", "[7]", "Known keys are"),
@@ -90,6 +92,15 @@ WRONG = [
     ({"STORE": "postgres://localhost/spend"}, "E008", "'STORE'", "the URL of a store that opens"),
     ({"STORE": "sqlite:////dev/null/spend.db"}, "E008", "'STORE'", "the URL of a store that opens"),
     ({"PATCHES": ["opena1"]}, "E009", "'opena1'", "Known are: "),
+    ({"URL": 5}, "E003", "'URL'", "the URL that takes the events"),
+    ({"API_KEY": b"secret"}, "E003", "'API_KEY']: the value", "the key that the backend gave you"),
+    ({"MAX_BATCH_SIZE": 0}, "E003", "'MAX_BATCH_SIZE'", "such as 50"),
+    ({"ON_FLUSH_ERROR": "nowhere.at_all"}, "E004", "'ON_FLUSH_ERROR'", "a dotted path"),
+    ({"STORE": "remote"}, "E013", "'STORE'", "Give the URL of the backend"),
+    ({"URL": "limits"}, "E014", "'URL'", "Several services"),
+    ({"SPOOL": "x.db"}, "E014", "'SPOOL'", "Several services"),
+    ({"STORE": "remote", "URL": "https://x/e", "DEFAULT_LIMIT_USD": 5}, "E014", "'DEFAULT_LIMIT_USD'", "Several"),
+    ({"STORE": "remote", "URL": "https://x/e", "SPOOL": "/dev/null/x.db"}, "E014", "'SPOOL'", "Several"),
     ({"DATABASE": "default"}, "E010", "'DATABASE'", "Leave DATABASE out"),
 ]
 

@@ -7,7 +7,10 @@ from django.test import override_settings
 
 from token_limit_core.config import CONFIG_FIELDS
 from token_limit_core.errors import ConfigurationError
+from token_limit_core.stores.remote import RemoteStore
 from token_limit_django.conf import RULES, Settings, settings
+from token_limit_django.meter import get_meter
+from token_limit_django.store import DjangoStore
 
 DEFAULTS = {
     "ENABLED": True,
@@ -28,6 +31,16 @@ DEFAULTS = {
     "UPGRADE_RESPONSE": None,
     "PEEK_STREAMS": False,
     "ON_EVENT": None,
+    "URL": None,
+    "THRESHOLDS_URL": None,
+    "CHECK_URL": None,
+    "API_KEY": None,
+    "SPOOL": None,
+    "FLUSH_INTERVAL": 5.0,
+    "MAX_BATCH_SIZE": 50,
+    "MAX_QUEUE_SIZE": 1000,
+    "LIMIT_CHECK_CACHE_TTL": 5.0,
+    "ON_FLUSH_ERROR": None,
     "DEBUG": False,
     "RAISE_ON_ERROR": False,
 }
@@ -82,3 +95,17 @@ def test_what_the_meter_is_configured_with_are_fields_of_its_config() -> None:
         options = settings.meter_options()
     assert set(options) <= set(CONFIG_FIELDS)
     assert (options["debug"], options["on_event"], options["on_no_tenant"]) == (True, tenant_of, "allow")
+
+
+@pytest.mark.django_db(databases="__all__")
+def test_a_url_beside_the_projects_database_is_an_outbox_and_alone_it_keeps_the_limits() -> None:
+    backend = {"URL": "https://limits.example.com/events", "API_KEY": "k1"}
+    with override_settings(TOKEN_LIMIT=backend):
+        meter = get_meter()
+        assert (type(meter.store), meter.outbox is not None) == (DjangoStore, True)
+        assert meter.store.destinations == (backend["URL"],)
+    with override_settings(TOKEN_LIMIT={**backend, "STORE": "remote"}):
+        meter = get_meter()
+        assert (type(meter.store), meter.outbox) == (RemoteStore, None)
+    with override_settings(TOKEN_LIMIT={"STORE": "remote"}), pytest.raises(ConfigurationError, match="'URL'"):
+        get_meter()

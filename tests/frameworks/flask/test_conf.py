@@ -50,6 +50,16 @@ def test_every_key_has_a_meaning() -> None:
         "ON_EVENT": f"{__name__}.hook",
         "DEBUG": True,
         "RAISE_ON_ERROR": False,
+        "URL": "https://limits.example.com/events",
+        "THRESHOLDS_URL": "https://limits.example.com/t",
+        "CHECK_URL": "https://limits.example.com/c",
+        "API_KEY": "k1",
+        "SPOOL": None,
+        "FLUSH_INTERVAL": 1,
+        "MAX_BATCH_SIZE": 10,
+        "MAX_QUEUE_SIZE": 100,
+        "LIMIT_CHECK_CACHE_TTL": 0.5,
+        "ON_FLUSH_ERROR": f"{__name__}.hook",
     }
     assert set(given) == set(RULES)
     app = extended(**given)
@@ -73,6 +83,15 @@ def test_every_key_has_a_meaning() -> None:
         assert (config.on_no_tenant, config.on_unguarded, config.capture_content) == ("refuse", "refuse", True)
         assert config.on_event is hook
         assert (config.debug, config.raise_on_error) == (True, False)
+        assert meter.store.destinations == ("https://limits.example.com/events",)
+        assert (config.thresholds_url, config.check_url) == (given["THRESHOLDS_URL"], given["CHECK_URL"])
+        assert (config.api_key, config.flush_interval, config.max_batch_size, config.max_queue_size) == (
+            "k1",
+            1,
+            10,
+            100,
+        )
+        assert (config.limit_check_cache_ttl, config.on_flush_error, config.spool) == (0.5, hook, None)
 
 
 def test_without_settings_there_are_defaults() -> None:
@@ -95,10 +114,7 @@ def test_the_config_wins_over_options() -> None:
 @pytest.mark.parametrize(
     ("config", "complaint"),
     [
-        (
-            {"STOR": "memory://"},
-            "TOKEN_LIMIT_STOR is not a setting. Did you mean 'STORE'? Known keys are: CAPTURE_CONTENT, ",
-        ),
+        ({"STOR": "memory://"}, "TOKEN_LIMIT_STOR is not a setting. Did you mean 'STORE'? Known keys are: API_KEY, "),
         ({"ENABLED": "no"}, "TOKEN_LIMIT_ENABLED: 'no' is of no use; give True or False"),
         ({"STORE": 5}, "TOKEN_LIMIT_STORE: 5 is of no use; give a store URL such as"),
         ({"STORE": "postgres://localhost/x"}, "TOKEN_LIMIT_STORE: 'postgres://localhost/x' has no known scheme"),
@@ -118,6 +134,9 @@ def test_the_config_wins_over_options() -> None:
         ({"UPGRADE_RESPONSE": f"{__name__}.not_callable"}, "test_conf.not_callable' is not callable"),
         ({"USER_TENANT_ATTRIBUTES": "organization"}, "TOKEN_LIMIT_USER_TENANT_ATTRIBUTES: 'organization' is of no use"),
         ({"UPGRADE_URL": "javascript:alert(1)"}, "TOKEN_LIMIT_UPGRADE_URL: 'javascript:alert(1)' cannot be linked to"),
+        ({"STORE": None, "URL": "limits"}, "TOKEN_LIMIT_URL: 'limits' is not an http(s) URL"),
+        ({"STORE": "memory://", "SPOOL": "x.db"}, "TOKEN_LIMIT_SPOOL: it keeps events for a remote backend"),
+        ({"API_KEY": b"secret"}, "TOKEN_LIMIT_API_KEY: the value is of no use; give the key"),
         ({"UPGRADE_TEMPLATE": None}, "TOKEN_LIMIT_UPGRADE_TEMPLATE: None is of no use; give the name of a template"),
     ],
 )

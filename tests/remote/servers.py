@@ -1,0 +1,72 @@
+"""Real servers for the sites of `sites.py`, started and ended by a test."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+SITES = "tests.remote.sites"
+COMMANDS = {
+    "werkzeug": ["flask", "--app", f"{SITES}:{{site}}()", "run", "--port", "{port}", "--with-threads", "--no-reload"],
+    "gunicorn": ["gunicorn", f"{SITES}:{{site}}()", "--bind=127.0.0.1:{port}", "--threads=4", "--log-level=error"],
+    "gunicorn --preload": [
+        "gunicorn", f"{SITES}:{{site}}()", "--bind=127.0.0.1:{port}", "--preload", "--workers=2", "--log-level=error",
+    ],
+    "uvicorn": ["uvicorn", "--factory", f"{SITES}:{{site}}", "--port={port}", "--log-level=error"],
+}  # fmt: skip
+
+
+class Server:
+    """A server process; `restart` brings it back on the same port."""
+
+    def __init__(self, command: str, site: str, **settings: Any) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self._words = [part.format(port=self.port, site=site) for part in COMMANDS[command]]
+        self._env = {**os.environ, "PYTHONPATH": str(ROOT), "SITE": json.dumps(settings)}
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.restart()
+
+    def restart(self) -> None:
+        self.process = subprocess.Popen([sys.executable, "-m", *self._words], cwd=ROOT, env=self._env)
+        wait_until(self._answers, self.process)
+
+    def stop(self) -> None:
+        """End it as an operator does, and wait."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+
+    def _answers(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+@contextmanager
+def serving(command: str, site: str, **settings: Any) -> Iterator[Server]:
+    """Run a server for a block."""
+    server = Server(command, site, **settings)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def wait_until(true: Callable[[], bool], process: subprocess.Popen[bytes] | None = None, seconds: float = 60.0) -> None:
+    """Wait for a condition, no longer than so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert process is None or process.poll() is None, "the process has ended"
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)

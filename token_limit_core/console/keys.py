@@ -1,0 +1,65 @@
+"""API keys of the services that report here: listed, made with the token shown once, revoked."""
+
+from __future__ import annotations
+
+import logging
+
+from ..errors import ConfigurationError
+from ..ingest.keys import DEFAULT_PERMISSIONS, PERMISSIONS, make_key
+from .visit import Visit
+from .web import Response, redirect
+
+logger = logging.getLogger("token_limit")
+
+PERMISSION_LABELS = {"ingest": "Report events", "check": "Ask for limits", "set-limit": "Set and remove limits"}
+TYPED = ("account", "name", "tenants")
+MOST_TEXT = 4000
+
+
+def keys(visit: Visit) -> Response:
+    """List the keys, over the form of a new one."""
+    return _page(visit)
+
+
+def create(visit: Visit) -> Response:
+    """Make a key and show its token, which is nowhere afterwards; or say what the key cannot be."""
+    form = visit.request.form
+    typed = {name: form.get(name, "")[:MOST_TEXT] for name in TYPED}
+    chosen = [name for name in PERMISSIONS if form.get(f"may-{name}")]
+    try:
+        made = make_key(
+            typed["account"].strip(),
+            typed["tenants"].splitlines(),
+            name=typed["name"].strip(),
+            permissions=chosen,
+            now=visit.now,
+        )
+    except ConfigurationError as error:
+        field, _, problem = str(error).partition(": ")
+        return _page(visit, 400, typed=typed, chosen=chosen, errors={field: problem})
+    visit.store.add_api_key(made.key)
+    logger.info("the API key tl_%s was made by %r", made.key.public_id, visit.actor)
+    return _page(visit, token=made.token)
+
+
+def revoke(visit: Visit) -> Response:
+    """Make a key useless from now on."""
+    public_id = visit.request.form.get("key", "")
+    done = visit.store.revoke_api_key(public_id, visit.now)
+    if done:
+        logger.info("the API key tl_%s was revoked by %r", public_id, visit.actor)
+    return redirect(visit.url("keys", said="revoked" if done else "revoked-before"))
+
+
+def _page(visit: Visit, status: int = 200, **context: object) -> Response:
+    empty: dict[str, object] = {
+        "typed": dict.fromkeys(TYPED, ""),
+        "chosen": DEFAULT_PERMISSIONS,
+        "errors": {},
+        "token": None,
+    }
+    response = visit.page(
+        "keys.html", status, rows=visit.store.api_keys(), permissions=PERMISSION_LABELS, **{**empty, **context}
+    )
+    response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,249 @@
+"""The three calls of the wire contract, over any store and under any framework (SPEC 1.5)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ..errors import ConfigurationError, StoreError
+from ..events import LLMEvent
+from ..limits import (
+    ENFORCE,
+    FREQUENCIES,
+    MODES,
+    PER_MONTH,
+    Limit,
+    LimitStatus,
+    parse_amount,
+    parse_choice,
+    parse_effective_date,
+)
+from ..scope import check_tenant
+from ..stores.base import Recorded, Store
+from ..upgrade import Rendered
+from .body import BadBody, Read, read_json
+from .events import Priced, Rejected, read_event
+from .keys import CHECK, INGEST, SET_LIMIT, ApiKey, proves, public_id_of, token_in
+
+logger = logging.getLogger("token_limit")
+
+EVENTS, THRESHOLDS, CHECKS = "events", "thresholds", "check-tenant-limit"
+"""The last part of each endpoint's path; clients derive the other two from the first."""
+
+MOST_EVENTS = 10_000
+RETRY_SECONDS = 5
+
+
+class Incoming(NamedTuple):
+    """A request, for any framework. Header names are in lower case; `read` gives the body piece by piece."""
+
+    method: str
+    endpoint: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    read: Read
+
+
+class Refused(Exception):
+    """A request that is answered with a problem document."""
+
+    def __init__(self, status: int, title: str, detail: str, **headers: str) -> None:
+        super().__init__(detail)
+        self.status, self.title, self.detail, self.headers = status, title, detail, headers
+
+
+class Ingest:
+    """Answers services that report here. Does I/O: keep it off event loops."""
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._clock = clock
+
+    def answer(self, incoming: Incoming) -> Rendered:
+        """Answer a request; what is wrong with it becomes a problem document, and is logged without any secret."""
+        key = None
+        try:
+            key, handler = self._admit(incoming)
+            return handler(key, incoming)
+        except Refused as refused:
+            return _problem(refused, incoming, key)
+        except BadBody as bad:
+            return _problem(Refused(bad.status, "The body cannot be read", str(bad)), incoming, key)
+        except ConfigurationError as error:
+            return _problem(Refused(422, "The limit cannot be set", str(error)), incoming, key)
+        except StoreError:
+            logger.exception("the store cannot answer an ingest request")
+            later = Refused(503, "The store cannot be reached", "Send it again.", Retry_After=str(RETRY_SECONDS))
+            return _problem(later, incoming, key)
+
+    def _admit(self, incoming: Incoming) -> tuple[ApiKey, Callable[[ApiKey, Incoming], Rendered]]:
+        """Find the call and its key, before a byte of the body is read."""
+        calls = {
+            (EVENTS, "POST"): (INGEST, self._ingest),
+            (CHECKS, "GET"): (CHECK, self._check),
+            (THRESHOLDS, "POST"): (SET_LIMIT, self._set_limit),
+            (THRESHOLDS, "DELETE"): (SET_LIMIT, self._remove_limit),
+        }
+        methods = [method for endpoint, method in calls if endpoint == incoming.endpoint]
+        if not methods:
+            raise Refused(404, "There is no such endpoint", f"There are {EVENTS}, {THRESHOLDS} and {CHECKS}.")
+        token = token_in(incoming.headers)
+        public_id = None if token is None else public_id_of(token)
+        key = None if public_id is None else self._store.api_key(public_id)
+        if not proves(token or "", key) or key is None:
+            raise Refused(401, "The API key is missing, wrong or revoked", "Send it as 'Authorization: Bearer <key>'.",
+                          WWW_Authenticate="Bearer")  # fmt: skip
+        if incoming.method not in methods:
+            raise Refused(405, "The method is not known here", f"Use {' or '.join(methods)}.", Allow=", ".join(methods))
+        permission, handler = calls[incoming.endpoint, incoming.method]
+        if not key.allows(permission):
+            raise Refused(403, "The API key may not do this", f"It lacks the permission {permission!r}.")
+        return key, handler
+
+    # -- ingest ---------------------------------------------------------------------------------
+
+    def _ingest(self, key: ApiKey, incoming: Incoming) -> Rendered:
+        document = _document(incoming)
+        rows = document.get("events")
+        if not isinstance(rows, list):
+            raise Refused(422, "There are no events", 'Send {"events": [...]}.')
+        if len(rows) > MOST_EVENTS:
+            raise Refused(413, "The batch is too large", f"Send at most {MOST_EVENTS} events at once.")
+        now = self._clock()
+        taken: list[Priced] = []
+        rejected: list[dict[str, Any]] = []
+        foreign = 0
+        for index, row in enumerate(rows):
+            try:
+                priced = read_event(row, now)
+                if not key.covers(priced.event.tenant_id):
+                    foreign += 1
+                    raise Rejected("tenant_id: is not one of this key's tenants")
+                taken.append(priced)
+            except Rejected as error:
+                rejected.append(_rejection(index, row, str(error)))
+        if rows and foreign == len(rows):
+            raise Refused(403, "The API key may not do this", "None of the events is of one of this key's tenants.")
+        results = self._record(taken, now)
+        rejected += [
+            _rejection(None, priced.event, "the store cannot take it")
+            for priced, result in zip(taken, results, strict=True)
+            if result is None
+        ]
+        if rejected:
+            logger.warning("key %s: %d of %d events are not taken, such as: %s", key.public_id, len(rejected),
+                           len(rows), rejected[0]["reason"])  # fmt: skip
+        counts = {"accepted": results.count("stored"), "duplicates": results.count("duplicate")}
+        return _json(200, {**counts, "rejected": rejected})
+
+    def _record(self, taken: Sequence[Priced], now: float) -> Sequence[Recorded | None]:
+        """Record a batch in one transaction; where an engine refuses a row, each event by itself."""
+        try:
+            return self._store.record(taken, now)
+        except StoreError:
+            raise
+        except Exception:
+            logger.exception("a batch was refused by the database; its events are tried one by one")
+        return [self._record_alone(priced, now) for priced in taken]
+
+    def _record_alone(self, priced: Priced, now: float) -> Recorded | None:
+        try:
+            return self._store.record([priced], now)[0]
+        except StoreError:
+            raise
+        except Exception:
+            return None
+
+    # -- limits ---------------------------------------------------------------------------------
+
+    def _check(self, key: ApiKey, incoming: Incoming) -> Rendered:
+        tenant_id = _tenant(key, incoming.query.get("tenant_id"))
+        return _json(200, state_of(self._store.usage(tenant_id, self._clock())))
+
+    def _set_limit(self, key: ApiKey, incoming: Incoming) -> Rendered:
+        document = _document(incoming)
+        tenant_id = _tenant(key, document.get("tenant_id"))
+        now = self._clock()
+        frequency = document.get("frequency")
+        limit = Limit(
+            tenant_id=tenant_id,
+            amount=parse_amount(document.get("limit_usd")),  # type: ignore[arg-type]
+            frequency=parse_choice(PER_MONTH if frequency is None else frequency, FREQUENCIES, "frequency"),
+            mode=parse_choice(document.get("mode", ENFORCE), MODES, "mode"),
+            effective_from=parse_effective_date(document.get("effective_date"), now),
+        )
+        limit = self._store.set_limit(limit, now, by=f"key {key.public_id}")
+        return _json(200, {"tenant_id": tenant_id, "limit_usd": f"{limit.limit_usd:f}", "frequency": limit.frequency})
+
+    def _remove_limit(self, key: ApiKey, incoming: Incoming) -> Rendered:
+        tenant_id = _tenant(key, incoming.query.get("tenant_id"))
+        frequency = incoming.query.get("frequency")
+        if frequency is not None:
+            parse_choice(frequency, FREQUENCIES, "frequency")
+        removed = self._store.remove_limit(tenant_id, frequency, self._clock(), by=f"key {key.public_id}")
+        return _json(200, {"removed": removed})
+
+
+def state_of(statuses: Sequence[LimitStatus]) -> dict[str, Any]:
+    """Give the answer to a check: the limit that leaves the least, with what a client's own count needs.
+
+    Amounts are US dollars as decimal strings, `resets_at` unix seconds.
+    """
+    enforced = [status for status in statuses if status.limit.mode == ENFORCE]
+    answer: dict[str, Any] = {"limit_exceeded": False, "remaining_tokens": None}
+    if not enforced:
+        return answer
+    tightest = min(enforced, key=lambda status: status.limit.amount - status.settled - status.held)
+    return answer | {
+        "limit_exceeded": any(status.settled >= status.limit.amount for status in enforced),
+        "limit_usd": f"{tightest.limit.limit_usd:f}",
+        "spent_usd": f"{tightest.spent_usd:f}",
+        "remaining_usd": f"{tightest.remaining_usd:f}",
+        "frequency": tightest.limit.frequency,
+        "resets_at": tightest.window.end,
+    }
+
+
+def _document(incoming: Incoming) -> Mapping[str, Any]:
+    headers = incoming.headers
+    document = read_json(incoming.read, headers.get("content-length"), headers.get("content-encoding"))
+    if not isinstance(document, dict):
+        raise Refused(422, "The body is no object", "Send a JSON object.")
+    return document
+
+
+def _tenant(key: ApiKey, value: Any) -> str:
+    """Return a tenant that the key covers; of others it is not even said whether they exist."""
+    try:
+        if not isinstance(value, str):
+            raise ValueError
+        tenant_id = check_tenant(value)
+    except ValueError:
+        raise Refused(422, "There is no tenant", "tenant_id: give a text of 1 to 255 characters.") from None
+    if not key.covers(tenant_id):
+        raise Refused(403, "The API key may not do this", "The tenant is not one of this key's tenants.")
+    return tenant_id
+
+
+def _rejection(index: int | None, row: Any, reason: str) -> dict[str, Any]:
+    """Say which event was not taken: by its place in the batch, and by its id where it has one."""
+    event_id = row.event_id if isinstance(row, LLMEvent) else row.get("event_id") if isinstance(row, dict) else None
+    named = {"event_id": event_id[:80]} if isinstance(event_id, str) else {}
+    return ({} if index is None else {"index": index}) | named | {"reason": reason}
+
+
+def _json(status: int, body: Any) -> Rendered:
+    headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+    return Rendered(status, headers, json.dumps(body).encode())
+
+
+def _problem(refused: Refused, incoming: Incoming, key: ApiKey | None) -> Rendered:
+    who = "no key" if key is None else f"key {key.public_id}"
+    logger.warning("%s %s by %s: %d, %s", incoming.method[:10], incoming.endpoint[:40], who, refused.status, refused)
+    body = {"type": "about:blank", "title": refused.title, "status": refused.status, "detail": refused.detail}
+    headers = {name.replace("_", "-"): value for name, value in refused.headers.items()}
+    headers |= {"Content-Type": "application/problem+json", "Cache-Control": "no-store"}
+    return Rendered(refused.status, headers, json.dumps(body).encode())

@@ -1,0 +1,35 @@
+"""The ingest endpoints in a Django project: `path("token-limit/", include("token_limit_django.ingest"))`."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
+from django.views.decorators.csrf import csrf_exempt
+
+from token_limit_core.ingest.body import Read
+from token_limit_core.ingest.endpoints import CHECKS, EVENTS, THRESHOLDS, Incoming, Ingest
+
+from .meter import get_meter
+
+
+@csrf_exempt
+def endpoint(request: HttpRequest, name: str) -> HttpResponse:
+    """Answer a service; the key in its headers is what counts, so no session and no CSRF token is asked for."""
+    meter = get_meter()
+    headers = {key.lower(): value for key, value in request.headers.items()}
+    incoming = Incoming(request.method or "", name, request.GET.dict(), headers, _body(request))
+    rendered = Ingest(meter.store, meter.config.clock).answer(incoming)
+    return HttpResponse(rendered.body, status=rendered.status, headers=rendered.headers)
+
+
+def _body(request: HttpRequest) -> Read:
+    """Read the body; Django takes one in pieces, which has no length of its own, for none at all."""
+    environ = getattr(request, "environ", {})
+    if environ.get("wsgi.input_terminated") and not environ.get("CONTENT_LENGTH"):
+        read: Read = environ["wsgi.input"].read
+        return read
+    return request.read
+
+
+app_name = "token_limit_ingest"
+urlpatterns = [path(name, endpoint, {"name": name}, name=name) for name in (EVENTS, THRESHOLDS, CHECKS)]
