@@ -127,7 +127,7 @@ class Meter(ProviderClients):
 
     def set_tenant(self, tenant_id: str) -> None:
         """Attribute the calls of the current thread or task to a tenant from now on."""
-        scope.enter(scope.child(self, tenant_id))
+        scope.put(scope.child(self, tenant_id))
 
     @property
     def current_tenant_id(self) -> str | None:

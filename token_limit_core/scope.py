@@ -4,17 +4,22 @@ Frameworks copy contexts into threads and tasks but not back, so what happens la
 resolved, a refusal) changes the request's Scope in place; the variable itself is set only by the frame that resets
 it (research: style section 3). An explicit tenant is a new child Scope: two tasks of one request must not see each
 other's tenant.
+
+A copied context may also be somebody else's: an `asyncio.Runner` that is kept from request to request runs everything
+in the context of its first one. So a thread that serves a request knows that too, and `current()` compares.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigurationError, report
+from .executor import on_loop
 
 if TYPE_CHECKING:
     from .limits import Decision
@@ -29,18 +34,15 @@ AsyncResolver = Callable[[], Awaitable[str | None]]
 class Scope:
     """The tenant of a request, task or block, found at the first LLM call and frozen from then on."""
 
-    __slots__ = (
-        "__weakref__",
-        "_aresolve",
-        "_resolve",
-        "attributes",
-        "denial",
-        "meter",
-        "parent",
-        "peeks",
-        "session_id",
-        "tenant_id",
-    )
+    tenant_id: str | None = None
+    meter: Meter | None = None
+    parent: Scope | None = None
+    session_id: str | None = None
+    attributes: dict[str, Any] | None = None
+    denial: Decision | None = None
+    peeks = False
+    _resolve: Resolver | None = None
+    _aresolve: AsyncResolver | None = None
 
     def __init__(
         self,
@@ -58,29 +60,32 @@ class Scope:
         self.parent = parent
         self.session_id = session_id
         self.attributes = attributes
-        self.denial: Decision | None = None
-        self.peeks = False
         self._resolve = resolve
         self._aresolve = aresolve
 
     def tenant(self) -> str | None:
         """Return the tenant, resolving it on the first call; a resolver that raises leaves the call without one."""
-        if self.tenant_id is None and self._resolve is not None:
+        if self.tenant_id is None:
             try:
-                self._freeze(self._resolve())
+                self._freeze(self._find())
             except Exception as error:
                 _report_resolver(error)
         return self.tenant_id
 
     async def atenant(self) -> str | None:
         """Do what `tenant()` does, without blocking the event loop."""
-        if self.tenant_id is None and self._aresolve is not None:
+        if self.tenant_id is None:
             try:
-                self._freeze(await self._aresolve())
+                self._freeze(await self._afind())
             except Exception as error:
                 _report_resolver(error)
-            return self.tenant_id
-        return self.tenant()
+        return self.tenant_id
+
+    def _find(self) -> str | None:
+        return None if self._resolve is None else self._resolve()
+
+    async def _afind(self) -> str | None:
+        return self._find() if self._aresolve is None else await self._aresolve()
 
     def bind(self, tenant_id: str) -> None:
         """Set the tenant in place: whatever shares this Scope sees it, in threads, tasks and streamed bodies too."""
@@ -123,8 +128,32 @@ def _report_resolver(error: Exception) -> None:
 
 _scope: ContextVar[Scope | None] = ContextVar("token_limit_scope", default=None)
 
-current = _scope.get
-"""Return the Scope in force, or None."""
+
+class _Thread(threading.local):
+    """What this thread serves: set around synchronous work by the frame that resets it."""
+
+    scope: Scope | None = None
+
+
+thread = _Thread()
+
+
+def current() -> Scope | None:
+    """Return the Scope in force, or None.
+
+    On an event loop inside a thread that serves a request, a Scope of the context that does not belong to what is
+    served is one that the loop's owner has kept from earlier: the request that is served has asked.
+    """
+    scope, served = _scope.get(), thread.scope
+    if served is None or scope is served or _is_below(scope, served) or not on_loop():
+        return scope
+    return served
+
+
+def _is_below(scope: Scope | None, served: Scope) -> bool:
+    while scope is not None and scope is not served:
+        scope = scope.parent
+    return scope is not None
 
 
 def check_tenant(tenant_id: object) -> str:
@@ -157,12 +186,30 @@ def tenant_id(tenant: Any) -> str | None:
 
 @contextmanager
 def use(scope: Scope | None) -> Iterator[Scope | None]:
-    """Put a Scope in force for a block; never hold this open across a `yield` of your own."""
-    token = _scope.set(scope)
+    """Put a Scope in force for a block.
+
+    Only what is still of this block is undone at its end: a generator may end it in another request, or context.
+    """
+    before, served = _scope.get(), thread.scope
+    put(scope)
     try:
         yield scope
     finally:
-        _scope.reset(token)
+        if scope is None or _is_below(_scope.get(), scope):
+            _scope.set(before)
+        if scope is None or _is_below(thread.scope, scope):
+            thread.scope = served
+
+
+def put(scope: Scope | None) -> None:
+    """Put a Scope in force for the rest of the current context.
+
+    A thread that serves a request serves this one from now on, unless it runs a task, which has a context of its own.
+    One that serves nobody is left alone, for nobody would reset it.
+    """
+    _scope.set(scope)
+    if thread.scope is not None and not on_loop():
+        thread.scope = scope
 
 
 def child(
@@ -174,3 +221,20 @@ def child(
 
 enter = _scope.set
 leave = _scope.reset
+in_context = _scope.get
+"""Return the Scope of the context, whoever this thread serves."""
+
+Service = tuple[Token[Scope | None], Scope | None]
+"""The way back to what was in force, and served, before."""
+
+
+def serve(scope: Scope | None) -> Service:
+    """Put a Scope in force for synchronous work in this thread, until `end` gets what this returns."""
+    served, thread.scope = thread.scope, scope
+    return _scope.set(scope), served
+
+
+def end(service: Service) -> None:
+    """End what `serve` began, in the same thread."""
+    token, thread.scope = service
+    _scope.reset(token)

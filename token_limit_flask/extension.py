@@ -17,6 +17,7 @@ from token_limit_core.cli import commands_for
 from token_limit_core.errors import ConfigurationError, LimitExceededException, refusal_in
 
 from .conf import PREFIX, Settings, read
+from .resolvers import remember_contexts
 from .responses import upgrade_response
 from .wsgi import ScopedApp
 
@@ -54,6 +55,7 @@ class TokenLimit:
         if settings.enabled:
             meter.patch_all()
             app.wsgi_app = ScopedApp(app, app.wsgi_app, settings, meter)  # type: ignore[method-assign]
+            remember_contexts(app)
             _answer_refusals(app, app.extensions[NAME])
 
     @property

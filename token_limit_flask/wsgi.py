@@ -17,10 +17,10 @@ from token_limit_core import Meter
 from token_limit_core import scope as scopes
 from token_limit_core.bodies import peek, stream
 from token_limit_core.errors import LimitExceededException, refusal_in
-from token_limit_core.scope import Scope
+from token_limit_core.scope import Scope, thread
 
 from .conf import Settings
-from .resolvers import Payer
+from .resolvers import RequestScope
 from .responses import upgrade_response
 
 if TYPE_CHECKING:
@@ -37,40 +37,38 @@ class ScopedApp:
         self.meter = meter
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        payer = Payer(self.settings)
-        own = Scope(meter=self.meter, resolve=payer.resolve, aresolve=payer.aresolve)
-        own.peeks = self.settings.peek_streams
-        start = Start(start_response, own, payer)
-        scope: Scope | None = own
-        token = scopes.enter(scope)
+        own = RequestScope(self.meter, self.settings)
+        exchange = Exchange(start_response, own)
+        served, thread.scope = thread.scope, own  # as `scopes.serve` does, without a call
+        token = scopes.enter(own)
         try:
-            content = self.wsgi_app(environ, start)
+            exchange.content = self.wsgi_app(environ, exchange.start)
         except Exception as error:
             refused = refusal_in(error)
             if refused is None:
                 raise
-            return self._answer(refused, environ, start_response, sys.exc_info() if start.sent else None)
+            return self._answer(refused, environ, start_response, sys.exc_info() if exchange.sent else None)
         finally:
-            scope = scopes.current()
+            exchange.scope = scopes.in_context()
             scopes.leave(token)
-        if _is_file(content, environ):
-            payer.context = None
-            start.release()
-            return content
-        body = Body(content, scope, payer)
-        return self._peek(body, environ, start) if start.held else body
+            thread.scope = served
+        if "wsgi.file_wrapper" in environ and _is_file(exchange.content, environ["wsgi.file_wrapper"]):
+            own.context = None
+            exchange.release()
+            return exchange.content
+        return self._peek(exchange, environ) if exchange.held else exchange
 
-    def _peek(self, body: Body, environ: WSGIEnvironment, start: Start) -> Iterable[bytes]:
+    def _peek(self, exchange: Exchange, environ: WSGIEnvironment) -> Iterable[bytes]:
         """Pull the first chunk while the status is held back; a refusal in it becomes the upgrade response."""
         try:
-            peeked = peek(body)
+            peeked = peek(exchange)
         except Exception as error:
-            body.close()
+            exchange.close()
             refused = refusal_in(error)
             if refused is None:
                 raise
-            return self._answer(refused, environ, start.server, None)
-        start.release()
+            return self._answer(refused, environ, exchange.server, None)
+        exchange.release()
         return peeked
 
     def _answer(
@@ -89,23 +87,27 @@ def _restart(start_response: StartResponse, exc_info: Any, status: str, headers:
     return start_response(status, headers, exc_info)
 
 
-class Start:
-    """The server's `start_response`, held back while a response waits for its first chunk.
+class Exchange:
+    """One response on its way: its start, and its body, whose every step and end runs inside the request's Scope.
 
-    Not started twice with `exc_info` instead: servers differ in what they make of the first one's headers.
+    The start is held back while a response waits for its first chunk. It is not sent twice with `exc_info` instead:
+    servers differ in what they make of the first one's headers.
     """
 
-    def __init__(self, server: StartResponse, scope: Scope, payer: Payer) -> None:
-        self.server = server
-        self.sent = False
-        self.held: tuple[Any, ...] = ()
-        self._scope = scope
-        self._payer = payer
-        self._writer: Any = None
+    content: Iterable[bytes] = ()
+    scope: Scope | None
+    sent = False
+    held: tuple[Any, ...] = ()
+    _writer: Any = None
 
-    def __call__(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-        self._payer.context = copy_context()  # the last moment at which `g`, `request` and `current_user` are there
-        if self._scope.peeks:
+    def __init__(self, server: StartResponse, request: RequestScope) -> None:
+        self.server = server
+        self.request = request
+
+    def start(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+        """Start the response, or hold the start back; `start_response` of PEP 3333."""
+        self.request.context = copy_context()  # the last moment at which `g`, `request` and `current_user` are there
+        if self.request.peeks:
             self.held = (status, headers, *exc_info)
             return self._write
         self.sent = True
@@ -122,38 +124,26 @@ class Start:
         self._writer = self.release() or self._writer
         self._writer(data)
 
-
-class Body:
-    """A body whose every step, and its end, runs inside the request's Scope."""
-
-    __slots__ = ("_content", "_payer", "_scope")
-
-    def __init__(self, content: Iterable[bytes], scope: Scope | None, payer: Payer) -> None:
-        self._content = content
-        self._scope = scope
-        self._payer = payer
-
     def __iter__(self) -> Iterator[bytes]:
-        return stream(self._content, self._scope)
+        return stream(self.content, self.scope)
 
     def close(self) -> None:
         """End the body, read to its end or not, and let go of the request."""
-        close = getattr(self._content, "close", None)
-        token = scopes.enter(self._scope)
+        close = getattr(self.content, "close", None)
+        served, thread.scope = thread.scope, self.scope
+        token = scopes.enter(self.scope)
         try:
             if close is not None:
                 close()
         finally:
             scopes.leave(token)
-            self._payer.context = None
+            thread.scope = served
+            self.request.context = None
 
 
-def _is_file(content: Any, environ: WSGIEnvironment) -> bool:
+def _is_file(content: Any, wrapper: Any) -> bool:
     """Tell whether the server can send the body as a file, which it does only with the body it knows.
 
     Servers look for `fileno` or for their own wrapper (getsentry/sentry-python#5107).
     """
-    wrapper = environ.get("wsgi.file_wrapper")
-    return wrapper is not None and (
-        hasattr(content, "fileno") or (isinstance(wrapper, type) and isinstance(content, wrapper))
-    )
+    return hasattr(content, "fileno") or (isinstance(wrapper, type) and isinstance(content, wrapper))

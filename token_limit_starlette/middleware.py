@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import time
 from collections.abc import MutableMapping, Sequence
 from functools import partial
 from typing import Any
@@ -28,6 +29,8 @@ from .responses import upgrade_response as answer_of
 
 FLUSH_SECONDS = 10.0
 FREE_SECONDS = 0.5
+FULL_SECONDS = 10.0
+"""How far apart the full collections are, at least, that free streams which were cut off."""
 DENIAL = "websocket.http.response"
 """The ASGI extension that lets a server refuse a WebSocket with a whole HTTP response."""
 
@@ -56,6 +59,7 @@ class TokenLimitMiddleware:
         **config: Any,
     ) -> None:
         self.app = app
+        self._sweeper = _Sweeper()
         self._fault: ConfigurationError | None = None
         try:
             self.options = Options(
@@ -107,7 +111,7 @@ class TokenLimitMiddleware:
         finally:
             scopes.leave(token)
             if outbox.unfinished:
-                _free_streams_soon()
+                self._sweeper.sweep_soon()
 
     async def _lifespan(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Stop a server whose options cannot work; at its end write down what was captured."""
@@ -193,15 +197,25 @@ def _is_empty(message: Message) -> bool:
     return message["type"] == "http.response.body" and not message.get("body") and bool(message.get("more_body"))
 
 
-def _free_streams_soon() -> None:
-    """Let go of the LLM streams that a response which was cut off leaves behind, so that they settle.
+class _Sweeper:
+    """Lets go of the LLM streams that a response which was cut off leaves behind, so that they settle.
 
     anyio's task group keeps a cancelled task's traceback in a reference cycle, and with it the generator of the body.
-    The cycle is young, so collecting the young generations is enough (0.1 ms), once the thread that produced the body
-    has put it down.
+    A young cycle goes with the young generations (0.1 ms), once the thread that produced the body has put it down. For
+    a stream that has outlived some collections it takes a full one, which is costly in a big process, so it is rare.
     """
-    with contextlib.suppress(RuntimeError):  # another event loop than asyncio's
-        asyncio.get_running_loop().call_later(FREE_SECONDS, gc.collect, 1)
+
+    def __init__(self) -> None:
+        self._full_at = 0.0
+
+    def sweep_soon(self) -> None:
+        """Plan the collections."""
+        with contextlib.suppress(RuntimeError):  # another event loop than asyncio's
+            loop, soon = asyncio.get_running_loop(), time.monotonic() + FREE_SECONDS
+            loop.call_later(FREE_SECONDS, gc.collect, 1)
+            if self._full_at < soon:
+                self._full_at = max(soon, self._full_at + FULL_SECONDS)
+                loop.call_later(self._full_at - soon + FREE_SECONDS, gc.collect)
 
 
 async def _answer(

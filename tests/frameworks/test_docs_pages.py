@@ -39,12 +39,12 @@ class Page(NamedTuple):
     env: dict[str, str]
 
 
+# the provider plays a proxy on the way to OpenAI, so that the page's code needs no option of its own
+PROXIED = {"OPENAI_BASE_URL": "http://api.openai.com/v1", "HTTP_PROXY": "http://{host}", "NO_PROXY": "127.0.0.1"}
 PAGES = [
     Page("docs/flask.md", "## Five minutes", 5000, "flask run", {"FLASK_TOKEN_LIMIT_HOSTS": '{hosts}'}),
-    # the provider plays a proxy on the way to OpenAI, so that the page's code needs no option of its own
-    Page("docs/fastapi.md", "## Five minutes", 8000, "uvicorn app:app", {
-        "OPENAI_BASE_URL": "http://api.openai.com/v1", "HTTP_PROXY": "http://{host}",
-    }),
+    Page("docs/fastapi.md", "## Five minutes", 8000, "uvicorn app:app", PROXIED),
+    Page("docs/django.md", "## Five minutes", 8000, "python manage.py runserver", PROXIED),
 ]  # fmt: skip
 
 

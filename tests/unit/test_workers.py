@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import threading
 import weakref
@@ -257,6 +258,97 @@ def test_a_runner_kept_from_request_to_request_bills_each_its_own(meter: Meter, 
                 run(agenerate(), runner=runner)
         run(agenerate(), runner=runner)
     assert tenants(events) == ["acme", "globex", ""]
+
+
+def serve(scope: Scope | None, work: Callable[[], Any]) -> Any:
+    """Do what a synchronous middleware does."""
+    service = scopes.serve(scope)
+    try:
+        return work()
+    finally:
+        scopes.end(service)
+
+
+def test_a_kept_runner_bills_whom_its_thread_serves(meter: Meter, events: list[LLMEvent]) -> None:
+    with asyncio.Runner() as runner:
+        for tenant in ("acme", "globex"):
+            serve(request_scope(meter, tenant)[1], lambda: runner.run(agenerate()))
+        with ThreadPoolExecutor(1) as pool, meter.for_tenant("carried"):
+            pool.submit(carry(lambda: runner.run(agenerate()))).result()
+        with pytest.raises(LimitExhausted):
+            meter.set_limit("broke", 0)
+            serve(request_scope(meter, "broke")[1], lambda: runner.run(agenerate()))
+    assert tenants(events) == ["acme", "globex", "carried"]
+
+
+def test_a_kept_runner_bills_each_explicit_tenant_of_a_request(meter: Meter, events: list[LLMEvent]) -> None:
+    def view() -> None:
+        with asyncio.Runner() as runner:
+            for tenant in ("acme", "globex"):
+                with meter.for_tenant(tenant):
+                    runner.run(agenerate())
+            meter.set_tenant("initech")
+            runner.run(agenerate())
+            with meter.for_tenant("hooli"):
+                pass
+            runner.run(agenerate())
+
+    serve(request_scope(meter, "request")[1], view)
+    assert tenants(events) == ["acme", "globex", "initech", "initech"]
+    assert scopes.current() is None
+
+
+def test_two_tasks_on_a_kept_runner_are_billed_apart(meter: Meter, events: list[LLMEvent]) -> None:
+    async def work(tenant: str, both: asyncio.Barrier) -> None:
+        with meter.for_tenant(tenant):
+            await both.wait()
+            await agenerate()
+
+    async def main() -> None:
+        both = asyncio.Barrier(2)
+        await asyncio.gather(work("left", both), work("right", both))
+        await agenerate()
+
+    with asyncio.Runner() as runner:
+        for tenant in ("acme", "globex"):
+            serve(request_scope(meter, tenant)[1], lambda: runner.run(main()))
+    assert [sorted(tenants(events)[i : i + 2]) for i in (0, 3)] == [["left", "right"]] * 2
+    assert tenants(events)[2::3] == ["acme", "globex"]
+
+
+def test_work_carried_out_of_one_request_is_its_own_in_another(meter: Meter, events: list[LLMEvent]) -> None:
+    deferred: list[Callable[[], Any]] = []
+    serve(request_scope(meter, "acme")[1], lambda: deferred.append(carry(lambda: asyncio.run(agenerate()))))
+    serve(request_scope(meter, "globex")[1], lambda: [deferred[0](), generate()])
+    assert tenants(events) == ["acme", "globex"]
+
+
+def test_a_copied_context_counts_where_a_request_is_served_too(meter: Meter, events: list[LLMEvent]) -> None:
+    with scopes.use(request_scope(meter, "acme")[1]):
+        kept = contextvars.copy_context()
+    serve(request_scope(meter, "globex")[1], lambda: kept.run(generate))
+    assert tenants(events) == ["acme"]
+
+
+def test_a_generator_left_open_does_not_end_its_tenant_in_another_request(meter: Meter, events: list[LLMEvent]) -> None:
+    def pieces() -> Iterator[None]:
+        with meter.for_tenant("acme"):
+            yield
+
+    left: list[Iterator[None]] = []
+
+    def first() -> None:
+        left.append(pieces())
+        next(left[0])
+
+    def second() -> None:
+        left.pop().close()  # type: ignore[attr-defined]
+        generate()
+        asyncio.run(agenerate())
+
+    serve(request_scope(meter, "request")[1], first)
+    serve(request_scope(meter, "globex")[1], second)
+    assert tenants(events) == ["globex", "globex"]
 
 
 def test_the_look_up_for_a_loop_is_done_by_the_caller(meter: Meter) -> None:

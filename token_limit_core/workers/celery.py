@@ -6,7 +6,6 @@ signals of Celery's and starts nothing, so it may run in the parent of a prefork
 
 from __future__ import annotations
 
-from contextvars import Token
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +16,8 @@ from . import wire
 
 if TYPE_CHECKING:
     from ..meter import Meter
-    from ..scope import Scope
 
-_TOKEN = "_token_limit_token"
+_SERVICE = "_token_limit_service"
 
 
 def install(meter: Meter | None = None) -> None:
@@ -59,14 +57,14 @@ def _enter(meter: Meter | None, task: Task[Any, Any], **kwargs: Any) -> None:
     request = task.request
     # an eager task was not published: it runs inside its caller, whose Scope stays in force
     scope = scopes.current() if request.is_eager else wire.load(request.get(wire.KEY), meter)
-    setattr(request, _TOKEN, scopes.enter(scope))
+    setattr(request, _SERVICE, scopes.serve(scope))
 
 
 def _leave(task: Task[Any, Any], **kwargs: Any) -> None:
     """Restore what was in force before the task, which in eager mode is its caller's."""
-    token: Token[Scope | None] | None = task.request.__dict__.pop(_TOKEN, None)
-    if token is not None:
-        scopes.leave(token)
+    service: scopes.Service | None = task.request.__dict__.pop(_SERVICE, None)
+    if service is not None:
+        scopes.end(service)
 
 
 def _flush(meter: Meter | None, **kwargs: Any) -> None:

@@ -6,7 +6,6 @@ Call `install()` once per broker, in every process that sends or processes messa
 from __future__ import annotations
 
 import threading
-from contextvars import Token
 from typing import TYPE_CHECKING, Any
 
 import dramatiq
@@ -16,7 +15,6 @@ from . import wire
 
 if TYPE_CHECKING:
     from ..meter import Meter
-    from ..scope import Scope
 
 
 def install(broker: dramatiq.Broker | None = None, meter: Meter | None = None) -> None:
@@ -56,7 +54,7 @@ class TenantMiddleware(dramatiq.Middleware):
     def before_process_message(self, broker: dramatiq.Broker, message: dramatiq.MessageProxy) -> None:
         """Enter the Scope that came with the message."""
         scope = wire.load(message.options.get(wire.KEY), self._meter)
-        self._running.messages[message.message_id] = scopes.enter(scope)
+        self._running.messages[message.message_id] = scopes.serve(scope)
 
     def after_process_message(
         self,
@@ -67,9 +65,9 @@ class TenantMiddleware(dramatiq.Middleware):
         exception: BaseException | None = None,
     ) -> None:
         """Leave it."""
-        token = self._running.messages.pop(message.message_id, None)
-        if token is not None:
-            scopes.leave(token)
+        service = self._running.messages.pop(message.message_id, None)
+        if service is not None:
+            scopes.end(service)
 
     def after_skip_message(self, broker: dramatiq.Broker, message: dramatiq.MessageProxy) -> None:
         """Leave it."""
@@ -84,4 +82,4 @@ class _Running(threading.local):
     """What a worker thread processes, by message id, with the way back to what was in force before."""
 
     def __init__(self) -> None:
-        self.messages: dict[str, Token[Scope | None]] = {}
+        self.messages: dict[str, scopes.Service] = {}

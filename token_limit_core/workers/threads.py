@@ -31,11 +31,18 @@ def carry(work: Callable[P, T]) -> Callable[P, T]:
     scope = scopes.current()
     frozen = None if scope is None else scope.detached()
     context = copy_context()
-    context.run(scopes.enter, frozen)
+    context.run(scopes.enter, frozen)  # what is copied keeps nothing of the request
+
+    def serve(*args: P.args, **kwargs: P.kwargs) -> T:
+        service = scopes.serve(frozen)
+        try:
+            return work(*args, **kwargs)
+        finally:
+            scopes.end(service)
 
     @functools.wraps(work)
     def carried(*args: P.args, **kwargs: P.kwargs) -> T:
-        return context.copy().run(work, *args, **kwargs)  # a Context cannot be entered twice at a time
+        return context.copy().run(serve, *args, **kwargs)  # a Context cannot be entered twice at a time
 
     return carried
 

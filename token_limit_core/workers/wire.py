@@ -68,8 +68,11 @@ def load(data: Any, meter: Meter | None = None) -> Scope:
 @contextmanager
 def task(data: Any, meter: Meter | None = None) -> Iterator[None]:
     """Run a task in the Scope that came with it, and leave nothing of that behind for the next."""
-    with scopes.use(load(data, meter)):
+    service = scopes.serve(load(data, meter))
+    try:
         yield
+    finally:
+        scopes.end(service)
 
 
 def flush(meter: Meter | None = None) -> None:

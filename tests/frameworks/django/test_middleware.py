@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -120,6 +121,25 @@ def test_two_requests_on_one_thread_do_not_share_a_tenant(project: Any, client: 
     client.get("/plain/")
     Client().get("/plain/")
     assert events.tenants() == ["explicit", f"user:{alice.pk}", ""]
+
+
+@pytest.mark.parametrize("made", ["by a request", "before any"])
+def test_a_loop_that_is_kept_bills_each_request_to_its_own_user(
+    project: Any, client: Client, alice: User, monkeypatch: pytest.MonkeyPatch, made: str
+) -> None:
+    with asyncio.Runner() as runner:
+        monkeypatch.setattr(views, "runner", runner)
+        if made == "before any":
+            runner.get_loop()
+        bob = Client()
+        bob.force_login(User.objects.create_user("bob"))
+        for asker in (client, bob, Client(), client):
+            asker.get("/kept_runner/")
+        bob.get("/kept_runner/?tenant=outside")
+        bob.get("/kept_runner/?tenant=within&inside=1")
+        bob.get("/kept_runner/")
+    users = f"user:{alice.pk}", f"user:{alice.pk + 1}"
+    assert events.tenants() == [*users, "", users[0], "outside", "within", users[1]]
 
 
 async def test_two_tasks_of_a_request_with_tenants_of_their_own_are_billed_apart(

@@ -135,7 +135,8 @@ def test_a_customer_who_hangs_up_leaves_no_hold(site: Site) -> None:
     go_on = site.provider.pause_after(chunks=2)
     data = {"question": "Tell me a long story", "csrfmiddlewaretoken": bob.cookies["csrftoken"]}
     response = bob.post(f"{site.url}/send/", data=data, headers={"Referer": site.url}, stream=True, timeout=30)
-    next(response.iter_content(8))
+    chunks = response.iter_content(8)  # kept: requests hangs up when its generator is freed
+    next(chunks)
     response.close()
     go_on.set()
     wait_until(lambda: site.query("m.store.spend('globex', 0, 4e9).calls") == before + 1)

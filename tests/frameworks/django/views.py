@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import openai
@@ -17,6 +18,8 @@ from token_limit_django.meter import get_meter
 
 MESSAGES: Any = [{"role": "user", "content": "What does a limit do?"}]
 client: openai.OpenAI
+runner = asyncio.Runner()
+"""Kept from request to request by code that wants to keep its connections; each test has its own."""
 
 
 def connect(base_url: str) -> openai.OpenAI:
@@ -70,6 +73,18 @@ def in_thread(request: HttpRequest) -> HttpResponse:
 def own_loop(request: HttpRequest) -> HttpResponse:
     """Run an event loop of one's own, as code does that has only an async client."""
     return HttpResponse(asyncio.run(aask()).choices[0].message.content)
+
+
+def kept_runner(request: HttpRequest) -> HttpResponse:
+    """Run on a loop that is kept from request to request; `tenant` is an explicit one, set outside or inside of it."""
+    tenant, inside = request.GET.get("tenant"), "inside" in request.GET
+
+    async def work() -> Any:
+        with get_meter().for_tenant(tenant) if tenant and inside else nullcontext():
+            return await aask()
+
+    with get_meter().for_tenant(tenant) if tenant and not inside else nullcontext():
+        return HttpResponse(runner.run(work()).choices[0].message.content)
 
 
 async def aplain(request: HttpRequest) -> HttpResponse:
@@ -160,7 +175,7 @@ def bare_thread(request: HttpRequest) -> HttpResponse:
 urlpatterns = [
     path(f"{view.__name__}/", view)
     for view in (
-        plain, streamed, in_thread, own_loop, aplain, astreamed, sync_call_in_async_view, two_tasks, set_tenant,
-        wrapped, grouped, handled, handled_then_broken, no_call, bare_thread,
+        plain, streamed, in_thread, own_loop, kept_runner, aplain, astreamed, sync_call_in_async_view, two_tasks,
+        set_tenant, wrapped, grouped, handled, handled_then_broken, no_call, bare_thread,
     )
 ]  # fmt: skip

@@ -8,6 +8,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import openai
@@ -19,6 +20,8 @@ from token_limit_flask import TokenLimit, get_meter
 
 MESSAGES: Any = [{"role": "user", "content": "What does a limit do?"}]
 views = Blueprint("views", __name__)
+runner = asyncio.Runner()
+"""Kept from request to request; each test has its own."""
 
 
 class Organization:
@@ -56,8 +59,12 @@ def ask(**options: Any) -> Any:
         return own.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, **options)
 
 
-async def aask() -> str:
-    async with openai.AsyncOpenAI(api_key="test", base_url=current_app.config["PROVIDER"], max_retries=0) as own:
+def async_client() -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(api_key="test", base_url=current_app.config["PROVIDER"], max_retries=0)
+
+
+async def aask(client: openai.AsyncOpenAI | None = None) -> str:
+    async with client or async_client() as own:
         answer = await own.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES)
     return answer.choices[0].message.content or ""
 
@@ -101,6 +108,30 @@ async def sync_call_in_async_view() -> Any:
 @views.get("/own_loop")
 def own_loop() -> str:
     return asyncio.run(aask())
+
+
+@views.get("/kept_runner")
+def kept_runner() -> str:
+    """Run on a loop that is kept from request to request; `tenant` is an explicit one, set outside or inside of it."""
+    meter, tenant, inside = get_meter(), request.args.get("tenant"), "inside" in request.args
+    own = async_client()  # `current_app` is not there on such a loop
+
+    async def work() -> str:
+        with meter.for_tenant(tenant) if tenant and inside else nullcontext():
+            return await aask(own)
+
+    with meter.for_tenant(tenant) if tenant and not inside else nullcontext():
+        return runner.run(work())
+
+
+@views.get("/kept_runner_in_body")
+def kept_runner_in_body() -> Response:
+    own = async_client()
+
+    def body() -> Iterator[str]:
+        yield runner.run(aask(own))
+
+    return Response(body())
 
 
 @views.get("/in_thread")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 import weakref
@@ -19,6 +20,7 @@ from token_limit_core import scope
 from token_limit_core.testing import FakeProvider
 from token_limit_flask import TokenLimit, get_meter
 
+from . import saas
 from .conftest import Site
 
 VIEWS = [
@@ -70,6 +72,23 @@ def test_two_requests_on_one_thread_do_not_share_a_tenant(site: Site) -> None:
     visitor.get("/plain")
     visitor.get("/streamed")
     assert site.tenants() == ["explicit", "user:7", "", ""]
+
+
+@pytest.mark.parametrize("made", ["by a request", "before any"])
+def test_a_loop_that_is_kept_bills_each_request_to_its_own_user(
+    site: Site, monkeypatch: pytest.MonkeyPatch, made: str
+) -> None:
+    with asyncio.Runner() as runner:
+        monkeypatch.setattr(saas, "runner", runner)
+        if made == "before any":
+            runner.get_loop()
+        seven, eight = site.client("7"), site.client("8")
+        for asker in (seven, eight, site.client(), seven):
+            asker.get("/kept_runner")
+        eight.get("/kept_runner?tenant=outside")
+        eight.get("/kept_runner?tenant=within&inside=1")
+        assert eight.get("/kept_runner_in_body").data
+    assert site.tenants() == ["user:7", "user:8", "", "user:7", "outside", "within", "user:8"]
 
 
 def test_two_tasks_of_a_request_with_tenants_of_their_own_are_billed_apart(site: Site) -> None:

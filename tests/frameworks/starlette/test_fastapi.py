@@ -84,6 +84,8 @@ def class_tenant(directory: Directory) -> Callable[..., Any]:
         def __init__(self, authorization: Token) -> None:
             super().__init__(directory.organization(authorization).id)
 
+    # FastAPI 0.115 does not look up a class's annotations that are texts
+    Current.__init__.__annotations__["authorization"] = Token
     return Current
 
 

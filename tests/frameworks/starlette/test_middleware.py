@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, Response
 
 from token_limit_core import Decision, LimitExceededException, Meter
+from token_limit_core.errors import refusal_in
 from token_limit_core.testing import FakeProvider
 from token_limit_starlette import TokenLimitMiddleware, refusal_handler, upgrade_response
 
@@ -302,8 +303,10 @@ def test_a_streamed_body_that_is_refused_is_cut_and_not_repaired(meter: Meter, s
     meter.set_limit("user:alice", 0)
     client = signed(metered(meter=meter), raise_server_exceptions=False)
     assert client.get("/streamed").text == ""
-    with pytest.raises(LimitExceededException):
+    # Starlette 0.40 lets the group of anyio out, later ones what is in it
+    with pytest.raises((LimitExceededException, ExceptionGroup)) as raised:
         signed(metered(meter=meter)).get("/streamed")
+    assert refusal_in(raised.value) is not None
 
 
 async def test_upgrade_response_is_there_for_handlers_of_ones_own(meter: Meter, signed: Signed) -> None:
