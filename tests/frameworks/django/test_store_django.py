@@ -27,7 +27,7 @@ from . import host
 
 ROOT = Path(__file__).parents[3]
 SQLITE = "django.db.backends.sqlite3"
-TABLES = ["counter", "hold", "hold_item", "ledger", "limit", "limit_history", "rollup", "tenant"]
+TABLES = ["api_key", "counter", "delivery", "hold", "hold_item", "ledger", "limit", "limit_history", "rollup", "tenant"]
 NOW = 1_800_000_000.0
 
 
