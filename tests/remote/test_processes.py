@@ -112,7 +112,8 @@ def test_a_receiver_that_is_killed_over_a_batch_has_it_once(tmp_path: Path, home
         process = sender("send", f"{server.url}/token-limit/events", token, **home_of(home, tmp_path))
         tell(process)
         assert server.process.wait(60) == -signal.SIGKILL
-        assert store.spend("acme", 0, 4e9).calls == (0 if where == "in the transaction" else 20)
+        taken = store.spend("acme", 0, 4e9).calls  # a slow sender makes more than one batch of its 20 events
+        assert taken == 0 if where == "in the transaction" else 0 < taken <= 20
         server.restart()
         assert heard(process) == ["recorded", "delivered"]
     assert store.spend("acme", 0, 4e9).calls == 20

@@ -46,6 +46,7 @@ COUNTS = (
     "cache_miss_tokens",
     "reasoning_tokens",
     "web_searches",
+    "file_searches",
 )
 NUMBERS = ("duration_ms", "duration_seconds")
 TEXTS = (*WIDTHS, "upstream_provider", "fim_prefix", "fim_suffix")
