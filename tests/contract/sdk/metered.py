@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Coroutine
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
@@ -18,15 +18,19 @@ from genai_prices import Usage, calc_price
 
 from tests.contract.sdk.uses import Endpoint, Use
 from tests.contract.sdk.wire import Stall
-from token_limit_core import LLMEvent, Meter, MeterConfig
+from token_limit_core import LLMEvent, Meter, MeterConfig, patches
 from token_limit_core.limits import to_usd
 
 TENANT = "acme"
 
 
-def sdk_untouched() -> AbstractContextManager[Any]:
-    """Take out the hooks of the Django project the tests run in."""
-    return override_settings(TOKEN_LIMIT={"ENABLED": False}) if settings.configured else nullcontext()
+@contextmanager
+def sdk_untouched() -> Iterator[None]:
+    """Take out the hooks of the Django project the tests run in, and those of applications that tests have left."""
+    with override_settings(TOKEN_LIMIT={"ENABLED": False}) if settings.configured else nullcontext():
+        for meter in patches.meters():
+            meter.unpatch_all()
+        yield
 
 
 @dataclass
