@@ -9,7 +9,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .outcome import Request
     from .usage import Usage
 
 FIRST_OUTPUT = 256
@@ -30,41 +29,50 @@ MAX_PARTS = 1_000_000
 
 WEIGHT = 0.2
 MAX_MODELS = 1024
-NOT_SEEN = (FIRST_TOKENS_PER_CHARACTER, float(FIRST_OUTPUT))
 
 
-class Estimator:
-    """Moving averages per (provider, model): tokens a character, and output tokens a call."""
+class Habit:
+    """What the calls of one model have been like: moving averages of tokens a character, and output tokens a call."""
+
+    __slots__ = ("output", "per_character", "seen")
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[str, str], tuple[float, float]] = {}
+        self.per_character = FIRST_TOKENS_PER_CHARACTER
+        self.output = float(FIRST_OUTPUT)
+        self.seen = False
 
-    def estimate(self, provider: str, model: str, size: int, max_output: int | None) -> tuple[int, int]:
+    def estimate(self, size: int, max_output: int | None) -> tuple[int, int]:
         """Return the input and output tokens expected of `size` characters, with at most `max_output` tokens out."""
-        per_character, output = self._seen.get((provider, model), NOT_SEEN)
-        expected = int(output) + 1
+        expected = int(self.output) + 1
         if max_output is not None and max_output < expected:
             expected = max_output
-        return int(size * per_character) + 1, expected
+        return int(size * self.per_character) + 1, expected
 
-    def learn(self, request: Request, usage: Usage) -> None:
+    def learn(self, size: int, usage: Usage) -> None:
         """Take a finished call into the averages; a lost update between threads only costs accuracy.
 
         One that used nothing, such as an answer out of a cache or work that was only queued, tells nothing of the next.
         """
-        received = usage.received()
-        if received <= 0:
+        received = usage.received() if usage.cache_outside_input else usage.input_tokens
+        if not received:
             return
-        key, size = (request.provider, request.model), request.size
         ratio = received / size if size > 0 else FIRST_TOKENS_PER_CHARACTER
-        output = 0.0 if usage.output_tokens is None else float(usage.output_tokens)
-        seen = self._seen.get(key)
-        if seen is not None:
-            per_character, generated = seen
-            ratio, output = per_character + WEIGHT * (ratio - per_character), generated + WEIGHT * (output - generated)
-        elif len(self._seen) >= MAX_MODELS:
-            self._seen.clear()
-        self._seen[key] = (ratio, output)
+        output = usage.output_tokens or 0
+        if self.seen:
+            self.per_character += WEIGHT * (ratio - self.per_character)
+            self.output += WEIGHT * (output - self.output)
+        else:
+            self.per_character, self.output, self.seen = ratio, float(output), True
+
+
+class Habits(dict[tuple[str, str], Habit]):
+    """The habits by provider and model."""
+
+    def __missing__(self, key: tuple[str, str]) -> Habit:
+        if len(self) >= MAX_MODELS:  # an application may let people type model names
+            self.clear()
+        habit = self[key] = Habit()
+        return habit
 
 
 def size_of(value: Any) -> int:

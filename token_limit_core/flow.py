@@ -1,6 +1,6 @@
 """READ FIRST. What happens to a metered call:
 
-    depart   who pays (Scope), what it will probably cost (Estimator), is there money left (Store.admit)
+    depart   who pays (Scope), what it will probably cost (Habit), is there money left (Store.admit)
              refused -> LimitExceededException before any traffic is sent
     ...      the SDK's own call or stream, untouched
     land     what it used (Usage), what that costs (pricing), record it and free the hold (Store.settle)
@@ -45,7 +45,7 @@ class Flight:
     """A call between its admission and its settle."""
 
     __slots__ = (
-        "_open", "answer", "attributes", "call_id", "estimate", "meter", "request", "session_id", "started",
+        "_open", "answer", "attributes", "call_id", "estimate", "habit", "meter", "request", "session_id", "started",
         "started_at", "tags", "tenant_id",
     )  # fmt: skip
 
@@ -60,22 +60,24 @@ class Flight:
         self.call_id = new_id()
         self.started_at = meter.config.clock()
         self.started = time.perf_counter()
-        self.estimate = meter.estimator.estimate(request.provider, request.model, request.size, request.max_output)
+        self.habit = meter.habits[request.provider, request.model]
+        self.estimate = self.habit.estimate(request.size, request.max_output)
         self.tags: dict[str, Any] = {}
         self.answer: Any = None
-        self._open = [True]
+        self._open = True
 
     @property
     def landed(self) -> bool:
         """True once somebody has claimed the settle."""
-        return not self._open
+        return not hasattr(self, "_open")
 
     def claim(self) -> bool:
-        """Return True to exactly one caller; `list.pop` is atomic and safe inside a finaliser."""
+        """Return True to exactly one caller; taking a slot's value away is atomic, and safe inside a finaliser."""
         try:
-            return self._open.pop()
-        except IndexError:
+            del self._open
+        except AttributeError:
             return False
+        return True
 
     def price(self, model: str) -> Price | None:
         """Return the price of `model` at the time of the call."""
@@ -152,7 +154,7 @@ def again(flight: Flight) -> Flight:
     further.answer = None
     further.request = copy.copy(flight.request)
     further.tags = dict(flight.tags)
-    further._open = [True]
+    further._open = True
     if not flight.claim():
         further.call_id = new_id()
     return further

@@ -7,18 +7,18 @@ import logging
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from . import patches, scope
 from .clients import ProviderClients
 from .config import MeterConfig
-from .errors import StoreError, raise_on_error, refusal, report
-from .estimates import Estimator
+from .errors import StoreError, raise_on_error, refusal
+from .estimates import Habits
 from .events import LLMEvent
 from .executor import on_loop
 from .flow import Flight
@@ -36,6 +36,7 @@ from .limits import (
     parse_effective_date,
     parse_time,
 )
+from .listeners import listeners_of, tell, tell_refusal
 from .outcome import Request, Settlement, conclude
 from .patches.base import outcome_of
 from .settler import Settler
@@ -46,16 +47,6 @@ logger = logging.getLogger("token_limit")
 
 MAX_TOLD = 1000
 """Unguarded paths that are remembered: they are few, but what an application puts into paths is not known."""
-
-
-class Listener(Protocol):
-    """Is told of every event and refusal right after its capture; what it raises is kept from the application."""
-
-    def on_event(self, event: LLMEvent) -> None:
-        """Take a captured event."""
-
-    def on_refusal(self, decision: Decision, request: Request) -> None:
-        """Take a refused call."""
 
 
 class Meter(ProviderClients):
@@ -71,9 +62,9 @@ class Meter(ProviderClients):
             patches.patch_class(name)
         self.store: Store = store_of(self.config)
         self.outbox = outbox_of(self.config, self.store)
-        self.estimator = Estimator()
+        self.habits = Habits()
         self.settler = Settler(self.config.max_queue_size)
-        self.listeners: list[Listener] = []
+        self.listeners = listeners_of(self.config, self.outbox)
         self._counts: Counter[str] = Counter()
         self._welcomed: set[str] = set()
         self._told: set[str] = set()
@@ -258,8 +249,7 @@ class Meter(ProviderClients):
         """
         if settlement is None:
             return
-        event, config = settlement.event, self.config
-        now = config.clock()
+        event, now = settlement.event, self.config.clock()
         try:
             if _write(self.store, settlement, now) == "duplicate":
                 return
@@ -267,26 +257,13 @@ class Meter(ProviderClients):
             logger.exception("the store did not take a settled call; it will be tried again")
             self.settler.retry_later(partial(_write, self.store, settlement, now))
         self._counts["events"] += 1
-        if self.outbox is not None:
-            self._call("the outbox", self.outbox.queue.put, event)
-        if config.debug:
-            logger.debug("event %s", event.to_dict())
-        if config.on_event is not None:
-            self._call("on_event", config.on_event, event)
-        for listener in self.listeners:
-            self._call("on_event", listener.on_event, event)
+        if self.listeners:
+            tell(self.listeners, event)
 
     def refused(self, decision: Decision, request: Request) -> None:
         """Count a refusal, and tell it to those who listen."""
         self.count("refused")
-        for listener in self.listeners:
-            self._call("on_refusal", listener.on_refusal, decision, request)
-
-    def _call(self, name: str, hook: Callable[..., None], *told: Any) -> None:
-        try:
-            hook(*told)
-        except Exception:
-            report(f"calling {name}")
+        tell_refusal(self.listeners, decision, request)
 
     # -- health and end -------------------------------------------------------------------------
 

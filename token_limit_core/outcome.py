@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .pricing import Price
 
 
-@dataclass(slots=True)
+@dataclass
 class Request:
     """What a patch recognises of a call before it is sent. `size` is in characters, `max_output` in tokens.
 
@@ -35,10 +35,10 @@ class Request:
     stream: bool = False
     size: int = 0
     max_output: int | None = None
-    service_tier: str | None = None
-    later: bool = False
-    fields: dict[str, Any] | None = None
-    priced_as: str | None = None
+    service_tier: str | None = field(default=None, init=False)
+    later: bool = field(default=False, init=False)
+    fields: dict[str, Any] | None = field(default=None, init=False)
+    priced_as: str | None = field(default=None, init=False)
 
 
 class Part(NamedTuple):
@@ -106,7 +106,7 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement | None:
     if estimated:
         event.tags["estimated"] = True
     elif usage is outcome.usage and outcome.error is None and not request.later and "estimated" not in event.tags:
-        flight.meter.estimator.learn(request, usage)
+        flight.habit.learn(request.size, usage)
     cost = price_event(flight, event, usage)
     for part in outcome.parts:
         cost = _add(flight, event, part, cost)

@@ -83,11 +83,13 @@ class Price:
 
     def of_usage(self, usage: Usage) -> int | None:
         """Return nano-dollars for what a call used; None when nothing was reported, or nothing of it has a price."""
-        received, generated, cached = usage.input_tokens, usage.output_tokens, usage.cached_tokens
-        if received is not None and generated is not None and is_plain(usage):
-            cost = self.of_tokens(received, generated, 0 if cached is None else cached)
-            if cost:
-                return cost
+        counts = vars(usage)
+        if counts.keys() <= PLAIN_COUNTS or not any(map(counts.get, counts.keys() - PLAIN_COUNTS)):  # 0 costs nothing
+            received, generated = usage.input_tokens, usage.output_tokens
+            if received is not None and generated is not None:
+                cost = self.of_tokens(received, generated, usage.cached_tokens or 0)
+                if cost:
+                    return cost
         units = usage.billable()
         if not units:
             return None
@@ -95,12 +97,6 @@ class Price:
         if not cost and any(units.values()) and not self.covers(units):
             return None  # such as the seconds of a model that is priced by tokens
         return cost
-
-
-def is_plain(usage: Usage) -> bool:
-    """Tell whether nothing but plain tokens is to be billed; what was reported as 0 is not."""
-    counts = vars(usage)
-    return counts.keys() <= PLAIN_COUNTS or not any(map(counts.get, counts.keys() - PLAIN_COUNTS))
 
 
 A_REQUEST = "requests"

@@ -71,17 +71,15 @@ class AnthropicPatch(RelayPatch):
         provider = super()._provider(client, meter)
         return "anthropic" if provider == "azure" else provider
 
-    def refine(self, plan: Plan, body: Mapping[str, Any]) -> Plan:
-        request = plan.request
-        request.service_tier = "fast" if body.get("speed") == "fast" else None  # the answer tells the others
-        if request.provider == "aws":
-            request.priced_as = request.model
-        return plan
+    def refine(self, plan: Plan) -> None:
+        plan.service_tier = "fast" if plan.body.get("speed") == "fast" else None  # the answer tells the others
+        if plan.provider == "aws":
+            plan.priced_as = plan.model
 
     def tee(self, plan: Plan, response: Any, request_id: str | None) -> Tee:
         if response.headers.get("content-type", "").startswith("application/vnd.amazon.eventstream"):
             return AwsTee(plan.reader(request_id, plan.injected))
-        return BlindTee(plan.read, request_id) if plan.request.later else super().tee(plan, response, request_id)
+        return BlindTee(plan.read, request_id) if plan.later else super().tee(plan, response, request_id)
 
     def told_later(self, flight: Flight, response: Any) -> None:
         flight.meter.settler.start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -81,23 +80,22 @@ def read_speech(answer: Any) -> Outcome:
     return Outcome()
 
 
-def refine_speech(plan: Plan, body: Mapping[str, Any]) -> Plan:
+def refine_speech(plan: Plan) -> None:
     """Count the letters of what is to be said, where the model is billed by those."""
-    request = plan.request
-    if "gpt" in request.model:  # gpt-4o-mini-tts: by tokens, told only at the end of a stream of events
-        request.fields = {"character_count": 0}
+    body = plan.body
+    if "gpt" in plan.model:  # gpt-4o-mini-tts: by tokens, told only at the end of a stream of events
+        plan.fields = {"character_count": 0}
         if body.get("stream_format") == "sse":
-            request.stream = True
-        return plan
+            plan.stream = True
+        return
     letters = len(str(body.get("input", "")))
-    return plan._replace(read=lambda answer: Outcome(usage=Usage(character_count=letters)))
+    plan.read = lambda answer: Outcome(usage=Usage(character_count=letters))
 
 
-def refine_transcript(plan: Plan, body: Mapping[str, Any]) -> Plan:
+def refine_transcript(plan: Plan) -> None:
     """Look at the format that was asked for: a bare text is no JSON, and tells nothing."""
-    if body.get("response_format") in AS_TEXT:
-        return plan._replace(read=lambda answer: untimed(), kept=False)
-    return plan
+    if plan.body.get("response_format") in AS_TEXT:
+        plan.read, plan.kept = lambda answer: untimed(), False
 
 
 @cache

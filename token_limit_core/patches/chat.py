@@ -27,13 +27,14 @@ def usage_of(usage: Any) -> Usage | None:
     """
     row = fields_of(usage)
     chat = "prompt_tokens" in row
-    names, details = CHAT if chat else RESPONSES
+    totals, details = CHAT if chat else RESPONSES
     counts: dict[str, Any] = {}
-    _take(counts, row, names)
-    for name, parts in details:
-        told = row.get(name)
-        if told is not None:
-            _take(counts, fields_of(told), parts)
+    for name, value in row.items():
+        if type(value) is int:
+            if name in totals and value >= 0:
+                counts[totals[name]] = value
+        elif value is not None and name in details:
+            _take(counts, fields_of(value), details[name])
     if "output_tokens" not in counts:
         if "input_tokens" not in counts:
             if "total_tokens" not in counts:
@@ -61,11 +62,11 @@ _OUTPUT = {
 }
 CHAT = (
     {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens", "total_tokens": "total_tokens"},
-    (("prompt_tokens_details", _INPUT), ("completion_tokens_details", _OUTPUT)),
+    {"prompt_tokens_details": _INPUT, "completion_tokens_details": _OUTPUT},
 )
 RESPONSES = (
     {"input_tokens": "input_tokens", "output_tokens": "output_tokens", "total_tokens": "total_tokens"},
-    (("input_tokens_details", _INPUT), ("output_tokens_details", _OUTPUT)),
+    {"input_tokens_details": _INPUT, "output_tokens_details": _OUTPUT},
 )
 """The names of the totals and of their parts in the two styles, and ours for them."""
 
@@ -75,11 +76,10 @@ CACHED_ELSEWHERE = frozenset((*CACHED, "prompt_token_details"))
 
 
 def _take(counts: dict[str, Any], row: Mapping[str, Any], names: Mapping[str, str]) -> None:
-    """Take the counts of a row over under our names."""
-    for name, ours in names.items():
-        value = row.get(name)
-        if type(value) is int and value >= 0:
-            counts[ours] = value
+    """Take the counts of a part over under our names."""
+    for name, value in row.items():
+        if type(value) is int and value >= 0 and name in names:
+            counts[names[name]] = value
 
 
 def _add_reasoning_left_out(counts: dict[str, Any]) -> None:

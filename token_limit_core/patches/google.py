@@ -154,7 +154,10 @@ class GooglePatch(BasePatch):
             path = request.url.path.rstrip("/")
             if request.method == "GET" and ASKED_FOR.search(path):
                 streams = "text/event-stream" in request.headers.get("accept", "")
-                return Request(self._provider(str(request.url)), "", INTERACTIONS, stream=streams, later=True)
+                asked = Request(self._provider(str(request.url)), "", INTERACTIONS, streams)
+                asked.later = True
+                return asked
+
             if request.method != "POST":
                 return None
             if not path.endswith("/interactions"):
@@ -210,15 +213,11 @@ def _request(provider: str, model: str, endpoint: str, stream: bool, body: Row) 
     if endpoint == IMAGES and any("content" in instance for instance in body.get("instances", ())):
         endpoint = EMBEDDINGS
     tier = body.get("serviceTier", body.get("service_tier"))
-    return Request(
-        provider=provider,
-        model=model_name(model) or "",
-        endpoint=endpoint,
-        stream=stream,
-        size=size_of(body),
-        max_output=0 if endpoint in (EMBEDDINGS, IMAGES) else _max_output(body),
-        service_tier=tier.lower() if isinstance(tier, str) else None,
-    )
+    bound = 0 if endpoint in (EMBEDDINGS, IMAGES) else _max_output(body)
+    request = Request(provider, model_name(model) or "", endpoint, stream, size_of(body), bound)
+    if isinstance(tier, str):
+        request.service_tier = tier.lower()
+    return request
 
 
 def _max_output(body: Row) -> int | None:

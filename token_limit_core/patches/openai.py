@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ..hosts import TAKES_STREAM_OPTIONS, UNKNOWN
-from ..outcome import Request
 from . import audio
 from .chat import ChoicesReader, read_answer
 from .images import ImageReader, read_images
-from .quirks import AMENDS, amended, fill_in_the_middle
+from .quirks import AMENDS, amend_outcomes, fill_in_the_middle
 from .responses import EventReader, RunReader, read_batch, read_response, read_run
 from .stainless import StainlessPatch
 from .surfaces import Plan, Surface, size_of_files
@@ -73,26 +72,25 @@ class ProtocolPatch(StainlessPatch):
     def provider_of_client(self, client: Any) -> str:
         return self.own_provider
 
-    def inject(self, options: Any, body: Mapping[str, Any], request: Request) -> Any:
-        if request.endpoint not in ("chat.completions", "completions") or request.provider not in TAKES_STREAM_OPTIONS:
+    def inject(self, plan: Plan) -> Any:
+        if plan.endpoint not in ("chat.completions", "completions") or plan.provider not in TAKES_STREAM_OPTIONS:
             return None
-        return _asking_for_usage(options, body)
+        return _asking_for_usage(plan.options, plan.body)
 
-    def refine(self, plan: Plan, body: Mapping[str, Any]) -> Plan:
-        request = plan.request
-        if request.endpoint == "audio.speech":
-            plan = audio.refine_speech(plan, body)
-        elif request.endpoint in ("audio.transcriptions", "audio.translations"):
-            request.size += size_of_files(plan.options, audio.CHARACTERS_PER_BYTE)
-            plan = audio.refine_transcript(plan, body)
-        elif request.endpoint.startswith("images."):
-            request.size += size_of_files(plan.options)
-        elif request.endpoint == "completions" and request.provider == "deepseek":
-            fill_in_the_middle(plan, body, self.meter().config.capture_content)
-        if request.provider == "openrouter" and "/" in request.model:
-            request.fields = {"upstream_provider": request.model.partition("/")[0]}
-        amend = AMENDS.get(request.provider)
-        return plan if amend is None else amended(plan, amend)
+    def refine(self, plan: Plan) -> None:
+        if plan.endpoint == "audio.speech":
+            audio.refine_speech(plan)
+        elif plan.endpoint in ("audio.transcriptions", "audio.translations"):
+            plan.size += size_of_files(plan.options, audio.CHARACTERS_PER_BYTE)
+            audio.refine_transcript(plan)
+        elif plan.endpoint.startswith("images."):
+            plan.size += size_of_files(plan.options)
+        elif plan.endpoint == "completions" and plan.provider == "deepseek":
+            fill_in_the_middle(plan)
+        if plan.provider == "openrouter" and "/" in plan.model:
+            plan.fields = {"upstream_provider": plan.model.partition("/")[0]}
+        if plan.provider in AMENDS:
+            amend_outcomes(plan, AMENDS[plan.provider])
 
 
 class OpenAIPatch(ProtocolPatch):

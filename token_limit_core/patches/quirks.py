@@ -15,18 +15,19 @@ Amend = Callable[[Outcome, Mapping[str, Any]], None]
 """Corrects an outcome with what else its usage object says."""
 
 
-def amended(plan: Plan, amend: Amend) -> Plan:
-    """Return a plan whose outcomes are amended, at no cost for each chunk."""
+def amend_outcomes(plan: Plan, amend: Amend) -> None:
+    """Let a plan's outcomes be amended, at no cost for each chunk."""
+    read_as_told, reader_as_told = plan.read, plan.reader
 
     def read(answer: Any) -> Outcome:
-        outcome = plan.read(answer)
+        outcome = read_as_told(answer)
         amend(outcome, fields_of(fields_of(answer).get("usage")))
         return outcome
 
     def reader(request_id: str | None, injected: bool) -> Reader:
-        return _Amended(plan.reader(request_id, injected), amend)
+        return _Amended(reader_as_told(request_id, injected), amend)
 
-    return plan._replace(read=read, reader=reader)
+    plan.read, plan.reader = read, reader
 
 
 class _Amended:
@@ -76,10 +77,11 @@ def vercel(outcome: Outcome, usage: Mapping[str, Any]) -> None:
 AMENDS: Mapping[str, Amend] = {"openrouter": openrouter, "deepseek": deepseek, "google": google, "vercel": vercel}
 
 
-def fill_in_the_middle(plan: Plan, body: Mapping[str, Any], capture: bool) -> None:
+def fill_in_the_middle(plan: Plan) -> None:
     """Name DeepSeek's completions what they are, with the lengths of what is before and after the gap."""
-    plan.request.endpoint = "fim.completions"
-    plan.request.fields = {
+    body, capture = plan.body, plan.meter.config.capture_content
+    plan.endpoint = "fim.completions"
+    plan.fields = {
         field: told
         for field, name in (("fim_prefix", "prompt"), ("fim_suffix", "suffix"))
         if (given := text(body.get(name))) is not None

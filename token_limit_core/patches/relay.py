@@ -17,7 +17,7 @@ from ..outcome import Outcome
 from ..streams import Follow, follow_async, follow_sync
 from ..usage import Usage
 from .stainless import StainlessPatch, in_the_air
-from .surfaces import Plan, Surface, plan_of
+from .surfaces import Plan, Surface
 
 
 class RelayPatch(StainlessPatch):
@@ -60,7 +60,7 @@ class RelayPatch(StainlessPatch):
             air = in_the_air.get()
             if air is None or air[0] is not client:
                 plan = self._late(client, kwargs)
-                flight = None if plan is None else unadmitted(plan.meter, plan.request)
+                flight = None if plan is None else unadmitted(plan.meter, plan)
             elif air[1].request.later:
                 air[1].answer = response
                 self.told_later(air[1], response)
@@ -79,18 +79,18 @@ class RelayPatch(StainlessPatch):
             return None
 
     def _plan_of_hop(self, flight: Flight, kwargs: dict[str, Any]) -> Plan:
-        body = kwargs["options"].json_data
+        plan, body = flight.request, kwargs["options"].json_data
+        assert isinstance(plan, Plan)
         if isinstance(body, dict) and isinstance(body.get("model"), str):  # on Bedrock it has moved into the path
-            flight.request.model = body["model"]
-        surface = next(surface for surface in self.surfaces if surface.endpoint == flight.request.endpoint)
-        return plan_of(flight.meter, flight.request, surface)
+            plan.model = body["model"]
+        return plan
 
     def _late(self, client: Any, kwargs: dict[str, Any]) -> Plan | None:
         """Recognise a request that middleware sends while a raw stream is read: its call has returned long ago."""
         options = kwargs["options"]
         if options.method.lower() != "post" or not isinstance(self._classify(options.url), Surface):
             return None
-        return self.recognise(client, options, bool(kwargs.get("stream")))
+        return self._plan(client, (), kwargs)
 
     def _arrive(self, flight: Flight, plan: Plan, result: Any, follow: Follow) -> Outcome | None:
         if flight.landed:  # its responses have been followed one by one

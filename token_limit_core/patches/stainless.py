@@ -14,15 +14,14 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import UnguardedCall, report
-from ..estimates import size_of
 from ..flow import Flight, adepart, aland, depart, hand_over, land
 from ..hosts import UNKNOWN, provider_of
-from ..outcome import Outcome, Request
+from ..outcome import Outcome
 from ..sse import BlindTee, DocumentTee, EventTee, read_document
 from ..streams import Follow, Tee, follow_async, follow_sync
 from .base import BasePatch
 from .hooks import raw_types, refuses_stream_options, with_options
-from .surfaces import Plan, Surface, body_of, classify, mask, max_output, pattern_of, plan_of, registered, unguarded
+from .surfaces import Plan, Surface, classify, mask, pattern_of, registered, unguarded
 
 if TYPE_CHECKING:
     from ..meter import Meter
@@ -62,38 +61,42 @@ class StainlessPatch(BasePatch):
         """Name the provider of a client on an unknown host, where its class tells."""
         return UNKNOWN
 
-    def inject(self, options: Any, body: Mapping[str, Any], request: Request) -> Any:
+    def inject(self, plan: Plan) -> Any:
         """Return a copy of the options of a stream that makes it tell its usage; None when it does, or must not."""
         return None
 
-    def refine(self, plan: Plan, body: Mapping[str, Any]) -> Plan:
-        """Return the plan of a `refined` call with what only its body tells."""
-        return plan
+    def refine(self, plan: Plan) -> None:
+        """Put into the plan of a `refined` call what only its body tells."""
 
-    def recognise(self, client: Any, options: Any, stream: bool) -> Plan | None:
+    def _plan(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
         """Return the plan of a call that costs money, or tells what one has cost; None for any other.
 
+        A fault of ours lets the call pass unmetered.
         Raises `UnguardedCall` for one that nobody has classified, if the policy is to refuse those.
         """
-        if options.method != "post" and options.method.lower() != "post":
-            return self._recognise_later(client, options, stream)
-        surface, meter = self._classify(options.url), self.meter()
-        provider = self._provider(client, meter)
-        if provider is None:
-            return None
-        if not isinstance(surface, Surface):
+        try:
+            options = kwargs["options"] if "options" in kwargs else args[1]
+            stream = bool(kwargs.get("stream"))
+            if options.method != "post" and options.method.lower() != "post":
+                return self._recognise_later(client, options, stream)
+            surface, meter = self._classify(options.url), self.meter()
+            provider = self._provider(client, meter)
+            if provider is None:
+                return None
+            if isinstance(surface, Surface):
+                plan = Plan(meter, surface, options, provider, stream)
+                if stream and (changed := self.inject(plan)) is not None:
+                    plan.options, plan.injected = changed, True
+                if surface.refined or provider in self.refined:
+                    self.refine(plan)
+                return plan
             if surface is None:
                 unguarded(meter, f"POST {mask(options.url.partition('?')[0])} of the {self.name} SDK")
-            return None
-        body = body_of(options)
-        bound = 0 if surface.bounds is None else max_output(body, surface.bounds)
-        model = str(body.get("model", ""))
-        request = Request(provider, model, surface.endpoint, stream, size_of(body), bound)  # half the time of keywords
-        if "service_tier" in body and isinstance(tier := body["service_tier"], str) and tier != "auto":
-            request.service_tier = tier
-        changed = self.inject(options, body, request) if stream else None
-        plan = plan_of(meter, request, surface, options if changed is None else changed, changed is not None)
-        return self.refine(plan, body) if surface.refined or provider in self.refined else plan
+        except UnguardedCall:
+            raise
+        except Exception:
+            report("recognising a call")
+        return None
 
     def _recognise_later(self, client: Any, options: Any, stream: bool) -> Plan | None:
         if options.method.lower() != "get":
@@ -104,9 +107,11 @@ class StainlessPatch(BasePatch):
         provider = None if surface is None else self._provider(client, meter)
         if surface is None or provider is None:
             return None
-        request = Request(provider, "", surface.endpoint, stream=stream, later=True)
-        plan = plan_of(meter, request, surface, options)
-        return self.refine(plan, {}) if provider in self.refined else plan
+        plan = Plan(meter, surface, options, provider, stream)
+        plan.later = True
+        if provider in self.refined:
+            self.refine(plan)
+        return plan
 
     def _provider(self, client: Any, meter: Meter) -> str | None:
         """Name the provider a client talks to; None when the Meter does not meter it.
@@ -148,7 +153,7 @@ class StainlessPatch(BasePatch):
         @functools.wraps(original)
         def request(client: Any, *args: Any, **kwargs: Any) -> Any:
             plan = self._plan(client, args, kwargs) if self.active else None
-            flight = None if plan is None else depart(plan.meter, plan.request)
+            flight = None if plan is None else depart(plan.meter, plan)
             if plan is None or flight is None:
                 return original(client, *args, **kwargs)
             token = in_the_air.set((client, flight))
@@ -159,7 +164,7 @@ class StainlessPatch(BasePatch):
                 except Exception as error:
                     if not refuses_stream_options(plan, error):
                         raise
-                    plan = plan._replace(injected=False)
+                    plan.injected = False
                     result = original(client, *args, **kwargs)
             except BaseException as error:
                 land(flight, self._failed(flight, plan, error))
@@ -179,7 +184,7 @@ class StainlessPatch(BasePatch):
         @functools.wraps(original)
         async def request(client: Any, *args: Any, **kwargs: Any) -> Any:
             plan = self._plan(client, args, kwargs) if self.active else None
-            flight = None if plan is None else await adepart(plan.meter, plan.request)
+            flight = None if plan is None else await adepart(plan.meter, plan)
             if plan is None or flight is None:
                 return await original(client, *args, **kwargs)
             token = in_the_air.set((client, flight))
@@ -190,7 +195,7 @@ class StainlessPatch(BasePatch):
                 except Exception as error:
                     if not refuses_stream_options(plan, error):
                         raise
-                    plan = plan._replace(injected=False)
+                    plan.injected = False
                     result = await original(client, *args, **kwargs)
             except Exception as error:
                 await aland(flight, self._failed(flight, plan, error))
@@ -206,17 +211,6 @@ class StainlessPatch(BasePatch):
             return result
 
         return request
-
-    def _plan(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
-        """Recognise a call; a fault of ours lets it pass unmetered."""
-        try:
-            options = kwargs["options"] if "options" in kwargs else args[1]
-            return self.recognise(instance, options, bool(kwargs.get("stream")))
-        except UnguardedCall:
-            raise
-        except Exception:
-            report("recognising a call")
-            return None
 
     def _arrive(self, flight: Flight, plan: Plan, result: Any, follow: Follow) -> Outcome | None:
         """Read an answer that is there in full, or hook what is still to be read and return None."""
@@ -236,7 +230,7 @@ class StainlessPatch(BasePatch):
                 reader = plan.reader(self._request_id(flight, response), plan.injected)
                 follow.stream(result, response, flight, reader)
                 return None
-            elif plan.request.stream or not hasattr(response, "_content"):  # the body is still to be read
+            elif plan.stream or not hasattr(response, "_content"):  # the body is still to be read
                 flight.meter.settler.start()
                 follow.body(response, flight, self.tee(plan, response, self._request_id(flight, response)))
                 return None
@@ -252,7 +246,7 @@ class StainlessPatch(BasePatch):
 
     def tee(self, plan: Plan, response: Any, request_id: str | None) -> Tee:
         """Return what follows a body that is still to be read."""
-        if plan.request.stream:
+        if plan.stream:
             return EventTee(plan.reader(request_id, plan.injected), hiding=plan.injected)
         return DocumentTee(plan.read, request_id) if plan.kept else BlindTee(plan.read, request_id)
 

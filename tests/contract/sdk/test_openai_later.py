@@ -303,10 +303,10 @@ def test_a_streamed_run_is_billed_at_its_end_and_not_again(
 
 
 def test_what_is_only_queued_teaches_nothing_about_the_next_call(make: Callable[..., Any], metered: Metered) -> None:
-    before = metered.meter.estimator.estimate("openai", wire.MODEL, 400, None)
+    before = metered.meter.habits["openai", wire.MODEL].estimate(400, None)
     metered_post(make, metered, answering(response("queued")))
 
-    assert metered.meter.estimator.estimate("openai", wire.MODEL, 400, None) == before
+    assert metered.meter.habits["openai", wire.MODEL].estimate(400, None) == before
 
 
 def test_asking_again_after_a_cancelled_task_bills_once(metered: Metered) -> None:
