@@ -21,7 +21,7 @@ logger = logging.getLogger("token_limit")
 class Listener(Protocol):
     """Is told of every event and refusal; what it raises is kept from the application."""
 
-    def on_event(self, event: LLMEvent, /) -> None:
+    def on_event(self, event: LLMEvent, /) -> object:
         """Take a captured event."""
 
     def on_refusal(self, decision: Decision, request: Request, /) -> None:
