@@ -183,10 +183,10 @@ def price_event(flight: Flight, event: LLMEvent, usage: Usage) -> int | None:
 
 def _price(flight: Flight, model: str) -> Price | None:
     request = flight.request
-    price = None if request.priced_as is None else flight.price(request.priced_as)
-    if price is None:
-        price = price_of(request.provider, model, flight.started_at, request.service_tier)
-    return flight.price(request.model) if price is None and request.model else price
+    for name in (request.priced_as, model, request.model):
+        if name and (price := price_of(request.provider, name, flight.started_at, request.service_tier)) is not None:
+            return price
+    return None
 
 
 def _add(flight: Flight, event: LLMEvent, part: Part, cost: int | None) -> int | None:

@@ -27,13 +27,13 @@ class RelayPatch(StainlessPatch):
         noting = super()._noting(original)
 
         @functools.wraps(original)
-        def process_response(client: Any, *args: Any, **kwargs: Any) -> Any:
+        def process_response(client: Any, **kwargs: Any) -> Any:
             if not _relays(client):
-                return noting(client, *args, **kwargs)
+                return noting(client, **kwargs)
             hop = self._hop(client, kwargs, follow_sync)
             if hop is not None:
                 land(*hop)
-            return original(client, *args, **kwargs)
+            return original(client, **kwargs)
 
         return process_response
 
@@ -41,13 +41,13 @@ class RelayPatch(StainlessPatch):
         noting = super()._noting(original)
 
         @functools.wraps(original)
-        async def process_response(client: Any, *args: Any, **kwargs: Any) -> Any:
+        async def process_response(client: Any, **kwargs: Any) -> Any:
             if not _relays(client):
-                return await noting(client, *args, **kwargs)
+                return await noting(client, **kwargs)
             hop = self._hop(client, kwargs, follow_async)
             if hop is not None:
                 await aland(*hop)
-            return await original(client, *args, **kwargs)
+            return await original(client, **kwargs)
 
         return process_response
 

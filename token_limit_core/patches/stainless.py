@@ -275,20 +275,20 @@ class StainlessPatch(BasePatch):
         """Look at each response that a `later` call got."""
 
     def _noting(self, original: Any) -> Any:
-        """Wrap `_process_response`, to note each response that a call got.
+        """Wrap `_process_response`, which takes keywords only, to note each response that a call got.
 
         What the method of an asynchronous client returns is awaited by its caller.
         """
 
         @functools.wraps(original)
-        def process_response(client: Any, *args: Any, **kwargs: Any) -> Any:
+        def process_response(client: Any, **kwargs: Any) -> Any:
             air = in_the_air.get()
             if air is not None and air[0] is client:  # an auth client may be called within
                 flight = air[1]
-                flight.answer = kwargs.get("response")
+                flight.answer = kwargs["response"]
                 if flight.request.later:
                     self.told_later(flight, flight.answer)
-            return original(client, *args, **kwargs)
+            return original(client, **kwargs)
 
         return process_response
 
