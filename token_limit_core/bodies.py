@@ -24,21 +24,33 @@ View = TypeVar("View", bound=Callable[..., Any])
 END: Any = object()
 
 
+class Body(Generic[T]):
+    """A body that is stepped inside its Scope; a tenant that it sets on the way stays in force for its next steps."""
+
+    content: Iterable[T] = ()
+    scope: Scope | None = None
+
+    def __iter__(self) -> Iterator[T]:
+        body, thread = iter(self.content), scopes.thread
+        while True:
+            served, thread.scope = thread.scope, self.scope  # as `scopes.serve` does, without two calls for every chunk
+            token = scopes.enter(self.scope)
+            try:
+                chunk = next(body, END)  # an exception at the end of every body would cost more than the rest
+            finally:
+                self.scope = scopes.in_context()
+                scopes.leave(token)
+                thread.scope = served
+            if chunk is END:
+                return
+            yield chunk
+
+
 def stream(content: Iterable[T], scope: Scope | None) -> Iterator[T]:
-    """Step a body inside its Scope; a tenant that the body sets on the way stays in force for its next steps."""
-    body, thread = iter(content), scopes.thread
-    while True:
-        served, thread.scope = thread.scope, scope  # as `scopes.serve` does, without two calls for every chunk
-        token = scopes.enter(scope)
-        try:
-            chunk = next(body, END)  # an exception at the end of every body would cost more than the rest
-        finally:
-            scope = scopes.in_context()
-            scopes.leave(token)
-            thread.scope = served
-        if chunk is END:
-            return
-        yield chunk
+    """Step a body inside a Scope."""
+    body: Body[T] = Body()
+    body.content, body.scope = content, scope
+    return iter(body)
 
 
 async def astream(content: Any, scope: Scope | None) -> AsyncIterator[Any]:

@@ -6,7 +6,7 @@ Not request hooks: those run before a streamed body is produced, or twice (resea
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,9 @@ from flask import Flask
 
 from token_limit_core import Meter
 from token_limit_core import scope as scopes
-from token_limit_core.bodies import peek, stream
+from token_limit_core.bodies import Body, peek
 from token_limit_core.errors import LimitExceededException, refusal_in
-from token_limit_core.scope import Scope, thread
+from token_limit_core.scope import thread
 
 from .conf import Settings
 from .resolvers import RequestScope
@@ -87,15 +87,13 @@ def _restart(start_response: StartResponse, exc_info: Any, status: str, headers:
     return start_response(status, headers, exc_info)
 
 
-class Exchange:
+class Exchange(Body[bytes]):
     """One response on its way: its start, and its body, whose every step and end runs inside the request's Scope.
 
     The start is held back while a response waits for its first chunk. It is not sent twice with `exc_info` instead:
     servers differ in what they make of the first one's headers.
     """
 
-    content: Iterable[bytes] = ()
-    scope: Scope | None
     sent = False
     held: tuple[Any, ...] = ()
     _writer: Any = None
@@ -104,14 +102,14 @@ class Exchange:
         self.server = server
         self.request = request
 
-    def start(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+    def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         """Start the response, or hold the start back; `start_response` of PEP 3333."""
         self.request.context = copy_context()  # the last moment at which `g`, `request` and `current_user` are there
         if self.request.peeks:
-            self.held = (status, headers, *exc_info)
+            self.held = (status, headers) if exc_info is None else (status, headers, exc_info)
             return self._write
         self.sent = True
-        return self.server(status, headers, *exc_info)
+        return self.server(status, headers) if exc_info is None else self.server(status, headers, exc_info)
 
     def release(self) -> Any:
         """Start the response that was held back, if one was."""
@@ -123,9 +121,6 @@ class Exchange:
     def _write(self, data: bytes) -> None:
         self._writer = self.release() or self._writer
         self._writer(data)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return stream(self.content, self.scope)
 
     def close(self) -> None:
         """End the body, read to its end or not, and let go of the request."""
