@@ -26,16 +26,14 @@ END: Any = object()
 
 def stream(content: Iterable[T], scope: Scope | None) -> Iterator[T]:
     """Step a body inside its Scope; a tenant that the body sets on the way stays in force for its next steps."""
-    body, thread = iter(content), scopes.thread
+    body = iter(content)
     while True:
-        served, thread.scope = thread.scope, scope  # as `scopes.serve` does, without two calls for every chunk
         token = scopes.enter(scope)
         try:
             chunk = next(body, END)  # an exception at the end of every body would cost more than the rest
         finally:
-            scope = scopes.in_context()
+            scope = scopes.current()
             scopes.leave(token)
-            thread.scope = served
         if chunk is END:
             return
         yield chunk
