@@ -183,6 +183,23 @@ def test_a_key_is_made_with_its_token_shown_once_and_revoked(client: Client, met
     assert "said=revoked-before" in client.post("keys/revoke", {"key": key.public_id}).headers["location"]
 
 
+def test_a_reload_after_a_key_was_made_makes_no_other(client: Client, meter: Meter) -> None:
+    (form,) = re.findall(r'name="form" value="([^"]+)"', client.get("keys").text)
+    fields = {"form": form, "account": "north", "tenants": "acme", "may-ingest": "yes"}
+    made = client.post("keys", fields)
+    (token,) = re.findall(r"tl_[0-9a-f]{12}_[\w-]{43}", made.text)
+    again = client.post("keys", fields)
+    assert (again.status, again.headers["location"]) == (303, "/staff/limits/keys?said=made-before")
+    listed = client.get("keys", said="made-before").text
+    assert "shown then and only then" in listed
+    assert token not in listed
+    assert [key.digest for key in meter.store.api_keys()] == [digest_of(token)]
+    (next_form,) = re.findall(r'name="form" value="([^"]+)"', made.text)
+    assert client.post("keys", {**fields, "form": next_form}).status == 200
+    assert client.post("keys", {**fields, "form": "no id"}).status == 200
+    assert len(meter.store.api_keys()) == 3
+
+
 def test_a_key_that_nobody_could_use_is_told_at_its_field(client: Client, meter: Meter) -> None:
     fields = {"account": "north", "tenants": "acme", "may-check": "yes"}
     wrong = [({"account": ""}, "account"), ({"tenants": " "}, "tenants"), ({"may-check": ""}, "permissions")]

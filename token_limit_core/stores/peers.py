@@ -32,8 +32,8 @@ class Peers:
     destinations: tuple[str, ...] = ()
     """Where copies of each call's event are to be delivered; an `Outbox` adds itself."""
 
-    def add_api_key(self, key: ApiKey) -> None:
-        """Store a key."""
+    def add_api_key(self, key: ApiKey) -> bool:
+        """Store a key; False, and nothing done, where there is one with its public id."""
         return self._peers(lambda tx: tx.insert_api_key(key))
 
     def api_key(self, public_id: str) -> ApiKey | None:
@@ -84,7 +84,8 @@ class PeersTransaction(ABC):
     """The primitives on one engine."""
 
     @abstractmethod
-    def insert_api_key(self, key: ApiKey) -> None: ...
+    def insert_api_key(self, key: ApiKey) -> bool:
+        """Insert the key; False when its public id is taken."""
 
     @abstractmethod
     def api_key(self, public_id: str) -> ApiKey | None: ...
