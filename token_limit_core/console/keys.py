@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-
 from ..errors import ConfigurationError
 from ..ingest.keys import DEFAULT_PERMISSIONS, PERMISSIONS, make_key, new_public_id
 from .visit import Visit
 from .web import Response, redirect
-
-logger = logging.getLogger("token_limit")
 
 PERMISSION_LABELS = {"ingest": "Report events", "check": "Ask for limits", "set-limit": "Set and remove limits"}
 TYPED = ("account", "name", "tenants")
@@ -41,18 +37,15 @@ def create(visit: Visit) -> Response:
     except ConfigurationError as error:
         field, _, problem = str(error).partition(": ")
         return _page(visit, 400, typed=typed, chosen=chosen, errors={field: problem})
-    if not visit.store.add_api_key(made.key):
+    if not visit.store.add_api_key(made.key, visit.actor):
         return redirect(visit.url("keys", said="made-before"))
-    logger.info("the API key tl_%s was made by %r", made.key.public_id, visit.actor)
     return _page(visit, token=made.token)
 
 
 def revoke(visit: Visit) -> Response:
     """Make a key useless from now on."""
     public_id = visit.request.form.get("key", "")
-    done = visit.store.revoke_api_key(public_id, visit.now)
-    if done:
-        logger.info("the API key tl_%s was revoked by %r", public_id, visit.actor)
+    done = visit.store.revoke_api_key(public_id, visit.now, visit.actor)
     return redirect(visit.url("keys", said="revoked" if done else "revoked-before"))
 
 

@@ -532,6 +532,7 @@ def test_selected_holds_are_released_once_and_noted(support: Client) -> None:
     assert admit("acme") == "admitted"
     assert history() == [(CHANGE, "Released: $1.00 held for tenant “acme”.")]
     assert "Released: $1.00" in page(support, "admin:token_limit_hold_history", "stuck")
+    assert "acme a hold $1.00 released - person 0" in text(page(support, CHANGES))
     response = support.post(reverse(HOLDS) + "?state=released", data, follow=True)
     assert "1 had closed already." in [str(message) for message in response.context["messages"]]
     assert len(history()) == 1
