@@ -152,6 +152,14 @@ def test_a_key_is_made_in_the_admin_with_its_token_shown_once_and_revoked() -> N
 
 
 @pytest.mark.django_db(databases="__all__", transaction=True)
+def test_spaces_are_part_of_the_tenants_of_a_key(tmp_path: Path) -> None:
+    add(person("add_apikey", "view_apikey"), tenant_names=" acme\n\neu-*")
+    assert get_store().api_keys()[0].tenants == (" acme", "eu-*")
+    run(f"sqlite:///{tmp_path}/spend.db", "keys", "create", "north", " acme")
+    assert open_store(f"sqlite:///{tmp_path}/spend.db").api_keys()[0].tenants == (" acme",)
+
+
+@pytest.mark.django_db(databases="__all__", transaction=True)
 @pytest.mark.parametrize(
     "fields", [{"account": ""}, {"tenant_names": " "}, {"tenant_names": "x" * 300}, {"chosen": []}]
 )

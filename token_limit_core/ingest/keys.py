@@ -76,7 +76,7 @@ def make_key(
         raise ConfigurationError("account: give a name of 1 to 255 characters")
     if len(name) > 255:
         raise ConfigurationError("name: at most 255 characters")
-    confined = tuple(dict.fromkeys(tenant.strip() for tenant in tenants if tenant.strip()))
+    confined = tuple(dict.fromkeys(tenant for tenant in tenants if tenant.strip()))
     if not confined:
         raise ConfigurationError("tenants: name a tenant, a beginning such as 'eu-*', or '*' for all of them")
     if any(len(tenant) > 255 or "\0" in tenant for tenant in confined):
