@@ -31,16 +31,14 @@ class Body(Generic[T]):
     scope: Scope | None = None
 
     def __iter__(self) -> Iterator[T]:
-        body, thread = iter(self.content), scopes.thread
+        body = iter(self.content)
         while True:
-            served, thread.scope = thread.scope, self.scope  # as `scopes.serve` does, without two calls for every chunk
             token = scopes.enter(self.scope)
             try:
                 chunk = next(body, END)  # an exception at the end of every body would cost more than the rest
             finally:
-                self.scope = scopes.in_context()
+                self.scope = scopes.current()
                 scopes.leave(token)
-                thread.scope = served
             if chunk is END:
                 return
             yield chunk

@@ -77,6 +77,7 @@ class Meter(ProviderClients):
 
     def patch_all(self) -> Self:
         """Hook every configured SDK that is installed."""
+        patches.attend(self)
         names = patches.PATCH_REGISTRY if self.config.patches is None else self.config.patches
         for name in list(names):
             self.patch(name)
@@ -87,6 +88,7 @@ class Meter(ProviderClients):
 
         Raises `ConfigurationError` for an unknown name.
         """
+        patches.attend(self)
         if patches.install(name, self) and name not in self._patched:
             self._patched.append(name)
         return self
@@ -101,12 +103,15 @@ class Meter(ProviderClients):
         """Take every hook of this Meter out."""
         for name in list(self._patched):
             self._unpatch(name)
+        patches.leave(self)
         return self
 
     def _unpatch(self, name: str) -> None:
         patches.uninstall(name, self)
         if name in self._patched:
             self._patched.remove(name)
+        if not self._patched:
+            patches.leave(self)
 
     # -- who pays -------------------------------------------------------------------------------
 
@@ -118,7 +123,7 @@ class Meter(ProviderClients):
 
     def set_tenant(self, tenant_id: str) -> None:
         """Attribute the calls of the current thread or task to a tenant from now on."""
-        scope.put(scope.child(self, tenant_id))
+        scope.enter(scope.child(self, tenant_id))
 
     @property
     def current_tenant_id(self) -> str | None:

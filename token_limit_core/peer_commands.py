@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Protocol
 
+from .commands import BY
 from .errors import ConfigurationError
 from .ingest.keys import DEFAULT_PERMISSIONS, ApiKey, make_key
 from .queue import EventQueue
@@ -43,14 +44,14 @@ def create_key(
 ) -> str:
     """Make a key and give its token, which is shown this once."""
     token, key = make_key(account, tenants, name=name, permissions=permissions, now=meter.config.clock())
-    meter.store.add_api_key(key)
+    meter.store.add_api_key(key, BY)
     return f"{_line(key)}\nThe token, which is shown only now:\n{token}"
 
 
 def revoke_key(meter: Meter, key: str) -> str:
     """Revoke a key, named as the list names it; it is refused at once."""
     public_id = key.removeprefix("tl_").partition("_")[0]
-    if meter.store.revoke_api_key(public_id, meter.config.clock()):
+    if meter.store.revoke_api_key(public_id, meter.config.clock(), BY):
         return f"tl_{public_id} is revoked."
     if meter.store.api_key(public_id) is None:
         raise ConfigurationError(f"key: there is no tl_{public_id}; the list names them all")

@@ -4,22 +4,17 @@ Frameworks copy contexts into threads and tasks but not back, so what happens la
 resolved, a refusal) changes the request's Scope in place; the variable itself is set only by the frame that resets
 it (research: style section 3). An explicit tenant is a new child Scope: two tasks of one request must not see each
 other's tenant.
-
-A copied context may also be somebody else's: an `asyncio.Runner` that is kept from request to request runs everything
-in the context of its first one. So a thread that serves a request knows that too, and `current()` compares.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigurationError, report
-from .executor import on_loop
 
 if TYPE_CHECKING:
     from .limits import Decision
@@ -129,29 +124,14 @@ def _report_resolver(error: Exception) -> None:
 _scope: ContextVar[Scope | None] = ContextVar("token_limit_scope", default=None)
 
 
-class _Thread(threading.local):
-    """What this thread serves: set around synchronous work by the frame that resets it."""
-
-    scope: Scope | None = None
-
-
-thread = _Thread()
+current = _scope.get
+"""Return the Scope in force, or None."""
+enter = _scope.set
+leave = _scope.reset
 
 
-def current() -> Scope | None:
-    """Return the Scope in force, or None.
-
-    On an event loop inside a thread that serves a request, a Scope of the context that does not belong to what is
-    served is one that the loop's owner has kept from earlier: the request that is served has asked.
-    """
-    scope, served = _scope.get(), thread.scope
-    if served is None or scope is served or _is_below(scope, served) or not on_loop():
-        return scope
-    return served
-
-
-def _is_below(scope: Scope | None, served: Scope) -> bool:
-    while scope is not None and scope is not served:
+def _is_below(scope: Scope | None, above: Scope) -> bool:
+    while scope is not None and scope is not above:
         scope = scope.parent
     return scope is not None
 
@@ -190,26 +170,13 @@ def use(scope: Scope | None) -> Iterator[Scope | None]:
 
     Only what is still of this block is undone at its end: a generator may end it in another request, or context.
     """
-    before, served = _scope.get(), thread.scope
-    put(scope)
+    before = _scope.get()
+    _scope.set(scope)
     try:
         yield scope
     finally:
         if scope is None or _is_below(_scope.get(), scope):
             _scope.set(before)
-        if scope is None or _is_below(thread.scope, scope):
-            thread.scope = served
-
-
-def put(scope: Scope | None) -> None:
-    """Put a Scope in force for the rest of the current context.
-
-    A thread that serves a request serves this one from now on, unless it runs a task, which has a context of its own.
-    One that serves nobody is left alone, for nobody would reset it.
-    """
-    _scope.set(scope)
-    if thread.scope is not None and not on_loop():
-        thread.scope = scope
 
 
 def child(
@@ -217,24 +184,3 @@ def child(
 ) -> Scope:
     """Make a Scope with an explicit tenant below the one in force."""
     return Scope(check_tenant(tenant_id), meter=meter, parent=current(), session_id=session_id, attributes=attributes)
-
-
-enter = _scope.set
-leave = _scope.reset
-in_context = _scope.get
-"""Return the Scope of the context, whoever this thread serves."""
-
-Service = tuple[Token[Scope | None], Scope | None]
-"""The way back to what was in force, and served, before."""
-
-
-def serve(scope: Scope | None) -> Service:
-    """Put a Scope in force for synchronous work in this thread, until `end` gets what this returns."""
-    served, thread.scope = thread.scope, scope
-    return _scope.set(scope), served
-
-
-def end(service: Service) -> None:
-    """End what `serve` began, in the same thread."""
-    token, thread.scope = service
-    _scope.reset(token)

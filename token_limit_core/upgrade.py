@@ -157,7 +157,7 @@ def default_page(values: dict[str, Any]) -> str:
     hidden["facts_hidden"] = hidden["held_hidden"] and hidden["remaining_hidden"] and hidden["resets_hidden"]
     attributes = {name: "hidden" if yes else "" for name, yes in hidden.items()}
     texts = {name: "" if value is None else html.escape(str(value)) for name, value in values.items()}
-    return Template(_file("upgrade.html")).substitute(texts | attributes, style=values["style"])
+    return Template(_file("plain.html")).substitute(texts | attributes, style=values["style"])
 
 
 @cache

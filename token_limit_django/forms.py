@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.db.models import Q
 from django.utils import timezone
 
 from token_limit_core import limits as core
@@ -59,6 +58,7 @@ class LimitForm(_LimitModelForm):
     tenant_id = forms.CharField(
         label="Tenant",
         max_length=255,
+        strip=False,  # spaces are part of an id
         help_text="Exactly as your application names the tenant, capitals included.",
         widget=forms.TextInput(attrs={"class": "vTextField", "autocomplete": "off", "spellcheck": "false"}),
     )
@@ -89,6 +89,8 @@ class LimitForm(_LimitModelForm):
         super().__init__(*args, **kwargs)
         self.now = service.now()
         self.before: core.Limit | None = None
+        self.expected: list[core.Limit] = []
+        """The rows of this limit that the check has seen; the store saves only over these."""
         if self.instance.pk is not None:
             self.before = service.limit_of(self.instance)
             self.initial["shown"] = _state(self.before)
@@ -120,17 +122,31 @@ class LimitForm(_LimitModelForm):
     def clean(self) -> dict[str, Any]:
         """Refuse to add a limit where there is one to change, and to change one that is not as it was shown."""
         data = super().clean() or self.cleaned_data
-        if self.before is not None and data.get("shown") not in ("", None, _state(self.before)):
+        if self.before is not None and data.get("shown") != _state(self.before):
             self.data = {name: self.data[name] for name in self.data} | {"shown": _state(self.before)}
             now = f"{exact_usd(self.before.amount)} ({self.before.mode})"
             message = f"Somebody else has changed this limit meanwhile: it is {now} now. Save again to replace it."
             raise ValidationError(message)
-        if self.before is None and "tenant_id" in data and "frequency" in data:
-            same = Limit.objects.filter(tenant_id=data["tenant_id"], frequency=data["frequency"], filter="")
-            if same.filter(Q(effective_until=None) | Q(effective_until__gt=self.now)).exists():
+        if self.before is not None:
+            others = [row for row in _rows(*self.before.identity) if row.id != self.before.id]
+            self.expected = [self.before, *others]
+        elif "tenant_id" in data and "frequency" in data:
+            self.expected = _rows(data["tenant_id"], data["frequency"], "")
+            if not all(row.ended(self.now) for row in self.expected):
                 every = FREQUENCY_LABELS[data["frequency"]]
                 self.add_error("tenant_id", f"This tenant already has a limit {every}. Change that one.")
         return data
+
+    def limit(self) -> core.Limit:
+        """Make the limit to save."""
+        data, begins = self.cleaned_data, self.cleaned_data["effective_date"]
+        return core.Limit(
+            tenant_id=self.instance.tenant_id,
+            amount=to_nano(data["limit_usd"]),
+            frequency=self.instance.frequency,
+            mode=data["mode"],
+            effective_from=self.now if begins is None else begins.timestamp(),
+        )
 
     def summary(self) -> str:
         """Say for the history what was saved: old → new."""
@@ -150,6 +166,13 @@ class LimitForm(_LimitModelForm):
         return f"{', '.join(changes) or 'Saved as it was'}{since}."
 
 
+def _rows(tenant_id: str, frequency: str, filter: str) -> list[core.Limit]:
+    """Read all rows of one limit: what is in force, what is to come, what has ended."""
+    return [
+        service.limit_of(row) for row in Limit.objects.filter(tenant_id=tenant_id, frequency=frequency, filter=filter)
+    ]
+
+
 def _state(limit: core.Limit) -> str:
     """Write all that a form has shown of a limit."""
     return f"{limit.amount}/{limit.mode}/{limit.effective_from!r}/{limit.effective_until!r}"
@@ -165,6 +188,7 @@ class ApiKeyForm(_KeyModelForm):
 
     tenant_names = forms.CharField(
         label="Tenants",
+        strip=False,
         help_text="One a line: ids, beginnings such as eu-*, or * for all of them.",
         widget=forms.Textarea(attrs={"rows": 4, "class": "vLargeTextField", "spellcheck": "false"}),
     )

@@ -48,7 +48,7 @@ class TokenLimitMiddleware:
         if self.is_async:
             return self.__acall__(request)
         scope = _scope_of(request)
-        service = scopes.serve(scope)
+        token = scopes.enter(scope)
         try:
             response = cast(HttpResponseBase, self.get_response(request))
             if response.status_code == 500 and (refused := _refusal_of(request)) is not None:
@@ -59,7 +59,7 @@ class TokenLimitMiddleware:
                 return peek(request, response) if is_peeked(scope) else response
             return response
         finally:
-            scopes.end(service)
+            scopes.leave(token)
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         scope = _scope_of(request)

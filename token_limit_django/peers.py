@@ -25,9 +25,13 @@ class OrmPeers(PeersTransaction):
 
         def _rows(self, model: type[M]) -> QuerySet[M]: ...
 
-    def insert_api_key(self, key: keys.ApiKey) -> None:
+    def insert_api_key(self, key: keys.ApiKey) -> bool:
+        if self.api_key(key.public_id) is not None:
+            return False
         columns = {**asdict(key), "tenants": list(key.tenants), "permissions": list(key.permissions)}
-        self._rows(ApiKey).bulk_create([ApiKey(**columns)])
+        self._rows(ApiKey).bulk_create([ApiKey(**columns)], ignore_conflicts=True)
+        found = self.api_key(key.public_id)  # of two at once the second is told nothing of its conflict
+        return found is not None and found.digest == key.digest
 
     def api_key(self, public_id: str) -> keys.ApiKey | None:
         row = self._rows(ApiKey).filter(public_id=public_id).values().first()

@@ -12,6 +12,7 @@ from token_limit_core.limits import Decision
 from token_limit_core.upgrade import render
 
 from .conf import settings
+from .engine import core_template
 
 
 def upgrade_response(request: HttpRequest, decision: Decision, accept: str | None = None) -> HttpResponse:
@@ -28,7 +29,8 @@ def upgrade_response(request: HttpRequest, decision: Decision, accept: str | Non
             report("calling UPGRADE_RESPONSE")
 
     def page(context: dict[str, Any]) -> str:
-        return render_to_string(settings.UPGRADE_TEMPLATE, context, request=request)
+        core_page = core_template("token_limit/upgrade.html")  # what the app's template of that name extends
+        return render_to_string(settings.UPGRADE_TEMPLATE, {**context, "core_page": core_page}, request=request)
 
     rendered = render(
         decision,

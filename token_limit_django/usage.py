@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import cache, wraps
-from importlib.resources import as_file, files
+from importlib.resources import files
 from typing import Any, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
@@ -17,7 +17,6 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
 from django.template import TemplateDoesNotExist
-from django.template.backends.django import DjangoTemplates
 from django.template.loader import get_template
 from django.urls import reverse
 from django.utils.safestring import SafeString, mark_safe
@@ -28,6 +27,7 @@ from token_limit_core.console import own
 from token_limit_core.console.web import SECURITY
 from token_limit_core.errors import StoreError, internal_errors
 
+from .engine import core_template
 from .meter import get_meter
 
 View = Callable[[HttpRequest], HttpResponse]
@@ -156,15 +156,8 @@ def _render(name: str, context: dict[str, Any], request: HttpRequest | None = No
     try:
         template = get_template(f"token_limit/{name}")
     except TemplateDoesNotExist:
-        template = _engine().get_template(name)
+        template = core_template(name)
     return template.render(context, request)
-
-
-@cache
-def _engine() -> DjangoTemplates:
-    """Make an engine that reads core's templates, which are of no installed app."""
-    with as_file(files(console).joinpath("templates")) as folder:
-        return DjangoTemplates({"NAME": "token_limit", "DIRS": [folder], "APP_DIRS": False, "OPTIONS": {}})
 
 
 @cache

@@ -81,7 +81,7 @@ def _answer_refusals(app: Flask, state: State) -> None:
     app.error_handler_spec[None][None].setdefault(LimitExceededException, answer)
     got_request_exception.connect(state.remember_refusal, app)
     app.jinja_loader = ChoiceLoader(
-        [loader for loader in (app.jinja_loader, PackageLoader(__package__)) if loader is not None]
+        [loader for loader in (app.jinja_loader, PackageLoader("token_limit_core")) if loader is not None]
     )
 
 

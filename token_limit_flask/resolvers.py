@@ -86,7 +86,7 @@ def remember_contexts(app: Flask) -> None:
     plain = app.preprocess_request
 
     def preprocess_request(*args: Any) -> Any:
-        scope = scopes.in_context()
+        scope = scopes.current()
         if isinstance(scope, RequestScope):
             scope.context = copy_context()
         return plain(*args)

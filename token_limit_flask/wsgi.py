@@ -17,7 +17,6 @@ from token_limit_core import Meter
 from token_limit_core import scope as scopes
 from token_limit_core.bodies import Body, peek
 from token_limit_core.errors import LimitExceededException, refusal_in
-from token_limit_core.scope import thread
 
 from .conf import Settings
 from .resolvers import RequestScope
@@ -39,7 +38,6 @@ class ScopedApp:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         own = RequestScope(self.meter, self.settings)
         exchange = Exchange(start_response, own)
-        served, thread.scope = thread.scope, own  # as `scopes.serve` does, without a call
         token = scopes.enter(own)
         try:
             exchange.content = self.wsgi_app(environ, exchange.start)
@@ -49,9 +47,8 @@ class ScopedApp:
                 raise
             return self._answer(refused, environ, start_response, sys.exc_info() if exchange.sent else None)
         finally:
-            exchange.scope = scopes.in_context()
+            exchange.scope = scopes.current()
             scopes.leave(token)
-            thread.scope = served
         if "wsgi.file_wrapper" in environ and _is_file(exchange.content, environ["wsgi.file_wrapper"]):
             own.context = None
             exchange.release()
@@ -125,14 +122,12 @@ class Exchange(Body[bytes]):
     def close(self) -> None:
         """End the body, read to its end or not, and let go of the request."""
         close = getattr(self.content, "close", None)
-        served, thread.scope = thread.scope, self.scope
         token = scopes.enter(self.scope)
         try:
             if close is not None:
                 close()
         finally:
             scopes.leave(token)
-            thread.scope = served
             self.request.context = None
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from django.contrib.auth.models import User
@@ -153,7 +154,7 @@ def django_site(store: str | None = None) -> Iterator[tuple[Get, Meter]]:
         "TOKEN_LIMIT": {"STORE": store, "PATCHES": [], "TENANT_RESOLVER": f"{__name__}.by_username"},
     }
     with override_settings(**project):
-        users = {name: User.objects.create_user(name) for name in TENANTS}
+        users = {name: User.objects.create_user(name) for name in (*TENANTS, "nobody")}
         meter = django_meter()
         fill(meter, TENANTS)
 
@@ -240,13 +241,31 @@ def test_nobody_sees_anything_without_signing_in(get: Get, name: str) -> None:
     assert "acme" not in answer.text
 
 
+@pytest.mark.parametrize("user", ["alice", "nobody"])
+def test_a_sign_in_page_that_sends_people_back_at_once_ends_somewhere(get: Get, user: str) -> None:
+    """Whom it knows it sends to `next`; only one of them has a tenant."""
+    where, seen = "/usage/", []
+    answer = get(where)
+    while len(seen) < 4 and answer.status in (302, 303):
+        seen.append(answer.headers["location"])
+        target = urlsplit(seen[-1])
+        where = parse_qs(target.query)["next"][0] if target.path == "/login" else seen[-1]
+        answer = get(where, user)
+    assert (answer.status, len(seen) < 4) == (200 if user == "alice" else 403, True)
+    if user == "alice":
+        assert where == "/usage/", "a page that is not another one for who signs in later"
+        assert get(where).status in (302, 303)
+    else:
+        assert "no usage" in answer.text
+
+
 @DJANGO
 @pytest.mark.parametrize("name", PATHS)
 def test_who_is_signed_in_and_has_no_tenant_is_not_sent_to_sign_in_again(name: str) -> None:
     """A sign-in page that sends such people back would never end."""
     with django_site() as (_get, _meter):
         client = DjangoClient()
-        client.force_login(User.objects.create_user("nobody"))
+        client.force_login(User.objects.get(username="nobody"))
         answer = client.get(f"/usage/{name}")
     assert answer.status_code == 403
     assert b"no usage" in answer.content

@@ -162,6 +162,10 @@ def test_holds_have_an_age_and_are_released(client: Client, meter: Meter) -> Non
     assert [hold.call_id for hold in meter.store.holds()].count(oldest) == 0
     assert "said=late" in client.post("holds/release", {"call_id": oldest}).headers["location"]
     assert "had closed already" in client.get("holds", said="late").text
+    assert "Hold of $0.04 released" in client.get("history").text
+    assert "Hold of $0.04 released" in client.get("tenant", id="acme").text
+    newest = json_of(client, "history.json")["changes"][0]
+    assert (newest["actor"], newest["kind"], newest["old_usd"]) == ("ann", "release", "0.040000000")
 
 
 def test_a_key_is_made_with_its_token_shown_once_and_revoked(client: Client, meter: Meter) -> None:
@@ -181,6 +185,31 @@ def test_a_key_is_made_with_its_token_shown_once_and_revoked(client: Client, met
     assert "said=revoked" in client.post("keys/revoke", {"key": key.public_id}).headers["location"]
     assert meter.store.api_keys()[0].revoked_at == NOW
     assert "said=revoked-before" in client.post("keys/revoke", {"key": key.public_id}).headers["location"]
+    history = client.get("history").text
+    for change in ("made", "revoked"):
+        assert f'API key <code class="id">tl_{key.public_id}</code> {change}' in history
+    changes = json_of(client, "history.json")["changes"][:2]
+    assert [(row["actor"], row["kind"], row["api_key"], row["tenant"]) for row in changes] == [
+        ("ann", "revoke-key", key.public_id, None),
+        ("ann", "make-key", key.public_id, None),
+    ]
+
+
+def test_a_reload_after_a_key_was_made_makes_no_other(client: Client, meter: Meter) -> None:
+    (form,) = re.findall(r'name="form" value="([^"]+)"', client.get("keys").text)
+    fields = {"form": form, "account": "north", "tenants": "acme", "may-ingest": "yes"}
+    made = client.post("keys", fields)
+    (token,) = re.findall(r"tl_[0-9a-f]{12}_[\w-]{43}", made.text)
+    again = client.post("keys", fields)
+    assert (again.status, again.headers["location"]) == (303, "/staff/limits/keys?said=made-before")
+    listed = client.get("keys", said="made-before").text
+    assert "shown then and only then" in listed
+    assert token not in listed
+    assert [key.digest for key in meter.store.api_keys()] == [digest_of(token)]
+    (next_form,) = re.findall(r'name="form" value="([^"]+)"', made.text)
+    assert client.post("keys", {**fields, "form": next_form}).status == 200
+    assert client.post("keys", {**fields, "form": "no id"}).status == 200
+    assert len(meter.store.api_keys()) == 3
 
 
 def test_a_key_that_nobody_could_use_is_told_at_its_field(client: Client, meter: Meter) -> None:

@@ -27,7 +27,8 @@ def key(account: str = "north", **fields: Any) -> ApiKey:
 def test_a_key_is_found_listed_and_revoked_once(store: Store) -> None:
     first, second, other = key(), key(created_at=NOW + 1), key("south")
     for one in (second, other, first):
-        store.add_api_key(one)
+        assert store.add_api_key(one)
+    assert not store.add_api_key(key("south", public_id=first.public_id))
 
     assert store.api_key(first.public_id) == first
     assert store.api_key("nothing") is None

@@ -9,8 +9,9 @@ import pytest
 
 from tests.contract.calls import DAY, MONTH, NOW, admit, at, call, limit_to, record
 from token_limit_core.errors import LimitChanged, StoreError
+from token_limit_core.ingest.keys import make_key
 from token_limit_core.limits import OBSERVE, PER_DAY, PER_MONTH, Limit
-from token_limit_core.stores.base import Spend, Store
+from token_limit_core.stores.base import Call, Spend, Store
 from token_limit_core.stores.reports import EventQuery, Reports, TenantQuery
 
 
@@ -240,6 +241,33 @@ def test_a_first_limit_by_default_is_in_the_history(store: Store) -> None:
     assert store.welcome(Limit("acme", 10, effective_from=NOW), NOW)
     assert not store.welcome(Limit("acme", 20, effective_from=NOW), NOW)
     assert changes(store) == [("set", "", None, 10, None, "enforce")]
+
+
+def test_a_hold_that_a_person_gives_back_is_in_the_history(store: Store) -> None:
+    limit_to(store, 10, now=NOW - 1)
+    for call_id, amount in (("stuck", 4), ("unpriced", None), ("left", 5)):
+        store.admit(Call(call_id, "acme", amount), NOW)
+    assert store.release("left", NOW)
+    assert store.release("stuck", NOW + 1, by="ann")
+    assert not store.release("stuck", NOW + 2, by="bob")
+    assert store.release("unpriced", NOW + 2, by="bob")
+    assert changes(store)[:-1] == [
+        ("release", "bob", None, None, None, None),
+        ("release", "ann", 4, None, None, None),
+    ]
+
+
+def test_keys_made_and_revoked_are_in_the_history(store: Store) -> None:
+    key = make_key("north", ["acme"], now=NOW).key
+    assert store.add_api_key(key, by="ann")
+    assert not store.add_api_key(key, by="bob")
+    assert store.revoke_api_key(key.public_id, NOW + 1)
+    assert not store.revoke_api_key(key.public_id, NOW + 2, by="bob")
+    assert [(row.at, row.kind, row.actor, row.tenant_id, row.filter) for row in store.history()] == [
+        (NOW + 1, "revoke-key", "", "", key.public_id),
+        (NOW, "make-key", "ann", "", key.public_id),
+    ]
+    assert store.history("acme") == []
 
 
 def test_removing_what_is_not_there_is_no_change(store: Store) -> None:

@@ -22,7 +22,8 @@ SAAS = "tests.frameworks.saas."
 GUNICORN = ("gunicorn", "--workers=2", "--threads=4", "--log-level=critical", "--bind=127.0.0.1:{port}")
 UVICORN = ("uvicorn", "--log-level=critical", "--host=127.0.0.1", "--port={port}", "--ws=websockets-sansio")
 FACTORY = (*UVICORN, "--factory")
-SYNC = ["do/ask", "do/in_pool", "do/own_loop", "do/runner", "do/stream"]
+KEPT = ["do/kept_runner", "do/kept_to_thread"]
+SYNC = ["do/ask", "do/in_pool", "do/own_loop", "do/runner", *KEPT, "do/stream"]
 ON_LOOP = ["do/aask", "do/tasks", "do/to_thread", "do/astream", "do/produced"]
 LATER = ["do/background", "do/background_in_thread"]
 QUESTIONS = {"alice": "How does the limit of a whole company hold? " * 12, "bob": "Why?", "carol": "Any credit?"}
@@ -49,7 +50,7 @@ SERVERS = {
     "django on gunicorn": Server((*GUNICORN, f"{SAAS}django_app:wsgi"), [*SYNC, "do/closing"], REFUSED),
     "django on uvicorn": Server(
         (*UVICORN, f"{SAAS}django_app:asgi"),
-        ["do/ask", "do/in_pool", *(f"a{way}" for way in ON_LOOP)],
+        ["do/ask", "do/in_pool", *KEPT, *(f"a{way}" for way in ON_LOOP)],
         [*REFUSED, *(f"a{way}" for way in ASYNC_REFUSED)],
         caught="ado/acaught",
         stream="ado/astream",
@@ -64,7 +65,7 @@ SERVERS = {
     ),
     "rest framework on gunicorn": Server(
         (*GUNICORN, f"{SAAS}django_app:wsgi"),
-        ["rest/ask", "rest/in_pool", "rest/own_loop", "rest/stream"],
+        ["rest/ask", "rest/in_pool", "rest/own_loop", "rest/kept_runner", "rest/stream"],
         ["rest/ask", "rest/own_loop", "rest/wrapped", "rest/grouped"],
         caught="rest/caught",
         bare=("rest/bare_thread",),

@@ -25,6 +25,7 @@ from token_limit_django.meter import get_store
 
 TOKEN = re.compile(r"tl_[0-9a-f]{12}_[\w-]{43}")
 LIST, ADD = "admin:token_limit_apikey_changelist", "admin:token_limit_apikey_add"
+CHANGES = "admin:token_limit_limitchange_changelist"
 
 
 def token_of(text: str) -> str:
@@ -56,6 +57,7 @@ def test_a_key_is_made_listed_and_revoked_by_command(tmp_path: Path) -> None:
     assert run(url, "keys", "revoke", f"tl_{key.public_id}").output == f"tl_{key.public_id} is revoked.\n"
     assert "revoked already" in run(url, "keys", "revoke", key.public_id).output
     assert "; revoked " in run(url, "keys", "list").output
+    assert [row.actor for row in open_store(url).history()] == ["command line"] * 2
     unknown = run(url, "keys", "revoke", "tl_nothing")
     assert (unknown.exit_code, "there is no tl_nothing" in unknown.output) == (2, True)
 
@@ -140,6 +142,21 @@ def test_a_key_is_made_in_the_admin_with_its_token_shown_once_and_revoked() -> N
         "Made for “north”: ingest, check for acme, eu-*.",
         "Revoked.",
     ]
+    assert [(row.kind, row.actor, row.filter) for row in get_store().history()] == [
+        ("revoke-key", "person 0", key.public_id),
+        ("make-key", "person 0", key.public_id),
+    ]
+    changes = re.sub(r"<[^>]+>", " ", person("view_limit").get(reverse(CHANGES)).content.decode())
+    for what in ("- revoked", "- made"):
+        assert f"- API key tl_{key.public_id} {what} - person 0" in " ".join(changes.split())
+
+
+@pytest.mark.django_db(databases="__all__", transaction=True)
+def test_spaces_are_part_of_the_tenants_of_a_key(tmp_path: Path) -> None:
+    add(person("add_apikey", "view_apikey"), tenant_names=" acme\n\neu-*")
+    assert get_store().api_keys()[0].tenants == (" acme", "eu-*")
+    run(f"sqlite:///{tmp_path}/spend.db", "keys", "create", "north", " acme")
+    assert open_store(f"sqlite:///{tmp_path}/spend.db").api_keys()[0].tenants == (" acme",)
 
 
 @pytest.mark.django_db(databases="__all__", transaction=True)

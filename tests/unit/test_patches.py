@@ -285,6 +285,20 @@ def test_the_originals_of_the_openai_sdk_are_restored() -> None:
     assert all(now is then for now, then in zip(funnels(), before, strict=True))
 
 
+def test_asyncio_is_restored_by_the_last_that_leaves(acme: None) -> None:
+    before = asyncio.Runner.run
+    with Meter(MeterConfig(store="memory://", patches=[])) as first:
+        first.patch_all()
+        with Meter(MeterConfig(store="memory://")) as second:
+            second.patch("acme").patch("openai").unpatch("acme")
+            assert asyncio.Runner.run is not before
+        assert asyncio.Runner.run is not before
+        second.patch("acme").unpatch("acme")
+        assert asyncio.Runner.run is not before
+        first.unpatch_all()
+        assert asyncio.Runner.run is before
+
+
 # -- in a process of its own ------------------------------------------------------------------------
 
 

@@ -261,24 +261,100 @@ def test_a_runner_kept_from_request_to_request_bills_each_its_own(meter: Meter, 
 
 
 def serve(scope: Scope | None, work: Callable[[], Any]) -> Any:
-    """Do what a synchronous middleware does."""
-    service = scopes.serve(scope)
-    try:
+    """Do what a middleware does; under ASGI in a copy of the request's context, in a thread that serves others too."""
+    with scopes.use(scope):
         return work()
-    finally:
-        scopes.end(service)
 
 
-def test_a_kept_runner_bills_whom_its_thread_serves(meter: Meter, events: list[LLMEvent]) -> None:
+def test_a_kept_runner_bills_whose_run_it_is(meter: Meter, events: list[LLMEvent]) -> None:
     with asyncio.Runner() as runner:
         for tenant in ("acme", "globex"):
             serve(request_scope(meter, tenant)[1], lambda: runner.run(agenerate()))
+        runner.run(agenerate())
         with ThreadPoolExecutor(1) as pool, meter.for_tenant("carried"):
             pool.submit(carry(lambda: runner.run(agenerate()))).result()
         with pytest.raises(LimitExhausted):
             meter.set_limit("broke", 0)
             serve(request_scope(meter, "broke")[1], lambda: runner.run(agenerate()))
-    assert tenants(events) == ["acme", "globex", "carried"]
+    assert tenants(events) == ["acme", "globex", "", "carried"]
+
+
+def test_a_kept_runner_bills_whose_run_it_is_while_its_first_user_is_still_served(
+    meter: Meter, events: list[LLMEvent]
+) -> None:
+    with asyncio.Runner() as runner, scopes.use(request_scope(meter, "acme")[1]):
+        runner.run(agenerate())
+        contextvars.Context().run(serve, request_scope(meter, "globex")[1], lambda: runner.run(agenerate()))
+        contextvars.Context().run(runner.run, agenerate())
+        runner.run(agenerate())
+    assert tenants(events) == ["acme", "globex", "", "acme"]
+
+
+def test_work_that_a_kept_runner_hands_to_a_thread_is_its_callers(meter: Meter, events: list[LLMEvent]) -> None:
+    with asyncio.Runner() as runner:
+        for tenant in ("acme", "globex"):
+            serve(request_scope(meter, tenant)[1], lambda: runner.run(asyncio.to_thread(generate)))
+        runner.run(asyncio.to_thread(generate))
+    assert tenants(events) == ["acme", "globex", ""]
+
+
+def test_a_task_left_on_a_kept_runner_stays_its_own(meter: Meter, events: list[LLMEvent]) -> None:
+    left: list[asyncio.Task[None]] = []
+
+    async def leave() -> None:
+        left.append(asyncio.create_task(agenerate()))
+
+    async def wait() -> None:
+        await left[0]
+
+    with asyncio.Runner() as runner:
+        serve(request_scope(meter, "acme")[1], lambda: runner.run(leave()))
+        serve(request_scope(meter, "globex")[1], lambda: runner.run(wait()))
+    assert tenants(events) == ["acme"]
+
+
+def test_a_tenant_that_is_set_in_a_run_is_not_the_next_runs(meter: Meter, events: list[LLMEvent]) -> None:
+    async def set_tenant() -> None:
+        meter.set_tenant("explicit")
+        await agenerate()
+
+    with asyncio.Runner() as runner:
+        serve(request_scope(meter, "acme")[1], lambda: runner.run(set_tenant()))
+        serve(request_scope(meter, "globex")[1], lambda: runner.run(agenerate()))
+    assert tenants(events) == ["explicit", "globex"]
+
+
+def test_a_context_that_a_run_is_given_is_left_alone(meter: Meter, events: list[LLMEvent]) -> None:
+    with asyncio.Runner() as runner, scopes.use(request_scope(meter, "acme")[1]):
+        own = contextvars.copy_context()
+        with scopes.use(request_scope(meter, "globex")[1]):
+            runner.run(agenerate(), context=own)
+    assert tenants(events) == ["acme"]
+
+
+def test_runs_are_as_without_us_but_for_the_tenant(meter: Meter) -> None:
+    kept: contextvars.ContextVar[str] = contextvars.ContextVar("kept", default="nothing")
+
+    async def keep() -> None:
+        kept.set("something")
+
+    async def again(runner: asyncio.Runner) -> None:
+        with pytest.raises(RuntimeError, match="running event loop"):
+            runner.run(never)
+
+    async def read() -> str:
+        return kept.get()
+
+    with asyncio.Runner() as runner:
+        runner.run(keep())
+        assert (runner.run(read()), kept.get()) == ("something", "nothing")
+        never = keep()
+        runner.run(again(runner))
+        with pytest.raises((TypeError, ValueError), match="coroutine"):
+            runner.run("no coroutine")  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="closed"):
+        runner.run(never)
+    never.close()
 
 
 def test_a_kept_runner_bills_each_explicit_tenant_of_a_request(meter: Meter, events: list[LLMEvent]) -> None:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-
 from ..errors import ConfigurationError
-from ..ingest.keys import DEFAULT_PERMISSIONS, PERMISSIONS, make_key
+from ..ingest.keys import DEFAULT_PERMISSIONS, PERMISSIONS, make_key, new_public_id
 from .visit import Visit
 from .web import Response, redirect
-
-logger = logging.getLogger("token_limit")
 
 PERMISSION_LABELS = {"ingest": "Report events", "check": "Ask for limits", "set-limit": "Set and remove limits"}
 TYPED = ("account", "name", "tenants")
@@ -22,7 +18,10 @@ def keys(visit: Visit) -> Response:
 
 
 def create(visit: Visit) -> Response:
-    """Make a key and show its token, which is nowhere afterwards; or say what the key cannot be."""
+    """Make a key and show its token, which is nowhere afterwards; or say what the key cannot be.
+
+    A form makes one key: the browser may send it again, when the page with the token is loaded anew.
+    """
     form = visit.request.form
     typed = {name: form.get(name, "")[:MOST_TEXT] for name in TYPED}
     chosen = [name for name in PERMISSIONS if form.get(f"may-{name}")]
@@ -33,21 +32,20 @@ def create(visit: Visit) -> Response:
             name=typed["name"].strip(),
             permissions=chosen,
             now=visit.now,
+            public_id=form.get("form", ""),
         )
     except ConfigurationError as error:
         field, _, problem = str(error).partition(": ")
         return _page(visit, 400, typed=typed, chosen=chosen, errors={field: problem})
-    visit.store.add_api_key(made.key)
-    logger.info("the API key tl_%s was made by %r", made.key.public_id, visit.actor)
+    if not visit.store.add_api_key(made.key, visit.actor):
+        return redirect(visit.url("keys", said="made-before"))
     return _page(visit, token=made.token)
 
 
 def revoke(visit: Visit) -> Response:
     """Make a key useless from now on."""
     public_id = visit.request.form.get("key", "")
-    done = visit.store.revoke_api_key(public_id, visit.now)
-    if done:
-        logger.info("the API key tl_%s was revoked by %r", public_id, visit.actor)
+    done = visit.store.revoke_api_key(public_id, visit.now, visit.actor)
     return redirect(visit.url("keys", said="revoked" if done else "revoked-before"))
 
 
@@ -57,6 +55,7 @@ def _page(visit: Visit, status: int = 200, **context: object) -> Response:
         "chosen": DEFAULT_PERMISSIONS,
         "errors": {},
         "token": None,
+        "form": new_public_id(),
     }
     response = visit.page(
         "keys.html", status, rows=visit.store.api_keys(), permissions=PERMISSION_LABELS, **{**empty, **context}

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-
 from ..stores.reports import TenantQuery
 from .asking import FILTERS, MARKS, PAGE, PERIODS, cursor, event_query, page_number, period, place, tenant_query
 from .charts import chart_of
 from .visit import Visit
 from .web import Response, redirect
-
-logger = logging.getLogger("token_limit")
 
 
 def tenants(visit: Visit) -> Response:
@@ -59,9 +55,7 @@ def release(visit: Visit) -> Response:
     """Give a hold back without a charge; a call that still ends is charged what it really cost."""
     form = visit.request.form
     call_id = form.get("call_id", "")
-    done = visit.store.release(call_id, visit.now)
-    if done:
-        logger.info("the hold of call %r was released by %r", call_id, visit.actor)
+    done = visit.store.release(call_id, visit.now, visit.actor)
     tenant_id = form.get("tenant") or None
     return redirect(visit.url("holds", tenant=tenant_id, said="released" if done else "late"))
 
@@ -85,7 +79,7 @@ def events(visit: Visit) -> Response:
 
 
 def history(visit: Visit) -> Response:
-    """Show who changed which limit, newest first."""
+    """Show who changed what, newest first."""
     tenant_id = visit.params.get("tenant")
     after = cursor(visit.params.get("after", ""))
     rows = visit.store.history(tenant_id, after, PAGE)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from ..commands import spend_dict, status_dict
 from ..limits import Limit, to_usd
 from ..stores.base import Hold
-from ..stores.reports import Change, Cursor, DaySpend, StoredEntry, TenantQuery, TenantUsage
+from ..stores.reports import KEY_KINDS, Change, Cursor, DaySpend, StoredEntry, TenantQuery, TenantUsage
 from ..wording import moment
 from .asking import cursor, event_query, page_number, period, place, tenant_query
 from .visit import Number, Visit
@@ -176,18 +176,19 @@ def hold_dict(hold: Hold) -> dict[str, Any]:
 
 
 def change_dict(row: Change) -> dict[str, Any]:
-    """Give a change of a limit; no amount is no limit."""
+    """Give a change of a limit, where no amount is no limit; or a hold that was released, or what became of a key."""
     return {
         "time": iso(row.at),
         "actor": row.actor,
         "kind": row.kind,
-        "tenant": row.tenant_id,
+        "tenant": None if row.kind in KEY_KINDS else row.tenant_id,
         "frequency": row.frequency,
         "old_usd": None if row.old_amount is None else usd(row.old_amount),
         "old_mode": row.old_mode,
         "new_usd": None if row.new_amount is None else usd(row.new_amount),
         "new_mode": row.new_mode,
         "effective_from": None if row.effective_from is None else iso(row.effective_from),
+        "api_key": row.filter if row.kind in KEY_KINDS else None,
     }
 
 

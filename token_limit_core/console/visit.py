@@ -22,6 +22,7 @@ SAID = {
     "released": "Released.",
     "revoked": "Revoked. The key is refused from now on.",
     "revoked-before": "That key is not there or was revoked before; nothing was changed.",
+    "made-before": "That key was made before. Its token was shown then and only then: if it is lost, revoke the key.",
     "late": "That hold had closed already; nothing was changed.",
 }
 """What a page says after a form was taken; the address carries only the word."""

@@ -17,6 +17,7 @@ INGEST, CHECK, SET_LIMIT = "ingest", "check", "set-limit"
 PERMISSIONS = (INGEST, CHECK, SET_LIMIT)
 DEFAULT_PERMISSIONS = (INGEST, CHECK)
 
+_PUBLIC_ID = re.compile(r"[0-9a-f]{12}")
 _TOKEN = re.compile(r"tl_([0-9a-f]{12})_[\w-]{43}")
 _BEARER = re.compile(r"bearer\s+(\S+)", re.IGNORECASE)
 
@@ -62,8 +63,12 @@ def make_key(
     name: str = "",
     permissions: Collection[str] = DEFAULT_PERMISSIONS,
     now: float,
+    public_id: str = "",
 ) -> NewKey:
     """Make a key; the caller stores `key` and shows `token` once.
+
+    A form that was given its `public_id` before (`new_public_id`) makes the same key however often it is sent, so that
+    the store takes it once. What is no such id is replaced.
 
     Raises `ConfigurationError` for a key that nobody could use, or that is confined to nothing.
     """
@@ -71,7 +76,7 @@ def make_key(
         raise ConfigurationError("account: give a name of 1 to 255 characters")
     if len(name) > 255:
         raise ConfigurationError("name: at most 255 characters")
-    confined = tuple(dict.fromkeys(tenant.strip() for tenant in tenants if tenant.strip()))
+    confined = tuple(dict.fromkeys(tenant for tenant in tenants if tenant.strip()))
     if not confined:
         raise ConfigurationError("tenants: name a tenant, a beginning such as 'eu-*', or '*' for all of them")
     if any(len(tenant) > 255 or "\0" in tenant for tenant in confined):
@@ -79,9 +84,15 @@ def make_key(
     chosen = tuple(p for p in PERMISSIONS if p in {parse_choice(p, PERMISSIONS, "permissions") for p in permissions})
     if not chosen:
         raise ConfigurationError(f"permissions: choose from {', '.join(PERMISSIONS)}")
-    public_id = secrets.token_hex(6)
+    if not _PUBLIC_ID.fullmatch(public_id):
+        public_id = new_public_id()
     token = f"tl_{public_id}_{secrets.token_urlsafe(32)}"
     return NewKey(token, ApiKey(public_id, digest_of(token), account, name, confined, chosen, now))
+
+
+def new_public_id() -> str:
+    """Make the part of a token that will find its key."""
+    return secrets.token_hex(6)
 
 
 def digest_of(token: str) -> str:

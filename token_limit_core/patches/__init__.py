@@ -16,6 +16,7 @@ from ..errors import ConfigurationError, report
 from .anthropic import AnthropicPatch
 from .base import BasePatch
 from .google import GooglePatch
+from .loops import LoopsPatch
 from .names import DeepSeekPatch, LangChainPatch, OpenRouterPatch
 from .openai import GroqPatch, OpenAIPatch, TogetherPatch
 
@@ -40,6 +41,7 @@ PATCH_REGISTRY: dict[str, type[BasePatch]] = {
 
 _installed: dict[str, BasePatch] = {}
 _failed: set[str] = set()
+_loops = LoopsPatch()
 _lock = threading.RLock()
 
 
@@ -86,10 +88,27 @@ def uninstall(name: str, meter: Meter) -> None:
             patch.uninstall()
 
 
-def meters() -> list[Meter]:
-    """List the Meters that have a hook in any SDK."""
+def attend(meter: Meter) -> None:
+    """Tell apart whose runs those of a kept event loop are; without any SDK, too, for what is tracked by hand."""
     with _lock:
-        return list(dict.fromkeys(meter for patch in _installed.values() for meter in patch.meters))
+        if meter not in _loops.meters:
+            _loops.meters.append(meter)
+        _loops.install()
+
+
+def leave(meter: Meter) -> None:
+    """Take back what `attend` did; the last Meter to leave restores asyncio."""
+    with _lock:
+        if meter in _loops.meters:
+            _loops.meters.remove(meter)
+        if not _loops.meters:
+            _loops.uninstall()
+
+
+def meters() -> list[Meter]:
+    """List the Meters that have a hook in any SDK, or would have one if there was an SDK."""
+    with _lock:
+        return list(dict.fromkeys(meter for patch in (*_installed.values(), _loops) for meter in patch.meters))
 
 
 def state(name: str) -> str:

@@ -156,8 +156,11 @@ class Store(Reports, Peers, ABC):
         """Let an open hold live until `expires_at`; False when it is no longer open."""
 
     @abstractmethod
-    def release(self, call_id: str, now: float) -> bool:
-        """Give an open hold back without a charge; False when it is no longer open."""
+    def release(self, call_id: str, now: float, by: str | None = None) -> bool:
+        """Give an open hold back without a charge; False when it is no longer open.
+
+        `by` names who does it by hand, for the history; None is the call itself, which was never made.
+        """
 
     @abstractmethod
     def expire(self, now: float, tenant_id: str | None = None) -> int:

@@ -26,8 +26,11 @@ class MemoryPeers(PeersTransaction):
     _deliveries: dict[int, _Delivery]
     _last_delivery: int
 
-    def insert_api_key(self, key: ApiKey) -> None:
+    def insert_api_key(self, key: ApiKey) -> bool:
+        if key.public_id in self._api_keys:
+            return False
         self._api_keys[key.public_id] = key
+        return True
 
     def api_key(self, public_id: str) -> ApiKey | None:
         return self._api_keys.get(public_id)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..errors import StoreError
 from ..ingest.keys import ApiKey
+from .reports import Change
 
 if TYPE_CHECKING:
-    from .base import Entry
+    from .base import Entry, Transaction
 
 T = TypeVar("T")
 
@@ -32,9 +33,16 @@ class Peers:
     destinations: tuple[str, ...] = ()
     """Where copies of each call's event are to be delivered; an `Outbox` adds itself."""
 
-    def add_api_key(self, key: ApiKey) -> None:
-        """Store a key."""
-        return self._peers(lambda tx: tx.insert_api_key(key))
+    def add_api_key(self, key: ApiKey, by: str = "") -> bool:
+        """Store a key; False, and nothing done, where there is one with its public id. `by` goes into the history."""
+
+        def work(tx: Transaction) -> bool:
+            new = tx.insert_api_key(key)
+            if new:
+                tx.insert_change(Change(key.created_at, by[:255], "make-key", "", "", key.public_id))
+            return new
+
+        return self._peers(work)
 
     def api_key(self, public_id: str) -> ApiKey | None:
         """Find a key, revoked or not."""
@@ -44,9 +52,16 @@ class Peers:
         """List the keys of an account, or all, by account and age."""
         return self._peers(lambda tx: tx.api_keys(account))
 
-    def revoke_api_key(self, public_id: str, now: float) -> bool:
+    def revoke_api_key(self, public_id: str, now: float, by: str = "") -> bool:
         """Make a key useless from now on; False where there is none, or it is revoked already."""
-        return self._peers(lambda tx: tx.revoke_api_key(public_id, now))
+
+        def work(tx: Transaction) -> bool:
+            done = tx.revoke_api_key(public_id, now)
+            if done:
+                tx.insert_change(Change(now, by[:255], "revoke-key", "", "", public_id))
+            return done
+
+        return self._peers(work)
 
     def claim_deliveries(self, destination: str, claimer: str, now: float, until: float, limit: int) -> list[Claim]:
         """Take on the oldest deliveries that wait and that nobody has claimed past `now`; the claim ends at `until`."""
@@ -76,7 +91,7 @@ class Peers:
         """Count the deliveries that the destination refused for good."""
         return self._peers(lambda tx: tx.parked_deliveries(destination))
 
-    def _peers(self, work: Callable[[PeersTransaction], T]) -> T:
+    def _peers(self, work: Callable[[Transaction], T]) -> T:
         raise StoreError("this store keeps neither API keys nor deliveries; use a local one")
 
 
@@ -84,7 +99,8 @@ class PeersTransaction(ABC):
     """The primitives on one engine."""
 
     @abstractmethod
-    def insert_api_key(self, key: ApiKey) -> None: ...
+    def insert_api_key(self, key: ApiKey) -> bool:
+        """Insert the key; False when its public id is taken."""
 
     @abstractmethod
     def api_key(self, public_id: str) -> ApiKey | None: ...

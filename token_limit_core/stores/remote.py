@@ -107,7 +107,7 @@ class RemoteStore(Store):
                     return True
         return False
 
-    def release(self, call_id: str, now: float) -> bool:
+    def release(self, call_id: str, now: float, by: str | None = None) -> bool:
         for account in list(self._accounts.values()):
             with account.lock:
                 if account.free(call_id) is not None:

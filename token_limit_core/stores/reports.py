@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Sort = Literal["id", "spend", "share"]
 SORTS: tuple[Sort, ...] = ("id", "spend", "share")
-ChangeKind = Literal["set", "remove", "cancel"]
+ChangeKind = Literal["set", "remove", "cancel", "release", "make-key", "revoke-key"]
+KEY_KINDS: tuple[ChangeKind, ...] = ("make-key", "revoke-key")
 
 
 class Page(NamedTuple, Generic[T]):
@@ -96,7 +97,8 @@ class StoredEntry(NamedTuple):
 class Change(NamedTuple):
     """One change of a limit: who (empty: the application's code), when, what it was and what it is; None is no limit.
 
-    `cancel` takes back a limit that had yet to begin.
+    `cancel` takes back a limit that had yet to begin. `release` is a hold that a person has given back: `old_amount` is
+    what it held, None for a call without a price. API keys, which are of no tenant, have their public id in `filter`.
     """
 
     at: float
@@ -138,7 +140,7 @@ class Reports:
         raise self._no_rows()
 
     def history(self, tenant_id: str | None = None, after: Cursor | None = None, size: int = 50) -> list[Change]:
-        """List changes of limits, newest first."""
+        """List what people and code have changed, newest first."""
         raise self._no_rows()
 
     def _no_rows(self) -> StoreError:

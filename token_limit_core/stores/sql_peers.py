@@ -12,10 +12,10 @@ from ..ingest.keys import ApiKey
 from .base import Entry
 from .peers import Claim, PeersTransaction
 from .rows import entry_of
+from .statements import Inserts
 from .tables import api_key, delivery, ledger
 
 _KEYS = select(api_key)
-_INSERT_KEY = insert(api_key)
 _REVOKE = (
     update(api_key)
     .where(api_key.c.public_id == bindparam("the_key"), api_key.c.revoked_at.is_(None))
@@ -64,10 +64,12 @@ class SqlPeers(PeersTransaction):
     """The primitives on one connection."""
 
     _execute: Callable[..., Any]
+    _inserts: Inserts
 
-    def insert_api_key(self, key: ApiKey) -> None:
-        row = asdict(key)
-        self._execute(_INSERT_KEY, {**row, "tenants": list(key.tenants), "permissions": list(key.permissions)})
+    def insert_api_key(self, key: ApiKey) -> bool:
+        row = {**asdict(key), "tenants": list(key.tenants), "permissions": list(key.permissions)}
+        inserted: int = self._execute(self._inserts.api_key, row).rowcount
+        return inserted > 0
 
     def api_key(self, public_id: str) -> ApiKey | None:
         row = self._execute(_KEYS.where(api_key.c.public_id == public_id)).mappings().first()

@@ -14,7 +14,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.sql.dml import Insert
 
 from ..limits import CounterKey, Limit
-from .tables import counter, hold, hold_item, ledger, limit, rollup, tenant
+from .tables import api_key, counter, hold, hold_item, ledger, limit, rollup, tenant
 
 _TOTALS = ("calls", "input_tokens", "output_tokens", "cost_nano", "unpriced")
 
@@ -25,6 +25,7 @@ class Inserts(NamedTuple):
     tenant: Insert
     counter: Insert
     entry: Insert
+    api_key: Insert
     rollup: Insert
 
 
@@ -32,18 +33,19 @@ class Inserts(NamedTuple):
 def inserts(dialect: str) -> Inserts:
     """Return the upserts in the words of a dialect."""
     upsert: Any = {"postgresql": postgresql.insert, "sqlite": sqlite.insert, "mysql": mysql.insert}[dialect]
-    total = upsert(rollup)
+    total, tables = upsert(rollup), (tenant, counter, ledger, api_key)
     if dialect == "mysql":
         # not ON DUPLICATE KEY: with the driver's FOUND_ROWS that counts an untouched row as changed
-        absent = [upsert(table).prefix_with("IGNORE") for table in (tenant, counter, ledger)]
+        absent = [upsert(table).prefix_with("IGNORE") for table in tables]
         total = total.on_duplicate_key_update({name: rollup.c[name] + total.inserted[name] for name in _TOTALS})
     else:
-        absent = [upsert(table).on_conflict_do_nothing() for table in (tenant, counter, ledger)]
+        absent = [upsert(table).on_conflict_do_nothing() for table in tables]
         sums = {name: rollup.c[name] + total.excluded[name] for name in _TOTALS}
         total = total.on_conflict_do_update(index_elements=list(rollup.primary_key), set_=sums)
     # how many rows were inserted is the answer; SQLAlchemy keeps that number of an INSERT only when told to
-    for_tenant, for_counter, for_entry = (one.inline().execution_options(preserve_rowcount=True) for one in absent)
-    return Inserts(for_tenant, for_counter, for_entry, total)
+    counted = (one.inline().execution_options(preserve_rowcount=True) for one in absent)
+    for_tenant, for_counter, for_entry, for_api_key = counted
+    return Inserts(for_tenant, for_counter, for_entry, for_api_key, total)
 
 
 def limit_row(row: Limit) -> dict[str, Any]:

@@ -211,7 +211,7 @@ class TransactionalStore(TransactionalReports, Store):
     def renew(self, call_id: str, expires_at: float) -> bool:
         return self._run(lambda tx: tx.renew_hold(call_id, expires_at))
 
-    def release(self, call_id: str, now: float) -> bool:
+    def release(self, call_id: str, now: float, by: str | None = None) -> bool:
         def work(tx: Transaction) -> bool:
             hold = tx.hold(call_id)
             if hold is None:
@@ -221,6 +221,8 @@ class TransactionalStore(TransactionalReports, Store):
                 return False
             for key in hold.items:
                 tx.charge(key, 0, -hold.held)
+            if by is not None:
+                tx.insert_change(Change(now, by[:255], "release", hold.tenant_id, "", old_amount=hold.amount))
             return True
 
         return self._run(work)

@@ -6,6 +6,7 @@ signals of Celery's and starts nothing, so it may run in the parent of a prefork
 
 from __future__ import annotations
 
+from contextvars import Token
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from . import wire
 if TYPE_CHECKING:
     from ..meter import Meter
 
-_SERVICE = "_token_limit_service"
+_TOKEN = "_token_limit_token"
 
 
 def install(meter: Meter | None = None) -> None:
@@ -57,14 +58,14 @@ def _enter(meter: Meter | None, task: Task[Any, Any], **kwargs: Any) -> None:
     request = task.request
     # an eager task was not published: it runs inside its caller, whose Scope stays in force
     scope = scopes.current() if request.is_eager else wire.load(request.get(wire.KEY), meter)
-    setattr(request, _SERVICE, scopes.serve(scope))
+    setattr(request, _TOKEN, scopes.enter(scope))
 
 
 def _leave(task: Task[Any, Any], **kwargs: Any) -> None:
     """Restore what was in force before the task, which in eager mode is its caller's."""
-    service: scopes.Service | None = task.request.__dict__.pop(_SERVICE, None)
-    if service is not None:
-        scopes.end(service)
+    token: Token[scopes.Scope | None] | None = task.request.__dict__.pop(_TOKEN, None)
+    if token is not None:
+        scopes.leave(token)
 
 
 def _flush(meter: Meter | None, **kwargs: Any) -> None:

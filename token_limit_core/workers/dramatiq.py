@@ -6,6 +6,7 @@ Call `install()` once per broker, in every process that sends or processes messa
 from __future__ import annotations
 
 import threading
+from contextvars import Token
 from typing import TYPE_CHECKING, Any
 
 import dramatiq
@@ -54,7 +55,7 @@ class TenantMiddleware(dramatiq.Middleware):
     def before_process_message(self, broker: dramatiq.Broker, message: dramatiq.MessageProxy) -> None:
         """Enter the Scope that came with the message."""
         scope = wire.load(message.options.get(wire.KEY), self._meter)
-        self._running.messages[message.message_id] = scopes.serve(scope)
+        self._running.messages[message.message_id] = scopes.enter(scope)
 
     def after_process_message(
         self,
@@ -65,9 +66,9 @@ class TenantMiddleware(dramatiq.Middleware):
         exception: BaseException | None = None,
     ) -> None:
         """Leave it."""
-        service = self._running.messages.pop(message.message_id, None)
-        if service is not None:
-            scopes.end(service)
+        token = self._running.messages.pop(message.message_id, None)
+        if token is not None:
+            scopes.leave(token)
 
     def after_skip_message(self, broker: dramatiq.Broker, message: dramatiq.MessageProxy) -> None:
         """Leave it."""
@@ -82,4 +83,4 @@ class _Running(threading.local):
     """What a worker thread processes, by message id, with the way back to what was in force before."""
 
     def __init__(self) -> None:
-        self.messages: dict[str, scopes.Service] = {}
+        self.messages: dict[str, Token[scopes.Scope | None]] = {}

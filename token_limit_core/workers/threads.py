@@ -33,16 +33,9 @@ def carry(work: Callable[P, T]) -> Callable[P, T]:
     context = copy_context()
     context.run(scopes.enter, frozen)  # what is copied keeps nothing of the request
 
-    def serve(*args: P.args, **kwargs: P.kwargs) -> T:
-        service = scopes.serve(frozen)
-        try:
-            return work(*args, **kwargs)
-        finally:
-            scopes.end(service)
-
     @functools.wraps(work)
     def carried(*args: P.args, **kwargs: P.kwargs) -> T:
-        return context.copy().run(serve, *args, **kwargs)  # a Context cannot be entered twice at a time
+        return context.copy().run(work, *args, **kwargs)  # a Context cannot be entered twice at a time
 
     return carried
 
@@ -66,8 +59,9 @@ class ContextExecutor(ThreadPoolExecutor):
 def run(main: Coroutine[Any, Any, T], *, runner: asyncio.Runner | None = None) -> T:
     """Run a coroutine from synchronous code, as `asyncio.run` does, for the tenant now in force.
 
-    The tenant is looked up here, in the caller's thread and on its database connection. Give the `runner` that is
-    kept from request to request: its own `run` would use the context, so the tenant, of the first one for ever.
+    The tenant is looked up here, in the caller's thread and on its database connection. On a `runner` that is kept
+    from request to request the whole context is the caller's; its own `run` has everything but the tenant from the
+    first one.
     """
     scope = scopes.current()
     if scope is not None:

@@ -68,11 +68,11 @@ def load(data: Any, meter: Meter | None = None) -> Scope:
 @contextmanager
 def task(data: Any, meter: Meter | None = None) -> Iterator[None]:
     """Run a task in the Scope that came with it, and leave nothing of that behind for the next."""
-    service = scopes.serve(load(data, meter))
+    token = scopes.enter(load(data, meter))
     try:
         yield
     finally:
-        scopes.end(service)
+        scopes.leave(token)
 
 
 def flush(meter: Meter | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The history of limit changes: by whom, when, and from what to what, whichever way they were made."""
+"""The history: limits changed, holds released, keys made and revoked; by whom, when, and from what to what."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
+from token_limit_core.stores.reports import KEY_KINDS
 from token_limit_core.wording import FREQUENCY_LABELS, exact_usd
 
 from ..models import LimitChange
@@ -16,12 +17,14 @@ from .base import ReadOnlyAdmin, name_tenants
 from .display import NOTHING, tenant_label, when
 from .events import BoundedPaginator
 
+_BECAME = {"release": "released", "make-key": "made", "revoke-key": "revoked"}
+
 
 class ChangeAdmin(ReadOnlyAdmin):
     """Find changes by tenant or person, newest first."""
 
     paginator = BoundedPaginator
-    list_display = ("time", "tenant", "window", "before", "after", "begins", "who")
+    list_display = ("time", "tenant", "what", "before", "after", "begins", "who")
     list_display_links = None
     search_fields = ("tenant_id", "actor")
     search_help_text = "A tenant's id or a person's name, written out in full"
@@ -51,22 +54,30 @@ class ChangeAdmin(ReadOnlyAdmin):
 
     @admin.display(description="tenant")
     def tenant(self, row: Any) -> str:
-        """Name whose limit it was."""
-        return tenant_label(row.tenant_id, row.tenant_name)
+        """Name whose limit or hold it was."""
+        return NOTHING if row.kind in KEY_KINDS else tenant_label(row.tenant_id, row.tenant_name)
 
-    @admin.display(description="window")
-    def window(self, row: LimitChange) -> str:
-        """Name the kind of window."""
-        return FREQUENCY_LABELS.get(row.frequency, row.frequency)
+    @admin.display(description="what")
+    def what(self, row: LimitChange) -> str:
+        """Name what was changed: the limit of a kind of window, a hold, or a key."""
+        if row.kind in KEY_KINDS:
+            return f"API key tl_{row.filter}"
+        return "a hold" if row.kind == "release" else FREQUENCY_LABELS.get(row.frequency, row.frequency)
 
     @admin.display(description="from")
     def before(self, row: LimitChange) -> str:
-        """Write what the limit was."""
+        """Write what the limit was, or the hold."""
+        if row.kind in KEY_KINDS:
+            return NOTHING
+        if row.kind == "release":
+            return "unpriced" if row.old_amount is None else exact_usd(row.old_amount)
         return _limit(row.old_amount, row.old_mode)
 
     @admin.display(description="to")
     def after(self, row: LimitChange) -> str:
         """Write what it became."""
+        if row.kind in _BECAME:
+            return _BECAME[row.kind]
         return _limit(row.new_amount, row.new_mode)
 
     @admin.display(description="begins")

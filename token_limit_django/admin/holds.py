@@ -79,7 +79,7 @@ class HoldAdmin(ReadOnlyAdmin):
         """Give holds back without a charge; a call that still ends is charged what it really cost."""
         released = 0
         for row in queryset:
-            if get_store().release(row.call_id, service.now()):
+            if get_store().release(row.call_id, service.now(), request.user.get_username()):
                 released += 1
                 self.log_change(request, row, f"Released: {dollars(row.amount)} held for tenant “{row.tenant_id}”.")
         self.message_user(request, f"{released} released.", messages.SUCCESS)

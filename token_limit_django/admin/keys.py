@@ -70,7 +70,7 @@ class ApiKeyAdmin(ReadOnlyAdmin):
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         token, key = form.made
-        get_store().add_api_key(key)
+        get_store().add_api_key(key, request.user.get_username())
         obj.pk = key.public_id
         obj.refresh_from_db()
         self.message_user(request, f"The token of this key, which is shown only now: {token}", messages.WARNING)
@@ -84,7 +84,7 @@ class ApiKeyAdmin(ReadOnlyAdmin):
         """Make keys useless from now on."""
         revoked = 0
         for row in queryset:
-            if get_store().revoke_api_key(row.public_id, service.now()):
+            if get_store().revoke_api_key(row.public_id, service.now(), request.user.get_username()):
                 revoked += 1
                 self.log_change(request, row, "Revoked.")
         self.message_user(request, f"{revoked} revoked.", messages.SUCCESS)

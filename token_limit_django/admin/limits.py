@@ -9,13 +9,15 @@ from django.contrib import admin, messages
 from django.contrib.admin.models import DELETION, LogEntry
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.utils.safestring import SafeString
 
+from token_limit_core.errors import LimitChanged
 from token_limit_core.wording import FREQUENCY_LABELS, exact_usd
 
 from .. import service
 from ..forms import LimitForm
-from ..meter import get_meter, get_store
+from ..meter import get_store
 from ..models import Limit, Tenant
 from .base import PageAdmin, name_tenants
 from .display import NOTHING, bar, tenant_label, two_lines, when
@@ -110,21 +112,26 @@ class LimitAdmin(PageAdmin):
     ) -> HttpResponse:
         # a limit that has yet to begin is replaced by a new row, so there is nothing to continue on
         context = {"show_save_and_continue": False, **(extra_context or {})}
-        return super().changeform_view(request, object_id, form_url, context)
+        try:
+            return super().changeform_view(request, object_id, form_url, context)
+        except LimitChanged:  # by somebody who was faster between the check and the save: the check will say so now
+            return super().changeform_view(request, object_id, form_url, context)
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        try:
+            return super().delete_view(request, object_id, extra_context)
+        except LimitChanged:
+            self.message_user(request, "Somebody else has changed this limit meanwhile. It stays.", messages.ERROR)
+            return redirect("admin:token_limit_limit_changelist")
 
     # -- saving ---------------------------------------------------------------------------------
 
     def save_model(self, request: HttpRequest, obj: Limit, form: Any, change: bool) -> None:
-        data = form.cleaned_data
         known = change or Tenant.objects.filter(id=obj.tenant_id).exists()
-        placed = get_meter().set_limit(
-            obj.tenant_id,
-            data["limit_usd"],
-            obj.frequency,
-            data["effective_date"],
-            mode=obj.mode,
-            by=request.user.get_username(),
-        )
+        by = request.user.get_username()
+        placed = get_store().set_limit(form.limit(), form.now, by, expected=form.expected)
         if change and not form.waiting and placed.id != obj.pk:  # it goes on until another one begins
             self.log_addition(request, Limit.objects.get(pk=placed.id), form.summary())
         else:
@@ -138,16 +145,20 @@ class LimitAdmin(PageAdmin):
         return form.summary()
 
     def delete_model(self, request: HttpRequest, obj: Limit) -> None:
-        get_store().cancel_limit(service.limit_of(obj), service.now(), by=request.user.get_username())
+        user: Any = request.user
+        get_store().cancel_limit(service.limit_of(obj), service.now(), by=user.get_username())
+        limit = f"{exact_usd(obj.amount)} {FREQUENCY_LABELS[obj.frequency]} ({obj.mode})"
+        message = f"Removed {limit}, with what its windows had counted."
+        LogEntry.objects.log_actions(user.pk, [obj], DELETION, message)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Limit]) -> None:
         for row in queryset:
-            row.refresh_from_db()  # removing one that was to come lets the one before it go on
-            self.delete_model(request, row)
+            try:
+                row.refresh_from_db()  # removing one that was to come lets the one before it go on
+                self.delete_model(request, row)
+            except (LimitChanged, Limit.DoesNotExist):
+                self.message_user(request, f"Somebody else has changed “{row}” meanwhile.", messages.ERROR)
 
     def log_deletions(self, request: HttpRequest, queryset: Iterable[Limit]) -> Any:
-        user: Any = request.user
-        for row in queryset:
-            limit = f"{exact_usd(row.amount)} {FREQUENCY_LABELS[row.frequency]} ({row.mode})"
-            message = f"Removed {limit}, with what its windows had counted."
-            LogEntry.objects.log_actions(user.pk, [row], DELETION, message)
+        """Write nothing yet; `delete_model` does, once the limit is removed."""
+        return []

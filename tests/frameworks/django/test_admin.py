@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,6 +22,8 @@ from django.urls import reverse
 
 from token_limit_core.events import LLMEvent
 from token_limit_core.stores.base import Call
+from token_limit_core.wording import exact_usd
+from token_limit_django.admin.limits import LimitAdmin
 from token_limit_django.meter import get_meter, get_store
 from token_limit_django.models import Counter, Hold, LedgerEntry, Limit, Rollup, Tenant
 
@@ -87,7 +93,14 @@ def post_limit(client: Client, limit_id: int | None = None, **data: str) -> Any:
     known = {"mode": "enforce", "effective_date": ""}
     if limit_id is None:
         return client.post(reverse("admin:token_limit_limit_add"), {"frequency": "per_month", **known, **data})
-    return client.post(reverse("admin:token_limit_limit_change", args=[limit_id]), {**known, **data})
+    url = reverse("admin:token_limit_limit_change", args=[limit_id])
+    return client.post(url, {**known, "shown": shown(client.get(url).content.decode()), **data})
+
+
+def shown(html: str) -> str:
+    """Find what a form remembers of the limit it was made from."""
+    found = re.search(r'name="shown" value="([^"]+)"', html)
+    return "" if found is None else found[1]
 
 
 def page(client: Client, name: str, *args: Any, **query: str) -> str:
@@ -214,6 +227,88 @@ def test_an_amount_out_of_range_is_told_the_range(support: Client) -> None:
     )
 
 
+@pytest.fixture
+def both_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold back what two people save until both forms were found good."""
+    both, plain = threading.Barrier(2, timeout=30), LimitAdmin.save_model
+
+    def save_model(*args: Any) -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait()
+            both.abort()  # nobody waits a third time
+        plain(*args)
+
+    monkeypatch.setattr(LimitAdmin, "save_model", save_model)
+
+
+def at_once(*works: Callable[[], Any]) -> list[Any]:
+    def work(one: Callable[[], Any]) -> Any:
+        try:
+            return one()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(len(works)) as pool:
+        return list(pool.map(work, works))
+
+
+@pytest.mark.parametrize("existing", [True, False])
+def test_of_two_who_save_at_once_the_second_is_refused_and_nothing_of_theirs_is_saved(
+    support: Client, both_checked: None, existing: bool
+) -> None:
+    limit_id = set_limit("acme", "5") if existing else None
+    other = person("add_limit", "change_limit", "view_limit")
+    answers = at_once(
+        partial(post_limit, support, limit_id, tenant_id="acme", limit_usd="8"),
+        partial(post_limit, other, limit_id, tenant_id="acme", limit_usd="6"),
+    )
+    assert sorted(answer.status_code for answer in answers) == [200, 302]
+    refused, saved = sorted(answers, key=lambda answer: answer.status_code)
+    amount = "$8.00" if saved is answers[0] else "$6.00"
+    told = text(refused.content.decode())
+    assert (f"it is {amount} (enforce) now" if existing else "already has a limit per month") in told
+    assert [exact_usd(limit.amount) for limit in Limit.objects.all()] == [amount]
+    assert len(history()) == 1
+    assert len(get_store().history("acme")) == 2 - (not existing)
+
+
+def test_a_limit_that_changes_while_it_is_removed_stays(support: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit_id = set_limit("acme", "5")
+    other, plain = person("change_limit", "view_limit"), LimitAdmin.delete_model
+
+    def delete_model(*args: Any) -> None:
+        assert post_limit(other, limit_id, limit_usd="6").status_code == 302
+        plain(*args)
+
+    monkeypatch.setattr(LimitAdmin, "delete_model", delete_model)
+    delete = reverse("admin:token_limit_limit_delete", args=[limit_id])
+    assert "It stays." in support.post(delete, {"post": "yes"}, follow=True).content.decode()
+    assert Limit.objects.get().amount == 6 * USD
+    assert [flag for flag, _ in history()] == [CHANGE]
+
+
+def test_a_limit_that_is_removed_while_it_is_changed_is_gone(support: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit_id = set_limit("acme", "5")
+    plain = LimitAdmin.save_model
+
+    def save_model(*args: Any) -> None:
+        get_meter().remove_limit("acme", by="billing job")
+        plain(*args)
+
+    monkeypatch.setattr(LimitAdmin, "save_model", save_model)
+    answer = post_limit(support, limit_id, limit_usd="6")
+    assert (answer.status_code, Limit.objects.exists(), history()) == (302, False, [])
+    assert "deleted" in support.get(answer.url, follow=True).content.decode()
+
+
+@pytest.mark.parametrize("tenant", [" a", "a ", " "])
+def test_spaces_are_part_of_a_tenants_id(support: Client, tenant: str) -> None:
+    response = post_limit(support, tenant_id=tenant, limit_usd="0")
+    assert response.status_code == 302
+    assert Limit.objects.get().tenant_id == tenant
+    assert (admit(tenant), admit(tenant.strip())) == ("exhausted", "admitted")
+
+
 @pytest.mark.parametrize("tenant", ["", "\0", "x" * 256])
 def test_an_impossible_tenant_is_answered_at_its_field(support: Client, tenant: str) -> None:
     response = post_limit(support, tenant_id=tenant, limit_usd="5")
@@ -237,11 +332,6 @@ def test_an_unknown_tenant_may_be_limited_but_is_pointed_out(support: Client) ->
 
 def test_a_form_that_has_gone_stale_is_refused_and_says_what_the_limit_is_now(support: Client) -> None:
     limit_id = set_limit("acme", "5")
-
-    def shown(html: str) -> str:
-        found = re.search(r'name="shown" value="([^"]+)"', html)
-        assert found is not None
-        return found[1]
 
     first = shown(page(support, "admin:token_limit_limit_change", limit_id))
     assert post_limit(support, limit_id, limit_usd="8", shown=first).status_code == 302
@@ -532,6 +622,7 @@ def test_selected_holds_are_released_once_and_noted(support: Client) -> None:
     assert admit("acme") == "admitted"
     assert history() == [(CHANGE, "Released: $1.00 held for tenant “acme”.")]
     assert "Released: $1.00" in page(support, "admin:token_limit_hold_history", "stuck")
+    assert "acme a hold $1.00 released - person 0" in text(page(support, CHANGES))
     response = support.post(reverse(HOLDS) + "?state=released", data, follow=True)
     assert "1 had closed already." in [str(message) for message in response.context["messages"]]
     assert len(history()) == 1

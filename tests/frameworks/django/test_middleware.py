@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -224,6 +225,28 @@ def test_a_refusal_under_wsgi_shows_people_the_page(project: Any, client: Client
     assert response.status_code == 402
     assert "token_limit/upgrade.html" in [template.name for template in response.templates]
     assert b'href="/plans/"' in response.content
+
+
+@pytest.mark.parametrize("extends", [True, False])
+def test_the_page_can_be_overridden_and_extended(
+    project: Any, client: Client, alice: User, tmp_path: Path, extends: bool
+) -> None:
+    """By a template of the project's own, or by one of the same name in one of its folders or apps."""
+    project(UPGRADE_TEMPLATE="ours.html" if extends else "token_limit/upgrade.html")
+    get_meter().set_limit(f"user:{alice.pk}", 0)
+    if extends:
+        ours = "{% extends 'token_limit/upgrade.html' %}{% block title %}Acme: {{ title }}{% endblock %}"
+        (tmp_path / "ours.html").write_text(ours)
+    else:
+        (tmp_path / "token_limit").mkdir()
+        (tmp_path / "token_limit/upgrade.html").write_text("ours: {{ spent }} of {{ limit }}")
+    engine = {"BACKEND": "django.template.backends.django.DjangoTemplates", "DIRS": [tmp_path], "APP_DIRS": True}
+    with override_settings(TEMPLATES=[engine]):
+        page = client.get("/plain/", headers={"Accept": BROWSER}).content.decode()
+    if extends:
+        assert "<title>Acme: Monthly limit reached</title>" in page and "<h1>Monthly limit reached</h1>" in page
+    else:
+        assert page == "ours: $0.00 of $0.00"
 
 
 def test_a_refusal_outside_of_any_view_becomes_the_upgrade_response(project: Any, client: Client, alice: User) -> None:

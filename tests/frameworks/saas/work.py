@@ -31,6 +31,8 @@ PEOPLE = {"alice": "acme", "bob": "globex", "carol": "broke"}
 client = openai.OpenAI(api_key="test", base_url=PROVIDER, max_retries=0)
 aclient = openai.AsyncOpenAI(api_key="test", base_url=PROVIDER, max_retries=0)
 pool = ThreadPoolExecutor(4)
+kept = asyncio.Runner()
+using_kept = threading.Lock()
 
 
 def request_of(question: str, **options: Any) -> dict[str, Any]:
@@ -96,6 +98,17 @@ def runner(question: str) -> str:
         return own.run(ask_alone(question))
 
 
+def kept_runner(question: str) -> str:
+    """Run on a loop that one customer after another uses."""
+    with using_kept:
+        return kept.run(ask_alone(question))
+
+
+def kept_to_thread(question: str) -> str:
+    with using_kept:
+        return kept.run(asyncio.to_thread(ask, question))
+
+
 def _in_thread(work: Callable[[], str]) -> str:
     found: list[str] = []
     thread = threading.Thread(target=lambda: found.append(work()))
@@ -159,7 +172,20 @@ async def awrapped(question: str) -> str:
 
 
 SYNC: dict[str, Callable[[str], str]] = {
-    work.__name__: work for work in (ask, in_pool, own_loop, runner, bare_thread, bare_loop, caught, wrapped, grouped)
+    work.__name__: work
+    for work in (
+        ask,
+        in_pool,
+        own_loop,
+        runner,
+        kept_runner,
+        kept_to_thread,
+        bare_thread,
+        bare_loop,
+        caught,
+        wrapped,
+        grouped,
+    )
 }
 ASYNC: dict[str, Callable[[str], Any]] = {work.__name__: work for work in (aask, tasks, to_thread, acaught, awrapped)}
 
