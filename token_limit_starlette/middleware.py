@@ -123,8 +123,8 @@ class TokenLimitMiddleware:
 
         async def flush_first(message: Message) -> None:
             if message["type"].startswith("lifespan.shutdown."):
-                gc.collect()  # a stream cut off in the last moment settles when it is freed
                 with internal_errors("flushing the meter"):
+                    meter.settler.collect()  # a stream cut off in the last moment settles when it is freed
                     await run_in_threadpool(meter.flush, FLUSH_SECONDS)
             await send(message)
 
