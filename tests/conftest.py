@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
 
 from tests.support import postgres_schema
+from token_limit_core import patches
+
+
+@pytest.fixture(autouse=True)
+def _sdks_as_they_came() -> Iterator[None]:
+    """Fail a test that leaves hooks in the SDKs, and take them out: the tests after it would call through them."""
+    yield
+    left = patches.meters()
+    for meter in left:
+        meter.unpatch_all()
+    assert left == [], "a Meter still has hooks in the SDKs: close it at the end of the test"
+
+
+@pytest.fixture(autouse=True)
+def _quick_collector() -> Iterator[None]:
+    """Let a collection look only at what the test made: all the SDKs and frameworks are 1,000,000 objects."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

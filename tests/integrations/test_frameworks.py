@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -156,16 +156,22 @@ INSTRUCTOR = [("openai", instructor_openai, openai_wire, use) for use in (create
 STREAMED = (stream, astream, run_stream, create_partial)
 
 
+@pytest.fixture
+def metered(patch: str) -> Iterator[Metered]:
+    metered = Metered(patch)
+    metered.meter.patch(patch)
+    yield metered
+    metered.meter.close()
+
+
 @pytest.mark.parametrize(
     ("patch", "make", "wired", "use"),
     [*LANGCHAIN, *PYDANTIC_AI, *INSTRUCTOR],
     ids=lambda value: getattr(value, "__name__", value),
 )
 def test_a_call_is_metered_once_for_its_tenant(
-    patch: str, make: Callable[[Any], Any], wired: Callable[[], Wire], use: Callable[[Any], Any]
+    metered: Metered, patch: str, make: Callable[[Any], Any], wired: Callable[[], Wire], use: Callable[[Any], Any]
 ) -> None:
-    metered = Metered(patch)
-    metered.meter.patch(patch)
     answering = wired()
     with metered.meter.for_tenant(TENANT, session_id="s1", user="ann", plan="gold"):
         told = asyncio.run(use(make(answering)))
@@ -174,7 +180,6 @@ def test_a_call_is_metered_once_for_its_tenant(
     assert "forty-two" in str(told)
     assert len(answering.sent) == 1
     event = metered.event()
-    metered.meter.close()
     assert (event.provider, event.stream, event.error) == (patch, use in STREAMED, None)
     assert "estimated" not in event.tags
     assert min(event.input_tokens, event.output_tokens) > 0

@@ -6,16 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contract.sdk.metered import sdk_untouched
 from tests.unit.acme import AcmePatch
 from token_limit_core import LLMEvent, Meter, MeterConfig
 from token_limit_core.patches import PATCH_REGISTRY
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _sdk_untouched() -> Iterator[None]:
-    with sdk_untouched():
-        yield
 
 
 @pytest.fixture

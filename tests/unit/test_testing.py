@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import openai
 import pytest
-from django.test import override_settings
 from pydantic import BaseModel
 
 from token_limit_core import LimitExceededException, patches, pytest_plugin
@@ -27,13 +26,6 @@ token_limit_meter = pytest_plugin.token_limit_meter
 PATIENCE = 10.0
 MODEL = "gpt-4o-mini"
 MESSAGES: Any = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where does my money go?"}]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _unmetered() -> Iterator[None]:
-    """Take the test project's own Meter off the SDK: what is looked at here is the provider."""
-    with override_settings(TOKEN_LIMIT={"ENABLED": False}):
-        yield
 
 
 @pytest.fixture

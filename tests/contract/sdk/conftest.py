@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from tests.contract.sdk.metered import Metered, sdk_untouched
+from tests.contract.sdk.metered import Metered
 from tests.contract.sdk.wire import Wire
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _sdk_untouched() -> Iterator[None]:
-    with sdk_untouched():
-        yield
-
-
-@pytest.fixture(autouse=True)
-def _quick_collector() -> Iterator[None]:
-    """Let a collection look only at what the test made: the SDK alone is 500,000 objects."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(params=[Wire.client, Wire.async_client], ids=["sync", "async"])

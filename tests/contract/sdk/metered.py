@@ -4,33 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
 import pydantic
 import pytest
-from django.conf import settings
-from django.test import override_settings
 from genai_prices import Usage, calc_price
 
 from tests.contract.sdk.uses import Endpoint, Use
 from tests.contract.sdk.wire import Stall
-from token_limit_core import LLMEvent, Meter, MeterConfig, patches
+from token_limit_core import LLMEvent, Meter, MeterConfig
 from token_limit_core.limits import to_usd
 
 TENANT = "acme"
-
-
-@contextmanager
-def sdk_untouched() -> Iterator[None]:
-    """Take out the hooks of the Django project the tests run in, and those of applications that tests have left."""
-    with override_settings(TOKEN_LIMIT={"ENABLED": False}) if settings.configured else nullcontext():
-        for meter in patches.meters():
-            meter.unpatch_all()
-        yield
 
 
 @dataclass

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.management import call_command
 from django.http import HttpRequest, HttpResponse
@@ -295,7 +296,10 @@ def test_disabled_meters_nothing(project: Any, client: Client) -> None:
     assert events == []
 
 
-def test_the_installed_app_has_hooked_the_sdk() -> None:
+@override_settings(TOKEN_LIMIT={})
+def test_the_app_hooks_the_sdk_when_it_is_ready() -> None:
+    get_meter().unpatch_all()
+    apps.get_app_config("token_limit").ready()
     assert get_meter().status()["patches"]["openai"]["state"] == "installed"
     assert isinstance(get_meter(), Meter)
     call_command("check")

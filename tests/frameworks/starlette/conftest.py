@@ -10,18 +10,11 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from tests.contract.sdk.metered import sdk_untouched
 from tests.frameworks import llm
 from token_limit_core import LLMEvent, Meter, MeterConfig
 from token_limit_core.testing import FakeProvider
 
 Signed = Callable[..., TestClient]
-
-
-@pytest.fixture(autouse=True, scope="package")
-def _sdk_untouched() -> Iterator[None]:
-    with sdk_untouched():
-        yield
 
 
 class Events(list[LLMEvent]):
