@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -40,45 +41,87 @@ SERVERS = {
 }
 
 
+ANSWER = """
+import sys
+from token_limit_django.meter import get_meter
+m = get_meter()
+for expression in sys.stdin:
+    print(eval(expression), flush=True)
+"""
+
+
 class Site:
     """A running site, and the means to look into its ledger from this process."""
 
-    def __init__(self, url: str, env: dict[str, str], provider: FakeProvider, process: subprocess.Popen[bytes]) -> None:
+    def __init__(
+        self,
+        url: str,
+        env: dict[str, str],
+        provider: FakeProvider,
+        process: subprocess.Popen[bytes],
+        shell: subprocess.Popen[str],
+    ) -> None:
         self.url = url
         self.env = env
         self.provider = provider
         self.process = process
+        self._shell = shell
 
     def manage(self, *args: str) -> str:
         command = [sys.executable, "manage.py", *args]
         return subprocess.run(command, cwd=SITE, env=self.env, check=True, capture_output=True, text=True).stdout
 
     def query(self, expression: str) -> Any:
-        """Evaluate an expression over the site's store, in a process of its own."""
-        code = f"from token_limit_django.meter import get_meter; m = get_meter(); print('=', {expression})"
-        return eval(self.manage("shell", "--no-imports", "-c", code).rpartition("=")[2])
+        """Evaluate an expression over the site's store, in a process beside the server's."""
+        assert self._shell.stdin
+        assert self._shell.stdout
+        self._shell.stdin.write(f"{expression}\n")
+        self._shell.stdin.flush()
+        return eval(self._shell.stdout.readline())
 
 
 @contextmanager
-def running(name: str, folder: Path) -> Iterator[Site]:
+def shell(env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """Run a process of the site's that evaluates expressions over its Meter `m`, a line each."""
+    command = [sys.executable, "manage.py", "shell", "--no-imports", "-c", ANSWER]
+    with subprocess.Popen(
+        command, cwd=SITE, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "DJANGO_SETTINGS_MODULE": "saas.settings",
+        "DEMO_DATA_DIR": str(folder),
+        "OPENAI_API_KEY": "test",
+    }
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the site's databases once, for all of its servers to start from."""
+    folder = tmp_path_factory.mktemp("loaded")
+    manage("migrate", "--verbosity=0", env=environment(folder))
+    manage("load_demo", env=environment(folder))
+    return folder
+
+
+@contextmanager
+def running(name: str, loaded: Path, folder: Path) -> Iterator[Site]:
+    shutil.copytree(loaded, folder, dirs_exist_ok=True)
     with FakeProvider() as provider:
-        env = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "DJANGO_SETTINGS_MODULE": "saas.settings",
-            "DEMO_DATA_DIR": str(folder),
-            "OPENAI_API_KEY": "test",
-            "OPENAI_BASE_URL": provider.base_url,
-            "DEMO_PROVIDER_HOST": provider.host,
-        }
-        manage("migrate", "--verbosity=0", env=env)
-        manage("load_demo", env=env)
+        env = environment(folder)
+        env |= {"OPENAI_BASE_URL": provider.base_url, "DEMO_PROVIDER_HOST": provider.host}
         port = free_port()
         command = [part.format(address=f"127.0.0.1:{port}", port=port) for part in SERVERS[name]]
         process = subprocess.Popen([sys.executable, "-m", *command], cwd=SITE, env=env)
         try:
             wait_until(lambda: answers(port))
-            yield Site(f"http://127.0.0.1:{port}", env, provider, process)
+            with shell(env) as asked:
+                yield Site(f"http://127.0.0.1:{port}", env, provider, process, asked)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(20)
@@ -97,8 +140,8 @@ def wait_until(true: Callable[[], bool], seconds: float = 30.0) -> None:
 
 
 @pytest.fixture(scope="module", params=list(SERVERS))
-def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with running(request.param, tmp_path_factory.mktemp("site")) as running_site:
+def site(request: pytest.FixtureRequest, loaded: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with running(request.param, loaded, tmp_path_factory.mktemp("site")) as running_site:
         yield running_site
 
 
@@ -143,8 +186,8 @@ def test_a_customer_who_hangs_up_leaves_no_hold(site: Site) -> None:
     assert site.query("len(m.store.holds())") == 0
 
 
-def test_a_killed_server_loses_no_settled_call(tmp_path: Path) -> None:
-    with running("gunicorn", tmp_path) as site:
+def test_a_killed_server_loses_no_settled_call(loaded: Path, tmp_path: Path) -> None:
+    with running("gunicorn", loaded, tmp_path) as site:
         alice = sign_in(site.url, "/login/", "alice")
         answered = sum(chat(alice, site.url, f"question {i}").ok for i in range(5))
         site.provider.pause_after(chunks=1)
