@@ -34,7 +34,7 @@ meter = Meter(
 app = FastAPI(title="Deskmate", lifespan=lifespan(meter))
 app.add_middleware(TokenLimitMiddleware, meter=meter, upgrade_url="/plans/")
 app.add_middleware(SessionMiddleware, secret_key=os.environ.get("DEMO_SECRET_KEY", "only for the demo"))
-app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
+app.mount("/static", StaticFiles(directory=HERE.parent / "shared/static"), name="static")
 templates = Jinja2Templates(directory=HERE / "templates")
 client = AsyncOpenAI()
 

@@ -14,7 +14,7 @@ DATA = Path(os.environ.get("DEMO_DATA_DIR", Path(__file__).resolve().parent / ".
 MODEL = "gpt-4o"
 PASSWORD = "demo"
 
-app = Flask(__name__)
+app = Flask(__name__, static_folder=Path(__file__).resolve().parent.parent / "shared/static")
 app.config.update(
     SECRET_KEY=os.environ.get("DEMO_SECRET_KEY", "only for the demo"),
     SESSION_COOKIE_SAMESITE="Lax",

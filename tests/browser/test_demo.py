@@ -45,8 +45,8 @@ def browser() -> Iterator[Browser]:
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("OPENAI_API_KEY", raising=False)
-        with site(tmp_path_factory.mktemp("site")) as (address, _):
-            yield address
+        with site(tmp_path_factory.mktemp("site")) as running:
+            yield running.url
 
 
 def sign_in(context: BrowserContext, url: str, path: str, username: str) -> Page:

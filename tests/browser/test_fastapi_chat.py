@@ -66,7 +66,7 @@ def test_a_customer_chats_until_the_wall_and_after_it(
         expect(refusal.get_by_role("link", name="Upgrade")).to_have_attribute("href", "/plans/")
         ARTIFACTS.mkdir(exist_ok=True)
         page.screenshot(path=ARTIFACTS / "fastapi-chat-refused.png")
-        site.token_limit("set", "acme", "0.02")
+        demo.token_limit(site, "set", "acme", "0.02")
         assert ask(page, "Am I back?")
         expect(page.locator("#usage")).to_contain_text(re.compile(r"of \$0\.02\b"))
         page.goto(f"{site.url}/plans/")

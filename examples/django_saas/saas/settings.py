@@ -58,4 +58,5 @@ LOGIN_URL = "/login/"
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "/login/"
 STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR.parent / "shared/static"]
 USE_TZ = True

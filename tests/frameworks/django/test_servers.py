@@ -22,10 +22,10 @@ from token_limit_core.testing import FakeProvider
 
 ROOT = Path(__file__).resolve().parents[3]
 SITE = ROOT / "examples" / "django_saas"
-sys.path.insert(0, str(SITE))
+sys.path.insert(0, str(ROOT / "examples"))
 
-from demo import free_port, manage  # noqa: E402
-from walkthrough import chat, sign_in, usage_line  # noqa: E402
+from shared.serving import free_port  # noqa: E402
+from shared.visitor import Visitor  # noqa: E402
 
 SERVERS = {
     "gunicorn": ["gunicorn", "saas.wsgi", "--bind={address}", "--workers=2", "--threads=4", "--log-level=error"],
@@ -68,8 +68,7 @@ class Site:
         self._shell = shell
 
     def manage(self, *args: str) -> str:
-        command = [sys.executable, "manage.py", *args]
-        return subprocess.run(command, cwd=SITE, env=self.env, check=True, capture_output=True, text=True).stdout
+        return manage(*args, env=self.env)
 
     def query(self, expression: str) -> Any:
         """Evaluate an expression over the site's store, in a process beside the server's."""
@@ -78,6 +77,11 @@ class Site:
         self._shell.stdin.write(f"{expression}\n")
         self._shell.stdin.flush()
         return eval(self._shell.stdout.readline())
+
+
+def manage(*args: str, env: dict[str, str]) -> str:
+    command = [sys.executable, "manage.py", *args]
+    return subprocess.run(command, cwd=SITE, env=env, check=True, capture_output=True, text=True).stdout
 
 
 @contextmanager
@@ -147,10 +151,10 @@ def site(request: pytest.FixtureRequest, loaded: Path, tmp_path_factory: pytest.
 
 def test_two_customers_in_parallel_are_billed_apart(site: Site) -> None:
     site.manage("token_limit_set", "acme", "1")
-    sessions = [sign_in(site.url, "/login/", name) for name in ("alice", "bob")]
+    visitors = [Visitor(site.url, name) for name in ("alice", "bob")]
     before = [site.query(f"m.store.spend({slug!r}, 0, 4e9).calls") for slug in ("acme", "globex")]
     with ThreadPoolExecutor(8) as pool:
-        futures = [pool.submit(chat, sessions[i % 2], site.url, f"question {i}") for i in range(40)]
+        futures = [pool.submit(visitors[i % 2].chat, f"question {i}") for i in range(40)]
         statuses = [future.result().status_code for future in futures]
     assert statuses == [200] * 40
     after = [site.query(f"m.store.spend({slug!r}, 0, 4e9).calls") for slug in ("acme", "globex")]
@@ -160,24 +164,23 @@ def test_two_customers_in_parallel_are_billed_apart(site: Site) -> None:
 
 
 def test_a_limit_set_in_another_process_holds_for_the_next_call(site: Site) -> None:
-    alice = sign_in(site.url, "/login/", "alice")
+    alice = Visitor(site.url, "alice")
     site.manage("token_limit_set", "acme", "0")
     before = len(site.provider.requests)
-    assert {chat(alice, site.url, "refused?").status_code for _ in range(6)} == {402}
+    assert {alice.chat("refused?").status_code for _ in range(6)} == {402}
     assert len(site.provider.requests) == before
     site.manage("token_limit_set", "acme", "1")
-    assert {chat(alice, site.url, "answered?").status_code for _ in range(6)} == {200}
-    assert "of $1.00" in usage_line(alice, site.url)
+    assert {alice.chat("answered?").status_code for _ in range(6)} == {200}
+    assert "of $1.00" in alice.usage()
 
 
 # not on uvicorn: under ASGI Django reads a synchronous body to its end before it sends a byte
 @pytest.mark.parametrize("site", ["gunicorn", "gunicorn --preload"], indirect=True, scope="module")
 def test_a_customer_who_hangs_up_leaves_no_hold(site: Site) -> None:
-    bob = sign_in(site.url, "/login/", "bob")
+    bob = Visitor(site.url, "bob")
     before = site.query("m.store.spend('globex', 0, 4e9).calls")
     go_on = site.provider.pause_after(chunks=2)
-    data = {"question": "Tell me a long story", "csrfmiddlewaretoken": bob.cookies["csrftoken"]}
-    response = bob.post(f"{site.url}/send/", data=data, headers={"Referer": site.url}, stream=True, timeout=30)
+    response = bob.chat("Tell me a long story", stream=True)
     chunks = response.iter_content(8)  # kept: requests hangs up when its generator is freed
     next(chunks)
     response.close()
@@ -188,11 +191,11 @@ def test_a_customer_who_hangs_up_leaves_no_hold(site: Site) -> None:
 
 def test_a_killed_server_loses_no_settled_call(loaded: Path, tmp_path: Path) -> None:
     with running("gunicorn", loaded, tmp_path) as site:
-        alice = sign_in(site.url, "/login/", "alice")
-        answered = sum(chat(alice, site.url, f"question {i}").ok for i in range(5))
+        alice = Visitor(site.url, "alice")
+        answered = sum(alice.chat(f"question {i}").ok for i in range(5))
         site.provider.pause_after(chunks=1)
         with pytest.raises(requests.RequestException), ThreadPoolExecutor(1) as pool:
-            hanging = pool.submit(chat, alice, site.url, "and then the power fails")
+            hanging = pool.submit(alice.chat, "and then the power fails")
             wait_until(lambda: site.query("len(m.store.holds())") == 1)
             os.killpg(os.getpgid(site.process.pid), 0)  # the group is alive
             subprocess.run(["pkill", "-KILL", "-P", str(site.process.pid)], check=True)

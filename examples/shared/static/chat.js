@@ -21,15 +21,21 @@ function showRefusal(problem) {
   }
 }
 
-async function readEvents(body, handle) {
+async function* pieces(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let part = await reader.read(); !part.done; part = await reader.read()) yield part.value;
+}
+
+// Server-sent events: pieces of the answer as JSON, and perhaps a refusal as the last one.
+async function* events(response) {
   let rest = "";
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  for (let part = await reader.read(); !part.done; part = await reader.read()) {
-    const events = (rest + part.value).split("\n\n");
-    rest = events.pop();
-    for (const event of events) {
+  for await (const piece of pieces(response)) {
+    const whole = (rest + piece).split("\n\n");
+    rest = whole.pop();
+    for (const event of whole) {
       const fields = Object.fromEntries(event.split("\n").map((line) => line.split(/: (.*)/s)));
-      handle(fields.event || "message", JSON.parse(fields.data));
+      if (fields.event === "error") showRefusal(JSON.parse(fields.data));
+      else yield JSON.parse(fields.data);
     }
   }
 }
@@ -44,13 +50,12 @@ form.addEventListener("submit", async (event) => {
     body: data,
     headers: { Accept: "application/problem+json" },
   });
+  const type = response.headers.get("Content-Type") || "";
   if (response.ok) {
     const answer = say("answer", "");
-    await readEvents(response.body, (kind, value) => {
-      if (kind === "error") showRefusal(value);
-      else answer.textContent += value;
-    });
-  } else if ((response.headers.get("Content-Type") || "").startsWith("application/problem+json")) {
+    const read = type.startsWith("text/event-stream") ? events : pieces;
+    for await (const piece of read(response)) answer.textContent += piece;
+  } else if (type.startsWith("application/problem+json")) {
     showRefusal(await response.json());
   } else {
     say("refused", "Something went wrong. Please try again.");
