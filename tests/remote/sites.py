@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
+import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from flask import Flask
+from flask import Flask, request
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -74,6 +76,23 @@ def reporter() -> Flask:
     @app.get("/")
     def spend() -> str:
         return _spend(meter)
+
+    return app
+
+
+def held_reporter() -> Flask:
+    """Report from Flask at each visit, and if `early` while it is imported; a visit with `?held` waits for `go`."""
+    meter, folder = Meter(MeterConfig(**SITE["meter"])), Path(SITE["folder"])
+    early = [_spend(meter)] if SITE.get("early") else []
+    app = Flask(__name__)
+
+    @app.get("/")
+    def spend() -> list[str]:
+        if "held" in request.args:
+            (folder / f"held-{uuid.uuid4()}").touch()
+            while not (folder / "go").exists():
+                time.sleep(0.02)
+        return [*early, _spend(meter)]
 
     return app
 
