@@ -17,7 +17,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 SITES = "tests.remote.sites"
 COMMANDS = {
-    "werkzeug": ["flask", "--app", f"{SITES}:{{site}}()", "run", "--port", "{port}", "--with-threads", "--no-reload"],
+    "werkzeug": [SITES, "{site}", "{port}"],
     "gunicorn": ["gunicorn", f"{SITES}:{{site}}()", "--bind=127.0.0.1:{port}", "--threads=4", "--log-level=error"],
     "gunicorn --preload": [
         "gunicorn", f"{SITES}:{{site}}()", "--bind=127.0.0.1:{port}", "--preload", "--workers=2", "--log-level=error",

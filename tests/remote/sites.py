@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable
@@ -17,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
+from werkzeug.serving import run_simple
 
 from token_limit_core import Meter, MeterConfig
 from token_limit_core.ingest.endpoints import Ingest
@@ -50,6 +52,9 @@ def django_ingest() -> Callable[..., Iterable[bytes]]:
     import django
     from django.conf import settings
 
+    _die_where_told()
+    kind, _, database = SITE["store"].partition(":")
+    orm = {"token_limit": json.loads(database)} if kind == "django" else {}
     settings.configure(
         SECRET_KEY="for tests only",
         ALLOWED_HOSTS=["*"],
@@ -60,7 +65,9 @@ def django_ingest() -> Callable[..., Iterable[bytes]]:
         ],
         ROOT_URLCONF="tests.remote.django_urls",
         DATA_UPLOAD_MAX_MEMORY_SIZE=1024,
-        TOKEN_LIMIT={"STORE": SITE["store"]},
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}, **orm},
+        USE_TZ=True,
+        TOKEN_LIMIT={} if orm else {"STORE": SITE["store"]},
     )
     django.setup()
     from django.core.wsgi import get_wsgi_application
@@ -107,6 +114,11 @@ def async_reporter() -> Starlette:
     return Starlette(routes=[Route("/", spend)], lifespan=lifespan(meter))
 
 
+def main(site: str, port: str) -> None:
+    """Serve one of them in this process alone."""
+    run_simple("127.0.0.1", int(port), globals()[site](), threaded=True)
+
+
 def _spend(meter: Meter) -> str:
     made = meter.track_manually(
         provider="openai", model="gpt-4o-mini", input_tokens=1, output_tokens=1, tenant_id="acme"
@@ -139,3 +151,7 @@ def _die_where_told() -> None:
 
     transactional.record_tenant = in_transaction
     Ingest._record = after_commit  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
