@@ -37,7 +37,7 @@ test: lint ## Run the linters, the type checker and every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-all: $(INSTALLED) ## The same, then other releases of SDKs, and the Pythons and Djangos found on this machine
-	$(BIN)/nox --sessions published_client --install-only
+	$(BIN)/nox --sessions published_client uwsgi --install-only
 	$(MAKE) test
 	$(BIN)/nox
 

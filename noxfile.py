@@ -100,3 +100,13 @@ def published_client(session: nox.Session) -> None:
     session.install("token-limit==0.1.10", "openai", "aiohttp", "--constraint", str(CONSTRAINTS))
     env = {"TOKEN_LIMIT_PUBLISHED_CLIENT": str(Path(session.bin, "python"))}
     session.run(sys.executable, "-m", "pytest", "tests/remote/test_published_client.py", env=env, external=True)
+
+
+@nox.session
+@nox.parametrize("release", ["2.0.31", "2.0.26"])
+def uwsgi(session: nox.Session, release: str) -> None:
+    """Compile uWSGI, its newest release and the last without threads of its own, and end its workers."""
+    if release == "2.0.26" and sys.version_info >= (3, 13):
+        session.skip("this release does not compile on Python 3.13")
+    session.install("--editable", ".[flask,starlette]", f"uwsgi=={release}", "--constraint", str(CONSTRAINTS))
+    session.run(sys.executable, "-m", "pytest", "tests/remote/test_uwsgi.py", external=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 
+from .processes import after_fork, notice_fork
+
 _prefix: str
 _numbers: itertools.count[int]
 
@@ -21,10 +23,10 @@ def _draw() -> None:
 
 
 def new_id() -> str:
-    """Make an id that no other thread, process or host makes, without a system call."""
+    """Make an id that no other thread, process or host makes."""
+    notice_fork()
     return f"{_prefix}{next(_numbers)}"
 
 
 _draw()
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_draw)
+after_fork(_draw)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from .errors import ConfigurationError, TokenLimitError, logger
 from .events import LLMEvent
+from .processes import after_fork, warn_without_threads
 
 
 class DeliverLater(Exception):
@@ -143,9 +142,11 @@ class EventQueue:
         self._interval, self._batch_size = flush_interval, max_batch_size
         self._buffer: Buffer = MemoryBuffer(max_queue_size) if buffer is None else buffer
         self._reset()
-        _reset_in_forked_children(self)
+        after_fork(self._reset)
+        warn_without_threads()
 
     def _reset(self) -> None:
+        # also in a forked child: the parent delivers what it has buffered, and its thread is not here
         self._changed = threading.Condition()  # over an RLock: a finaliser may put while its thread is in here
         self._buffer.reset()
         self._thread: threading.Thread | None = None
@@ -330,15 +331,3 @@ class EventQueue:
 
 def _log(error: Exception) -> None:
     logger.warning("token-limit could not deliver events: %r", error)
-
-
-def _reset_in_forked_children(queue: EventQueue) -> None:
-    # The parent delivers what it has buffered; a child has no thread, and may have inherited a lock that is taken.
-    reset = weakref.WeakMethod(queue._reset)
-
-    def after_fork() -> None:
-        if (method := reset()) is not None:
-            method()
-
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=after_fork)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
 from .errors import StoreError
-from .stores.base import after_fork
+from .processes import after_fork
 
 logger = logging.getLogger("token_limit")
 

@@ -17,8 +17,8 @@ from urllib.parse import urljoin, urlsplit
 
 from .errors import ConfigurationError, StoreError
 from .events import LLMEvent
+from .processes import after_fork
 from .queue import DeliverLater, DeliveryRefused
-from .stores.base import after_fork
 from .stores.rows import plain
 
 if TYPE_CHECKING:

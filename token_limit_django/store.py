@@ -31,7 +31,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from token_limit_core.errors import StoreError
 from token_limit_core.executor import Executor
-from token_limit_core.stores.base import Transaction, after_fork
+from token_limit_core.processes import after_fork
+from token_limit_core.stores.base import Transaction
 from token_limit_core.stores.transactional import TransactionalStore
 
 from .conf import settings

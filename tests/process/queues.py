@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -31,6 +33,7 @@ class Queue:
         self.folder = folder
         self.provider = provider
         self.store = f"sqlite:///{folder / 'ledger.db'}"
+        self.settings: dict[str, Any] = {"store": self.store}  # of the workers' Meter
         self.meter = Meter(MeterConfig(store=self.store, patches=[]))
 
     def calls(self, *tenants: str) -> list[int]:
@@ -51,7 +54,7 @@ class Queue:
             "TASKS_PROVIDER": self.provider.base_url,
             "TASKS_PREFIX": self.prefix,
             "TASKS_REDIS": self.redis,
-            "TASKS_STORE": self.store,
+            "TASKS_METER": json.dumps(self.settings),
             "TASKS_FOLDER": str(self.folder),
         }
         with (self.folder / "worker.log").open("ab") as log:

@@ -9,8 +9,10 @@ import pytest
 from celery import Celery, chain, chord
 from celery.result import AsyncResult
 
-from tests.process.queues import Queue
+from tests.process.queues import Queue, wait_until
+from tests.remote.receiver import Receiver
 from token_limit_core import LimitExceededException
+from token_limit_core.stores import open_store
 from token_limit_core.workers.celery import install
 
 WORKER = ("celery", "-A", "tests.process.celery_tasks", "worker", "--loglevel=WARNING", "--without-mingle")
@@ -74,6 +76,35 @@ def test_the_end_of_a_process_loses_no_call(app: Celery, queue: Queue, pool: str
             send(app, queue, "abandon", "acme").get(timeout=TIMEOUT)
     assert queue.calls("acme") == [2]
     assert queue.meter.store.holds() == []
+
+
+@pytest.fixture(params=["memory", "spool", "outbox"])
+def receiver(request: pytest.FixtureRequest, queue: Queue) -> Iterator[Receiver]:
+    """A backend that the workers report to, from memory, a file or their own ledger, and not before they have to."""
+    homes = {"spool": {"spool": f"{queue.folder}/spool.db"}, "outbox": {"store": queue.store}}
+    store = open_store(f"sqlite:///{queue.folder}/backend.db")
+    with Receiver(store) as receiver:
+        to_backend = {"url": receiver.url, "api_key": receiver.token, "flush_interval": 3600}
+        queue.settings = {**to_backend, **homes.get(request.param, {})}
+        yield receiver
+    store.close()
+
+
+@pytest.mark.parametrize("ends", ["after some tasks", "with the worker"])
+def test_prefork_children_that_end_deliver_their_own_events_once(
+    app: Celery, queue: Queue, receiver: Receiver, ends: str
+) -> None:
+    recycled = ["--max-tasks-per-child=2"] if ends == "after some tasks" else []
+    tenants = ["acme", "globex"] * 6
+    with queue.worker(*WORKER, "--pool=prefork", "--concurrency=2", *recycled):
+        for result in [send(app, queue, "ask", tenant) for tenant in tenants]:
+            result.get(timeout=TIMEOUT)
+        if recycled:  # two at most have had one task only
+            wait_until(lambda: len(receiver.arrivals) >= 10)
+        else:
+            assert receiver.arrivals == {}
+    assert [receiver.store.spend(tenant, 0, 4e9).calls for tenant in ("acme", "globex")] == [6, 6]
+    assert list(receiver.deliveries.values()) == [1] * len(tenants)
 
 
 @pytest.mark.usefixtures("worker")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from typing import Any
@@ -17,7 +18,7 @@ MESSAGES: Any = [{"role": "user", "content": "What does a limit do?"}]
 
 meter = Meter(
     MeterConfig(
-        store=os.environ["TASKS_STORE"],
+        **json.loads(os.environ["TASKS_METER"]),
         hosts={PROVIDER.partition("//")[2].partition("/")[0]: "openai"},
         raise_on_error=True,
     )

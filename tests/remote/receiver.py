@@ -37,6 +37,7 @@ def answer(handler: Handler) -> None:
     if name == "events" and rendered.status == 200:
         for event in handler.body()["events"]:
             receiver.arrivals.setdefault(event["event_id"], now)
+            receiver.deliveries[event["event_id"]] += 1
     else:
         receiver.check_seconds.append(now - began)
     handler.answer(rendered.status, rendered.body)

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,36 +17,50 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 SITES = "tests.remote.sites"
 COMMANDS = {
-    "werkzeug": ["flask", "--app", f"{SITES}:{{site}}()", "run", "--port", "{port}", "--with-threads", "--no-reload"],
+    "werkzeug": [SITES, "{site}", "{port}"],
     "gunicorn": ["gunicorn", f"{SITES}:{{site}}()", "--bind=127.0.0.1:{port}", "--threads=4", "--log-level=error"],
     "gunicorn --preload": [
         "gunicorn", f"{SITES}:{{site}}()", "--bind=127.0.0.1:{port}", "--preload", "--workers=2", "--log-level=error",
     ],
     "uvicorn": ["uvicorn", "--factory", f"{SITES}:{{site}}", "--port={port}", "--log-level=error"],
+    "uwsgi": [f"--module={SITES}:{{site}}()", "--http-socket=127.0.0.1:{port}", "--master", "--processes=2"],
 }  # fmt: skip
 
 
 class Server:
     """A server process; `restart` brings it back on the same port."""
 
-    def __init__(self, command: str, site: str, **settings: Any) -> None:
+    def __init__(
+        self,
+        command: str,
+        site: str,
+        *,
+        program: Sequence[str] = (sys.executable, "-m"),
+        options: Sequence[str] = (),
+        **settings: Any,
+    ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
-        self._words = [part.format(port=self.port, site=site) for part in COMMANDS[command]]
+        self._words = [*program, *(part.format(port=self.port, site=site) for part in COMMANDS[command]), *options]
         self._env = {**os.environ, "PYTHONPATH": str(ROOT), "SITE": json.dumps(settings)}
         self.url = f"http://127.0.0.1:{self.port}"
         self.restart()
 
     def restart(self) -> None:
-        self.process = subprocess.Popen([sys.executable, "-m", *self._words], cwd=ROOT, env=self._env)
+        self.process = subprocess.Popen(self._words, cwd=ROOT, env=self._env)
         wait_until(self._answers, self.process)
 
     def stop(self) -> None:
         """End it as an operator does, and wait."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        self.process.wait(30)
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
 
     def _answers(self) -> bool:
         with socket.socket() as probe:

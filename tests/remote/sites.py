@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
+import time
+import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from flask import Flask
+from flask import Flask, request
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
+from werkzeug.serving import run_simple
 
 from token_limit_core import Meter, MeterConfig
 from token_limit_core.ingest.endpoints import Ingest
@@ -48,6 +52,9 @@ def django_ingest() -> Callable[..., Iterable[bytes]]:
     import django
     from django.conf import settings
 
+    _die_where_told()
+    kind, _, database = SITE["store"].partition(":")
+    orm = {"token_limit": json.loads(database)} if kind == "django" else {}
     settings.configure(
         SECRET_KEY="for tests only",
         ALLOWED_HOSTS=["*"],
@@ -58,7 +65,9 @@ def django_ingest() -> Callable[..., Iterable[bytes]]:
         ],
         ROOT_URLCONF="tests.remote.django_urls",
         DATA_UPLOAD_MAX_MEMORY_SIZE=1024,
-        TOKEN_LIMIT={"STORE": SITE["store"]},
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}, **orm},
+        USE_TZ=True,
+        TOKEN_LIMIT={} if orm else {"STORE": SITE["store"]},
     )
     django.setup()
     from django.core.wsgi import get_wsgi_application
@@ -78,6 +87,23 @@ def reporter() -> Flask:
     return app
 
 
+def held_reporter() -> Flask:
+    """Report from Flask at each visit, and if `early` while it is imported; a visit with `?held` waits for `go`."""
+    meter, folder = Meter(MeterConfig(**SITE["meter"])), Path(SITE["folder"])
+    early = [_spend(meter)] if SITE.get("early") else []
+    app = Flask(__name__)
+
+    @app.get("/")
+    def spend() -> list[str]:
+        if "held" in request.args:
+            (folder / f"held-{uuid.uuid4()}").touch()
+            while not (folder / "go").exists():
+                time.sleep(0.02)
+        return [*early, _spend(meter)]
+
+    return app
+
+
 def async_reporter() -> Starlette:
     """Report from Starlette; the recipe for uvicorn, which ends without running what is registered with `atexit`."""
     meter = Meter(MeterConfig(**SITE["meter"]))
@@ -86,6 +112,11 @@ def async_reporter() -> Starlette:
         return PlainTextResponse(await run_in_threadpool(_spend, meter))
 
     return Starlette(routes=[Route("/", spend)], lifespan=lifespan(meter))
+
+
+def main(site: str, port: str) -> None:
+    """Serve one of them in this process alone."""
+    run_simple("127.0.0.1", int(port), globals()[site](), threaded=True)
 
 
 def _spend(meter: Meter) -> str:
@@ -120,3 +151,7 @@ def _die_where_told() -> None:
 
     transactional.record_tenant = in_transaction
     Ingest._record = after_commit  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -8,17 +8,18 @@ import logging
 from collections.abc import Iterator
 from decimal import Decimal
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.ledgers import django_sqlite, memory, sql_sqlite
 from token_limit_core.errors import ConfigurationError, StoreError
 from token_limit_core.events import FIELDS
 from token_limit_core.ingest.body import MOST_BYTES, MOST_UNPACKED
 from token_limit_core.ingest.endpoints import CHECKS, EVENTS, THRESHOLDS, Incoming, Ingest
 from token_limit_core.ingest.events import COUNTS, NUMBERS, TEXTS
 from token_limit_core.ingest.keys import PERMISSIONS, make_key
-from token_limit_core.stores import open_store
 from token_limit_core.stores.base import Store
 from token_limit_core.testing.clock import Clock
 
@@ -79,11 +80,10 @@ class Service:
         return self.store.spend(tenant_id, 0, NOW + 1000).cost_nano
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def service(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Service]:
-    store = open_store("memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/ingest.db")
-    yield Service(store)
-    store.close()
+@pytest.fixture(params=[memory, sql_sqlite, django_sqlite], ids=lambda kind: kind.__name__)
+def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]:
+    with request.param(request, tmp_path) as (store, _):
+        yield Service(store)
 
 
 def test_events_are_taken_once_and_priced_here_where_they_have_no_cost(service: Service) -> None:

@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from tests.contract.processes import environment
+from tests.ledgers import Factory, django_postgres, django_sqlite, sql_postgres, sql_sqlite
 from tests.remote.backend import Handler
 from tests.remote.receiver import Receiver, key_for
 from tests.remote.servers import serving
@@ -101,23 +102,34 @@ def test_a_sender_that_is_killed_before_the_acknowledgement_loses_and_doubles_no
     assert receiver.store.spend("acme", 0, 4e9).calls == 21
 
 
+PAIRS = [
+    ("memory", "flask_ingest", sql_sqlite),
+    ("spool", "flask_ingest", sql_sqlite),
+    ("outbox", "flask_ingest", sql_sqlite),
+    ("memory", "flask_ingest", sql_postgres),
+    ("memory", "django_ingest", django_sqlite),
+    ("memory", "django_ingest", django_postgres),
+]
+
+
 @pytest.mark.parametrize("where", ["in the transaction", "after the commit"])
-@pytest.mark.parametrize("home", ["memory", "spool", "outbox"])
-def test_a_receiver_that_is_killed_over_a_batch_has_it_once(tmp_path: Path, home: str, where: str) -> None:
-    url, marker = f"sqlite:///{tmp_path}/ledger.db", tmp_path / "die"
-    store = open_store(url)
-    token = key_for(store)
+@pytest.mark.parametrize(("home", "site", "kind"), PAIRS, ids=[f"{home} to {kind.__name__}" for home, _, kind in PAIRS])
+def test_a_receiver_that_is_killed_over_a_batch_has_it_once(
+    request: pytest.FixtureRequest, tmp_path: Path, home: str, site: str, kind: Factory, where: str
+) -> None:
+    marker = tmp_path / "die"
     marker.touch()
-    with serving("werkzeug", "flask_ingest", store=url, die=str(marker), where=where) as server:
-        process = sender("send", f"{server.url}/token-limit/events", token, **home_of(home, tmp_path))
-        tell(process)
-        assert server.process.wait(60) == -signal.SIGKILL
-        taken = store.spend("acme", 0, 4e9).calls  # a slow sender makes more than one batch of its 20 events
-        assert taken == 0 if where == "in the transaction" else 0 < taken <= 20
-        server.restart()
-        assert heard(process) == ["recorded", "delivered"]
-    assert store.spend("acme", 0, 4e9).calls == 20
-    store.close()
+    with kind(request, tmp_path) as (store, spec):
+        token = key_for(store)
+        with serving("werkzeug", site, store=spec, die=str(marker), where=where) as server:
+            process = sender("send", f"{server.url}/token-limit/events", token, **home_of(home, tmp_path))
+            tell(process)
+            assert server.process.wait(60) == -signal.SIGKILL
+            taken = store.spend("acme", 0, 4e9).calls  # a slow sender makes more than one batch of its 20 events
+            assert taken == 0 if where == "in the transaction" else 0 < taken <= 20
+            server.restart()
+            assert heard(process) == ["recorded", "delivered"]
+        assert store.spend("acme", 0, 4e9).calls == 20
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

@@ -14,16 +14,21 @@ from typing import Any, NamedTuple
 import openai
 import pytest
 
+from tests.ledgers import Factory, django_postgres, django_sqlite, sql_sqlite
 from tests.remote.receiver import key_for
 from tests.remote.servers import Server, serving
 from token_limit_core import LimitExhausted, Meter, MeterConfig
-from token_limit_core.stores import open_store
 from token_limit_core.stores.base import Store
 from token_limit_core.testing import FakeProvider
 
 PATIENCE = 30.0
 MESSAGES: Any = [{"role": "user", "content": "hello"}]
 SITES = [("werkzeug", "flask_ingest"), ("gunicorn", "django_ingest"), ("uvicorn", "starlette_ingest")]
+BACKENDS: list[tuple[str, str, Factory]] = [
+    *[(*site, sql_sqlite) for site in SITES],
+    ("gunicorn", "django_ingest", django_sqlite),
+    ("gunicorn", "django_ingest", django_postgres),
+]
 
 
 class Backend(NamedTuple):
@@ -38,14 +43,13 @@ class Backend(NamedTuple):
         return f"{self.server.url}/token-limit/events"
 
 
-@pytest.fixture(scope="module", params=SITES, ids=[" ".join(site) for site in SITES])
+@pytest.fixture(scope="module", params=BACKENDS, ids=[f"{site} {kind.__name__}" for _, site, kind in BACKENDS])
 def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
-    url = f"sqlite:///{tmp_path_factory.mktemp('backend')}/ledger.db"
-    store = open_store(url)
-    token = key_for(store)
-    with serving(*request.param, store=url) as server:
-        yield Backend(server, store, token)
-    store.close()
+    command, site, kind = request.param
+    with kind(request, tmp_path_factory.mktemp("backend")) as (store, spec):
+        token = key_for(store)
+        with serving(command, site, store=spec) as server:
+            yield Backend(server, store, token)
 
 
 def reporting(backend: Backend, provider: FakeProvider, **settings: Any) -> Meter:
@@ -91,9 +95,12 @@ async def test_the_same_on_an_event_loop(backend: Backend) -> None:
         await client.close()
 
 
+def raw(name: object, tenant_id: str = "initech", **fields: Any) -> dict[str, Any]:
+    return {"event_id": f"raw-{name}", "tenant_id": tenant_id, "timestamp": time.time(), "cost_usd": "0.5", **fields}
+
+
 def batch(number: int) -> bytes:
-    event = {"event_id": f"raw-{number}", "tenant_id": "initech", "timestamp": time.time(), "cost_usd": "0.5"}
-    return json.dumps({"events": [event]}).encode()
+    return json.dumps({"events": [raw(number)]}).encode()
 
 
 def speak(backend: Backend, *lines: str, body: bytes = b"", key: str | None = None) -> tuple[int, Any]:
@@ -111,6 +118,23 @@ def speak(backend: Backend, *lines: str, body: bytes = b"", key: str | None = No
             assert answer, "hung up without an answer"
     start, _, rest = answer.partition(b"\r\n\r\n")
     return int(start.split()[1]), json.loads(rest[rest.index(b"{") : rest.rindex(b"}") + 1])
+
+
+def test_a_batch_is_taken_in_part_and_once(backend: Backend) -> None:
+    rows = [
+        raw("good", "hooli"),
+        raw("good", "hooli", cost_usd="9"),
+        raw("bad", "hooli", input_tokens=-1),
+        raw("late", "hooli"),
+    ]
+    body = json.dumps({"events": rows}).encode()
+    status, told = speak(backend, f"Content-Length: {len(body)}", body=body)
+    assert (status, told["accepted"], told["duplicates"]) == (200, 2, 1)
+    assert [(one["index"], one["event_id"]) for one in told["rejected"]] == [(2, "raw-bad")]
+    status, told = speak(backend, f"Content-Length: {len(body)}", body=body)
+    assert (status, told["accepted"], told["duplicates"]) == (200, 0, 3)
+    spend = backend.store.spend("hooli", 0, 4e9)
+    assert (spend.calls, spend.cost_nano) == (2, 1_000_000_000)
 
 
 def chunked(data: bytes, size: int = 65536) -> bytes:

@@ -38,9 +38,10 @@ def test_processes_never_make_the_same_id() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork")
-def test_a_fork_goes_on_with_ids_of_its_own() -> None:
+@pytest.mark.parametrize("fork", ["os.fork()", "ctypes.PyDLL(None).fork()"], ids=["of Python", "of C"])
+def test_a_fork_goes_on_with_ids_of_its_own(fork: str) -> None:
     code = (
-        "import os; from token_limit_core.ids import new_id; new_id(); child = os.fork();"
+        f"import ctypes, os; from token_limit_core.ids import new_id; new_id(); child = {fork};"
         "os.write(1, f'{new_id()}\\n'.encode()); child and os.waitpid(child, 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,8 +6,6 @@ Matching, windows and money are the pure functions of `limits.py`.
 
 from __future__ import annotations
 
-import os
-import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
@@ -298,13 +296,6 @@ class Transaction(ReportsTransaction, PeersTransaction):
     @abstractmethod
     def prune(self, before: float, windows_before: float) -> tuple[int, int, int]:
         """Delete ledger rows and closed holds older than `before`, counters whose window ended by `windows_before`."""
-
-
-def after_fork(method: Callable[[], None]) -> None:
-    """Call a bound method in every process forked from now on, as long as its object lives."""
-    alive = weakref.WeakMethod(method)
-    if hasattr(os, "register_at_fork"):  # not on Windows
-        os.register_at_fork(after_in_child=lambda: (found := alive()) and found())
 
 
 def expiry_of(hold: Hold) -> Entry:

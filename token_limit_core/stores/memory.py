@@ -16,7 +16,8 @@ from typing import TypeVar
 
 from ..events import LLMEvent
 from ..limits import ADMITTED, CounterKey, Decision, Limit, items_for
-from .base import Call, Entry, Hold, Recorded, Spend, Transaction, add_to_spend, after_fork, day_of
+from ..processes import after_fork
+from .base import Call, Entry, Hold, Recorded, Spend, Transaction, add_to_spend, day_of
 from .memory_peers import MemoryPeers
 from .memory_reports import MemoryReports
 from .transactional import TransactionalStore

@@ -15,11 +15,12 @@ from typing import Any
 from ..errors import StoreError, logger
 from ..events import LLMEvent
 from ..limits import ADMITTED, ENFORCE, Decision, Limit, LimitStatus
+from ..processes import after_fork
 from ..queue import DeliveryRefused, EventQueue
 from ..spool import Spool
 from ..transport import CheckRefused, Transport
 from .account import Account, Cost, answer_of
-from .base import Call, Hold, Pruned, Recorded, Spend, Store, after_fork
+from .base import Call, Hold, Pruned, Recorded, Spend, Store
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0

@@ -20,8 +20,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ..errors import ConfigurationError, StoreError
 from ..limits import CounterKey, Limit
+from ..processes import after_fork
 from . import statements as sql
-from .base import Entry, Hold, Spend, Transaction, after_fork
+from .base import Entry, Hold, Spend, Transaction
 from .rows import batched, ledger_row, rollup_row, rollup_rows
 from .sql_peers import SqlPeers
 from .sql_reports import SqlReports

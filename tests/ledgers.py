@@ -1,0 +1,126 @@
+"""Stores of every kind, fresh, in their own files and schemas."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import sqlalchemy
+
+from tests.support import postgres_schema
+from token_limit_core.stores import open_store
+from token_limit_core.stores.base import Store
+
+MYSQL = os.environ.get("TOKEN_LIMIT_TEST_MYSQL")
+"""A server's URL such as mysql+pymysql://root@127.0.0.1/test; without it MySQL is left out."""
+
+
+class Opened(NamedTuple):
+    """A fresh store, and the spec by which `worker.py` opens the same one (None: not from another process)."""
+
+    store: Store
+    spec: str | None
+
+
+Factory = Callable[[pytest.FixtureRequest, Path], AbstractContextManager[Opened]]
+"""Opens a store; what it keeps in files goes into the folder."""
+
+
+@contextmanager
+def memory(request: pytest.FixtureRequest, folder: Path) -> Iterator[Opened]:
+    yield Opened(open_store("memory://"), None)
+
+
+@contextmanager
+def sql_sqlite(request: pytest.FixtureRequest, folder: Path) -> Iterator[Opened]:
+    with sql(f"sqlite:///{folder}/ledger.db") as opened:
+        yield opened
+
+
+@contextmanager
+def sql_postgres(request: pytest.FixtureRequest, folder: Path) -> Iterator[Opened]:
+    with postgres() as url, sql(url) as opened:
+        yield opened
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """Give the URL of an empty schema; commits need not wait for the disk, as no test kills the server."""
+    with postgres_schema() as url:
+        yield f"{url}%20-csynchronous_commit%3Doff"
+
+
+@contextmanager
+def sql_mysql(request: pytest.FixtureRequest, folder: Path) -> Iterator[Opened]:
+    assert MYSQL
+    engine = sqlalchemy.create_engine(MYSQL, poolclass=sqlalchemy.NullPool)
+    name = f"contract_{uuid.uuid4().hex}"
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+    with sql(engine.url.set(database=name).render_as_string(hide_password=False)) as opened:
+        yield opened
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text(f"DROP DATABASE {name}"))
+
+
+@contextmanager
+def sql(url: str) -> Iterator[Opened]:
+    store = open_store(url)
+    yield Opened(store, url)
+    store.close()
+
+
+@contextmanager
+def django_sqlite(request: pytest.FixtureRequest, folder: Path) -> Iterator[Opened]:
+    from token_limit_django.databases import SQLITE_OPTIONS
+
+    database = {"ENGINE": "django.db.backends.sqlite3", "NAME": f"{folder}/ledger.db", "OPTIONS": SQLITE_OPTIONS}
+    with django_orm(request, database) as opened:
+        yield opened
+
+
+@contextmanager
+def django_postgres(request: pytest.FixtureRequest, folder: Path) -> Iterator[Opened]:
+    with postgres() as text:
+        url = sqlalchemy.make_url(text)
+        database = {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": url.database,
+            "USER": url.username or "",
+            "PASSWORD": url.password or "",
+            "HOST": url.host or "",
+            "PORT": url.port or "",
+            "OPTIONS": dict(url.query),
+        }
+        with django_orm(request, database) as opened:
+            yield opened
+
+
+@contextmanager
+def django_orm(request: pytest.FixtureRequest, database: dict[str, Any]) -> Iterator[Opened]:
+    """Make the app's tables in a database of its own, under an alias that no other test has."""
+    from django.apps import apps
+    from django.db import connections
+
+    from token_limit_django.store import DjangoStore
+
+    spec = f"django:{json.dumps(database)}"
+    alias = f"contract_{uuid.uuid4().hex}"
+    connections.settings[alias] = connections.configure_settings({"default": database})["default"]
+    with request.getfixturevalue("django_db_blocker").unblock():
+        with connections[alias].schema_editor() as editor:
+            for model in apps.get_app_config("token_limit").get_models():
+                editor.create_model(model)
+        store = DjangoStore(alias)
+        try:
+            yield Opened(store, spec)
+        finally:
+            store.close()
+            connections[alias].close()
+            del connections[alias], connections.settings[alias]
