@@ -15,7 +15,7 @@ from token_limit_core import patches
 def _sdks_as_they_came() -> Iterator[None]:
     """Fail a test that leaves hooks in the SDKs, and take them out: the tests after it would call through them."""
     yield
-    left = patches.meters()
+    left = [meter for meter in patches.meters() if meter.config.patches != []]  # the project's own hooks no SDK
     for meter in left:
         meter.unpatch_all()
     assert left == [], "a Meter still has hooks in the SDKs: close it at the end of the test"
