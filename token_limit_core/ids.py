@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 
-from .processes import after_fork, notice_fork
+from . import processes
 
 _prefix: str
 _numbers: itertools.count[int]
@@ -24,9 +24,10 @@ def _draw() -> None:
 
 def new_id() -> str:
     """Make an id that no other thread, process or host makes."""
-    notice_fork()
+    if os.getpid() != processes.pid:
+        processes.notice_fork()
     return f"{_prefix}{next(_numbers)}"
 
 
 _draw()
-after_fork(_draw)
+processes.after_fork(_draw)

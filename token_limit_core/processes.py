@@ -13,7 +13,8 @@ from inspect import ismethod
 from .errors import logger
 
 _calls: list[Callable[[], Callable[[], None] | None]] = []
-_pid = os.getpid()
+pid = os.getpid()
+"""The process that this module knows itself in: another one was forked without telling Python."""
 
 
 def after_fork(call: Callable[[], None]) -> None:
@@ -22,14 +23,14 @@ def after_fork(call: Callable[[], None]) -> None:
 
 
 def notice_fork() -> None:
-    """Make up for it where nobody has told of a fork; costs next to nothing where there was none."""
-    if os.getpid() != _pid:
+    """Make up for a fork that nobody has told of."""
+    if os.getpid() != pid:
         _in_child()
 
 
 def _in_child() -> None:
-    global _pid
-    _pid = os.getpid()
+    global pid
+    pid = os.getpid()
     for find in _calls:
         if (call := find()) is not None:
             call()
