@@ -53,11 +53,12 @@ class Habit:
 
         One that used nothing, such as an answer out of a cache or work that was only queued, tells nothing of the next.
         """
-        received = usage.received() if usage.cache_outside_input else usage.input_tokens
+        counts = vars(usage)
+        received = usage.received() if "cache_outside_input" in counts else counts.get("input_tokens")
         if not received:
             return
         ratio = received / size if size > 0 else FIRST_TOKENS_PER_CHARACTER
-        output = usage.output_tokens or 0
+        output = counts.get("output_tokens") or 0
         if self.seen:
             self.per_character += WEIGHT * (ratio - self.per_character)
             self.output += WEIGHT * (output - self.output)

@@ -245,7 +245,7 @@ class Meter(ProviderClients):
             self.settler.put(partial(self.settle, settlement))
         else:
             self.settle(settlement)
-        return settlement.event
+        return settlement[1]
 
     def settle(self, settlement: Settlement | None) -> None:
         """Write a settled call to the store; when the store is away, keep it and try again later.
@@ -254,7 +254,7 @@ class Meter(ProviderClients):
         """
         if settlement is None:
             return
-        event, now = settlement.event, self.config.clock()
+        event, now = settlement[1], self.config.clock()
         try:
             if _write(self.store, settlement, now) == "duplicate":
                 return

@@ -85,9 +85,9 @@ class Price:
         """Return nano-dollars for what a call used; None when nothing was reported, or nothing of it has a price."""
         counts = vars(usage)
         if counts.keys() <= PLAIN_COUNTS or not any(map(counts.get, counts.keys() - PLAIN_COUNTS)):  # 0 costs nothing
-            received, generated = usage.input_tokens, usage.output_tokens
+            received, generated = counts.get("input_tokens"), counts.get("output_tokens")
             if received is not None and generated is not None:
-                cost = self.of_tokens(received, generated, usage.cached_tokens or 0)
+                cost = self.of_tokens(received, generated, counts.get("cached_tokens") or 0)
                 if cost:
                     return cost
         units = usage.billable()

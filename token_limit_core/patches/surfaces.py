@@ -47,7 +47,7 @@ class Plan(Request):
     `body` is what will be sent: `extra_body` wins over the method's own arguments.
     """
 
-    injected = False
+    __slots__ = ("body", "injected", "kept", "meter", "options", "read", "reader")
 
     def __init__(self, meter: Meter, surface: Surface, options: Any, provider: str, stream: bool) -> None:
         body, extra = options.json_data, getattr(options, "extra_json", None)
@@ -57,6 +57,7 @@ class Plan(Request):
             body = {**body, **fields_of(extra)}
         self.meter = meter
         self.options = options
+        self.injected = self.later = False
         self.body: Mapping[str, Any] = body
         _, self.endpoint, bounds, self.read, self.reader, _, self.kept = surface
         self.provider = provider
@@ -64,6 +65,7 @@ class Plan(Request):
         self.stream = stream
         self.size = size_of(body)
         self.max_output = 0 if bounds is None else max_output(body, bounds)
+        self.fields = self.priced_as = self.service_tier = None
         if "service_tier" in body and isinstance(tier := body["service_tier"], str) and tier != "auto":
             self.service_tier = tier
 
