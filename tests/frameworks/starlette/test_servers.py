@@ -59,6 +59,7 @@ def test_customers_in_parallel_are_billed_apart(address: str, events: Events) ->
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda call: get(address, *call), calls))
     assert [answer.status_code for answer in answers] == [200] * len(calls)
+    wait_until(lambda: len(events) >= len(calls))  # those of background tasks are made after the answer
     tenants = events.tenants()
     assert {name: tenants.count(name) for name in set(tenants)} == {
         "user:alice": len(paths),
