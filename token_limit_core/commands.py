@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import ConfigurationError
 from .limits import ENFORCE, PER_MONTH, LimitStatus, parse_amount, to_usd, window_of
 from .scope import check_tenant
-from .stores.base import KEEP_SECONDS, Spend
+from .stores.records import KEEP_SECONDS, Spend
 from .stores.reports import TenantQuery, TenantUsage
 from .wording import FREQUENCY_LABELS, dollars, exact_usd, utc
 

@@ -11,7 +11,8 @@ from typing import Literal
 from .errors import ConfigurationError
 from .events import LLMEvent
 from .limits import Money, parse_amount, parse_choice
-from .stores.base import HOLD_SECONDS, Store
+from .stores.base import Store
+from .stores.records import HOLD_SECONDS
 from .transport import endpoints
 
 

@@ -25,7 +25,7 @@ from .ids import new_id
 from .limits import ADMITTED, Decision
 from .outcome import Outcome, Request, Settlement, conclude
 from .pricing import price_of
-from .stores.base import call_of
+from .stores.records import call_of
 
 if TYPE_CHECKING:
     from .meter import Meter

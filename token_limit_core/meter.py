@@ -41,7 +41,8 @@ from .outcome import Request, Settlement, conclude
 from .patches.base import outcome_of
 from .settler import Settler
 from .stores import outbox_of, store_of
-from .stores.base import Recorded, Store
+from .stores.base import Store
+from .stores.records import Recorded
 
 logger = logging.getLogger("token_limit")
 

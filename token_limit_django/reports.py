@@ -11,8 +11,8 @@ from django.db.models.functions import Cast, Coalesce, Greatest
 
 from token_limit_core import limits as core
 from token_limit_core.limits import PER_DAY, CounterKey
-from token_limit_core.stores import base
-from token_limit_core.stores.base import Spend
+from token_limit_core.stores import records
+from token_limit_core.stores.records import Spend
 from token_limit_core.stores.reports import (
     Change,
     Cursor,
@@ -31,7 +31,7 @@ from .models import Counter, Hold, LedgerEntry, Limit, LimitChange, Rollup, Tena
 M = TypeVar("M", bound=Model)
 
 _LIMIT_COLUMNS = tuple(field.name for field in fields(core.Limit))
-_HOLD_COLUMNS = tuple(name for name in base.Hold._fields if name != "items")
+_HOLD_COLUMNS = tuple(name for name in records.Hold._fields if name != "items")
 
 
 class OrmReports(ReportsTransaction):
@@ -84,12 +84,12 @@ class OrmReports(ReportsTransaction):
         rows = _newest(self._rows(LedgerEntry).filter(_conditions(query)), "timestamp", query.after)
         return [StoredEntry(row["id"], entry_of(row)) for row in rows.values()[: query.size]]
 
-    def hold_page(self, tenant_id: str | None, offset: int, size: int) -> Page[base.Hold]:
+    def hold_page(self, tenant_id: str | None, offset: int, size: int) -> Page[records.Hold]:
         found = self._rows(Hold).filter(state="open")
         if tenant_id is not None:
             found = found.filter(tenant_id=tenant_id)
         rows = found.order_by("created_at", "call_id").values(*_HOLD_COLUMNS)[offset : offset + size]
-        return Page([base.Hold(**row) for row in rows], found.count())
+        return Page([records.Hold(**row) for row in rows], found.count())
 
     def insert_change(self, change: Change) -> None:
         row = change._asdict()

@@ -14,7 +14,7 @@ from django.db.models import Sum
 
 from token_limit_core import limits as core
 from token_limit_core.limits import PER_MONTH, LimitStatus, Window, items_for, window_of
-from token_limit_core.stores.base import Spend, day_of
+from token_limit_core.stores.records import Spend, day_of
 
 from .meter import get_meter
 from .models import Counter, Limit, Rollup

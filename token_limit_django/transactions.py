@@ -16,8 +16,9 @@ from django.db.models.lookups import LessThan
 
 from token_limit_core import limits as core
 from token_limit_core.limits import CounterKey
-from token_limit_core.stores import base
-from token_limit_core.stores.base import Entry, Spend, Transaction
+from token_limit_core.stores import records
+from token_limit_core.stores.base import Transaction
+from token_limit_core.stores.records import Entry, Spend
 from token_limit_core.stores.rows import batched, ledger_row, rollup_row, rollup_rows
 
 from .models import Counter, Hold, HoldItem, LedgerEntry, Limit, Rollup, Tenant
@@ -27,7 +28,7 @@ from .reports import OrmReports
 M = TypeVar("M", bound=Model)
 
 _LIMIT_COLUMNS = tuple(field.name for field in fields(core.Limit))
-_HOLD_COLUMNS = tuple(name for name in base.Hold._fields if name != "items")
+_HOLD_COLUMNS = tuple(name for name in records.Hold._fields if name != "items")
 
 
 class OrmTransaction(OrmReports, OrmPeers, Transaction):
@@ -78,14 +79,14 @@ class OrmTransaction(OrmReports, OrmPeers, Transaction):
     def charge(self, key: CounterKey, settled: int, held: int) -> None:
         self._counter(key).update(settled=F("settled") + settled, held=F("held") + held)
 
-    def insert_hold(self, hold: base.Hold) -> None:
+    def insert_hold(self, hold: records.Hold) -> None:
         self._rows(Hold).bulk_create([Hold(**{name: getattr(hold, name) for name in _HOLD_COLUMNS})])
         self._rows(HoldItem).bulk_create(
             HoldItem(call_id=hold.call_id, limit_id=key.limit_id, window_start=key.window_start, amount=hold.held)
             for key in hold.items
         )
 
-    def hold(self, call_id: str) -> base.Hold | None:
+    def hold(self, call_id: str) -> records.Hold | None:
         return next(iter(self._holds(self._rows(Hold).filter(call_id=call_id))), None)
 
     def close_hold(self, call_id: str, state: str, only: Iterable[str] = ("open",)) -> bool:
@@ -94,7 +95,7 @@ class OrmTransaction(OrmReports, OrmPeers, Transaction):
     def renew_hold(self, call_id: str, expires_at: float) -> bool:
         return bool(self._rows(Hold).filter(call_id=call_id, state="open").update(expires_at=expires_at))
 
-    def open_holds(self, tenant_id: str | None, expired_at: float | None = None) -> list[base.Hold]:
+    def open_holds(self, tenant_id: str | None, expired_at: float | None = None) -> list[records.Hold]:
         rows = self._rows(Hold).filter(state="open").order_by("created_at", "call_id")
         if tenant_id is not None:
             rows = rows.filter(tenant_id=tenant_id)
@@ -163,8 +164,8 @@ class OrmTransaction(OrmReports, OrmPeers, Transaction):
     def _counter(self, key: CounterKey) -> QuerySet[Counter]:
         return self._rows(Counter).filter(**key._asdict())
 
-    def _holds(self, rows: QuerySet[Hold]) -> list[base.Hold]:
-        holds = {row["call_id"]: base.Hold(**row) for row in rows.values(*_HOLD_COLUMNS)}
+    def _holds(self, rows: QuerySet[Hold]) -> list[records.Hold]:
+        holds = {row["call_id"]: records.Hold(**row) for row in rows.values(*_HOLD_COLUMNS)}
         items = self._rows(HoldItem).filter(call_id__in=rows.order_by().values("call_id")).order_by("limit_id")
         for call_id, limit_id, window_start in items.values_list("call_id", "limit_id", "window_start"):
             if call_id in holds:  # not one that came between the two queries

@@ -9,7 +9,7 @@ from pathlib import Path
 from token_limit_core import Meter, MeterConfig
 from token_limit_core.events import LLMEvent
 from token_limit_core.limits import ENFORCE, OBSERVE, PER_DAY, PER_MONTH, Limit
-from token_limit_core.stores.base import Call
+from token_limit_core.stores.records import Call
 
 NOW = 1_800_021_600.0  # 15 January 2027, 14:00 UTC
 DAY = 86400.0

@@ -10,7 +10,8 @@ import pytest
 from tests.contract.calls import NOW, limit_to
 from token_limit_core.events import LLMEvent
 from token_limit_core.ingest.keys import ApiKey, make_key
-from token_limit_core.stores.base import Call, Store
+from token_limit_core.stores.base import Store
+from token_limit_core.stores.records import Call
 
 TENANT = "acme"
 DESTINATION = "https://limits.example.com/events"

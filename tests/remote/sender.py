@@ -13,7 +13,7 @@ from decimal import Decimal
 from token_limit_core import Meter, MeterConfig, outbox, spool
 from token_limit_core.events import LLMEvent
 from token_limit_core.queue import CLAIM_SECONDS
-from token_limit_core.stores.base import Call
+from token_limit_core.stores.records import Call
 
 COST = Decimal("0.01")
 

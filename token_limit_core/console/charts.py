@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from ..stores.base import Spend
+from ..stores.records import Spend
 from ..stores.reports import DaySpend
 from ..wording import dollars
 

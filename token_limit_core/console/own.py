@@ -12,7 +12,7 @@ from ..commands import spend_dict, status_dict
 from ..errors import internal_errors
 from ..limits import PER_MONTH, LimitStatus, show_usd, window_of
 from ..meter import Meter
-from ..stores.base import Spend
+from ..stores.records import Spend
 from ..stores.reports import DaySpend
 from ..wording import FREQUENCY_LABELS, dollars, exact_usd, gauge, percent, utc
 from .charts import chart_of, shown

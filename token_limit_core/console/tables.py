@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from ..commands import spend_dict, status_dict
 from ..limits import Limit, to_usd
-from ..stores.base import Hold
+from ..stores.records import Hold
 from ..stores.reports import KEY_KINDS, Change, Cursor, DaySpend, StoredEntry, TenantQuery, TenantUsage
 from ..wording import moment
 from .asking import cursor, event_query, page_number, period, place, tenant_query

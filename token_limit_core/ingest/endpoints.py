@@ -22,7 +22,8 @@ from ..limits import (
     parse_effective_date,
 )
 from ..scope import check_tenant
-from ..stores.base import Recorded, Store
+from ..stores.base import Store
+from ..stores.records import Recorded
 from ..upgrade import Rendered
 from .body import BadBody, Read, read_json
 from .events import Priced, Rejected, read_event

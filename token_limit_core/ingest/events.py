@@ -12,7 +12,7 @@ from ..events import FIELDS, LLMEvent
 from ..limits import MAX_LIMIT_USD, to_nano, to_usd
 from ..pricing import price_of
 from ..scope import check_tenant
-from ..stores.base import KEEP_SECONDS
+from ..stores.records import KEEP_SECONDS
 from ..stores.rows import WIDTHS, plain, text
 from ..usage import Usage
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ..errors import StoreError
 from ..limits import FREQUENCIES, PER_MONTH, Decision, Limit, LimitStatus, Window, judge, refuse, to_nano, window_of
-from .base import Call, Hold
+from .records import Call, Hold
 
 
 class Cost(NamedTuple):

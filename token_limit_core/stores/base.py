@@ -8,91 +8,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import partial
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from ..events import LLMEvent
 from ..executor import executor
 from ..limits import ENFORCE, CounterKey, Decision, Limit, LimitStatus, judge
 from .peers import Peers, PeersTransaction
+from .records import Call, Entry, Hold, Pruned, Recorded, Spend
 from .reports import Reports, ReportsTransaction
 
 T = TypeVar("T")
-
-HOLD_SECONDS = 900.0
-"""A hold expires after 15 minutes: longer than SDK time-outs, short enough to free a crashed call's money."""
-
-KEEP_SECONDS = 35 * 86400
-"""Pruning never touches younger rows: the longest window plus the age at which late events are still taken."""
-
-Recorded = Literal["stored", "duplicate"]
-
-
-class Call(NamedTuple):
-    """What admission knows of a call: who pays, and how much to set aside (nano-dollars; None is unpriced)."""
-
-    call_id: str
-    tenant_id: str
-    estimate: int | None
-    hold_seconds: float = HOLD_SECONDS
-    origin: str = "call"
-    tokens: int = 0
-    """The same estimate in tokens, for a backend that counts those."""
-
-
-call_of = partial(tuple.__new__, Call)
-"""Make a Call of its six parts in half the time of `Call(...)`."""
-
-
-class Hold(NamedTuple):
-    """Money set aside for a call in flight (nano-dollars), and the counters it is held on."""
-
-    call_id: str
-    tenant_id: str
-    amount: int | None
-    created_at: float
-    expires_at: float
-    origin: str = "call"
-    state: str = "open"
-    items: tuple[CounterKey, ...] = ()
-
-    @property
-    def held(self) -> int:
-        """What each counter holds for the call (nano-dollars); an unpriced call holds nothing."""
-        return 0 if self.amount is None else self.amount
-
-
-class Entry(NamedTuple):
-    """One row of the append-only ledger: the event plus the signed nano-dollars it adds (None is unpriced)."""
-
-    event: LLMEvent
-    cost_nano: int | None
-    kind: str = "call"
-    corrects: str | None = None
-
-    @property
-    def charged(self) -> int:
-        """What the row adds to a counter (nano-dollars); an unpriced one adds nothing."""
-        return 0 if self.cost_nano is None else self.cost_nano
-
-
-class Spend(NamedTuple):
-    """Totals of a tenant over a span of time; `unpriced` counts events without a known cost."""
-
-    calls: int
-    input_tokens: int
-    output_tokens: int
-    cost_nano: int
-    unpriced: int
-
-
-class Pruned(NamedTuple):
-    """How many rows a prune removed, and how many expired holds it settled first."""
-
-    events: int
-    holds: int
-    counters: int
-    expired: int
 
 
 class Store(Reports, Peers, ABC):
@@ -296,39 +221,3 @@ class Transaction(ReportsTransaction, PeersTransaction):
     @abstractmethod
     def prune(self, before: float, windows_before: float) -> tuple[int, int, int]:
         """Delete ledger rows and closed holds older than `before`, counters whose window ended by `windows_before`."""
-
-
-def expiry_of(hold: Hold) -> Entry:
-    """Make the ledger row of a hold that expired: charged at what it held, in the window it was admitted in."""
-    event = LLMEvent(
-        event_id=f"{hold.call_id}/expired",
-        tenant_id=hold.tenant_id,
-        timestamp=hold.created_at,
-        error="HoldExpired",
-        tags={"estimated": True},
-    )
-    return Entry(event, hold.amount, kind="expiry")
-
-
-def correction_of(hold: Hold) -> Entry:
-    """Make the row that takes an expiry back when the real settle arrives after all."""
-    event = LLMEvent(event_id=f"{hold.call_id}/correction", tenant_id=hold.tenant_id, timestamp=hold.created_at)
-    amount = None if hold.amount is None else -hold.amount
-    return Entry(event, amount, kind="correction", corrects=f"{hold.call_id}/expired")
-
-
-def day_of(timestamp: float) -> int:
-    """Return the UTC day of a unix time as days since 1970."""
-    return int(timestamp // 86400)
-
-
-def add_to_spend(total: Spend, entry: Entry) -> Spend:
-    """Add one ledger row to a total; only calls count as calls, corrections only move money."""
-    event, is_call = entry.event, entry.kind == "call"
-    return Spend(
-        total.calls + is_call,
-        total.input_tokens + event.input_tokens,
-        total.output_tokens + event.output_tokens,
-        total.cost_nano + entry.charged,
-        total.unpriced + (is_call and entry.cost_nano is None),
-    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..limits import CounterKey, key_of
-from .base import Entry, Recorded, Transaction
+from .base import Transaction
+from .records import Entry, Recorded
 
 
 def record_tenant(

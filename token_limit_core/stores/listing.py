@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from ..limits import Item, LimitStatus, Window, items_for
-from .base import Hold, Spend
+from .records import Hold, Spend
 from .reports import (
     Change,
     Cursor,

@@ -17,9 +17,10 @@ from typing import TypeVar
 from ..events import LLMEvent
 from ..limits import ADMITTED, CounterKey, Decision, Limit, items_for
 from ..processes import after_fork
-from .base import Call, Entry, Hold, Recorded, Spend, Transaction, add_to_spend, day_of
+from .base import Transaction
 from .memory_peers import MemoryPeers
 from .memory_reports import MemoryReports
+from .records import Call, Entry, Hold, Recorded, Spend, add_to_spend, day_of
 from .transactional import TransactionalStore
 
 T = TypeVar("T")

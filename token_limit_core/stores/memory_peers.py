@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..ingest.keys import ApiKey
-from .base import Entry
 from .peers import Claim, PeersTransaction
+from .records import Entry
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, TypeVar
 
 from ..limits import PER_DAY, CounterKey, Limit
-from .base import Entry, Hold, Spend
+from .records import Entry, Hold, Spend
 from .reports import (
     Change,
     Cursor,

@@ -15,7 +15,8 @@ from ..ingest.keys import ApiKey
 from .reports import Change
 
 if TYPE_CHECKING:
-    from .base import Entry, Transaction
+    from .base import Transaction
+    from .records import Entry
 
 T = TypeVar("T")
 

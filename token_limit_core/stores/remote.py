@@ -20,7 +20,8 @@ from ..queue import DeliveryRefused, EventQueue
 from ..spool import Spool
 from ..transport import CheckRefused, Transport
 from .account import Account, Cost, answer_of
-from .base import Call, Hold, Pruned, Recorded, Spend, Store
+from .base import Store
+from .records import Call, Hold, Pruned, Recorded, Spend
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0

@@ -13,7 +13,7 @@ from ..errors import StoreError
 from ..limits import PER_DAY, PER_MONTH, CounterKey, Limit, LimitStatus, Window, window_of
 
 if TYPE_CHECKING:
-    from .base import Entry, Hold, Spend
+    from .records import Entry, Hold, Spend
 
 T = TypeVar("T")
 Sort = Literal["id", "spend", "share"]

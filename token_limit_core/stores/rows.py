@@ -8,7 +8,7 @@ from typing import Any
 
 from ..events import FIELDS, LLMEvent
 from ..limits import to_usd
-from .base import Entry, Spend, add_to_spend, day_of
+from .records import Entry, Spend, add_to_spend, day_of
 
 WIDTHS = {
     "provider": 64,

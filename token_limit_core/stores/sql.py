@@ -22,7 +22,8 @@ from ..errors import ConfigurationError, StoreError
 from ..limits import CounterKey, Limit
 from ..processes import after_fork
 from . import statements as sql
-from .base import Entry, Hold, Spend, Transaction
+from .base import Transaction
+from .records import Entry, Hold, Spend
 from .rows import batched, ledger_row, rollup_row, rollup_rows
 from .sql_peers import SqlPeers
 from .sql_reports import SqlReports

@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import and_, bindparam, delete, func, insert, select, update
 
 from ..ingest.keys import ApiKey
-from .base import Entry
 from .peers import Claim, PeersTransaction
+from .records import Entry
 from .rows import entry_of
 from .statements import Inserts
 from .tables import api_key, delivery, ledger

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from ..limits import PER_DAY, CounterKey, Limit
-from .base import Hold, Spend
+from .records import Hold, Spend
 from .reports import (
     Change,
     Cursor,

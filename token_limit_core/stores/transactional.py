@@ -1,4 +1,4 @@
-"""The ledger algorithm, once, for every store with transactions (memory, SQLAlchemy, Django ORM).
+"""The operations of every store with transactions: the algorithm of `ledger.py`, run and tried again.
 
 Admission is optimistic: one short transaction of conditional updates; opening a window or settling expired
 holds happens in transactions of their own, after which admission is tried again.
@@ -17,35 +17,19 @@ from typing import TypeVar
 from ..errors import LimitChanged
 from ..events import LLMEvent
 from ..limits import (
-    ADMITTED,
-    ENFORCE,
     PER_MONTH,
-    CounterKey,
     Decision,
-    Item,
     Limit,
     LimitStatus,
     items_for,
-    judge,
-    key_of,
     scheduled,
     window_of,
 )
-from .base import (
-    KEEP_SECONDS,
-    Call,
-    Entry,
-    Hold,
-    Pruned,
-    Recorded,
-    Spend,
-    Store,
-    Transaction,
-    correction_of,
-    expiry_of,
-)
+from . import ledger
+from .base import Store, Transaction
 from .bulk import record_tenant
 from .listing import TransactionalReports
+from .records import KEEP_SECONDS, Call, Entry, Hold, Pruned, Recorded, Spend
 from .reports import Change, change_of
 
 T = TypeVar("T")
@@ -158,7 +142,7 @@ class TransactionalStore(TransactionalReports, Store):
     def admit(self, call: Call, now: float) -> Decision:
         expired = False
         for _ in range(ATTEMPTS):
-            outcome = self._run(lambda tx: _admit(tx, call, now))
+            outcome = self._run(lambda tx: ledger.admit(tx, call, now))
             if not isinstance(outcome, Decision):
                 if outcome:
                     self._open_windows(call.tenant_id, now)
@@ -183,7 +167,7 @@ class TransactionalStore(TransactionalReports, Store):
     # -- settling -------------------------------------------------------------------------------
 
     def settle(self, call_id: str, event: LLMEvent, cost_nano: int | None, now: float) -> Recorded:
-        return self._run(lambda tx: _settle(tx, call_id, Entry(event, cost_nano), now, self.destinations))
+        return self._run(lambda tx: ledger.settle(tx, call_id, Entry(event, cost_nano), now, self.destinations))
 
     def record(self, entries: Sequence[tuple[LLMEvent, int | None]], now: float) -> list[Recorded]:
         def work(tx: Transaction) -> list[Recorded]:
@@ -200,7 +184,7 @@ class TransactionalStore(TransactionalReports, Store):
 
     def _record(self, tx: Transaction, tenant_id: str, entries: Sequence[Entry], now: float) -> list[Recorded]:
         def settle(entry: Entry) -> Recorded:
-            return _settle(tx, entry.event.event_id, entry, now, self.destinations)
+            return ledger.settle(tx, entry.event.event_id, entry, now, self.destinations)
 
         tx.lock_tenant(tenant_id, now)
         results, written = record_tenant(tx, tenant_id, entries, settle)
@@ -229,7 +213,7 @@ class TransactionalStore(TransactionalReports, Store):
 
     def expire(self, now: float, tenant_id: str | None = None) -> int:
         due = self._read(lambda tx: tx.open_holds(tenant_id, expired_at=now))
-        return sum(self._run(lambda tx, hold=hold: _expire(tx, hold, now)) for hold in due)  # type: ignore[misc]
+        return sum(self._run(lambda tx, hold=hold: ledger.expire(tx, hold, now)) for hold in due)  # type: ignore[misc]
 
     # -- queries --------------------------------------------------------------------------------
 
@@ -237,7 +221,7 @@ class TransactionalStore(TransactionalReports, Store):
         return self._read(lambda tx: tx.open_holds(tenant_id))
 
     def usage(self, tenant_id: str, now: float) -> list[LimitStatus]:
-        return self._read(lambda tx: [_status(tx, item) for item in items_for(tx.limits(tenant_id), now)])
+        return self._read(lambda tx: [ledger.status_of(tx, item) for item in items_for(tx.limits(tenant_id), now)])
 
     def spend(self, tenant_id: str, start: float, end: float) -> Spend:
         return self._read(lambda tx: tx.spend(tenant_id, start, end))
@@ -251,86 +235,3 @@ class TransactionalStore(TransactionalReports, Store):
 
 def _removal(limit: Limit, now: float, by: str) -> Change:
     return change_of("cancel" if limit.effective_from > now else "remove", limit, None, now, by)
-
-
-def _status(tx: Transaction, item: Item, minus: int = 0) -> LimitStatus:
-    """Read a limit's counter; a window that was not opened yet stands at what the ledger says."""
-    state = tx.counter(item.key)
-    if state is None:
-        state = (tx.spend(item.limit.tenant_id, item.window.start, item.window.end).cost_nano, 0)
-    return LimitStatus(item.limit, item.window, state[0], state[1] - minus)
-
-
-def _admit(tx: Transaction, call: Call, now: float) -> Decision | bool:
-    """Hold on every limit in force, or give back what was taken and say why.
-
-    When there is no answer yet, tell whether a window has to be opened before another attempt.
-    """
-    amount = 0 if call.estimate is None else call.estimate
-    items = items_for(tx.limits(call.tenant_id), now)
-    observed: list[str] = []
-    for done, item in enumerate(items):
-        enforced = item.limit.mode == ENFORCE
-        if tx.take(item.key, amount, bounded=enforced):
-            if not enforced and (seen := judge(_status(tx, item, minus=amount))):
-                observed.append(seen.kind)
-            continue
-        for taken in items[:done]:
-            tx.charge(taken.key, 0, -amount)
-        state = tx.counter(item.key)
-        if state is None:
-            return True
-        # nothing in the way any more: a hold was freed or the limit raised between the update and this read
-        return judge(LimitStatus(item.limit, item.window, *state)) or False
-    if items:
-        keys = tuple([item.key for item in items])  # quicker than from a generator
-        expiry = now + call.hold_seconds
-        tx.insert_hold(Hold(call.call_id, call.tenant_id, call.estimate, now, expiry, call.origin, "open", keys))
-    return ADMITTED if not observed else replace(ADMITTED, observed=tuple(observed))
-
-
-def _settle(tx: Transaction, call_id: str, entry: Entry, now: float, destinations: Sequence[str] = ()) -> Recorded:
-    tenant_id = entry.event.tenant_id
-    tx.lock_tenant(tenant_id, now)
-    if not tx.insert_entry(entry):
-        return "duplicate"
-    tx.roll_up(entry)
-    for destination in destinations:
-        tx.insert_deliveries(destination, (entry,))
-    hold = tx.hold(call_id)
-    if hold is None or hold.tenant_id != tenant_id:
-        _charge(tx, entry)
-    elif tx.close_hold(call_id, "settled"):
-        _charge(tx, entry, hold)
-    else:
-        _charge(tx, entry)
-        if tx.close_hold(call_id, "settled", only=("expired",)):
-            _append(tx, correction_of(hold))
-    return "stored"
-
-
-def _expire(tx: Transaction, hold: Hold, now: float) -> int:
-    tx.lock_tenant(hold.tenant_id, now)
-    if not tx.close_hold(hold.call_id, "expired"):
-        return 0
-    _append(tx, expiry_of(hold), hold)
-    return 1
-
-
-def _append(tx: Transaction, entry: Entry, hold: Hold | None = None) -> None:
-    if tx.insert_entry(entry):
-        tx.roll_up(entry)
-        _charge(tx, entry, hold)
-
-
-def _charge(tx: Transaction, entry: Entry, hold: Hold | None = None) -> None:
-    """Charge every limit whose window has the entry (also those that came to match in flight); free the hold."""
-    deltas: dict[CounterKey, list[int]] = {}
-    if hold is not None:
-        deltas = {key: [0, -hold.held] for key in hold.items}
-    if entry.charged:
-        for limit in tx.limits(entry.event.tenant_id):
-            deltas.setdefault(key_of(limit, entry.event.timestamp), [0, 0])[0] = entry.charged
-    for key in sorted(deltas) if len(deltas) > 1 else deltas:
-        settled, held = deltas[key]
-        tx.charge(key, settled, held)

@@ -16,8 +16,8 @@ from tests.contract.sdk.uses import CHAT, Use
 from tests.contract.sdk.wire import Wire
 from token_limit_core import Decision, LLMEvent, StoreError
 from token_limit_core.executor import executor
-from token_limit_core.stores.base import Call, Recorded
 from token_limit_core.stores.memory import MemoryStore
+from token_limit_core.stores.records import Call, Recorded
 
 
 class Fragile(MemoryStore):

@@ -47,7 +47,7 @@ def main(given: str, scenario: str, *words: str) -> None:
 def call(tenant: str = "acme") -> str:
     """Meter one call from admission to settle."""
     from token_limit_core.events import LLMEvent
-    from token_limit_core.stores.base import Call
+    from token_limit_core.stores.records import Call
     from token_limit_django.meter import get_store
 
     call_id = str(uuid.uuid4())
@@ -118,7 +118,7 @@ def connections_closed() -> dict[str, Any]:
     from django.db import connections
 
     from token_limit_core.events import LLMEvent
-    from token_limit_core.stores.base import Call
+    from token_limit_core.stores.records import Call
     from token_limit_django.meter import get_store
 
     limit()

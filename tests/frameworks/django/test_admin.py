@@ -21,7 +21,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from token_limit_core.events import LLMEvent
-from token_limit_core.stores.base import Call
+from token_limit_core.stores.records import Call
 from token_limit_core.wording import exact_usd
 from token_limit_django.admin.limits import LimitAdmin
 from token_limit_django.meter import get_meter, get_store

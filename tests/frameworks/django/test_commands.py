@@ -12,7 +12,7 @@ from django.test import override_settings
 
 from token_limit_core.events import LLMEvent
 from token_limit_core.limits import Limit
-from token_limit_core.stores.base import Call
+from token_limit_core.stores.records import Call
 from token_limit_django.meter import get_meter, get_store
 from token_limit_django.models import Hold, LedgerEntry, Rollup
 

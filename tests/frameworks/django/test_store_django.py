@@ -19,7 +19,7 @@ from django.db import connections, router, transaction
 from token_limit_core.errors import StoreError
 from token_limit_core.events import LLMEvent
 from token_limit_core.limits import Limit
-from token_limit_core.stores.base import Call
+from token_limit_core.stores.records import Call
 from token_limit_django import models
 from token_limit_django.store import DjangoStore
 

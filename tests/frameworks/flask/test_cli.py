@@ -17,7 +17,7 @@ from token_limit_core import Meter, MeterConfig
 from token_limit_core.cli import main
 from token_limit_core.events import LLMEvent
 from token_limit_core.limits import Limit
-from token_limit_core.stores.base import Call
+from token_limit_core.stores.records import Call
 from token_limit_flask import TokenLimit, get_meter
 
 USD = 10**9

@@ -57,7 +57,7 @@ def test_people_are_shown_the_page(broke: Site, view: str, propagate: bool) -> N
 
 
 def test_busy_is_told_to_try_again(broke: Site) -> None:
-    from token_limit_core.stores.base import Call
+    from token_limit_core.stores.records import Call
 
     broke.meter.set_limit("user:7", "0.000001")
     assert broke.meter.store.admit(Call("in flight", "user:7", 1000), broke.meter.config.clock()).admitted
