@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 
 from shared.serving import Site
-from shared.visitor import Visitor, check_once_raised
+from shared.visitor import Visitor, check_foreign_forms, check_once_raised
 
 
 def walk(site: Site) -> None:
     """Chat until refused, raise the limit in admin, chat again; raises AssertionError where the site does wrong."""
     alice = Visitor(site.url, "alice")
     print(f"alice signed in; {alice.usage()}")
+    check_foreign_forms(alice)
     alice.chat_until_refused()
 
     raise_limit(Visitor(site.url, "support", "/admin/login/"), "acme", "0.02")

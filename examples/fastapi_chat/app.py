@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 from pathlib import Path
 from typing import Annotated
 
@@ -47,6 +48,14 @@ async def organization(request: Request) -> str:
     return USERS[name]
 
 
+def check_form(request: Request, csrf: Annotated[str, Form()] = "") -> None:
+    """Refuse a form that another site sends: it does not know the token of this browser's session."""
+    token = request.session.get("csrf", "")
+    if not token or not secrets.compare_digest(csrf.encode(), token.encode()):
+        raise HTTPException(403, "This form has expired. Open its page again.")
+
+
+OwnForm = Depends(check_form)
 Organization = Annotated[str, Depends(bind_tenant(organization))]
 Question = Annotated[str, Form()]
 
@@ -61,9 +70,10 @@ def ask(question, **options):
 
 
 def show(request, template, **context):
-    """Render a page."""
-    user = request.session.get("user")
-    return templates.TemplateResponse(request, template, {"user": user, "organization": USERS.get(user), **context})
+    """Render a page; its forms have the session's token."""
+    user, csrf = request.session.get("user"), request.session.setdefault("csrf", secrets.token_urlsafe())
+    context |= {"user": user, "organization": USERS.get(user), "csrf": csrf}
+    return templates.TemplateResponse(request, template, context)
 
 
 @app.get("/", response_class=HTMLResponse)
@@ -72,14 +82,14 @@ def page(request: Request, organization: Organization):
     return show(request, "chat.html", limits=limits_of(organization))
 
 
-@app.post("/", response_class=HTMLResponse, responses=refusal_responses)
+@app.post("/", response_class=HTMLResponse, responses=refusal_responses, dependencies=[OwnForm])
 async def page_without_script(request: Request, organization: Organization, question: Question):
     """Answer on a whole page, which is what the form gets without JavaScript."""
     answer = (await ask(question)).choices[0].message.content
     return show(request, "chat.html", limits=limits_of(organization), question=question, answer=answer)
 
 
-@app.post("/send/", response_class=StreamingResponse, responses=refusal_responses)
+@app.post("/send/", response_class=StreamingResponse, responses=refusal_responses, dependencies=[OwnForm])
 async def send(organization: Organization, question: Question):
     """Stream the answer as server-sent events."""
     stream = await ask(question, stream=True)  # refused here: the status is still open
@@ -111,16 +121,17 @@ def sign_in_page(request: Request):
     return show(request, "login.html")
 
 
-@app.post("/login/", response_class=HTMLResponse)
+@app.post("/login/", response_class=HTMLResponse, dependencies=[OwnForm])
 def sign_in(request: Request, username: Annotated[str, Form()], password: Annotated[str, Form()]):
     """Sign a person in."""
     if username not in USERS or password != PASSWORD:
         return show(request, "login.html", failed=True)
+    request.session.clear()  # with the token that was for somebody unknown
     request.session["user"] = username
     return RedirectResponse(request.url_for("page"), 303)
 
 
-@app.post("/logout/")
+@app.post("/logout/", dependencies=[OwnForm])
 def sign_out(request: Request):
     """Sign the person out."""
     request.session.clear()

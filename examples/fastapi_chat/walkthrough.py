@@ -9,15 +9,16 @@ import requests
 
 from demo import token_limit
 from shared.serving import Site
-from shared.visitor import Visitor, check_once_raised
+from shared.visitor import Visitor, check_foreign_forms, check_once_raised
 
 
 def walk(site: Site) -> None:
     """Chat until refused, raise the limit, chat again; raises AssertionError where the site does wrong."""
-    nobody = requests.post(f"{site.url}/send/", {"question": "Who pays?"}, timeout=30, allow_redirects=False)
+    nobody = requests.get(f"{site.url}/usage/", timeout=30, allow_redirects=False)
     assert nobody.status_code == 303, "somebody who is not signed in was answered"
     alice = Visitor(site.url, "alice")
     print(f"alice signed in; {alice.usage()}")
+    check_foreign_forms(alice)
     chats = alice.chat_until_refused()
     documented = requests.get(f"{site.url}/openapi.json", timeout=30).json()["paths"]["/send/"]["post"]["responses"]
     assert {"402", "429", "503"} <= documented.keys(), documented

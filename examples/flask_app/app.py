@@ -5,6 +5,7 @@ from pathlib import Path
 
 from flask import Flask, Response, redirect, render_template, request, url_for
 from flask_login import LoginManager, UserMixin, current_user, login_required, login_user, logout_user
+from flask_wtf import CSRFProtect
 from openai import OpenAI
 
 from token_limit_core.limits import show_usd
@@ -26,6 +27,7 @@ if "DEMO_PROVIDER_HOST" in os.environ:
     app.config["TOKEN_LIMIT_HOSTS"] = {os.environ["DEMO_PROVIDER_HOST"]: "openai"}
 TokenLimit(app)
 
+CSRFProtect(app)  # every form has a token
 login_manager = LoginManager(app)
 login_manager.login_view = "login"
 client = OpenAI()

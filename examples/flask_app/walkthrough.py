@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from shared.serving import Site
-from shared.visitor import Visitor, check_once_raised
+from shared.visitor import Visitor, check_foreign_forms, check_once_raised
 
 
 def walk(site: Site) -> None:
     """Chat until refused, raise the limit, chat again; raises AssertionError where the site does wrong."""
     alice = Visitor(site.url, "alice")
     print(f"alice signed in; {alice.usage()}")
+    check_foreign_forms(alice)
     chats = alice.chat_until_refused()
 
     print(f"$ flask token-limit set acme 0.02\n  {flask(site, 'set', 'acme', '0.02').strip()}")

@@ -63,6 +63,14 @@ class Visitor:
         return chats
 
 
+def check_foreign_forms(alice: Visitor) -> None:
+    """See that forms of another site, which does not know the hidden fields, are not taken."""
+    for path, form in (("/login/", {"username": "bob", "password": "demo"}), ("/send/", {"question": "Who pays?"})):
+        answer = alice.session.post(alice.url + path, form, timeout=30)
+        assert answer.status_code in (400, 403), f"{path} took a form of another site: {answer.status_code}"
+    print("forms that other sites send are refused")
+
+
 def check_once_raised(alice: Visitor) -> None:
     """Go on after the limit was raised, and see that the other customer has paid for nothing."""
     answer = alice.chat("Am I back?")
