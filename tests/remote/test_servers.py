@@ -78,6 +78,7 @@ def test_calls_arrive_limits_are_set_and_the_next_call_is_refused(backend: Backe
         assert meter.remove_limit("acme") == 1
         with meter.for_tenant("acme"):
             client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES)
+        client.close()
 
 
 async def test_the_same_on_an_event_loop(backend: Backend) -> None:
