@@ -92,6 +92,43 @@ def test_events_are_taken_once_and_priced_here_where_they_have_no_cost(service: 
     assert service.spent() == 150_000_000 + 500_000_000
 
 
+UNPRICED = [
+    {"model": "whisper-1", "tags": {"duration_unavailable": True}},
+    {"model": "gpt-image-1", "image_count": 3},
+    {"model": "gpt-4o-mini", "duration_seconds": 60.0},
+    {"model": "gpt-4o-mini"},
+    {"model": "gpt-9"},
+]
+
+
+@pytest.mark.parametrize("fields", UNPRICED, ids=str)
+@pytest.mark.parametrize("base", [0, ...], ids=["zeros", "left out"])
+def test_what_has_no_price_is_unpriced_and_not_free(service: Service, fields: dict[str, Any], base: Any) -> None:
+    """Events have no None for the base counts, so that their zeros may be counts that nobody reported."""
+    counts = dict.fromkeys(("input_tokens", "output_tokens", "total_tokens"), base)
+    assert service.post(event(1, **counts, **fields))[1]["accepted"] == 1
+    spend = service.store.spend("acme", 0, NOW)
+    assert (spend.cost_nano, spend.unpriced) == (0, 1)
+
+
+FREE = [
+    {"cost_usd": "0"},
+    {"error": "RateLimitError 429"},
+    {"model": "whisper-1", "duration_seconds": 0},
+]
+
+
+@pytest.mark.parametrize("fields", FREE, ids=str)
+def test_what_is_known_to_cost_nothing_is_priced(service: Service, fields: dict[str, Any]) -> None:
+    service.post(event(1, **{"input_tokens": 0, "total_tokens": 0, **fields}))
+    assert service.store.spend("acme", 0, NOW).unpriced == 0
+
+
+def test_a_model_that_is_priced_by_the_second_is_priced_by_its_seconds(service: Service) -> None:
+    service.post(event(1, model="whisper-1", input_tokens=0, total_tokens=0, duration_seconds=60.0))
+    assert service.spent() == 6_000_000
+
+
 def test_the_same_id_of_another_tenant_is_another_event(service: Service) -> None:
     service.post(event(1), event(1, tenant_id="eu-1"))
     assert (service.spent(), service.spent("eu-1")) == (150_000_000, 150_000_000)

@@ -14,7 +14,7 @@ from ..pricing import price_of
 from ..scope import check_tenant
 from ..stores.records import KEEP_SECONDS
 from ..stores.rows import WIDTHS, plain, text
-from ..usage import Usage
+from ..usage import BASE_COUNTS, Usage
 
 AHEAD_SECONDS = 300.0
 """How far a sender's clock may be ahead."""
@@ -158,15 +158,16 @@ def _price(event: LLMEvent) -> int | None:
     """Price an event that came without a cost; nano-dollars, None when no price is known."""
     usage = Usage(cache_outside_input=event.provider in CACHE_OUTSIDE_INPUT)
     for name in _PRICED:
-        setattr(usage, name, getattr(event, name))
-    units = usage.billable()
-    if event.error is not None and not any(units.values()):
+        count = getattr(event, name)
+        if count or name not in BASE_COUNTS:  # an event has 0 for a base count that was not reported, too
+            setattr(usage, name, count)
+    if event.error is not None and not any(usage.billable().values()):
         event.cost_usd = Decimal(0)
         return 0
     price = price_of(event.provider, event.model, event.timestamp, event.service_tier)
-    if price is None:
+    cost = None if price is None else price.of_usage(usage)
+    if price is None or cost is None:
         return None
-    cost = price.cost(units)
     event.cost_usd, event.price_version = to_usd(cost), price.version
     return cost
 
