@@ -15,10 +15,9 @@ from .meter import get_meter
 @csrf_exempt
 def endpoint(request: HttpRequest, name: str) -> HttpResponse:
     """Answer a service; the key in its headers is what counts, so no session and no CSRF token is asked for."""
-    meter = get_meter()
     headers = {key.lower(): value for key, value in request.headers.items()}
     incoming = Incoming(request.method or "", name, request.GET.dict(), headers, _body(request))
-    rendered = Ingest(meter.store, meter.config.clock).answer(incoming)
+    rendered = Ingest.of(get_meter()).answer(incoming)
     return HttpResponse(rendered.body, status=rendered.status, headers=rendered.headers)
 
 
