@@ -77,8 +77,8 @@ class LimitUnverifiable(LimitExceededException):
     """The store is down and the policy is to refuse (HTTP 503)."""
 
 
-class NoTenant(LimitUnverifiable):
-    """Nobody is known to pay for the call, and `on_no_tenant` is "refuse" (HTTP 503)."""
+class NoTenant(LimitExceededException):
+    """Nobody is known to pay for the call, and `on_no_tenant` is "refuse" (HTTP 403)."""
 
     def __str__(self) -> str:
         return "no tenant is in force and on_no_tenant is 'refuse'; sign in, or wrap the call in meter.for_tenant(...)"
@@ -89,6 +89,7 @@ _REFUSALS: dict[str, type[LimitExceededException]] = {
     "does_not_fit": CallDoesNotFit,
     "busy": TenantBusy,
     "unverifiable": LimitUnverifiable,
+    "no_tenant": NoTenant,
 }
 
 

@@ -89,7 +89,7 @@ def depart(meter: Meter, request: Request) -> Flight | None:
     scope = scopes.current()
     try:
         tenant_id = None if scope is None else scope.tenant_id or scope.tenant()
-        flight = Flight(meter, request, scope, _nobody(meter, scope) if tenant_id is None else tenant_id)
+        flight = Flight(meter, request, scope, _nobody(meter, request, scope) if tenant_id is None else tenant_id)
         decision = _admit(flight)
     except NoTenant:
         raise
@@ -105,7 +105,7 @@ async def adepart(meter: Meter, request: Request) -> Flight | None:
     try:
         meter.settler.start()
         tenant_id = None if scope is None else scope.tenant_id or await scope.atenant()
-        flight = Flight(meter, request, scope, _nobody(meter, scope) if tenant_id is None else tenant_id)
+        flight = Flight(meter, request, scope, _nobody(meter, request, scope) if tenant_id is None else tenant_id)
         decision = await _admit_off_loop(flight) if meter.store.leaves_loop else _admit(flight)
     except NoTenant:
         raise
@@ -176,13 +176,14 @@ def _conclude_late(flight: Flight, outcome: Outcome) -> None:
     flight.meter.settle(conclude(flight, outcome))
 
 
-def _nobody(meter: Meter, scope: scopes.Scope | None) -> str:
+def _nobody(meter: Meter, request: Request, scope: scopes.Scope | None) -> str:
     """Refuse a call without a tenant, or return the tenant that stands for nobody."""
     if meter.config.on_no_tenant == "refuse":
-        decision = Decision("unverifiable")
+        decision = Decision("no_tenant")
         if scope is not None:
             scope.deny(decision)
-        raise NoTenant(decision)
+        meter.refused(decision, request)
+        raise refusal(decision)
     meter.count("unattributed")
     return ""
 
