@@ -21,6 +21,7 @@ from token_limit_core.ingest.endpoints import CHECKS, EVENTS, THRESHOLDS, Incomi
 from token_limit_core.ingest.events import COUNTS, NUMBERS, TEXTS
 from token_limit_core.ingest.keys import PERMISSIONS, make_key
 from token_limit_core.stores.base import Store
+from token_limit_core.stores.reports import EventQuery
 from token_limit_core.testing.clock import Clock
 
 CLOCK = Clock()
@@ -127,6 +128,20 @@ def test_what_is_known_to_cost_nothing_is_priced(service: Service, fields: dict[
 def test_a_model_that_is_priced_by_the_second_is_priced_by_its_seconds(service: Service) -> None:
     service.post(event(1, model="whisper-1", input_tokens=0, total_tokens=0, duration_seconds=60.0))
     assert service.spent() == 6_000_000
+
+
+def test_no_text_that_a_sender_tells_is_kept(service: Service) -> None:
+    told = {
+        "fim_prefix": "def secret" * 100,
+        "fim_suffix": "12 characters",
+        "error": "AuthenticationError: Incorrect API key provided: sk-abc123",
+    }
+    kept = {"fim_prefix": "1000 characters", "fim_suffix": "12 characters", "error": "AuthenticationError"}
+    own = {"error": "BadRequestError 400 context_length_exceeded", "timestamp": NOW - 5}
+    assert service.post(event(1, **told), event(2, **own))[1]["accepted"] == 2
+    second, first = (row.entry.event for row in service.store.events(EventQuery()))
+    assert {name: getattr(first, name) for name in kept} == kept
+    assert second.error == own["error"]
 
 
 def test_the_same_id_of_another_tenant_is_another_event(service: Service) -> None:

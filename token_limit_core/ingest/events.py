@@ -8,7 +8,7 @@ from dataclasses import fields
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
-from ..events import FIELDS, LLMEvent
+from ..events import FIELDS, LLMEvent, as_length, safe_error
 from ..limits import MAX_LIMIT_USD, to_nano, to_usd
 from ..pricing import price_of
 from ..scope import check_tenant
@@ -51,6 +51,8 @@ COUNTS = (
 NUMBERS = ("duration_ms", "duration_seconds")
 TEXTS = (*WIDTHS, "upstream_provider", "fim_prefix", "fim_suffix")
 LONGEST_TEXT = 255
+REDUCED = {"fim_prefix": as_length, "fim_suffix": as_length, "error": safe_error}
+"""Texts that may be prompts, or quote one or a key, whatever the sender was told to keep."""
 
 CACHE_OUTSIDE_INPUT = frozenset({"anthropic", "aws"})
 """Providers whose input leaves cache reads and writes out (SPEC 1.3)."""
@@ -128,6 +130,8 @@ def _number(name: str, value: Any) -> float:
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise Rejected(f"{name}: give a text")
+    if name in REDUCED:
+        value = REDUCED[name](value)
     return text(value)[: WIDTHS.get(name, LONGEST_TEXT)]
 
 
