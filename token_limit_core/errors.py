@@ -31,6 +31,20 @@ class StoreError(TokenLimitError):
     """The store cannot be reached or answered with a fault."""
 
 
+class EventsLost(TokenLimitError):
+    """Events gave way because too many waited for a backend; `count` is how many since this was last told."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.count = count
+
+    def __str__(self) -> str:
+        return (
+            f"events lost: {self.count}, as max_queue_size of them wait for the backend already; "
+            "set `spool` to keep them in a file"
+        )
+
+
 class UnguardedCall(TokenLimitError):
     """A call that would go out unmetered, and `on_unguarded` is "refuse"; raised before any traffic."""
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from .meter import Meter
     from .pricing import Price
 
-logger = logging.getLogger("token_limit")
 T = TypeVar("T")
 
 LEFT = (asyncio.CancelledError, GeneratorExit)
@@ -201,8 +199,8 @@ def _admit(flight: Flight) -> Decision:
         if config.default_limit_usd is not None:
             meter.welcome(flight.tenant_id, flight.started_at)
         return meter.store.admit(call, flight.started_at)
-    except StoreError:
-        logger.exception("the store cannot be asked for a limit; the call goes out unverified")
+    except StoreError as error:
+        meter.unanswered(error, "the call goes out unverified")
         meter.count("unverified")
         flight.tags["unverified"] = True
         return UNVERIFIED

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from ..commands import spend_dict, status_dict
-from ..errors import internal_errors
+from ..errors import StoreError, internal_errors
 from ..limits import PER_MONTH, LimitStatus, show_usd, window_of
 from ..meter import Meter
 from ..stores.records import Spend
@@ -76,7 +76,11 @@ def headers(meter: Meter, tenant_id: str | None) -> dict[str, str]:
     if tenant_id is None:
         return {}
     with internal_errors("reading what is left of a limit"):
-        states = meter.usage(tenant_id)
+        try:
+            states = meter.usage(tenant_id)
+        except StoreError as error:
+            meter.unanswered(error, "the response does not tell what is left of it")
+            return {}
         if states:
             least = min(states, key=lambda status: status.remaining_usd)
             return {

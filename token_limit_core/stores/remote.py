@@ -12,11 +12,12 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from ..errors import StoreError, logger
+from ..errors import EventsLost, StoreError, internal_errors, logger
 from ..events import LLMEvent
 from ..limits import ADMITTED, ENFORCE, Decision, Limit, LimitStatus
 from ..processes import after_fork
 from ..queue import DeliveryRefused, EventQueue
+from ..seldom import Seldom
 from ..spool import Spool
 from ..transport import CheckRefused, Transport
 from .account import Account, Cost, answer_of
@@ -49,8 +50,10 @@ class RemoteStore(Store):
         self._transport = transport
         self._ttl = ttl
         self._spool = spool
+        self._on_flush_error = on_flush_error
+        self._overflow = Seldom()
         self.queue = EventQueue(
-            self._deliver, buffer=spool, on_flush_error=on_flush_error, on_dropped=self._acknowledge, **queue
+            self._deliver, buffer=spool, on_flush_error=on_flush_error, on_dropped=self._give_up, **queue
         )
         self._reset()
         after_fork(self._reset)
@@ -260,6 +263,17 @@ class RemoteStore(Store):
             account = self._account(event.tenant_id)
             with account.lock:
                 account.acknowledge((event.event_id,))
+
+    def _give_up(self, gone: Sequence[LLMEvent]) -> None:
+        """Tell of events that gave way to younger ones; nobody waits for them any more."""
+        self._acknowledge(gone)
+        lost = self._overflow.due(len(gone))
+        if lost:
+            error = EventsLost(lost)
+            logger.error("%s", error)
+            if self._on_flush_error is not None:
+                with internal_errors("calling on_flush_error"):
+                    self._on_flush_error(error)
 
     @property
     def parked(self) -> int:
