@@ -31,6 +31,17 @@ class StoreError(TokenLimitError):
     """The store cannot be reached or answered with a fault."""
 
 
+class KeptElsewhere(StoreError):
+    """What was asked is known only where limits and ledger are kept: at `backend`. To try again does not help."""
+
+    def __init__(self, backend: str) -> None:
+        super().__init__(backend)
+        self.backend = backend
+
+    def __str__(self) -> str:
+        return f"limits and ledger are kept by the backend {self.backend}; ask there"
+
+
 class EventsLost(TokenLimitError):
     """Events gave way because too many waited for a backend; `count` is how many since this was last told."""
 

@@ -6,10 +6,18 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
+from token_limit_core.errors import ConfigurationError
 from token_limit_core.ingest.body import Read
 from token_limit_core.ingest.endpoints import CHECKS, EVENTS, THRESHOLDS, Incoming, Ingest
 
+from .conf import REMOTE, settings
 from .meter import get_meter
+
+if settings.STORE == REMOTE:
+    raise ConfigurationError(
+        "TOKEN_LIMIT['STORE']: limits and ledger are kept by the backend at URL, so that reports cannot be taken here; "
+        "take token_limit_django.ingest out of the URLs, or leave STORE out to keep them in the project's database"
+    )
 
 
 @csrf_exempt

@@ -18,7 +18,7 @@ from tests.remote import backend as does
 from tests.remote.backend import Backend
 from token_limit_core import LimitExhausted, Meter, MeterConfig, StoreError, TenantBusy, seldom, transport
 from token_limit_core.console import own
-from token_limit_core.errors import EventsLost
+from token_limit_core.errors import EventsLost, KeptElsewhere
 from token_limit_core.flow import depart, land
 from token_limit_core.outcome import Outcome, Request
 from token_limit_core.spool import Spool
@@ -539,8 +539,8 @@ def test_a_new_process_delivers_what_a_crash_left_in_the_spool(make: Make, backe
     assert len(backend.events) == 2
 
 
-def test_the_ledger_is_elsewhere(make: Make) -> None:
-    with pytest.raises(StoreError, match="remote backend"):
+def test_the_ledger_is_elsewhere(make: Make, backend: Backend) -> None:
+    with pytest.raises(KeptElsewhere, match=backend.url):
         make().store.spend("acme", 0, 1)
 
 

@@ -63,6 +63,7 @@ class Ingest:
     """Answers services that report here. Does I/O: keep it off event loops.
 
     `welcome` is called with each tenant before it is first seen, and the unix time, to give it a limit.
+    Raises `ConfigurationError` for a store whose limits and ledger are elsewhere.
     """
 
     def __init__(
@@ -71,6 +72,11 @@ class Ingest:
         clock: Callable[[], float] = time.time,
         welcome: Callable[[str, float], None] = lambda tenant_id, now: None,
     ) -> None:
+        if store.backend is not None:
+            raise ConfigurationError(
+                f"store: limits and ledger are kept by the backend {store.backend}, so that reports cannot be taken "
+                "here; have them sent there, or keep a store here"
+            )
         self._store = store
         self._clock = clock
         self._welcome = welcome

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
-from ..errors import EventsLost, StoreError, internal_errors, logger
+from ..errors import EventsLost, KeptElsewhere, StoreError, internal_errors, logger
 from ..events import LLMEvent
 from ..limits import ADMITTED, ENFORCE, Decision, Limit, LimitStatus
 from ..processes import after_fork
@@ -48,6 +48,7 @@ class RemoteStore(Store):
         **queue: Any,
     ) -> None:
         self._transport = transport
+        self.backend = transport.url
         self._ttl = ttl
         self._spool = spool
         self._on_flush_error = on_flush_error
@@ -237,10 +238,16 @@ class RemoteStore(Store):
         return sorted(found, key=lambda hold: hold.created_at)
 
     def spend(self, tenant_id: str, start: float, end: float) -> Spend:
-        raise StoreError("the ledger is at the remote backend; ask for spend there")
+        raise self._no_rows()
 
     def prune(self, before: float, now: float) -> Pruned:
         return Pruned(0, 0, 0, self.expire(now))
+
+    def _peers(self, work: object) -> NoReturn:
+        raise self._no_rows()
+
+    def _no_rows(self) -> KeptElsewhere:
+        return KeptElsewhere(self._transport.url)
 
     def _forget(self, tenant_id: str) -> None:
         account = self._account(tenant_id)
