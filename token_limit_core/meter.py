@@ -177,7 +177,13 @@ class Meter(ProviderClients):
         return self.store.remove_limit(tenant_id, frequency, self.config.clock(), by)
 
     def limits(self, tenant_id: str) -> list[Limit]:
-        """List a tenant's limits, those that begin later included."""
+        """List a tenant's limits, those that begin later included.
+
+        Of limits at a remote backend only that one is known which its answer to a check tells: of those that are
+        enforced now, the one that leaves the least. Raises `StoreError` when there is no answer to go by.
+        """
+        if self.store.backend is not None:
+            return [status.limit for status in self.usage(tenant_id)]
         return self.store.limits(tenant_id)
 
     def usage(self, tenant_id: str) -> list[LimitStatus]:

@@ -160,6 +160,18 @@ def test_set_limit_is_told_to_the_backend_and_holds_at_once(make: Make, backend:
     ]
 
 
+def test_limits_are_what_the_backends_answer_tells(make: Make, backend: Backend) -> None:
+    backend.limits["acme"] = Decimal("5.50")
+    meter = make()
+    assert [limit.limit_usd for limit in meter.limits("acme")] == [Decimal("5.50")]
+    assert meter.limits("other") == []
+    meter.set_limit("acme", 7)
+    assert [limit.limit_usd for limit in meter.limits("acme")] == [7]
+    backend.scripts["check-tenant-limit"] = [does.closes]
+    with pytest.raises(StoreError):
+        meter.limits("new")
+
+
 def test_check_limit_asks_the_backend(make: Make, backend: Backend) -> None:
     backend.limits["acme"] = Decimal(0)
     meter = make()
