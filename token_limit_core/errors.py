@@ -31,6 +31,31 @@ class StoreError(TokenLimitError):
     """The store cannot be reached or answered with a fault."""
 
 
+class KeptElsewhere(StoreError):
+    """What was asked is known only where limits and ledger are kept: at `backend`. To try again does not help."""
+
+    def __init__(self, backend: str) -> None:
+        super().__init__(backend)
+        self.backend = backend
+
+    def __str__(self) -> str:
+        return f"limits and ledger are kept by the backend {self.backend}; ask there"
+
+
+class EventsLost(TokenLimitError):
+    """Events gave way because too many waited for a backend; `count` is how many since this was last told."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.count = count
+
+    def __str__(self) -> str:
+        return (
+            f"events lost: {self.count}, as max_queue_size of them wait for the backend already; "
+            "set `spool` to keep them in a file"
+        )
+
+
 class UnguardedCall(TokenLimitError):
     """A call that would go out unmetered, and `on_unguarded` is "refuse"; raised before any traffic."""
 
@@ -77,8 +102,8 @@ class LimitUnverifiable(LimitExceededException):
     """The store is down and the policy is to refuse (HTTP 503)."""
 
 
-class NoTenant(LimitUnverifiable):
-    """Nobody is known to pay for the call, and `on_no_tenant` is "refuse" (HTTP 503)."""
+class NoTenant(LimitExceededException):
+    """Nobody is known to pay for the call, and `on_no_tenant` is "refuse" (HTTP 403)."""
 
     def __str__(self) -> str:
         return "no tenant is in force and on_no_tenant is 'refuse'; sign in, or wrap the call in meter.for_tenant(...)"
@@ -89,6 +114,7 @@ _REFUSALS: dict[str, type[LimitExceededException]] = {
     "does_not_fit": CallDoesNotFit,
     "busy": TenantBusy,
     "unverifiable": LimitUnverifiable,
+    "no_tenant": NoTenant,
 }
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from .meter import Meter
     from .pricing import Price
 
-logger = logging.getLogger("token_limit")
 T = TypeVar("T")
 
 LEFT = (asyncio.CancelledError, GeneratorExit)
@@ -89,7 +87,7 @@ def depart(meter: Meter, request: Request) -> Flight | None:
     scope = scopes.current()
     try:
         tenant_id = None if scope is None else scope.tenant_id or scope.tenant()
-        flight = Flight(meter, request, scope, _nobody(meter, scope) if tenant_id is None else tenant_id)
+        flight = Flight(meter, request, scope, _nobody(meter, request, scope) if tenant_id is None else tenant_id)
         decision = _admit(flight)
     except NoTenant:
         raise
@@ -105,7 +103,7 @@ async def adepart(meter: Meter, request: Request) -> Flight | None:
     try:
         meter.settler.start()
         tenant_id = None if scope is None else scope.tenant_id or await scope.atenant()
-        flight = Flight(meter, request, scope, _nobody(meter, scope) if tenant_id is None else tenant_id)
+        flight = Flight(meter, request, scope, _nobody(meter, request, scope) if tenant_id is None else tenant_id)
         decision = await _admit_off_loop(flight) if meter.store.leaves_loop else _admit(flight)
     except NoTenant:
         raise
@@ -176,13 +174,14 @@ def _conclude_late(flight: Flight, outcome: Outcome) -> None:
     flight.meter.settle(conclude(flight, outcome))
 
 
-def _nobody(meter: Meter, scope: scopes.Scope | None) -> str:
+def _nobody(meter: Meter, request: Request, scope: scopes.Scope | None) -> str:
     """Refuse a call without a tenant, or return the tenant that stands for nobody."""
     if meter.config.on_no_tenant == "refuse":
-        decision = Decision("unverifiable")
+        decision = Decision("no_tenant")
         if scope is not None:
             scope.deny(decision)
-        raise NoTenant(decision)
+        meter.refused(decision, request)
+        raise refusal(decision)
     meter.count("unattributed")
     return ""
 
@@ -200,8 +199,8 @@ def _admit(flight: Flight) -> Decision:
         if config.default_limit_usd is not None:
             meter.welcome(flight.tenant_id, flight.started_at)
         return meter.store.admit(call, flight.started_at)
-    except StoreError:
-        logger.exception("the store cannot be asked for a limit; the call goes out unverified")
+    except StoreError as error:
+        meter.unanswered(error, "the call goes out unverified")
         meter.count("unverified")
         flight.tags["unverified"] = True
         return UNVERIFIED

@@ -25,7 +25,7 @@ NANO = 10**9
 NANO_USD = Decimal("1e-9")
 MAX_LIMIT_USD = Decimal(10**9)
 
-Kind = Literal["admitted", "exhausted", "does_not_fit", "busy", "unverifiable"]
+Kind = Literal["admitted", "exhausted", "does_not_fit", "busy", "unverifiable", "no_tenant"]
 Money = int | str | Decimal | float
 
 
@@ -249,8 +249,8 @@ class Decision:
 
     @property
     def status(self) -> int:
-        """The HTTP status of the refusal: 402, 429 or 503."""
-        return {"busy": 429, "unverifiable": 503}.get(self.kind, 402)
+        """The HTTP status of the refusal: 402, 403, 429 or 503."""
+        return {"busy": 429, "unverifiable": 503, "no_tenant": 403}.get(self.kind, 402)
 
     def explain(self) -> str:
         """Say in one sentence what happened and what to do."""
@@ -267,6 +267,8 @@ class Decision:
             return f"Calls in flight hold what is left of the {per} limit of {limit}; try again in a moment."
         if self.kind == "unverifiable":
             return "The spend limit cannot be checked right now; try again in a moment."
+        if self.kind == "no_tenant":
+            return "It is not known whose account would pay for this call; sign in or choose an account, and try again."
         return "Admitted."
 
 

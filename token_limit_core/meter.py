@@ -39,6 +39,7 @@ from .limits import (
 from .listeners import listeners_of, tell, tell_refusal
 from .outcome import Request, Settlement, conclude
 from .patches.base import outcome_of
+from .seldom import Seldom
 from .settler import Settler
 from .stores import outbox_of, store_of
 from .stores.base import Store
@@ -68,6 +69,7 @@ class Meter(ProviderClients):
         self.listeners = listeners_of(self.config, self.outbox)
         self._counts: Counter[str] = Counter()
         self._welcomed: set[str] = set()
+        self._unanswered = Seldom()
         self._told: set[str] = set()
         self._patched: list[str] = []
         if self.config.raise_on_error:
@@ -175,7 +177,13 @@ class Meter(ProviderClients):
         return self.store.remove_limit(tenant_id, frequency, self.config.clock(), by)
 
     def limits(self, tenant_id: str) -> list[Limit]:
-        """List a tenant's limits, those that begin later included."""
+        """List a tenant's limits, those that begin later included.
+
+        Of limits at a remote backend only that one is known which its answer to a check tells: of those that are
+        enforced now, the one that leaves the least. Raises `StoreError` when there is no answer to go by.
+        """
+        if self.store.backend is not None:
+            return [status.limit for status in self.usage(tenant_id)]
         return self.store.limits(tenant_id)
 
     def usage(self, tenant_id: str) -> list[LimitStatus]:
@@ -199,8 +207,8 @@ class Meter(ProviderClients):
     def _reached(self, tenant_id: str) -> Decision | None:
         try:
             return self.store.reached(tenant_id, self.config.clock())
-        except StoreError:
-            logger.exception("the store cannot be asked for a limit; it counts as not reached")
+        except StoreError as error:
+            self.unanswered(error, "it counts as not reached")
             return None
 
     def _refuse(self, current: scope.Scope | None, decision: Decision | None) -> None:
@@ -276,6 +284,14 @@ class Meter(ProviderClients):
     def count(self, what: str) -> None:
         """Count something `status()` shows; a lost update between threads is of no consequence."""
         self._counts[what] += 1
+
+    def unanswered(self, error: StoreError, so: str) -> None:
+        """Log that the store cannot be asked for a limit, and what follows: at once, then at most once a minute."""
+        times = self._unanswered.due()
+        if times:
+            logger.error(
+                "the store cannot be asked for a limit; %s (%d times since this was last said): %s", so, times, error
+            )
 
     def first_time(self, what: str) -> bool:
         """Tell whether something is to be warned about, which is once; `status()` lists it as unguarded."""

@@ -72,11 +72,18 @@ def endpoints(url: str, thresholds_url: str | None = None, check_url: str | None
     return found
 
 
+def shown(url: str) -> str:
+    """Write a URL without what may be a secret in it: a password, a query."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
 class Transport:
     """Talks to one backend. Safe to use from any thread: each has its own session, and a forked child new ones."""
 
     def __init__(self, where: Endpoints, api_key: str | None) -> None:
         self._where = where
+        self.url = shown(where.ingest)
         self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         self._reset()
         after_fork(self._reset)

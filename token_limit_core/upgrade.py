@@ -56,6 +56,11 @@ _WORDS = {
         "Please try again in a moment",
         "The spend limit could not be checked just now, so the request was not sent and nothing was charged.",
     ),
+    "no_tenant": _Words(
+        "No account to charge",
+        "No account to charge",
+        "It is not known whose account pays for this request, so it was not sent. Please sign in or choose an account.",
+    ),
 }
 _PERIODS = {PER_DAY: ("Daily", "day"), PER_MONTH: ("Monthly", "month")}
 _QVALUE = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
@@ -100,7 +105,7 @@ def problem(decision: Decision, upgrade_url: str | None = None) -> dict[str, Any
         "frequency": decision.frequency,
         "resets_at": _iso(decision.resets_at),
         "retry_after": decision.retry_after,
-        "upgrade_url": None if upgrade_url is None else check_upgrade_url(upgrade_url),
+        "upgrade_url": _linked(decision, upgrade_url),
     }
     return {name: value for name, value in members.items() if value is not None}
 
@@ -113,14 +118,14 @@ def sse_error(decision: Decision, upgrade_url: str | None = None) -> bytes:
 def context(decision: Decision, upgrade_url: str | None = None) -> dict[str, Any]:
     """Give what a template shows: texts ready for people, the bar's shares in percent, None where unknown.
 
-    `retry` says that trying again helps; an upgrade does not then, and `upgrade_url` is None.
+    `retry` says that trying again helps; an upgrade does not then, nor where nobody is known: `upgrade_url` is None.
     """
     words = _WORDS[decision.kind]
     adjective, period = _PERIODS.get(decision.frequency or "", ("Spend", None))
     retry = decision.kind in ("busy", "unverifiable")
     spent_percent = _percent(decision.spent_usd, decision.limit_usd)
     held_percent = _percent(decision.held_usd, decision.limit_usd)
-    safe_url = None if upgrade_url is None else check_upgrade_url(upgrade_url)
+    linked = _linked(decision, upgrade_url)
     return {
         "kind": decision.kind,
         "status": decision.status,
@@ -138,7 +143,7 @@ def context(decision: Decision, upgrade_url: str | None = None) -> dict[str, Any
         "resets_at": _iso(decision.resets_at),
         "retry": retry,
         "retry_after": decision.retry_after,
-        "upgrade_url": None if retry else safe_url,
+        "upgrade_url": None if retry else linked,
         "style": _file("upgrade.css"),
     }
 
@@ -163,6 +168,12 @@ def default_page(values: dict[str, Any]) -> str:
 @cache
 def _file(name: str) -> str:
     return files(__package__).joinpath("templates/token_limit", name).read_text(encoding="utf-8")
+
+
+def _linked(decision: Decision, upgrade_url: str | None) -> str | None:
+    """Return the checked URL; None without one, and where there is no account to upgrade."""
+    checked = None if upgrade_url is None else check_upgrade_url(upgrade_url)
+    return None if decision.kind == "no_tenant" else checked
 
 
 def check_upgrade_url(url: str) -> str:

@@ -6,19 +6,26 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
+from token_limit_core.errors import ConfigurationError
 from token_limit_core.ingest.body import Read
 from token_limit_core.ingest.endpoints import CHECKS, EVENTS, THRESHOLDS, Incoming, Ingest
 
+from .conf import REMOTE, settings
 from .meter import get_meter
+
+if settings.STORE == REMOTE:
+    raise ConfigurationError(
+        "TOKEN_LIMIT['STORE']: limits and ledger are kept by the backend at URL, so that reports cannot be taken here; "
+        "take token_limit_django.ingest out of the URLs, or leave STORE out to keep them in the project's database"
+    )
 
 
 @csrf_exempt
 def endpoint(request: HttpRequest, name: str) -> HttpResponse:
     """Answer a service; the key in its headers is what counts, so no session and no CSRF token is asked for."""
-    meter = get_meter()
     headers = {key.lower(): value for key, value in request.headers.items()}
     incoming = Incoming(request.method or "", name, request.GET.dict(), headers, _body(request))
-    rendered = Ingest(meter.store, meter.config.clock).answer(incoming)
+    rendered = Ingest.of(get_meter()).answer(incoming)
     return HttpResponse(rendered.body, status=rendered.status, headers=rendered.headers)
 
 

@@ -24,7 +24,7 @@ from django.views.decorators.http import require_safe
 
 from token_limit_core import console, scope
 from token_limit_core.console import own
-from token_limit_core.console.web import SECURITY
+from token_limit_core.console.web import SECURITY, told
 from token_limit_core.errors import StoreError, internal_errors
 
 from .engine import core_template
@@ -47,8 +47,8 @@ def _own(view: Callable[[HttpRequest, str], HttpResponse]) -> View:
         else:
             try:
                 response = view(request, tenant_id)
-            except StoreError:
-                response = _told_so(503, "Your usage cannot be read just now. Try again in a moment.")
+            except StoreError as error:
+                response = _told_so(request, *own.why_not(error))
         for name, value in SECURITY.items():
             response.headers.setdefault(name, value)
         return response
@@ -85,9 +85,9 @@ def icon(request: HttpRequest, tenant_id: str) -> HttpResponse:
 def fragment() -> SafeString:
     """Make the usage of the request's tenant as HTML to embed; empty without a tenant."""
     with internal_errors("making the usage fragment"):
-        tenant_id = _tenant()
-        if tenant_id is not None:
-            return mark_safe(_render(own.FRAGMENT, own.context(own.usage_of(get_meter(), tenant_id))))
+        usage = own.usage_if_known(get_meter(), _tenant())
+        if usage is not None:
+            return mark_safe(_render(own.FRAGMENT, own.context(usage)))
     return mark_safe("")
 
 
@@ -140,16 +140,17 @@ def _known_tenant() -> str | None:
 def _without_tenant(request: HttpRequest, *, is_page: bool) -> HttpResponse:
     user = getattr(request, "user", None)
     if user is not None and user.is_authenticated:
-        return _told_so(403, "There is no usage to show for this account.")
+        return _told_so(request, 403, "There is no usage to show for this account.")
     if is_page:
         from django.contrib.auth.views import redirect_to_login  # it needs the auth app, which a project may lack
 
         return redirect_to_login(request.get_full_path(), resolve_url(project.LOGIN_URL))
-    return _told_so(401, "Sign in to see your usage.")
+    return _told_so(request, 401, "Sign in to see your usage.")
 
 
-def _told_so(status: int, message: str) -> HttpResponse:
-    return HttpResponse(f"{message}\n", "text/plain; charset=utf-8", status)
+def _told_so(request: HttpRequest, status: int, message: str) -> HttpResponse:
+    answer = told(request.path, status, message)
+    return HttpResponse(answer.body, status=answer.status, headers=answer.headers)
 
 
 def _render(name: str, context: dict[str, Any], request: HttpRequest | None = None) -> str:

@@ -12,7 +12,7 @@ from token_limit_core.ingest.endpoints import CHECKS, EVENTS, THRESHOLDS, Incomi
 def ingest_blueprint(meter: Meter, name: str = "token_limit_ingest") -> Blueprint:
     """Make a blueprint that answers services which report to this application's store."""
     blueprint = Blueprint(name, __name__)
-    ingest = Ingest(meter.store, meter.config.clock)
+    ingest = Ingest.of(meter)
 
     def endpoint(endpoint: str) -> Response:
         headers = {key.lower(): value for key, value in request.headers.items()}

@@ -37,7 +37,7 @@ _MEMBERS: dict[str, dict[str, Any]] = {
     "title": {"type": "string"},
     "status": {"type": "integer"},
     "detail": {"type": "string"},
-    "kind": {"type": "string", "enum": ["exhausted", "does_not_fit", "busy", "unverifiable"]},
+    "kind": {"type": "string", "enum": ["exhausted", "does_not_fit", "busy", "unverifiable", "no_tenant"]},
     "limit_usd": {"type": "string", "description": "US dollars, a decimal"},
     "spent_usd": {"type": "string", "description": "US dollars, a decimal"},
     "remaining_usd": {"type": "string", "description": "US dollars, a decimal"},
@@ -64,6 +64,7 @@ _RETRY_AFTER = {"Retry-After": {"description": "seconds until another try is wor
 
 refusal_responses: dict[int | str, dict[str, Any]] = {
     402: _documented("The spend limit is reached, or what is left of it does not cover this call"),
+    403: _documented("It is not known who would pay for the call"),
     429: _documented("Calls in flight hold what is left of the spend limit", _RETRY_AFTER),
     503: _documented("The spend limit cannot be checked"),
 }

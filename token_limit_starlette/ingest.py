@@ -17,7 +17,7 @@ from token_limit_core.ingest.endpoints import CHECKS, EVENTS, THRESHOLDS, Incomi
 
 def ingest_routes(meter: Meter) -> list[Route]:
     """Make the routes that answer services which report to this application's store, off the event loop."""
-    ingest = Ingest(meter.store, meter.config.clock)
+    ingest = Ingest.of(meter)
 
     async def endpoint(name: str, request: Request) -> Response:
         headers = {key.lower(): value for key, value in request.headers.items()}

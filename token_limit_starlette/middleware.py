@@ -231,6 +231,6 @@ async def _answer(
         await response(scope, receive, outbox.send)
     else:
         # Codes from 4000 on are the application's; the reason may have 123 bytes (RFC 6455, 7.4.2 and 5.5).
-        reason = str(refused).encode()[:123].decode(errors="ignore")
+        reason = decision.explain().encode()[:123].decode(errors="ignore")
         await outbox.send({"type": "websocket.close", "code": 4000 + decision.status, "reason": reason})
     return True

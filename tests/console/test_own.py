@@ -29,7 +29,7 @@ from starlette.testclient import TestClient
 from token_limit_core import Meter, MeterConfig
 from token_limit_core import scope as scopes
 from token_limit_core.console import own
-from token_limit_core.errors import StoreError
+from token_limit_core.errors import KeptElsewhere, StoreError
 from token_limit_core.events import LLMEvent
 from token_limit_core.limits import PER_DAY
 from token_limit_django.meter import get_meter as django_meter
@@ -325,6 +325,38 @@ def test_a_store_that_is_away_is_told_on_the_page(
     answer = get("/usage/", "alice")
     assert answer.status == 503
     assert "away" not in answer.text
+    assert problem_of(get("/usage/usage.json", "alice"))["status"] == 503
+    assert get("/embedded", "alice").text == "<body></body>"
+
+
+def problem_of(answer: Answer) -> Any:
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = json.loads(answer.text)
+    assert problem["status"] == answer.status
+    return problem
+
+
+def test_a_ledger_that_is_elsewhere_is_no_reason_to_try_again(
+    site: tuple[Get, Meter], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Tenants are not told where: it may be a name that only the inside of a network knows."""
+    get, meter = site
+
+    def elsewhere(*args: Any) -> None:
+        raise KeptElsewhere("https://limits.internal/events")
+
+    monkeypatch.setattr(meter.store, "rollup", elsewhere)
+    answer = get("/usage/", "alice")
+    assert (answer.status, "moment" in answer.text, "internal" in answer.text) == (501, False, False)
+    problem = problem_of(get("/usage/usage.json", "alice"))
+    assert (problem["status"], "internal" in str(problem)) == (501, False)
+    assert get("/embedded", "alice").text == "<body></body>"
+    assert "https://limits.internal/events" in caplog.text
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
+def test_who_is_not_signed_in_is_told_in_the_form_that_was_asked_for(get: Get) -> None:
+    assert problem_of(get("/usage/usage.json"))["status"] == 401
 
 
 @DJANGO

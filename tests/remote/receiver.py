@@ -14,10 +14,10 @@ from token_limit_core.stores.base import Store
 class Receiver(Backend):
     """Answers through `Ingest`; `arrivals` has when each event was in the ledger, in unix seconds."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, ingest: Ingest | None = None) -> None:
         super().__init__()
         self.store = store
-        self.ingest = Ingest(store)
+        self.ingest = Ingest(store) if ingest is None else ingest
         self.token = key_for(store)
         self.arrivals: dict[str, float] = {}
         self.check_seconds: list[float] = []

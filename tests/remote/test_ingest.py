@@ -21,6 +21,7 @@ from token_limit_core.ingest.endpoints import CHECKS, EVENTS, THRESHOLDS, Incomi
 from token_limit_core.ingest.events import COUNTS, NUMBERS, TEXTS
 from token_limit_core.ingest.keys import PERMISSIONS, make_key
 from token_limit_core.stores.base import Store
+from token_limit_core.stores.reports import EventQuery
 from token_limit_core.testing.clock import Clock
 
 CLOCK = Clock()
@@ -90,6 +91,57 @@ def test_events_are_taken_once_and_priced_here_where_they_have_no_cost(service: 
     assert service.post(event(1), event(2, cost_usd="0.5")) == (200, {"accepted": 2, "duplicates": 0, "rejected": []})
     assert service.post(event(1), event(2, cost_usd="9")) == (200, {"accepted": 0, "duplicates": 2, "rejected": []})
     assert service.spent() == 150_000_000 + 500_000_000
+
+
+UNPRICED = [
+    {"model": "whisper-1", "tags": {"duration_unavailable": True}},
+    {"model": "gpt-image-1", "image_count": 3},
+    {"model": "gpt-4o-mini", "duration_seconds": 60.0},
+    {"model": "gpt-4o-mini"},
+    {"model": "gpt-9"},
+]
+
+
+@pytest.mark.parametrize("fields", UNPRICED, ids=str)
+@pytest.mark.parametrize("base", [0, ...], ids=["zeros", "left out"])
+def test_what_has_no_price_is_unpriced_and_not_free(service: Service, fields: dict[str, Any], base: Any) -> None:
+    """Events have no None for the base counts, so that their zeros may be counts that nobody reported."""
+    counts = dict.fromkeys(("input_tokens", "output_tokens", "total_tokens"), base)
+    assert service.post(event(1, **counts, **fields))[1]["accepted"] == 1
+    spend = service.store.spend("acme", 0, NOW)
+    assert (spend.cost_nano, spend.unpriced) == (0, 1)
+
+
+FREE = [
+    {"cost_usd": "0"},
+    {"error": "RateLimitError 429"},
+    {"model": "whisper-1", "duration_seconds": 0},
+]
+
+
+@pytest.mark.parametrize("fields", FREE, ids=str)
+def test_what_is_known_to_cost_nothing_is_priced(service: Service, fields: dict[str, Any]) -> None:
+    service.post(event(1, **{"input_tokens": 0, "total_tokens": 0, **fields}))
+    assert service.store.spend("acme", 0, NOW).unpriced == 0
+
+
+def test_a_model_that_is_priced_by_the_second_is_priced_by_its_seconds(service: Service) -> None:
+    service.post(event(1, model="whisper-1", input_tokens=0, total_tokens=0, duration_seconds=60.0))
+    assert service.spent() == 6_000_000
+
+
+def test_no_text_that_a_sender_tells_is_kept(service: Service) -> None:
+    told = {
+        "fim_prefix": "def secret" * 100,
+        "fim_suffix": "12 characters",
+        "error": "AuthenticationError: Incorrect API key provided: sk-abc123",
+    }
+    kept = {"fim_prefix": "1000 characters", "fim_suffix": "12 characters", "error": "AuthenticationError"}
+    own = {"error": "BadRequestError 400 context_length_exceeded", "timestamp": NOW - 5}
+    assert service.post(event(1, **told), event(2, **own))[1]["accepted"] == 2
+    second, first = (row.entry.event for row in service.store.events(EventQuery()))
+    assert {name: getattr(first, name) for name in kept} == kept
+    assert second.error == own["error"]
 
 
 def test_the_same_id_of_another_tenant_is_another_event(service: Service) -> None:

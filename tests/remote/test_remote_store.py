@@ -16,7 +16,9 @@ import pytest
 
 from tests.remote import backend as does
 from tests.remote.backend import Backend
-from token_limit_core import LimitExhausted, Meter, MeterConfig, StoreError, TenantBusy, transport
+from token_limit_core import LimitExhausted, Meter, MeterConfig, StoreError, TenantBusy, seldom, transport
+from token_limit_core.console import own
+from token_limit_core.errors import EventsLost, KeptElsewhere
 from token_limit_core.flow import depart, land
 from token_limit_core.outcome import Outcome, Request
 from token_limit_core.spool import Spool
@@ -158,6 +160,18 @@ def test_set_limit_is_told_to_the_backend_and_holds_at_once(make: Make, backend:
     ]
 
 
+def test_limits_are_what_the_backends_answer_tells(make: Make, backend: Backend) -> None:
+    backend.limits["acme"] = Decimal("5.50")
+    meter = make()
+    assert [limit.limit_usd for limit in meter.limits("acme")] == [Decimal("5.50")]
+    assert meter.limits("other") == []
+    meter.set_limit("acme", 7)
+    assert [limit.limit_usd for limit in meter.limits("acme")] == [7]
+    backend.scripts["check-tenant-limit"] = [does.closes]
+    with pytest.raises(StoreError):
+        meter.limits("new")
+
+
 def test_check_limit_asks_the_backend(make: Make, backend: Backend) -> None:
     backend.limits["acme"] = Decimal(0)
     meter = make()
@@ -184,6 +198,25 @@ def test_a_backend_that_is_away_lets_calls_go_out_unverified(make: Make, backend
     assert meter.flush(PATIENCE)
     (event,) = backend.events.values()
     assert event["tags"]["unverified"] is True
+
+
+def test_a_backend_that_stays_away_is_told_in_one_line_and_not_for_each_call(
+    make: Make, backend: Backend, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend.scripts["check-tenant-limit"] = [does.closes] * 9
+    meter = make()
+    for number in range(5):
+        call(meter, f"new-{number}")
+    with meter.for_tenant("new-9"):
+        meter.check_limit()
+    assert own.headers(meter, "new-9") == {}
+
+    assert meter.status()["counts"]["unverified"] == 5
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+    assert caplog.text.count("cannot be asked for a limit") == 1
+    monkeypatch.setattr(seldom, "REST_SECONDS", 0)
+    call(meter, "new-0")
+    assert "7 times since this was last said" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -341,6 +374,40 @@ def test_processes_that_share_a_spool_count_each_others_deliveries_once(
     assert second.usage("acme")[0].spent_usd == 2 * MILLION_COSTS
 
 
+def test_an_overflow_is_told_at_once_and_then_seldom(
+    make: Make, backend: Backend, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend.scripts["events"] = [does.status(503, retry_after="3000")] * 99
+    told: list[Any] = []
+    meter = make(max_queue_size=2, flush_interval=3600, on_flush_error=told.append)
+    for _ in range(10):
+        call(meter)
+    assert meter.status()["events_dropped"] == 8
+    assert [error.count for error in told] == [1]
+    assert caplog.text.count("events lost") == 1
+    monkeypatch.setattr(seldom, "REST_SECONDS", 0)
+    call(meter)
+    assert [type(error) for error in told] == [EventsLost, EventsLost]
+    assert [error.count for error in told] == [1, 8]
+    assert "max_queue_size" in str(told[1])
+
+
+def test_an_overflow_is_told_where_nobody_listens_or_who_listens_fails(
+    make: Make, backend: Backend, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(error: Exception) -> None:
+        raise LookupError
+
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    backend.scripts["events"] = [does.status(503, retry_after="3000")] * 99
+    for hook in (None, fails):
+        meter = make(max_queue_size=1, flush_interval=3600, on_flush_error=hook)
+        for _ in range(3):
+            call(meter)
+        assert meter.status()["counts"]["events"] == 3
+    assert caplog.text.count("events lost") == 2
+
+
 def test_a_spool_that_cannot_be_written_for_a_while_loses_nothing(
     make: Make, backend: Backend, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -484,8 +551,8 @@ def test_a_new_process_delivers_what_a_crash_left_in_the_spool(make: Make, backe
     assert len(backend.events) == 2
 
 
-def test_the_ledger_is_elsewhere(make: Make) -> None:
-    with pytest.raises(StoreError, match="remote backend"):
+def test_the_ledger_is_elsewhere(make: Make, backend: Backend) -> None:
+    with pytest.raises(KeptElsewhere, match=backend.url):
         make().store.spend("acme", 0, 1)
 
 

@@ -81,7 +81,7 @@ def test_every_error_of_ours_has_one_base() -> None:
 
 def test_a_refusal_says_what_its_decision_says() -> None:
     assert str(EXHAUSTED) == EXHAUSTED.decision.explain()
-    assert "meter.for_tenant" in str(NoTenant(Decision("unverifiable")))
+    assert "meter.for_tenant" in str(NoTenant(Decision("no_tenant")))
     assert isinstance(refusal(Decision("busy")), TenantBusy)
 
 

@@ -254,6 +254,10 @@ FACTS: dict[str, Any] = {
             "Calls in flight hold what is left of the daily limit of $5.00; try again in a moment.",
         ),
         (Decision("unverifiable"), "The spend limit cannot be checked right now; try again in a moment."),
+        (
+            Decision("no_tenant"),
+            "It is not known whose account would pay for this call; sign in or choose an account, and try again.",
+        ),
         (Decision("admitted"), "Admitted."),
     ],
 )

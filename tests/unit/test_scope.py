@@ -206,7 +206,7 @@ def test_a_resolver_that_fails_refuses_the_call_where_configured(acme: None, cal
         with pytest.raises(NoTenant):
             calling(scope)
         assert scope.denial is not None
-        assert scope.denial.kind == "unverifiable"
+        assert scope.denial.kind == "no_tenant"
 
 
 def test_a_misconfigured_resolver_is_loud_under_test_and_quiet_in_production(

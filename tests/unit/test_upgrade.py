@@ -135,7 +135,8 @@ def test_problem_leaves_out_what_is_not_known():
 
 
 @pytest.mark.parametrize(
-    ("kind", "status"), [("exhausted", 402), ("does_not_fit", 402), ("busy", 429), ("unverifiable", 503)]
+    ("kind", "status"),
+    [("exhausted", 402), ("does_not_fit", 402), ("busy", 429), ("unverifiable", 503), ("no_tenant", 403)],
 )
 def test_each_kind_has_its_status_and_urn_and_a_page(kind, status):
     members = json.loads(render(decision(kind), None).body)
@@ -168,6 +169,17 @@ def test_page_of_a_passing_refusal_says_try_again_and_not_upgrade(kind):
     page = Page(render(refused, CHROME, upgrade_url="/billing/").body)
     assert page.links == [("", "Try again")]
     assert "Resets" not in page.text
+
+
+@pytest.mark.parametrize("accept", [CHROME, None])
+def test_who_is_not_known_is_told_to_sign_in_and_not_to_wait_or_to_pay(accept):
+    answer = render(Decision("no_tenant"), accept, upgrade_url="/billing/")
+    text = answer.body.decode()
+    assert "sign in" in text.lower()
+    assert "in a moment" not in text
+    assert "limit cannot be checked" not in text
+    assert "/billing/" not in text
+    assert "Retry-After" not in answer.headers
 
 
 def test_page_of_an_unverifiable_limit_shows_no_figures():

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from ..errors import StoreError
+from ..errors import KeptElsewhere, StoreError
 from ..meter import Meter
 from . import forms, keys, pages, tables
 from .guard import HOW_TO_OPEN, Csrf, actor_of
 from .rendering import TYPES, static
 from .visit import Visit
-from .web import MOST_BODY, Request, Response, not_allowed, text
+from .web import MOST_BODY, Request, Response, not_allowed, text, told
 
 logger = logging.getLogger("token_limit")
 
@@ -60,10 +60,10 @@ class Console:
         csrf = self._csrf
         if csrf is None:
             self._tell_how_to_open()
-            return text(403, "This console is closed. Its log says how to open it.")
+            return told(request.path, 403, "This console is closed. Its log says how to open it.")
         actor = actor_of(allowed)
         if actor is None:
-            return text(403, "You may not see this page.")
+            return told(request.path, 403, "You may not see this page.")
         if len(request.body) > MOST_BODY:
             return text(413, "This form is too large.")
         method = "GET" if request.method == "HEAD" else request.method
@@ -73,6 +73,10 @@ class Console:
         handlers = ROUTES.get(request.path)
         try:
             return _handle(visit, method, handlers, csrf)
+        except KeptElsewhere as error:
+            return visit.message(
+                501, "Nothing is kept here", f"Limits and ledger are kept by the backend {error.backend}; ask there."
+            )
         except StoreError:
             logger.exception("the console cannot read the store")
             return visit.message(503, "The store does not answer", "Nothing was changed. Try again in a moment.")

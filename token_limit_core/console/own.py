@@ -5,17 +5,20 @@ Templates in `templates/own/` keep to what Jinja2 and Django both read, so that 
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from ..commands import spend_dict, status_dict
-from ..errors import internal_errors
+from ..errors import KeptElsewhere, StoreError, internal_errors
 from ..limits import PER_MONTH, LimitStatus, show_usd, window_of
 from ..meter import Meter
 from ..stores.records import Spend
 from ..stores.reports import DaySpend
 from ..wording import FREQUENCY_LABELS, dollars, exact_usd, gauge, percent, utc
 from .charts import chart_of, shown
+
+logger = logging.getLogger("token_limit")
 
 DAY = 86400
 PAGE = "own/usage.html"
@@ -43,7 +46,25 @@ def usage_of(meter: Meter, tenant_id: str) -> Usage:
     """Read a tenant's usage. Raises `StoreError` when the store cannot answer."""
     at = meter.config.clock()
     start, end = window_of(PER_MONTH, at).start, (int(at // DAY) + 1) * DAY
-    return Usage(tenant_id, meter.store.usage(tenant_id, at), meter.store.rollup(tenant_id, start, end), start, end, at)
+    days = meter.store.rollup(tenant_id, start, end)
+    return Usage(tenant_id, meter.store.usage(tenant_id, at), days, start, end, at)
+
+
+def usage_if_known(meter: Meter, tenant_id: str | None) -> Usage | None:
+    """Read a tenant's usage for a part of somebody's page; None, which is logged, when the store cannot answer."""
+    try:
+        return None if tenant_id is None else usage_of(meter, tenant_id)
+    except StoreError as error:
+        meter.unanswered(error, "the fragment of a tenant's usage stays empty")
+        return None
+
+
+def why_not(error: StoreError) -> tuple[int, str]:
+    """Log why a tenant's usage cannot be read, and return the status and the words of the answer."""
+    logger.error("a tenant's usage cannot be read: %s", error)
+    if isinstance(error, KeptElsewhere):  # where is for the log: it may be a name inside of somebody's network
+        return 501, "Your usage is not kept here."
+    return 503, "Your usage cannot be read just now. Try again in a moment."
 
 
 def as_json(usage: Usage) -> dict[str, Any]:
@@ -76,7 +97,11 @@ def headers(meter: Meter, tenant_id: str | None) -> dict[str, str]:
     if tenant_id is None:
         return {}
     with internal_errors("reading what is left of a limit"):
-        states = meter.usage(tenant_id)
+        try:
+            states = meter.usage(tenant_id)
+        except StoreError as error:
+            meter.unanswered(error, "the response does not tell what is left of it")
+            return {}
         if states:
             least = min(states, key=lambda status: status.remaining_usd)
             return {

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import logging
 from urllib.parse import quote
 
 from markupsafe import Markup
 
-from ..errors import StoreError, internal_errors
+from ..errors import StoreError
 from ..meter import Meter
-from .own import FRAGMENT, PAGE, as_json, context, usage_of
+from .own import FRAGMENT, PAGE, as_json, context, usage_if_known, usage_of, why_not
 from .rendering import TYPES, render, static, version
-from .web import Request, Response, not_allowed, redirect, text
-
-logger = logging.getLogger("token_limit")
+from .web import Request, Response, not_allowed, redirect, text, told
 
 FILES = ("console.css", "icon.svg")
 PATHS = ("", "usage.json", *FILES)
@@ -43,9 +40,8 @@ def answer(request: Request, meter: Meter, tenant_id: str | None, login_url: str
         )
     try:
         usage = usage_of(meter, tenant_id)
-    except StoreError:
-        logger.exception("a tenant's usage cannot be read")
-        return text(503, "Your usage cannot be read just now. Try again in a moment.")
+    except StoreError as error:
+        return told(request.path, *why_not(error))
     if request.path:
         return Response(200, {"Content-Type": "application/json"}, json.dumps(as_json(usage)).encode())
     urls = {name: request.url(file, v=version(file)) for name, file in (("stylesheet", FILES[0]), ("icon", FILES[1]))}
@@ -56,7 +52,7 @@ def answer(request: Request, meter: Meter, tenant_id: str | None, login_url: str
 def _without_tenant(request: Request, login_url: str | None) -> Response:
     """Send people to sign in, once: a sign-in page may send those it knows straight back, with a tenant or not."""
     if login_url is None or request.path:
-        return text(401, "Sign in to see your usage.")
+        return told(request.path, 401, "Sign in to see your usage.")
     if RETURNED in request.params:
         return text(403, "There is no usage to show for this account.")
     mark = "&" if "?" in login_url else "?"
@@ -65,7 +61,5 @@ def _without_tenant(request: Request, login_url: str | None) -> Response:
 
 def fragment(meter: Meter, tenant_id: str | None) -> Markup:
     """Make the usage of a tenant to embed in a page of the application's; empty without a tenant."""
-    if tenant_id is not None:
-        with internal_errors("making the usage fragment"):
-            return Markup(render(FRAGMENT, **context(usage_of(meter, tenant_id))))
-    return Markup("")
+    usage = usage_if_known(meter, tenant_id)
+    return Markup("" if usage is None else render(FRAGMENT, **context(usage)))

@@ -13,7 +13,7 @@ from ..stores.reports import KEY_KINDS, Change, Cursor, DaySpend, StoredEntry, T
 from ..wording import moment
 from .asking import cursor, event_query, page_number, period, place, tenant_query
 from .visit import Number, Visit
-from .web import Response, text
+from .web import Response, told
 
 BATCH = 500
 R = TypeVar("R", StoredEntry, Change)
@@ -50,7 +50,7 @@ def tenant_json(visit: Visit) -> Response:
     tenant_id = visit.params.get("id", "")
     found = visit.store.tenants(TenantQuery(tenant_id=tenant_id), visit.now).rows
     if not found:
-        return text(404, "Nothing is known of this tenant.")
+        return told(visit.request.path, 404, "Nothing is known of this tenant.")
     chosen = period(visit.params, visit.now)
     days = visit.store.rollup(tenant_id, chosen.start, chosen.end)
     scheduled = [limit_dict(limit) for limit in visit.store.limits(tenant_id) if limit.effective_from > visit.now]
@@ -83,7 +83,7 @@ def events_json(visit: Visit) -> Response:
     """Give a page of the event log, and the place where the next one begins."""
     asked = event_query(visit.params, visit.now)
     if asked.errors:
-        return text(400, " ".join(f"{name}: {error}" for name, error in asked.errors.items()))
+        return told(visit.request.path, 400, " ".join(f"{name}: {error}" for name, error in asked.errors.items()))
     rows = visit.store.events(asked.query)
     return visit.json({"events": [event_dict(row) for row in rows], "next": _next(rows, asked.query.size)})
 
@@ -92,7 +92,7 @@ def events_csv(visit: Visit) -> Response:
     """Give the whole event log of the filters."""
     asked = event_query(visit.params, visit.now)
     if asked.errors:
-        return text(400, " ".join(f"{name}: {error}" for name, error in asked.errors.items()))
+        return told(visit.request.path, 400, " ".join(f"{name}: {error}" for name, error in asked.errors.items()))
     names = ["tenant_id", "provider", "model", "endpoint", "input_tokens", "output_tokens", "cached_tokens"]
     more = ["error", "user", "feature", "session_id", "request_id", "event_id"]
 

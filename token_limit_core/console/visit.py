@@ -14,7 +14,7 @@ from ..meter import Meter
 from ..stores.base import Store
 from .guard import FIELD, Csrf
 from .rendering import render
-from .web import Request, Response
+from .web import Request, Response, told
 
 SAID = {
     "saved": "Saved. It holds for the next call, in every process.",
@@ -60,7 +60,9 @@ class Visit:
         return Response(status, headers, render(template, **common, **context).encode("utf-8", "replace"))
 
     def message(self, status: int, heading: str, message: str) -> Response:
-        """Answer with a page that only says something."""
+        """Answer with a page that only says something; with a problem document where JSON was asked for."""
+        if self.request.path.endswith(".json"):
+            return told(self.request.path, status, f"{heading}. {message}")
         return self.page("message.html", status, heading=heading, message=message)
 
     def json(self, data: Any) -> Response:

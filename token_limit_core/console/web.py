@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from urllib.parse import parse_qsl, quote, urlencode
 
 MOST_BODY = 64 * 1024
@@ -86,6 +88,14 @@ class Response:
 def text(status: int, message: str) -> Response:
     """Answer with a line of plain text."""
     return Response(status, {"Content-Type": "text/plain; charset=utf-8"}, f"{message}\n".encode())
+
+
+def told(path: str, status: int, message: str) -> Response:
+    """Answer with a problem document (RFC 9457) where JSON was asked for, else with a line of plain text."""
+    if not path.endswith(".json"):
+        return text(status, message)
+    problem = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": message}
+    return Response(status, {"Content-Type": "application/problem+json"}, json.dumps(problem).encode())
 
 
 def not_allowed(*methods: str) -> Response:

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from ..errors import ConfigurationError, StoreError
 from ..events import LLMEvent
@@ -28,6 +28,9 @@ from ..upgrade import Rendered
 from .body import BadBody, Read, read_json
 from .events import Priced, Rejected, read_event
 from .keys import CHECK, INGEST, SET_LIMIT, ApiKey, proves, public_id_of, token_in
+
+if TYPE_CHECKING:
+    from ..meter import Meter
 
 logger = logging.getLogger("token_limit")
 
@@ -57,11 +60,31 @@ class Refused(Exception):
 
 
 class Ingest:
-    """Answers services that report here. Does I/O: keep it off event loops."""
+    """Answers services that report here. Does I/O: keep it off event loops.
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+    `welcome` is called with each tenant before it is first seen, and the unix time, to give it a limit.
+    Raises `ConfigurationError` for a store whose limits and ledger are elsewhere.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], float] = time.time,
+        welcome: Callable[[str, float], None] = lambda tenant_id, now: None,
+    ) -> None:
+        if store.backend is not None:
+            raise ConfigurationError(
+                f"store: limits and ledger are kept by the backend {store.backend}, so that reports cannot be taken "
+                "here; have them sent there, or keep a store here"
+            )
         self._store = store
         self._clock = clock
+        self._welcome = welcome
+
+    @classmethod
+    def of(cls, meter: Meter) -> Self:
+        """Answer over a Meter's store, by its clock; new tenants get its default limit."""
+        return cls(meter.store, meter.config.clock, meter.welcome)
 
     def answer(self, incoming: Incoming) -> Rendered:
         """Answer a request; what is wrong with it becomes a problem document, and is logged without any secret."""
@@ -143,7 +166,7 @@ class Ingest:
     def _record(self, taken: Sequence[Priced], now: float) -> Sequence[Recorded | None]:
         """Record a batch in one transaction; where an engine refuses a row, each event by itself."""
         try:
-            return self._store.record(taken, now)
+            return self._take(taken, now)
         except StoreError:
             raise
         except Exception:
@@ -152,17 +175,23 @@ class Ingest:
 
     def _record_alone(self, priced: Priced, now: float) -> Recorded | None:
         try:
-            return self._store.record([priced], now)[0]
+            return self._take([priced], now)[0]
         except StoreError:
             raise
         except Exception:
             return None
 
+    def _take(self, taken: Sequence[Priced], now: float) -> Sequence[Recorded]:
+        for tenant_id in {priced.event.tenant_id for priced in taken} - {""}:
+            self._welcome(tenant_id, now)
+        return self._store.record(taken, now)
+
     # -- limits ---------------------------------------------------------------------------------
 
     def _check(self, key: ApiKey, incoming: Incoming) -> Rendered:
-        tenant_id = _tenant(key, incoming.query.get("tenant_id"))
-        return _json(200, state_of(self._store.usage(tenant_id, self._clock())))
+        tenant_id, now = _tenant(key, incoming.query.get("tenant_id")), self._clock()
+        self._welcome(tenant_id, now)
+        return _json(200, state_of(self._store.usage(tenant_id, now)))
 
     def _set_limit(self, key: ApiKey, incoming: Incoming) -> Rendered:
         document = _document(incoming)

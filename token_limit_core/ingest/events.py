@@ -8,13 +8,13 @@ from dataclasses import fields
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
-from ..events import FIELDS, LLMEvent
+from ..events import FIELDS, LLMEvent, as_length, safe_error
 from ..limits import MAX_LIMIT_USD, to_nano, to_usd
 from ..pricing import price_of
 from ..scope import check_tenant
 from ..stores.records import KEEP_SECONDS
 from ..stores.rows import WIDTHS, plain, text
-from ..usage import Usage
+from ..usage import BASE_COUNTS, Usage
 
 AHEAD_SECONDS = 300.0
 """How far a sender's clock may be ahead."""
@@ -51,6 +51,8 @@ COUNTS = (
 NUMBERS = ("duration_ms", "duration_seconds")
 TEXTS = (*WIDTHS, "upstream_provider", "fim_prefix", "fim_suffix")
 LONGEST_TEXT = 255
+REDUCED = {"fim_prefix": as_length, "fim_suffix": as_length, "error": safe_error}
+"""Texts that may be prompts, or quote one or a key, whatever the sender was told to keep."""
 
 CACHE_OUTSIDE_INPUT = frozenset({"anthropic", "aws"})
 """Providers whose input leaves cache reads and writes out (SPEC 1.3)."""
@@ -128,6 +130,8 @@ def _number(name: str, value: Any) -> float:
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise Rejected(f"{name}: give a text")
+    if name in REDUCED:
+        value = REDUCED[name](value)
     return text(value)[: WIDTHS.get(name, LONGEST_TEXT)]
 
 
@@ -158,15 +162,16 @@ def _price(event: LLMEvent) -> int | None:
     """Price an event that came without a cost; nano-dollars, None when no price is known."""
     usage = Usage(cache_outside_input=event.provider in CACHE_OUTSIDE_INPUT)
     for name in _PRICED:
-        setattr(usage, name, getattr(event, name))
-    units = usage.billable()
-    if event.error is not None and not any(units.values()):
+        count = getattr(event, name)
+        if count or name not in BASE_COUNTS:  # an event has 0 for a base count that was not reported, too
+            setattr(usage, name, count)
+    if event.error is not None and not any(usage.billable().values()):
         event.cost_usd = Decimal(0)
         return 0
     price = price_of(event.provider, event.model, event.timestamp, event.service_tier)
-    if price is None:
+    cost = None if price is None else price.of_usage(usage)
+    if price is None or cost is None:
         return None
-    cost = price.cost(units)
     event.cost_usd, event.price_version = to_usd(cost), price.version
     return cost
 

@@ -28,6 +28,9 @@ class Store(Reports, Peers, ABC):
     """
 
     durable: bool = True
+    backend: str | None = None
+    """The backend that keeps limits and ledger, as a URL without secrets; None: this store does."""
+
     leaves_loop: bool = True
     """Whether operations do I/O and must be kept off an event loop."""
 

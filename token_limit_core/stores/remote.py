@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
-from ..errors import StoreError, logger
+from ..errors import EventsLost, KeptElsewhere, StoreError, internal_errors, logger
 from ..events import LLMEvent
 from ..limits import ADMITTED, ENFORCE, Decision, Limit, LimitStatus
 from ..processes import after_fork
 from ..queue import DeliveryRefused, EventQueue
+from ..seldom import Seldom
 from ..spool import Spool
 from ..transport import CheckRefused, Transport
 from .account import Account, Cost, answer_of
@@ -47,10 +48,13 @@ class RemoteStore(Store):
         **queue: Any,
     ) -> None:
         self._transport = transport
+        self.backend = transport.url
         self._ttl = ttl
         self._spool = spool
+        self._on_flush_error = on_flush_error
+        self._overflow = Seldom()
         self.queue = EventQueue(
-            self._deliver, buffer=spool, on_flush_error=on_flush_error, on_dropped=self._acknowledge, **queue
+            self._deliver, buffer=spool, on_flush_error=on_flush_error, on_dropped=self._give_up, **queue
         )
         self._reset()
         after_fork(self._reset)
@@ -234,10 +238,16 @@ class RemoteStore(Store):
         return sorted(found, key=lambda hold: hold.created_at)
 
     def spend(self, tenant_id: str, start: float, end: float) -> Spend:
-        raise StoreError("the ledger is at the remote backend; ask for spend there")
+        raise self._no_rows()
 
     def prune(self, before: float, now: float) -> Pruned:
         return Pruned(0, 0, 0, self.expire(now))
+
+    def _peers(self, work: object) -> NoReturn:
+        raise self._no_rows()
+
+    def _no_rows(self) -> KeptElsewhere:
+        return KeptElsewhere(self._transport.url)
 
     def _forget(self, tenant_id: str) -> None:
         account = self._account(tenant_id)
@@ -260,6 +270,17 @@ class RemoteStore(Store):
             account = self._account(event.tenant_id)
             with account.lock:
                 account.acknowledge((event.event_id,))
+
+    def _give_up(self, gone: Sequence[LLMEvent]) -> None:
+        """Tell of events that gave way to younger ones; nobody waits for them any more."""
+        self._acknowledge(gone)
+        lost = self._overflow.due(len(gone))
+        if lost:
+            error = EventsLost(lost)
+            logger.error("%s", error)
+            if self._on_flush_error is not None:
+                with internal_errors("calling on_flush_error"):
+                    self._on_flush_error(error)
 
     @property
     def parked(self) -> int:

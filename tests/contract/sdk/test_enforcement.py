@@ -24,6 +24,7 @@ from token_limit_core import (
     LimitExceededException,
     LimitExhausted,
     LimitUnverifiable,
+    LLMEvent,
     Meter,
     MeterConfig,
     NoTenant,
@@ -31,6 +32,7 @@ from token_limit_core import (
 )
 from token_limit_core import scope as scopes
 from token_limit_core.errors import refusal
+from token_limit_core.outcome import Request
 from token_limit_core.testing import Clock
 
 EVERY_WAY = [
@@ -120,7 +122,7 @@ DECISIONS = {
     CallDoesNotFit: Decision("does_not_fit", "a", Decimal(5), Decimal(4), Decimal(0), Decimal(2), "per_month", 1),
     TenantBusy: Decision("busy", "a", Decimal(5), Decimal(1), Decimal(4), retry_after=1),
     LimitUnverifiable: Decision("unverifiable", "a"),
-    NoTenant: Decision("unverifiable"),
+    NoTenant: Decision("no_tenant"),
 }
 
 
@@ -134,12 +136,11 @@ def test_refusals_survive_pickling(
 
     assert type(twin) is kind
     assert (twin.decision, str(twin)) == (decision, str(error))
-    if kind is not NoTenant:
-        assert type(refusal(decision)) is kind
+    assert type(refusal(decision)) is kind
 
 
 def test_the_kinds_have_their_status() -> None:
-    assert [decision.status for decision in DECISIONS.values()] == [402, 402, 429, 503, 503]
+    assert [decision.status for decision in DECISIONS.values()] == [402, 402, 429, 503, 403]
 
 
 def test_observe_never_refuses_but_says_so(make: Callable[..., Any], metered: Metered) -> None:
@@ -200,15 +201,31 @@ def test_a_call_without_a_tenant_is_refused_where_configured(make: Callable[...,
     metered = Metered(on_no_tenant="refuse")
     metered.meter.patch("openai")
     wired = Wire(wire.chat)
+    told: list[tuple[Decision, Request]] = []
+    metered.meter.listeners.append(Ear(told))
     result = run(uses.plain, make(wired), CHAT)
     metered.meter.close()
 
     assert type(result.error) is NoTenant
-    assert isinstance(result.error, LimitUnverifiable)
-    assert (result.error.decision.kind, result.error.decision.status) == ("unverifiable", 503)
+    assert (result.error.decision.kind, result.error.decision.status) == ("no_tenant", 403)
     assert "meter.for_tenant" in str(result.error)
     assert wired.sent == []
     assert metered.events == []
+    assert metered.meter.status()["counts"] == {"refused": 1}
+    assert [(decision, request.endpoint) for decision, request in told] == [(result.error.decision, "chat.completions")]
+
+
+class Ear:
+    """A listener that keeps the refusals it is told of."""
+
+    def __init__(self, told: list[tuple[Decision, Request]]) -> None:
+        self.told = told
+
+    def on_event(self, event: LLMEvent) -> None:
+        """Take none."""
+
+    def on_refusal(self, decision: Decision, request: Request) -> None:
+        self.told.append((decision, request))
 
 
 # -- asking beforehand ------------------------------------------------------------------------------

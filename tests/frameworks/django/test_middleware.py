@@ -281,7 +281,7 @@ def test_a_new_customer_starts_with_the_default_limit(project: Any, client: Clie
 
 def test_calls_without_a_tenant_are_refused_where_the_project_wants_that(project: Any) -> None:
     provider = project(ON_NO_TENANT="refuse")
-    assert Client().get("/plain/").status_code == 503
+    assert Client().get("/plain/").status_code == 403
     assert provider.requests == []
 
 

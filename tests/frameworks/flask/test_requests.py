@@ -203,7 +203,7 @@ def test_a_resolver_that_raises_leaves_the_call_without_a_tenant(
 def test_calls_without_a_tenant_are_refused_where_the_app_wants_that(
     make: Callable[..., Site], fake_provider: FakeProvider
 ) -> None:
-    assert make(on_no_tenant="refuse").client().get("/plain").status_code == 503
+    assert make(on_no_tenant="refuse").client().get("/plain").status_code == 403
     assert fake_provider.requests == []
 
 

@@ -278,7 +278,7 @@ def test_calls_without_a_tenant_are_refused_where_the_application_wants_that(
     make_meter: Callable[..., Meter], provider: FakeProvider, signed: Signed
 ) -> None:
     app = metered(meter=make_meter(on_no_tenant="refuse"))
-    assert signed(app, None).get("/plain").status_code == 503
+    assert signed(app, None).get("/plain").status_code == 403
     assert signed(app).get("/plain").status_code == 200
     assert len(provider.requests) == 1
 

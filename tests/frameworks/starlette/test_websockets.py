@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -42,6 +43,20 @@ def test_a_refusal_closes_an_open_socket_with_a_code_and_a_reason(
             socket.receive_text()
     assert closed.value.code == 4402
     assert "limit of $0.00 is used up" in closed.value.reason
+    assert provider.requests == []
+
+
+def test_who_is_not_known_is_told_so_in_words_for_people(
+    make_meter: Callable[..., Meter], provider: FakeProvider, signed: Signed
+) -> None:
+    app = metered(meter=make_meter(on_no_tenant="refuse"))
+    with signed(app, None).websocket_connect("/socket") as socket:
+        socket.send_text("hello")
+        with pytest.raises(WebSocketDisconnect) as closed:
+            socket.receive_text()
+    assert closed.value.code == 4403
+    assert "sign in" in closed.value.reason
+    assert "on_no_tenant" not in closed.value.reason
     assert provider.requests == []
 
 
