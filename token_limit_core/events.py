@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
@@ -95,3 +96,22 @@ def event_of(row: Mapping[str, Any]) -> LLMEvent:
 
 
 _NAMES = frozenset(FIELDS)
+
+_LENGTH = re.compile(r"[0-9]+ characters")
+_CLASS = r"(?:[^\W\d][\w.]{0,63}|[1-5][0-9]{2})"
+_STATUS = r" [1-5][0-9]{2}"
+_ERROR = re.compile(rf"{_CLASS}(?:{_STATUS}(?: [\w.:-]{{1,64}})?| (?=\w*_)\w{{1,64}})?")
+_START_OF_ERROR = re.compile(rf"{_CLASS}(?:{_STATUS})?(?=[ :]|$)")
+
+
+def as_length(text: str) -> str:
+    """Tell a text by its length alone; what tells a length already stays as it is."""
+    return text if _LENGTH.fullmatch(text) else f"{len(text)} characters"
+
+
+def safe_error(text: str) -> str:
+    """Return what is safe of an error that is told in words: its class, HTTP status and provider code, no message."""
+    if _ERROR.fullmatch(text):
+        return text
+    start = _START_OF_ERROR.match(text)
+    return "error" if start is None else start[0]

@@ -8,7 +8,10 @@ import json
 import pickle
 from decimal import Decimal
 
+import pytest
+
 from token_limit_core import LLMEvent
+from token_limit_core.events import as_length, safe_error
 
 CONTRACT = [
     "event_id",
@@ -96,3 +99,38 @@ def test_an_event_of_what_is_set_is_like_any_other() -> None:
     assert copy.copy(sparse) == copy.deepcopy(sparse) == pickle.loads(pickle.dumps(sparse)) == made
     assert sparse.output_tokens == 0
     assert sparse.reasoning_tokens is None
+
+
+def test_a_text_is_told_by_its_length_and_a_length_as_it_is() -> None:
+    """An event that another process has sent has lengths already."""
+    assert as_length("def secret():") == "13 characters"
+    assert as_length(as_length("def secret():")) == "13 characters"
+    assert as_length("") == "0 characters"
+    assert as_length("12 characters\n") == "14 characters"
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ("ValueError", "ValueError"),
+        ("BadRequestError 400 context_length_exceeded", "BadRequestError 400 context_length_exceeded"),
+        ("BadRequestError 400 17", "BadRequestError 400 17"),
+        ("APIError server_error", "APIError server_error"),
+        ("openai.RateLimitError", "openai.RateLimitError"),
+        ("504", "504"),
+        ("HTTP 504", "HTTP 504"),
+        ("429 Too Many Requests", "429"),
+        ("NotFoundError 404 no such thing", "NotFoundError 404"),
+        ("AuthenticationError: Incorrect API key provided: sk-abc123", "AuthenticationError"),
+        ("ValueError('secret')", "error"),
+        ("ValueError\nsecret", "error"),
+        ("sk-abc123 is no key", "error"),
+        ("Zahnärztin Müller", "Zahnärztin"),
+        ("x" * 65, "error"),
+        ("???", "error"),
+        ("", "error"),
+    ],
+)
+def test_an_error_that_is_told_keeps_its_class_status_and_code(told: str, kept: str) -> None:
+    assert safe_error(told) == kept
+    assert safe_error(kept) == kept

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from ..events import as_length
 from ..outcome import Outcome
 from ..streams import Reader
 from .reading import count, fields_of, text
@@ -85,7 +86,7 @@ def fill_in_the_middle(plan: Plan) -> None:
         field: told
         for field, name in (("fim_prefix", "prompt"), ("fim_suffix", "suffix"))
         if (given := text(body.get(name))) is not None
-        for told in (given if capture else f"{len(given)} characters",)
+        for told in (given if capture else as_length(given),)
     }
 
 
