@@ -29,8 +29,6 @@ from .databases import in_memory, same_place, store_alias
 MIDDLEWARE = "token_limit_django.middleware.TokenLimitMiddleware"
 GZIP = "django.middleware.gzip.GZipMiddleware"
 CALLABLES = ("TENANT_RESOLVER", "UPGRADE_RESPONSE", "ON_EVENT", "ON_FLUSH_ERROR")
-BACKEND_OPTIONS = ("url", "thresholds_url", "check_url", "spool", "default_limit_usd")
-POLICIES = {"ON_NO_TENANT": ("allow", "refuse"), "ON_UNGUARDED": ("warn", "refuse", "ignore")}
 
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
@@ -45,8 +43,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
         if key in given and key not in CALLABLES and not rule.accepts(given[key])
     ]
     looks = (
-        _callables, _policies, _upgrade_url, _upgrade_template, _store, _backend, _patches, _database, _middleware,
-        _peeking,
+        _callables, _upgrade_url, _upgrade_template, _store, _meter, _patches, _database, _middleware, _peeking,
     )  # fmt: skip
     return messages + _gather(looks)
 
@@ -74,13 +71,6 @@ def _callables() -> Iterator[CheckMessage]:
             getattr(settings, key)
         except ConfigurationError as error:
             yield _error(4, f"{error}.", f"Give {RULES[key].wanted}.")
-
-
-def _policies() -> Iterator[CheckMessage]:
-    for key, policies in POLICIES.items():
-        if getattr(settings, key) not in policies:
-            message = f"{_named(key)}: {getattr(settings, key)!r} is not a policy."
-            yield _error(5, message, f"Use one of {', '.join(map(repr, policies))}.")
 
 
 def _upgrade_url() -> Iterator[CheckMessage]:
@@ -118,13 +108,14 @@ def _store() -> Iterator[CheckMessage]:
         yield _error(8, f"{_named('STORE')} cannot be opened: {error}.", hint)
 
 
-def _backend() -> Iterator[CheckMessage]:
+def _meter() -> Iterator[CheckMessage]:
+    """Look at the settings of the Meter together: each by itself may be right."""
     remote = settings.STORE == REMOTE
     if remote and settings.URL is None:
         hint = "Give the URL of the backend that takes the events, or leave STORE out to use the project's database."
         yield _error(13, f"{_named('STORE')} is {REMOTE!r}, and there is no URL.", hint)
         return
-    options = {name: value for name, value in settings.meter_options().items() if name in BACKEND_OPTIONS}
+    options = settings.meter_options()
     try:
         config = MeterConfig(store=None if remote else "memory://", **options)
         if config.spool is not None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,12 @@ from typing import Any
 import pytest
 from django.core.checks import CheckMessage, run_checks
 from django.db import connections
+from django.test import override_settings
 
+from token_limit_core.config import CONFIG_FIELDS
 from token_limit_core.stores import open_store
+from token_limit_django.conf import RULES
+from token_limit_django.meter import get_meter
 from token_limit_django.middleware import TokenLimitMiddleware
 
 from . import host
@@ -85,8 +90,10 @@ WRONG = [
     ({"TENANT_RESOLVER": f"{__name__}.ROOT"}, "E004", "'TENANT_RESOLVER'", "a callable"),
     ({"UPGRADE_RESPONSE": 5}, "E004", "'UPGRADE_RESPONSE'", "a callable"),
     ({"ON_EVENT": "print"}, "E004", "'ON_EVENT'", "a dotted path"),
-    ({"ON_NO_TENANT": "block"}, "E005", "'ON_NO_TENANT'", "'refuse'"),
-    ({"ON_UNGUARDED": "shout"}, "E005", "'ON_UNGUARDED'", "'ignore'"),
+    ({"ON_NO_TENANT": "block"}, "E003", "'ON_NO_TENANT'", "'refuse'"),
+    ({"ON_UNGUARDED": "shout"}, "E003", "'ON_UNGUARDED'", "'ignore'"),
+    ({"FLUSH_INTERVAL": float("inf")}, "E003", "'FLUSH_INTERVAL'", "such as 5"),
+    ({"LIMIT_CHECK_CACHE_TTL": float("inf")}, "E003", "'LIMIT_CHECK_CACHE_TTL'", "such as 5"),
     ({"UPGRADE_URL": "javascript:alert(1)"}, "E006", "'UPGRADE_URL'", "http(s)"),
     ({"UPGRADE_TEMPLATE": "nowhere.html"}, "E007", "'UPGRADE_TEMPLATE'", "APP_DIRS"),
     ({"STORE": "postgres://localhost/spend"}, "E008", "'STORE'", "the URL of a store that opens"),
@@ -98,6 +105,8 @@ WRONG = [
     ({"ON_FLUSH_ERROR": "nowhere.at_all"}, "E004", "'ON_FLUSH_ERROR'", "a dotted path"),
     ({"STORE": "remote"}, "E013", "'STORE'", "Give the URL of the backend"),
     ({"URL": "limits"}, "E014", "'URL'", "Several services"),
+    ({"URL": "https://[half"}, "E014", "'URL'", "Several services"),
+    ({"URL": "https://x/e", "CHECK_URL": "nowhere"}, "E014", "'CHECK_URL'", "Several services"),
     ({"SPOOL": "x.db"}, "E014", "'SPOOL'", "Several services"),
     ({"STORE": "remote", "URL": "https://x/e", "DEFAULT_LIMIT_USD": 5}, "E014", "'DEFAULT_LIMIT_USD'", "Several"),
     ({"STORE": "remote", "URL": "https://x/e", "SPOOL": "/dev/null/x.db"}, "E014", "'SPOOL'", "Several"),
@@ -119,7 +128,21 @@ def test_a_wrong_setting_is_named_with_its_cure(
 def test_every_wrong_setting_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"HOST": {}, "EAGER": "yes", "TENANT_RESOLVER": "x", "UPGRADE_URL": "data:x", "ON_NO_TENANT": "?"}
     found = [message.id for message in check(monkeypatch, given)]
-    assert found == [f"{E}002", f"{E}003", f"{E}004", f"{E}005", f"{E}006"]
+    assert found == [f"{E}002", f"{E}003", f"{E}003", f"{E}004", f"{E}006"]
+
+
+VALUES: list[Any] = ["", "x", "memory://", 0, 1, -1, 2.5, 10**10, math.inf, math.nan, True, b"x", [], ["x"], {}]
+
+
+@pytest.mark.parametrize("key", sorted({key for key in RULES if key.lower() in CONFIG_FIELDS}))
+def test_with_settings_that_pass_a_meter_can_be_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, key: str) -> None:
+    monkeypatch.chdir(tmp_path)  # 'x' is the name of a file as well
+    for store in ("memory://", "remote"):
+        for value in VALUES:
+            given = {"PATCHES": [], "URL": "https://x/e", "STORE": store, key: value}
+            with override_settings(TOKEN_LIMIT=given):
+                if not run_checks(tags=["token_limit"]):
+                    get_meter()
 
 
 def test_a_password_in_a_store_url_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
