@@ -22,7 +22,8 @@ class MeterConfig:
     With `url` alone limits and ledger live at that backend; `spool` names a file that keeps events until it has them.
     Intervals and TTLs are seconds; `clock` returns unix seconds. `default_limit_usd` is the monthly limit that a tenant
     starts with. `capture_content` puts the prefix and suffix of fill-in-the-middle calls on their events, which else
-    have their lengths; no other text is ever kept. Raises `ConfigurationError` for what cannot work.
+    have their lengths; no other text is ever kept. `debug` logs each event at level INFO; `raise_on_error` holds for
+    the whole process, until it ends. Raises `ConfigurationError` for what cannot work.
     """
 
     api_key: str | None = None

@@ -230,10 +230,11 @@ def test_on_event_may_flush_without_waiting_for_itself(acme: None) -> None:
     assert flushed == [False]
 
 
-def test_debug_logs_each_event(caplog: pytest.LogCaptureFixture) -> None:
-    with Meter(MeterConfig(store="memory://", debug=True)) as meter, caplog.at_level(logging.DEBUG, "token_limit"):
+@pytest.mark.parametrize("debug", [True, False])
+def test_debug_logs_each_event_where_ordinary_logging_shows_it(caplog: pytest.LogCaptureFixture, debug: bool) -> None:
+    with Meter(MeterConfig(store="memory://", debug=debug)) as meter, caplog.at_level(logging.INFO, "token_limit"):
         event = manual(meter)
-    assert event.event_id in caplog.text
+    assert (event.event_id in caplog.text) is debug
 
 
 def test_raise_on_error_shows_our_own_faults(acme: None, monkeypatch: pytest.MonkeyPatch) -> None:
