@@ -8,13 +8,13 @@ from typing import Any
 
 from django.conf import settings as django_settings
 from django.core import mail
-from django.core.checks import CheckMessage, Error, Warning
+from django.core.checks import CheckMessage, Error, Info, Warning
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.template import TemplateDoesNotExist, TemplateSyntaxError
 from django.template.loader import get_template
 from django.utils.module_loading import import_string
 
-from token_limit_core import MeterConfig
+from token_limit_core import MeterConfig, patches
 from token_limit_core.errors import ConfigurationError, StoreError
 from token_limit_core.patches import PATCH_REGISTRY
 from token_limit_core.settings import hint_for
@@ -51,6 +51,27 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
 def check_deployment(**kwargs: Any) -> list[CheckMessage]:
     """Warn, with --deploy, where limits would not survive or not be shared."""
     return _gather([_durability])
+
+
+def list_sdks(**kwargs: Any) -> list[CheckMessage]:
+    """List, with --deploy, the SDKs that are found, what is guarded of them and what is not; imports none of them.
+
+    Without --deploy every command of the project would show the list.
+    """
+    found = {name: patch for name, patch in patches.status().items() if patch["state"] != "not installed"}
+    return [_listed(name, **patch) for name, patch in found.items()]
+
+
+def _listed(
+    name: str, state: str, sdk: str | None, version: str | None, guards: list[str], not_guarded: list[str]
+) -> CheckMessage:
+    hint = f"{_named('ON_UNGUARDED')} decides on calls that are not guarded."
+    message = (
+        f"{name} ({sdk or 'no module'} {version or 'of unknown version'}): hooks {state}; "
+        f"guarded: {', '.join(guards) or 'nothing by itself'}; "
+        f"not guarded: {', '.join(not_guarded) or 'nothing that is known'}."
+    )
+    return Info(message, hint=hint, id="token_limit_django.I001")
 
 
 def _gather(looks: Iterable[Callable[[], Iterable[CheckMessage]]]) -> list[CheckMessage]:

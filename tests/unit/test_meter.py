@@ -9,6 +9,7 @@ import threading
 import weakref
 from datetime import UTC, datetime
 from decimal import Decimal
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -258,7 +259,11 @@ def test_status_tells_what_is_guarded_and_counted(meter: Meter, events: list[LLM
     Client().generate("hi")
     status = meter.status()
 
-    assert status["patches"]["acme"] == {"state": "installed", "guards": [], "not_guarded": []}
+    acme = {"state": "installed", "sdk": None, "version": None, "guards": [], "not_guarded": []}
+    assert status["patches"]["acme"] == acme
+    sdks = {name: (patch["sdk"], patch["version"]) for name, patch in status["patches"].items()}
+    assert sdks["openai"] == sdks["openrouter"] == ("openai", metadata.version("openai"))
+    assert sdks["google"] == ("google.genai", metadata.version("google-genai"))
     assert {"chat.completions", "responses", "audio.speech", "batches"} <= set(status["patches"]["openai"]["guards"])
     assert "realtime.connect" in status["patches"]["openai"]["not_guarded"]
     assert (status["store"], status["durable"]) == ("MemoryStore", False)

@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.checks import CheckMessage, run_checks
+from django.core.checks import INFO, CheckMessage, run_checks
 from django.db import connections
 from django.test import override_settings
 
 from token_limit_core.config import CONFIG_FIELDS
+from token_limit_core.patches import PATCH_REGISTRY
 from token_limit_core.stores import open_store
 from token_limit_django.conf import RULES
 from token_limit_django.meter import get_meter
@@ -33,7 +36,8 @@ def check(monkeypatch: pytest.MonkeyPatch, given: Any, deploy: bool = False, **o
     """Run our checks as `manage.py check` does, on other settings."""
     for name, value in {"TOKEN_LIMIT": given, **others}.items():
         monkeypatch.setattr(f"django.conf.settings.{name}", value, raising=False)
-    return run_checks(tags=["token_limit"], include_deployment_checks=deploy)
+    messages = run_checks(tags=["token_limit"], include_deployment_checks=deploy)
+    return [message for message in messages if message.level > INFO]
 
 
 def manage(settings: dict[str, Any], *words: str) -> subprocess.CompletedProcess[str]:
@@ -137,6 +141,7 @@ VALUES: list[Any] = ["", "x", "memory://", 0, 1, -1, 2.5, 10**10, math.inf, math
 @pytest.mark.parametrize("key", sorted({key for key in RULES if key.lower() in CONFIG_FIELDS}))
 def test_with_settings_that_pass_a_meter_can_be_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, key: str) -> None:
     monkeypatch.chdir(tmp_path)  # 'x' is the name of a file as well
+    monkeypatch.setattr("token_limit_core.meter.raise_on_error", print)  # it would hold for the tests after this one
     for store in ("memory://", "remote"):
         for value in VALUES:
             given = {"PATCHES": [], "URL": "https://x/e", "STORE": store, key: value}
@@ -186,6 +191,33 @@ def test_eager_mode_is_a_warning_for_deployment(monkeypatch: pytest.MonkeyPatch)
     assert check(monkeypatch, {"EAGER": True}) == []
     (message,) = check(monkeypatch, {"EAGER": True}, deploy=True)
     assert (message.id, "TOKEN_LIMIT['EAGER']" in message.msg) == (f"{W}004", True)
+
+
+def test_the_sdks_that_are_found_are_listed_for_deployment_with_what_is_metered_of_them() -> None:
+    def listed() -> dict[str, str]:
+        messages = run_checks(tags=["token_limit"], include_deployment_checks=True)
+        return {m.msg.split()[0]: m.msg for m in messages if m.id == "token_limit_django.I001" and m.level == INFO}
+
+    with override_settings(TOKEN_LIMIT={"PATCHES": ["openai"]}):
+        found = listed()
+    version = re.escape(metadata.version("openai"))
+    assert re.match(rf"openai \(openai {version}\): hooks (installed|waiting for import); gu", found["openai"])
+    assert found["deepseek"].startswith("deepseek (openai ")
+    assert ": hooks off; " in found["anthropic"]
+    assert {"openai", "anthropic", "google", "groq", "together", "deepseek", "openrouter"} <= set(found)
+    assert set(found) <= set(PATCH_REGISTRY)
+    assert "realtime.connect" in found["openai"].partition("not guarded: ")[2]
+    assert not [m for m in run_checks(tags=["token_limit"]) if m.level == INFO], "they would be shown by every command"
+
+
+def test_listing_the_sdks_imports_none_of_them() -> None:
+    code = (
+        "import sys; from token_limit_django.checks import list_sdks; from django.conf import settings; "
+        "settings.configure(); assert list_sdks(); "
+        "print(*{'openai', 'anthropic', 'google.genai', 'groq', 'together'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("\n", "")
 
 
 MEMORY = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
