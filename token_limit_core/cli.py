@@ -121,7 +121,7 @@ def _meter() -> Meter:
     """Make a Meter over the store that the command line names, and close it when the command has ended."""
     context = click.get_current_context()
     with _complaints():
-        config = MeterConfig(api_key=os.environ.get("TOKEN_LIMIT_API_KEY"), **context.obj)
+        config = MeterConfig(api_key=os.environ.get("TOKEN_LIMIT_API_KEY") or None, **context.obj)
         return context.find_root().with_resource(Meter(config))
 
 

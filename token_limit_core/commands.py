@@ -112,13 +112,14 @@ def prune(meter: Meter, days: int) -> str:
 
 
 def show_status(meter: Meter) -> str:
-    """Say where the ledger is, what is in flight, and how each SDK stands; opens the store."""
+    """Say where the ledger is, what is in flight, and how each SDK stands, with its version; opens the store."""
     meter.store.check()
     holds = len(meter.store.holds())
     status = meter.status()
     kept = "durable" if status["durable"] else "in this process only"
-    lines = [f"store     {status['store']} ({kept}), answers", f"in flight {holds} hold{'s' if holds != 1 else ''}"]
-    lines += [f"{name:<9} {patch['state']}" for name, patch in sorted(status["patches"].items())]
+    lines = [f"store      {status['store']} ({kept}), answers", f"in flight  {holds} hold{'s' if holds != 1 else ''}"]
+    for name, patch in sorted(status["patches"].items()):
+        lines.append(f"{name:<10} {patch['state']:<18} {patch['sdk'] or ''} {patch['version'] or ''}".rstrip())
     return "\n".join(lines)
 
 

@@ -63,4 +63,4 @@ def tell_refusal(listeners: Iterable[Listener], decision: Decision, request: Req
 
 
 def _log(event: LLMEvent) -> None:
-    logger.debug("event %s", event.to_dict())
+    logger.info("event %s", event.to_dict())

@@ -38,12 +38,12 @@ from .limits import (
 )
 from .listeners import listeners_of, tell, tell_refusal
 from .outcome import Request, Settlement, conclude
-from .patches.base import outcome_of
 from .seldom import Seldom
 from .settler import Settler
 from .stores import outbox_of, store_of
 from .stores.base import Store
 from .stores.records import Recorded
+from .told import outcome_of, parse_error, parse_event_id, parse_text
 
 logger = logging.getLogger("token_limit")
 
@@ -233,20 +233,22 @@ class Meter(ProviderClients):
 
         `event_id` makes it idempotent, `timestamp` (unix seconds) tells when the call began. On an event loop the
         row is written a moment later by the settler's thread.
-        Raises `ConfigurationError` for a count, a cost or a time that is none.
+        Texts before and after a gap are kept as their lengths unless `capture_content`, and of an error its class,
+        status and code. Raises `ConfigurationError` naming a field that cannot be used; then nothing is recorded.
         """
         current = scope.current()
         if tenant_id is None:
             tenant_id = None if current is None else current.tenant()
-        request = Request(provider, model, str(fields.pop("endpoint", "manual")))
+        request = Request(parse_text(provider, "provider"), parse_text(model, "model"), "manual")
         flight = Flight(self, request, current, "" if tenant_id is None else scope.check_tenant(tenant_id))
-        flight.call_id = str(fields.pop("event_id", flight.call_id))
+        flight.call_id = parse_event_id(fields.pop("event_id", flight.call_id))
         flight.started_at = parse_time(fields.pop("timestamp", flight.started_at), "timestamp")
-        flight.session_id = fields.pop("session_id", flight.session_id)
-        error = fields.pop("error", None)
+        if (session_id := fields.pop("session_id", None)) is not None:
+            flight.session_id = str(session_id)
+        error = parse_error(fields.pop("error", None))
         counts = {"input_tokens": input_tokens, "output_tokens": output_tokens}
-        outcome = outcome_of({"duration_ms": None, **fields, **counts})
-        outcome.fields = {**(outcome.fields or {}), "error": error}
+        outcome = outcome_of({**fields, **counts}, capture=self.config.capture_content)
+        outcome.fields = {"duration_ms": None, **(outcome.fields or {}), "error": error}
         settlement = conclude(flight, outcome)
         assert settlement is not None  # that is the answer to a question only
         if self.store.leaves_loop and on_loop():

@@ -1,4 +1,4 @@
-"""What an application's settings may hold: one rule a key, for the frameworks whose settings are a dictionary."""
+"""What an application's settings may hold: one rule a key, the same for a Meter and for every framework."""
 
 from __future__ import annotations
 
@@ -29,6 +29,10 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
 
 
+def _is_text_or_none(value: Any) -> bool:
+    return value is None or is_text(value)
+
+
 def _are_names(value: Any) -> bool:
     return isinstance(value, (list, tuple, set, frozenset)) and all(map(is_text, value))
 
@@ -40,15 +44,26 @@ def _is_amount(value: Any) -> bool:
         return False
 
 
-def _is_above_nothing(value: Any) -> bool:
-    return type(value) in (int, float) and value > 0
+def _are_seconds(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and 0 <= value <= LONGEST_SECONDS
 
 
-def _is_whole_above_nothing(value: Any) -> bool:
-    return type(value) is int and value > 0
+def _is_number_of_events(value: Any) -> bool:
+    return type(value) is int and 0 < value <= MOST_EVENTS
 
+
+def _one_of(*names: str) -> Rule:
+    *others, last = map(repr, names)
+    return Rule(lambda value: is_text(value) and value in names, f"{', '.join(others)} or {last}")
+
+
+LONGEST_SECONDS = 366 * 86400
+MOST_EVENTS = 10**9
 
 BOOL = Rule(lambda value: isinstance(value, bool), "True or False")
+SECONDS = Rule(lambda value: _are_seconds(value) and value > 0, "seconds, a year at most, such as 5")
+HOOK = Rule(lambda value: value is None or callable(value), "a callable, or None")
 CALLABLE = Rule(
     lambda value: value is None or isinstance(value, str) or callable(value),
     "a dotted path such as 'project.billing.tenant_of', a callable, or None",
@@ -57,7 +72,7 @@ CALLABLE = Rule(
 RULES = {
     "ENABLED": BOOL,
     "STORE": Rule(
-        lambda value: value is None or is_text(value) or isinstance(value, Store),
+        lambda value: _is_text_or_none(value) or isinstance(value, Store),
         "a store URL such as 'sqlite:////var/lib/app/token_limit.db', a Store, or None for the default",
     ),
     "HOSTS": Rule(
@@ -66,8 +81,8 @@ RULES = {
     ),
     "PATCHES": Rule(lambda value: value is None or _are_names(value), "a list such as ['openai'], or None for all"),
     "DEFAULT_LIMIT_USD": Rule(_is_amount, "US dollars a calendar month, such as 25 or '9.99', or None for no limit"),
-    "ON_NO_TENANT": Rule(is_text, "'allow' or 'refuse'"),
-    "ON_UNGUARDED": Rule(is_text, "'warn', 'refuse' or 'ignore'"),
+    "ON_NO_TENANT": _one_of("allow", "refuse"),
+    "ON_UNGUARDED": _one_of("warn", "refuse", "ignore"),
     "CAPTURE_CONTENT": BOOL,
     "TENANT_RESOLVER": CALLABLE,
     "USER_TENANT_ATTRIBUTES": Rule(_are_names, "a list of attributes of the user, such as ['organization']"),
@@ -75,21 +90,16 @@ RULES = {
     "UPGRADE_TEMPLATE": Rule(is_text, "the name of a template, such as 'billing/upgrade.html'"),
     "UPGRADE_RESPONSE": CALLABLE,
     "URL": Rule(
-        lambda value: value is None or is_text(value),
-        "the URL that takes the events, such as 'https://limits.example.com/token-limit/events'",
+        _is_text_or_none, "the URL that takes the events, such as 'https://limits.example.com/token-limit/events'"
     ),
-    "THRESHOLDS_URL": Rule(lambda value: value is None or is_text(value), "a URL, or None for the one beside URL"),
-    "CHECK_URL": Rule(lambda value: value is None or is_text(value), "a URL, or None for the one beside URL"),
-    "API_KEY": Rule(lambda value: value is None or is_text(value), "the key that the backend gave you", secret=True),
-    "SPOOL": Rule(
-        lambda value: value is None or is_text(value), "the path of a file, such as '/var/lib/app/token_limit_spool.db'"
-    ),
-    "FLUSH_INTERVAL": Rule(_is_above_nothing, "seconds, such as 5"),
-    "MAX_BATCH_SIZE": Rule(_is_whole_above_nothing, "a number of events, such as 50"),
-    "MAX_QUEUE_SIZE": Rule(_is_whole_above_nothing, "a number of events, such as 1000"),
-    "LIMIT_CHECK_CACHE_TTL": Rule(
-        lambda value: type(value) in (int, float) and value >= 0, "seconds, such as 5, or 0 to ask before every call"
-    ),
+    "THRESHOLDS_URL": Rule(_is_text_or_none, "a URL, or None for the one beside URL"),
+    "CHECK_URL": Rule(_is_text_or_none, "a URL, or None for the one beside URL"),
+    "API_KEY": Rule(_is_text_or_none, "the key that the backend gave you", secret=True),
+    "SPOOL": Rule(_is_text_or_none, "the path of a file, such as '/var/lib/app/token_limit_spool.db'"),
+    "FLUSH_INTERVAL": SECONDS,
+    "MAX_BATCH_SIZE": Rule(_is_number_of_events, "a number of events, such as 50"),
+    "MAX_QUEUE_SIZE": Rule(_is_number_of_events, "a number of events, such as 1000"),
+    "LIMIT_CHECK_CACHE_TTL": Rule(_are_seconds, "seconds, a year at most, such as 5, or 0 to ask before every call"),
     "ON_FLUSH_ERROR": CALLABLE,
     "PEEK_STREAMS": BOOL,
     "ON_EVENT": CALLABLE,
@@ -104,6 +114,15 @@ METER_KEYS = (
     "MAX_QUEUE_SIZE", "LIMIT_CHECK_CACHE_TTL", "ON_FLUSH_ERROR",
 )  # fmt: skip
 """Those among them that are meant for `MeterConfig`, beside the store."""
+
+METER_RULES = {
+    **{key.lower(): RULES[key] for key in ("STORE", *METER_KEYS)},
+    "on_event": HOOK,
+    "on_flush_error": HOOK,
+    "hold_seconds": SECONDS,
+    "clock": Rule(callable, "a callable that returns unix seconds, such as time.time"),
+}
+"""What the fields of `MeterConfig` may hold: a dotted path is for frameworks."""
 
 
 def check_value(rule: Rule, value: Any, name: str) -> None:

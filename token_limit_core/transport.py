@@ -58,17 +58,14 @@ def endpoints(url: str, thresholds_url: str | None = None, check_url: str | None
 
     Raises `ConfigurationError` for what is no http(s) URL.
     """
+    _check_url(url, "url")
     found = Endpoints(
         url,
         urljoin(url, "thresholds") if thresholds_url is None else thresholds_url,
         urljoin(url, "check-tenant-limit") if check_url is None else check_url,
     )
-    for name, value in zip(("url", "thresholds_url", "check_url"), found, strict=True):
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigurationError(
-                f"{name}: {value!r} is not an http(s) URL such as https://limits.example.com/events"
-            )
+    _check_url(found.thresholds, "thresholds_url")
+    _check_url(found.check, "check_url")
     return found
 
 
@@ -76,6 +73,17 @@ def shown(url: str) -> str:
     """Write a URL without what may be a secret in it: a password, a query."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _check_url(url: str, name: str) -> None:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - reading it parses it
+        usable = parts.scheme in ("http", "https") and parts.hostname
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigurationError(f"{name}: {url!r} is not an http(s) URL such as https://limits.example.com/events")
 
 
 class Transport:

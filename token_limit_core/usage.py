@@ -101,6 +101,21 @@ PLAIN_COUNTS = frozenset((*BASE_COUNTS, "reasoning_tokens"))
 _UNIT_OF = dict(UNITS)
 
 
+LARGEST_NUMBER = 10**12
+"""What one call can use of anything; the cost of that many tokens of any model fits into a column."""
+
+
+def parse_number(value: float, name: str) -> float:
+    """Return a number that an application gives, not negative and finite, else raise `ConfigurationError` naming it."""
+    try:
+        number = float(value)
+    except (OverflowError, TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number <= LARGEST_NUMBER or isinstance(value, (bool, str, bytes)):
+        raise ConfigurationError(f"{name}: {value!r} is of no use; give a number from 0 to 10^12, such as 12.5")
+    return number
+
+
 def parse_count(value: int | None, name: str) -> int | None:
     """Return a count that an application gives, else raise `ConfigurationError` naming it; None stays None."""
     if value is None:
@@ -109,6 +124,8 @@ def parse_count(value: int | None, name: str) -> int | None:
         count = index(value)
     except TypeError:
         count = -1
-    if count < 0 or isinstance(value, bool):
-        raise ConfigurationError(f"{name}: {value!r} is not a count; give a whole number, or None for 'not reported'")
+    if not 0 <= count <= LARGEST_NUMBER or isinstance(value, bool):
+        raise ConfigurationError(
+            f"{name}: {value!r} is not a count; give a whole number up to 10^12, or None for 'not reported'"
+        )
     return count

@@ -26,6 +26,7 @@ class TokenLimitConfig(AppConfig):
 
         register(checks.check_settings, self.label)
         register(checks.check_deployment, self.label, deploy=True)
+        register(checks.list_sdks, self.label, deploy=True)
         post_migrate.connect(databases.migrate_along, sender=self, dispatch_uid="token_limit_django.migrate_along")
         with contextlib.suppress(ConfigurationError):  # the system checks and the middleware say what is wrong
             databases.add_alias()

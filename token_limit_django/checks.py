@@ -8,13 +8,13 @@ from typing import Any
 
 from django.conf import settings as django_settings
 from django.core import mail
-from django.core.checks import CheckMessage, Error, Warning
+from django.core.checks import CheckMessage, Error, Info, Warning
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.template import TemplateDoesNotExist, TemplateSyntaxError
 from django.template.loader import get_template
 from django.utils.module_loading import import_string
 
-from token_limit_core import MeterConfig
+from token_limit_core import MeterConfig, patches
 from token_limit_core.errors import ConfigurationError, StoreError
 from token_limit_core.patches import PATCH_REGISTRY
 from token_limit_core.settings import hint_for
@@ -29,8 +29,6 @@ from .databases import in_memory, same_place, store_alias
 MIDDLEWARE = "token_limit_django.middleware.TokenLimitMiddleware"
 GZIP = "django.middleware.gzip.GZipMiddleware"
 CALLABLES = ("TENANT_RESOLVER", "UPGRADE_RESPONSE", "ON_EVENT", "ON_FLUSH_ERROR")
-BACKEND_OPTIONS = ("url", "thresholds_url", "check_url", "spool", "default_limit_usd")
-POLICIES = {"ON_NO_TENANT": ("allow", "refuse"), "ON_UNGUARDED": ("warn", "refuse", "ignore")}
 
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
@@ -45,8 +43,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
         if key in given and key not in CALLABLES and not rule.accepts(given[key])
     ]
     looks = (
-        _callables, _policies, _upgrade_url, _upgrade_template, _store, _backend, _patches, _database, _middleware,
-        _peeking,
+        _callables, _upgrade_url, _upgrade_template, _store, _meter, _patches, _database, _middleware, _peeking,
     )  # fmt: skip
     return messages + _gather(looks)
 
@@ -54,6 +51,27 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
 def check_deployment(**kwargs: Any) -> list[CheckMessage]:
     """Warn, with --deploy, where limits would not survive or not be shared."""
     return _gather([_durability])
+
+
+def list_sdks(**kwargs: Any) -> list[CheckMessage]:
+    """List, with --deploy, the SDKs that are found, what is guarded of them and what is not; imports none of them.
+
+    Without --deploy every command of the project would show the list.
+    """
+    found = {name: patch for name, patch in patches.status().items() if patch["state"] != "not installed"}
+    return [_listed(name, **patch) for name, patch in found.items()]
+
+
+def _listed(
+    name: str, state: str, sdk: str | None, version: str | None, guards: list[str], not_guarded: list[str]
+) -> CheckMessage:
+    hint = f"{_named('ON_UNGUARDED')} decides on calls that are not guarded."
+    message = (
+        f"{name} ({sdk or 'no module'} {version or 'of unknown version'}): hooks {state}; "
+        f"guarded: {', '.join(guards) or 'nothing by itself'}; "
+        f"not guarded: {', '.join(not_guarded) or 'nothing that is known'}."
+    )
+    return Info(message, hint=hint, id="token_limit_django.I001")
 
 
 def _gather(looks: Iterable[Callable[[], Iterable[CheckMessage]]]) -> list[CheckMessage]:
@@ -74,13 +92,6 @@ def _callables() -> Iterator[CheckMessage]:
             getattr(settings, key)
         except ConfigurationError as error:
             yield _error(4, f"{error}.", f"Give {RULES[key].wanted}.")
-
-
-def _policies() -> Iterator[CheckMessage]:
-    for key, policies in POLICIES.items():
-        if getattr(settings, key) not in policies:
-            message = f"{_named(key)}: {getattr(settings, key)!r} is not a policy."
-            yield _error(5, message, f"Use one of {', '.join(map(repr, policies))}.")
 
 
 def _upgrade_url() -> Iterator[CheckMessage]:
@@ -118,13 +129,14 @@ def _store() -> Iterator[CheckMessage]:
         yield _error(8, f"{_named('STORE')} cannot be opened: {error}.", hint)
 
 
-def _backend() -> Iterator[CheckMessage]:
+def _meter() -> Iterator[CheckMessage]:
+    """Look at the settings of the Meter together: each by itself may be right."""
     remote = settings.STORE == REMOTE
     if remote and settings.URL is None:
         hint = "Give the URL of the backend that takes the events, or leave STORE out to use the project's database."
         yield _error(13, f"{_named('STORE')} is {REMOTE!r}, and there is no URL.", hint)
         return
-    options = {name: value for name, value in settings.meter_options().items() if name in BACKEND_OPTIONS}
+    options = settings.meter_options()
     try:
         config = MeterConfig(store=None if remote else "memory://", **options)
         if config.spool is not None:

@@ -9,7 +9,6 @@ from typing import Any
 from django.core.signals import setting_changed
 
 from token_limit_core import Meter, MeterConfig
-from token_limit_core.config import CONFIG_FIELDS
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.stores import open_store
 from token_limit_core.stores.base import Store
@@ -42,7 +41,7 @@ def install() -> None:
 
 def _make() -> Meter:
     global _meter
-    given = {name: value for name, value in settings.meter_options().items() if name in CONFIG_FIELDS}
+    given = settings.meter_options()
     if settings.STORE == REMOTE and given["url"] is None:
         raise ConfigurationError("TOKEN_LIMIT['URL']: is missing; STORE = 'remote' needs it")
     _meter = Meter(MeterConfig(store=_store(), **given))

@@ -10,9 +10,10 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from token_limit_core import Meter, MeterConfig
-from token_limit_core.config import CONFIG_FIELDS, are_names
+from token_limit_core.config import CONFIG_FIELDS
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.limits import Decision
+from token_limit_core.settings import BOOL, HOOK, RULES, check_value
 from token_limit_core.upgrade import check_upgrade_url
 
 Resolver = Callable[[HTTPConnection], Any]
@@ -42,15 +43,9 @@ class Options:
         if not isinstance(self.meter, Meter):
             raise ConfigurationError(f"meter: {self.meter!r} is not a Meter; give Meter(MeterConfig(...)) or none")
         for name in ("resolver", "upgrade_response", "upgrade_page"):
-            if getattr(self, name) is not None and not callable(getattr(self, name)):
-                raise ConfigurationError(f"{name}: {getattr(self, name)!r} is not callable")
-        if not are_names(self.user_tenant_attributes):
-            raise ConfigurationError(
-                f"user_tenant_attributes: {self.user_tenant_attributes!r} must be a list of attributes of the user, "
-                "such as ['organization_id']"
-            )
-        if not isinstance(self.peek_streams, bool):
-            raise ConfigurationError(f"peek_streams: {self.peek_streams!r} must be True or False")
+            check_value(HOOK, getattr(self, name), name)
+        check_value(RULES["USER_TENANT_ATTRIBUTES"], self.user_tenant_attributes, "user_tenant_attributes")
+        check_value(BOOL, self.peek_streams, "peek_streams")
         if self.upgrade_url is not None:
             check_upgrade_url(self.upgrade_url)
 

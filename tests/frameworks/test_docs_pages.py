@@ -17,13 +17,15 @@ import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from tests.frameworks.servers import answers, free_port
 from tests.support import unavailable
+from token_limit_core.settings import RULES
 from token_limit_core.testing import FakeProvider
+from token_limit_django.conf import RULES as DJANGO_RULES
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
@@ -131,10 +133,20 @@ def test_every_python_block_is_python(page: Page) -> None:
         compile(text, page.path, "exec")
 
 
+@pytest.mark.parametrize(("path", "rules"), [("docs/django.md", DJANGO_RULES), ("docs/flask.md", RULES)])
+def test_the_table_of_settings_has_every_setting(path: str, rules: dict[str, Any]) -> None:
+    rows = re.findall(r"^\| (`.*?) \|", _section_of(path, "## Settings"), re.MULTILINE)
+    named = [name.removeprefix("TOKEN_LIMIT").lstrip("_") for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted(rules)
+
+
 def _section(page: Page) -> str:
-    text = (ROOT / page.path).read_text()
-    _, found, rest = text.partition(f"{page.section}\n")
-    assert found, f"{page.path} has no section {page.section}"
+    return _section_of(page.path, page.section)
+
+
+def _section_of(path: str, heading: str) -> str:
+    _, found, rest = (ROOT / path).read_text().partition(f"{heading}\n")
+    assert found, f"{path} has no section {heading}"
     return re.split(r"^## ", rest, flags=re.MULTILINE)[0]
 
 

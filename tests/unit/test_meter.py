@@ -9,6 +9,7 @@ import threading
 import weakref
 from datetime import UTC, datetime
 from decimal import Decimal
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 import token_limit_core
 from tests.unit.acme import Client
 from token_limit_core import PER_DAY, PER_MONTH, ConfigurationError, LimitExhausted, LLMEvent, Meter, MeterConfig
+from token_limit_core.config import CONFIG_FIELDS
 from token_limit_core.errors import raise_on_error
 from token_limit_core.testing import Clock
 
@@ -229,10 +231,11 @@ def test_on_event_may_flush_without_waiting_for_itself(acme: None) -> None:
     assert flushed == [False]
 
 
-def test_debug_logs_each_event(caplog: pytest.LogCaptureFixture) -> None:
-    with Meter(MeterConfig(store="memory://", debug=True)) as meter, caplog.at_level(logging.DEBUG, "token_limit"):
+@pytest.mark.parametrize("debug", [True, False])
+def test_debug_logs_each_event_where_ordinary_logging_shows_it(caplog: pytest.LogCaptureFixture, debug: bool) -> None:
+    with Meter(MeterConfig(store="memory://", debug=debug)) as meter, caplog.at_level(logging.INFO, "token_limit"):
         event = manual(meter)
-    assert event.event_id in caplog.text
+    assert (event.event_id in caplog.text) is debug
 
 
 def test_raise_on_error_shows_our_own_faults(acme: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +259,11 @@ def test_status_tells_what_is_guarded_and_counted(meter: Meter, events: list[LLM
     Client().generate("hi")
     status = meter.status()
 
-    assert status["patches"]["acme"] == {"state": "installed", "guards": [], "not_guarded": []}
+    acme = {"state": "installed", "sdk": None, "version": None, "guards": [], "not_guarded": []}
+    assert status["patches"]["acme"] == acme
+    sdks = {name: (patch["sdk"], patch["version"]) for name, patch in status["patches"].items()}
+    assert sdks["openai"] == sdks["openrouter"] == ("openai", metadata.version("openai"))
+    assert sdks["google"] == ("google.genai", metadata.version("google-genai"))
     assert {"chat.completions", "responses", "audio.speech", "batches"} <= set(status["patches"]["openai"]["guards"])
     assert "realtime.connect" in status["patches"]["openai"]["not_guarded"]
     assert (status["store"], status["durable"]) == ("MemoryStore", False)
@@ -348,23 +355,51 @@ def test_the_default_store_is_a_file_made_on_first_use(tmp_path: Path, monkeypat
         assert (tmp_path / "token_limit.db").exists()
 
 
+NO_SECONDS: list[Any] = [0, -1, "5", True, None, float("nan"), float("inf"), 1e300]
+NO_COUNTS: list[Any] = [0, -1, 2.5, "50", True, None]
+OF_NO_USE: dict[str, list[Any]] = {
+    "api_key": [5, b"k1", ""],
+    "url": [5, "", "example.com/ingest", "http://[half", "http://host:port/"],
+    "thresholds_url": [5, "", "nothing"],
+    "check_url": [5, "", "nothing"],
+    "spool": [5, ""],
+    "flush_interval": NO_SECONDS,
+    "hold_seconds": NO_SECONDS,
+    "limit_check_cache_ttl": NO_SECONDS[1:],
+    "max_batch_size": NO_COUNTS,
+    "max_queue_size": NO_COUNTS,
+    "debug": ["no", 1, None],
+    "raise_on_error": ["no", 1, None],
+    "capture_content": ["no", 1, None],
+    "on_event": ["print", 5],
+    "on_flush_error": ["print", 5],
+    "clock": [3, None, "time.time"],
+    "patches": ["openai", [5], [""], 5],
+    "store": [5, "", b"memory://"],
+    "hosts": [["localhost"], {"localhost": 5}, {"": "openai"}, None],
+    "default_limit_usd": [-1, "lots", "NaN", 10**10, True],
+    "on_no_tenant": ["maybe", None, 5],
+    "on_unguarded": ["shout", None, 5],
+}
+"""What each setting of a Meter refuses."""
+
+
 @pytest.mark.parametrize(
-    ("settings", "named"),
-    [
-        ({"on_no_tenant": "maybe"}, "on_no_tenant"),
-        ({"flush_interval": 0}, "flush_interval"),
-        ({"max_batch_size": -1}, "max_batch_size"),
-        ({"max_queue_size": 0}, "max_queue_size"),
-        ({"hold_seconds": 0}, "hold_seconds"),
-        ({"on_event": "print"}, "on_event"),
-        ({"on_flush_error": 5}, "on_flush_error"),
-        ({"patches": "openai"}, "patches"),
-        ({"url": "example.com/ingest"}, "url"),
-    ],
+    ("name", "value"), [(name, value) for name, values in OF_NO_USE.items() for value in values], ids=repr
 )
-def test_a_setting_that_cannot_work_is_an_error_that_names_it(settings: Any, named: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"^{named}: "):
-        MeterConfig(**settings)
+def test_a_setting_of_no_use_is_an_error_that_names_it(name: str, value: Any) -> None:
+    at_home = {"url": "https://limits.example.com/events", "spool": None}
+    with pytest.raises(ConfigurationError, match=f"^{name}: "):
+        MeterConfig(**{**at_home, name: value})
+
+
+def test_a_key_of_no_use_is_not_shown() -> None:
+    with pytest.raises(ConfigurationError, match="^api_key: the value is of no use; give the key"):
+        MeterConfig(api_key=b"secret")  # type: ignore[arg-type]
+
+
+def test_every_setting_is_checked() -> None:
+    assert set(OF_NO_USE) == set(CONFIG_FIELDS)
 
 
 @pytest.mark.parametrize("store", ["gopher://x", "nonsense", 5])

@@ -267,7 +267,8 @@ def test_an_sdk_that_is_not_installed_is_skipped_and_reported(module: str, monke
     monkeypatch.setitem(PATCH_REGISTRY, "absent", type("Absent", (BasePatch,), {"name": "absent", "module": module}))
     with Meter(MeterConfig(store="memory://", patches=["absent"])) as meter:
         assert meter.patch_all() is meter
-        assert meter.status()["patches"]["absent"]["state"] == "not installed"
+        status = meter.status()["patches"]["absent"]
+        assert (status["state"], status["version"]) == ("not installed", None)
 
 
 def test_the_originals_of_the_openai_sdk_are_restored() -> None:

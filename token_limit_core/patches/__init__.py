@@ -5,6 +5,7 @@ Patches are process-wide and counted: two Meters share one wrapper, and the last
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import sys
 import threading
@@ -123,15 +124,28 @@ def state(name: str) -> str:
 
 
 def status() -> dict[str, dict[str, Any]]:
-    """Report how each patch stands, what it guards, and what it does not."""
+    """Report how each patch stands, its SDK (the module) and the version, what it guards, and what it does not."""
     return {
         name: {
             "state": state(name),
+            "sdk": cls.module,
+            "version": None if cls.module is None else _version_of(cls.module),
             "guards": list(cls.guards),
             "not_guarded": [*cls.not_guarded, *(f"{what}.connect" for _, _, what in cls.websockets)],
         }
         for name, cls in PATCH_REGISTRY.items()
     }
+
+
+@functools.cache
+def _version_of(module: str) -> str | None:
+    """Return the version of an SDK without importing it; distributions of SDKs are named as their modules."""
+    from importlib import metadata  # takes longer to import than all of ours
+
+    try:
+        return metadata.version(module)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _importable(module: str | None) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,26 +11,19 @@ import wrapt
 
 from ..errors import report
 from ..estimates import size_of
-from ..events import FIELDS
 from ..flow import Flight, adepart, aland, depart, hand_over, land
-from ..limits import parse_amount, to_usd
 from ..outcome import Outcome, Request
 from ..scope import current
-from ..usage import Usage, parse_count
+from ..told import outcome_of
 from .hooks import hook
 from .surfaces import unguarded
 
 if TYPE_CHECKING:
     from ..meter import Meter
 
-logger = logging.getLogger("token_limit")
-
 Extractor = Callable[[Any, tuple[Any, ...], dict[str, Any], BaseException | None], dict[str, Any]]
 Recognise = Callable[[tuple[Any, ...], dict[str, Any]], Request | None]
 Read = Callable[[Flight, Any, tuple[Any, ...], dict[str, Any], BaseException | None], Any]
-
-USAGE_FIELDS = frozenset(f for f in Usage.__dataclass_fields__ if f != "cache_outside_input")
-OWN_FIELDS = frozenset({"event_id", "tenant_id", "session_id", "timestamp", "error"})
 
 
 class BasePatch:
@@ -227,35 +219,10 @@ def _reader(extractor: Extractor) -> Read:
         flight: Flight, response: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException | None
     ) -> Outcome:
         try:
-            return outcome_of(dict(extractor(response, args, kwargs, error)), error)
+            fields = extractor(response, args, kwargs, error)
+            return outcome_of(fields, error, capture=flight.meter.config.capture_content)
         except Exception:
             report("reading a response")
             return Outcome(error=error, answered=error is None)
 
     return read
-
-
-def outcome_of(fields: dict[str, Any], error: BaseException | None = None) -> Outcome:
-    """Sort event fields into an Outcome; unknown ones and those only we may set are dropped with a debug log.
-
-    Raises `ConfigurationError` for a count or a cost that is none.
-    """
-    outcome = Outcome(error=error, answered=error is None)
-    counted = USAGE_FIELDS & fields.keys()
-    if counted:
-        outcome.usage = Usage()
-        for name in counted:
-            setattr(outcome.usage, name, parse_count(fields.pop(name), name))
-    outcome.model = fields.pop("model", None)
-    outcome.request_id = fields.pop("request_id", None)
-    outcome.service_tier = fields.pop("service_tier", None)
-    outcome.tags = dict(fields.pop("tags", {}))
-    if fields.get("cost_usd") is not None:
-        fields["cost_usd"] = to_usd(parse_amount(fields["cost_usd"], "cost_usd"))
-    outcome.fields = {}
-    for name, value in fields.items():
-        if name in FIELDS and name not in OWN_FIELDS:
-            outcome.fields[name] = value
-        else:
-            logger.debug("dropped the unknown event field %r", name)
-    return outcome

@@ -1,16 +1,24 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.checks import CheckMessage, run_checks
+from django.core.checks import INFO, CheckMessage, run_checks
 from django.db import connections
+from django.test import override_settings
 
+from token_limit_core.config import CONFIG_FIELDS
+from token_limit_core.patches import PATCH_REGISTRY
 from token_limit_core.stores import open_store
+from token_limit_django.conf import RULES
+from token_limit_django.meter import get_meter
 from token_limit_django.middleware import TokenLimitMiddleware
 
 from . import host
@@ -28,7 +36,8 @@ def check(monkeypatch: pytest.MonkeyPatch, given: Any, deploy: bool = False, **o
     """Run our checks as `manage.py check` does, on other settings."""
     for name, value in {"TOKEN_LIMIT": given, **others}.items():
         monkeypatch.setattr(f"django.conf.settings.{name}", value, raising=False)
-    return run_checks(tags=["token_limit"], include_deployment_checks=deploy)
+    messages = run_checks(tags=["token_limit"], include_deployment_checks=deploy)
+    return [message for message in messages if message.level > INFO]
 
 
 def manage(settings: dict[str, Any], *words: str) -> subprocess.CompletedProcess[str]:
@@ -85,8 +94,10 @@ WRONG = [
     ({"TENANT_RESOLVER": f"{__name__}.ROOT"}, "E004", "'TENANT_RESOLVER'", "a callable"),
     ({"UPGRADE_RESPONSE": 5}, "E004", "'UPGRADE_RESPONSE'", "a callable"),
     ({"ON_EVENT": "print"}, "E004", "'ON_EVENT'", "a dotted path"),
-    ({"ON_NO_TENANT": "block"}, "E005", "'ON_NO_TENANT'", "'refuse'"),
-    ({"ON_UNGUARDED": "shout"}, "E005", "'ON_UNGUARDED'", "'ignore'"),
+    ({"ON_NO_TENANT": "block"}, "E003", "'ON_NO_TENANT'", "'refuse'"),
+    ({"ON_UNGUARDED": "shout"}, "E003", "'ON_UNGUARDED'", "'ignore'"),
+    ({"FLUSH_INTERVAL": float("inf")}, "E003", "'FLUSH_INTERVAL'", "such as 5"),
+    ({"LIMIT_CHECK_CACHE_TTL": float("inf")}, "E003", "'LIMIT_CHECK_CACHE_TTL'", "such as 5"),
     ({"UPGRADE_URL": "javascript:alert(1)"}, "E006", "'UPGRADE_URL'", "http(s)"),
     ({"UPGRADE_TEMPLATE": "nowhere.html"}, "E007", "'UPGRADE_TEMPLATE'", "APP_DIRS"),
     ({"STORE": "postgres://localhost/spend"}, "E008", "'STORE'", "the URL of a store that opens"),
@@ -98,6 +109,8 @@ WRONG = [
     ({"ON_FLUSH_ERROR": "nowhere.at_all"}, "E004", "'ON_FLUSH_ERROR'", "a dotted path"),
     ({"STORE": "remote"}, "E013", "'STORE'", "Give the URL of the backend"),
     ({"URL": "limits"}, "E014", "'URL'", "Several services"),
+    ({"URL": "https://[half"}, "E014", "'URL'", "Several services"),
+    ({"URL": "https://x/e", "CHECK_URL": "nowhere"}, "E014", "'CHECK_URL'", "Several services"),
     ({"SPOOL": "x.db"}, "E014", "'SPOOL'", "Several services"),
     ({"STORE": "remote", "URL": "https://x/e", "DEFAULT_LIMIT_USD": 5}, "E014", "'DEFAULT_LIMIT_USD'", "Several"),
     ({"STORE": "remote", "URL": "https://x/e", "SPOOL": "/dev/null/x.db"}, "E014", "'SPOOL'", "Several"),
@@ -119,7 +132,22 @@ def test_a_wrong_setting_is_named_with_its_cure(
 def test_every_wrong_setting_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"HOST": {}, "EAGER": "yes", "TENANT_RESOLVER": "x", "UPGRADE_URL": "data:x", "ON_NO_TENANT": "?"}
     found = [message.id for message in check(monkeypatch, given)]
-    assert found == [f"{E}002", f"{E}003", f"{E}004", f"{E}005", f"{E}006"]
+    assert found == [f"{E}002", f"{E}003", f"{E}003", f"{E}004", f"{E}006"]
+
+
+VALUES: list[Any] = ["", "x", "memory://", 0, 1, -1, 2.5, 10**10, math.inf, math.nan, True, b"x", [], ["x"], {}]
+
+
+@pytest.mark.parametrize("key", sorted({key for key in RULES if key.lower() in CONFIG_FIELDS}))
+def test_with_settings_that_pass_a_meter_can_be_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, key: str) -> None:
+    monkeypatch.chdir(tmp_path)  # 'x' is the name of a file as well
+    monkeypatch.setattr("token_limit_core.meter.raise_on_error", print)  # it would hold for the tests after this one
+    for store in ("memory://", "remote"):
+        for value in VALUES:
+            given = {"PATCHES": [], "URL": "https://x/e", "STORE": store, key: value}
+            with override_settings(TOKEN_LIMIT=given):
+                if not run_checks(tags=["token_limit"]):
+                    get_meter()
 
 
 def test_a_password_in_a_store_url_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,6 +191,33 @@ def test_eager_mode_is_a_warning_for_deployment(monkeypatch: pytest.MonkeyPatch)
     assert check(monkeypatch, {"EAGER": True}) == []
     (message,) = check(monkeypatch, {"EAGER": True}, deploy=True)
     assert (message.id, "TOKEN_LIMIT['EAGER']" in message.msg) == (f"{W}004", True)
+
+
+def test_the_sdks_that_are_found_are_listed_for_deployment_with_what_is_metered_of_them() -> None:
+    def listed() -> dict[str, str]:
+        messages = run_checks(tags=["token_limit"], include_deployment_checks=True)
+        return {m.msg.split()[0]: m.msg for m in messages if m.id == "token_limit_django.I001" and m.level == INFO}
+
+    with override_settings(TOKEN_LIMIT={"PATCHES": ["openai"]}):
+        found = listed()
+    version = re.escape(metadata.version("openai"))
+    assert re.match(rf"openai \(openai {version}\): hooks (installed|waiting for import); gu", found["openai"])
+    assert found["deepseek"].startswith("deepseek (openai ")
+    assert ": hooks off; " in found["anthropic"]
+    assert {"openai", "anthropic", "google", "groq", "together", "deepseek", "openrouter"} <= set(found)
+    assert set(found) <= set(PATCH_REGISTRY)
+    assert "realtime.connect" in found["openai"].partition("not guarded: ")[2]
+    assert not [m for m in run_checks(tags=["token_limit"]) if m.level == INFO], "they would be shown by every command"
+
+
+def test_listing_the_sdks_imports_none_of_them() -> None:
+    code = (
+        "import sys; from token_limit_django.checks import list_sdks; from django.conf import settings; "
+        "settings.configure(); assert list_sdks(); "
+        "print(*{'openai', 'anthropic', 'google.genai', 'groq', 'together'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("\n", "")
 
 
 MEMORY = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -164,8 +165,10 @@ def test_status_says_how_things_stand(run: Run, meter: Meter) -> None:
     meter.set_limit("acme", 20)
     meter.store.admit(Call("in-flight", "acme", USD // 2), meter.config.clock())
     lines = run("status").output.splitlines()
-    assert lines[:2] == ["store     SqlStore (durable), answers", "in flight 1 hold"]
+    assert lines[:2] == ["store      SqlStore (durable), answers", "in flight  1 hold"]
     assert [line.split()[0] for line in lines[2:]] == sorted(meter.status()["patches"])
+    (openai,) = (line.split() for line in lines if line.startswith("openai "))
+    assert openai[-1] == metadata.version("openai")
 
 
 @pytest.mark.parametrize("command", [["usage", "acme"], ["set", "acme", "5"], ["prune"], ["status"]])

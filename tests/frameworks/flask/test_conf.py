@@ -123,8 +123,8 @@ def test_the_config_wins_over_options() -> None:
         ({"PATCHES": ["opena1"]}, "TOKEN_LIMIT_PATCHES: 'opena1' is not known; known are: "),
         ({"DEFAULT_LIMIT_USD": -5}, "TOKEN_LIMIT_DEFAULT_LIMIT_USD: -5 is of no use; give US dollars"),
         ({"DEFAULT_LIMIT_USD": "nan"}, "TOKEN_LIMIT_DEFAULT_LIMIT_USD: 'nan' is of no use"),
-        ({"ON_NO_TENANT": "block"}, "TOKEN_LIMIT_ON_NO_TENANT: 'block' is not available; use one of 'allow', 'refuse'"),
-        ({"ON_UNGUARDED": "shout"}, "TOKEN_LIMIT_ON_UNGUARDED: 'shout' is not available; use one of 'warn',"),
+        ({"ON_NO_TENANT": "block"}, "TOKEN_LIMIT_ON_NO_TENANT: 'block' is of no use; give 'allow' or 'refuse'"),
+        ({"ON_UNGUARDED": "shout"}, "TOKEN_LIMIT_ON_UNGUARDED: 'shout' is of no use; give 'warn', 'ref"),
         ({"TENANT_RESOLVER": 5}, "TOKEN_LIMIT_TENANT_RESOLVER: 5 is of no use; give a dotted path"),
         ({"TENANT_RESOLVER": "nowhere.at_all"}, "TOKEN_LIMIT_TENANT_RESOLVER: 'nowhere.at_all' cannot be imported"),
         (
@@ -136,6 +136,11 @@ def test_the_config_wins_over_options() -> None:
         ({"UPGRADE_URL": "javascript:alert(1)"}, "TOKEN_LIMIT_UPGRADE_URL: 'javascript:alert(1)' cannot be linked to"),
         ({"STORE": None, "URL": "limits"}, "TOKEN_LIMIT_URL: 'limits' is not an http(s) URL"),
         ({"STORE": "memory://", "SPOOL": "x.db"}, "TOKEN_LIMIT_SPOOL: it keeps events for a remote backend"),
+        (
+            {"FLUSH_INTERVAL": float("inf")},
+            "TOKEN_LIMIT_FLUSH_INTERVAL: inf is of no use; give seconds, a year at most",
+        ),
+        ({"LIMIT_CHECK_CACHE_TTL": "5"}, "TOKEN_LIMIT_LIMIT_CHECK_CACHE_TTL: '5' is of no use; give seconds"),
         ({"API_KEY": b"secret"}, "TOKEN_LIMIT_API_KEY: the value is of no use; give the key"),
         ({"UPGRADE_TEMPLATE": None}, "TOKEN_LIMIT_UPGRADE_TEMPLATE: None is of no use; give the name of a template"),
     ],

@@ -1,0 +1,107 @@
+"""What an application tells of a call itself, by hand or by a custom extractor: read with suspicion, field by field."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any
+
+from .errors import ConfigurationError
+from .events import FIELDS, as_length, safe_error
+from .limits import parse_amount, to_usd
+from .outcome import Outcome, describe_error
+from .usage import Usage, parse_count, parse_number
+
+logger = logging.getLogger("token_limit")
+
+USAGE_FIELDS = frozenset(f for f in Usage.__dataclass_fields__ if f != "cache_outside_input")
+OWN_FIELDS = frozenset({"event_id", "tenant_id", "session_id", "timestamp", "error"})
+CONTENT_FIELDS = ("fim_prefix", "fim_suffix")
+
+LONGEST_ID = 64
+"""Characters of an event id: those of a hold's, which it closes."""
+
+
+def outcome_of(fields: Mapping[str, Any], error: BaseException | None = None, *, capture: bool = False) -> Outcome:
+    """Sort event fields into an Outcome; None is not told, and what only we may set is dropped with a debug log.
+
+    Texts from before and after a gap become their lengths unless `capture`.
+    Raises `ConfigurationError` naming a field that cannot be used.
+    """
+    outcome, told = Outcome(error=error, answered=error is None), {}
+    for name, value in fields.items():
+        if name not in _READERS:
+            logger.debug("dropped the unknown event field %r", name)
+        elif value is not None:
+            told[name] = _READERS[name](value, name)
+    for name in () if capture else CONTENT_FIELDS:
+        if name in told:
+            told[name] = as_length(told[name])
+    if not USAGE_FIELDS.isdisjoint(fields):
+        outcome.usage = Usage(**{name: told.pop(name) for name in USAGE_FIELDS & told.keys()})
+    outcome.model = told.pop("model", None)
+    outcome.request_id = told.pop("request_id", None)
+    outcome.service_tier = told.pop("service_tier", None)
+    outcome.tags = told.pop("tags", {})
+    outcome.fields = told
+    return outcome
+
+
+def parse_text(value: object, name: str) -> str:
+    """Return a text, else raise `ConfigurationError` naming it."""
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name}: {value!r} is no text; give one in quotes")
+    return value
+
+
+def parse_event_id(value: object) -> str:
+    """Return an event id of 1 to 64 printable characters, else raise `ConfigurationError`; a UUID may be an object."""
+    event_id = str(value)
+    if not 1 <= len(event_id) <= LONGEST_ID or not event_id.isprintable():
+        raise ConfigurationError(
+            f"event_id: {event_id[: 2 * LONGEST_ID]!r} is of no use; give 1 to {LONGEST_ID} printable characters"
+        )
+    return event_id
+
+
+def parse_error(value: object) -> str | None:
+    """Name an error that is told as an exception or in words, never with its message; None is none."""
+    if value is None:
+        return None
+    return describe_error(value) if isinstance(value, BaseException) else safe_error(str(value))
+
+
+def _usd(value: Any, name: str) -> Decimal:
+    return to_usd(parse_amount(value, name))
+
+
+def _flag(value: object, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name}: {value!r} is of no use; give True or False")
+    return value
+
+
+def _tags(value: object, name: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{name}: {value!r} is no dict; give one such as {{'plan': 'gold'}}")
+    return dict(value)
+
+
+def _name(value: object, name: str) -> str:
+    return str(value)
+
+
+_Read = Callable[[Any, str], Any]
+_READERS: dict[str, _Read] = {
+    **dict.fromkeys(FIELDS, parse_text),
+    **dict.fromkeys((*USAGE_FIELDS, "cache_miss_tokens"), parse_count),
+    "duration_seconds": parse_number,
+    "duration_ms": parse_number,
+    "cost_usd": _usd,
+    "stream": _flag,
+    "tags": _tags,
+    **dict.fromkeys(("request_id", "user", "feature"), _name),
+}
+for _own in OWN_FIELDS:
+    del _READERS[_own]
