@@ -36,7 +36,7 @@ demo-fastapi-check: $(INSTALLED) ## Walk through the FastAPI example without a p
 test: lint ## Run the linters, the type checker and every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-all: $(INSTALLED) ## The same, then other releases of SDKs, and the Pythons and Djangos found on this machine
+test-all: $(INSTALLED) ## The same, other releases of SDKs, a minute of fuzzing, and the Pythons and Djangos found here
 	$(BIN)/nox --sessions published_client uwsgi --install-only
 	$(MAKE) test
 	$(BIN)/nox

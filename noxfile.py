@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
 nox.needs_version = ">=2025.2"
 nox.options.default_venv_backend = "virtualenv"
@@ -110,3 +111,16 @@ def uwsgi(session: nox.Session, release: str) -> None:
         session.skip("this release does not compile on Python 3.13")
     session.install("--editable", ".[flask,starlette]", f"uwsgi=={release}", "--constraint", str(CONSTRAINTS))
     session.run(sys.executable, "-m", "pytest", "tests/remote/test_uwsgi.py", external=True)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Fuzz the ingest endpoints for a minute, or for as long as `-- -max_total_time=SECONDS` says."""
+    try:
+        session.install("--editable", ".", "atheris==3.0.0", "--constraint", str(CONSTRAINTS))
+    except CommandFailed:
+        session.skip("atheris cannot be installed: it is made for Linux and Python 3.11 to 3.13")
+    folder = str(Path(session.create_tmp()).absolute())  # an input that breaks it is left there, too
+    limits = ["-max_total_time=60", "-len_control=0", "-max_len=400", "-print_final_stats=1"]
+    words = [f"-artifact_prefix={folder}/", *limits, *session.posargs]
+    session.run("python", "tests/fuzz/ingest.py", *words, env={"TMPDIR": folder})

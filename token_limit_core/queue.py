@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
+from .buffers import RECOUNT_SECONDS, Buffer, MemoryBuffer
 from .errors import ConfigurationError, TokenLimitError, logger
 from .events import LLMEvent
 from .processes import after_fork, warn_without_threads
@@ -34,83 +33,6 @@ class DeliveryRefused(TokenLimitError):
         self.status, self.events, self.reasons = status, list(events), dict(reasons or {})
         first = next(iter(self.reasons.values()), None)
         super().__init__(f"the backend refused {len(events)} events with {status}" + (f": {first}" if first else ""))
-
-
-CLAIM_SECONDS = 60.0
-"""A claim outlives the longest delivery; then another process may deliver the rows again, which the id makes safe."""
-
-RECOUNT_SECONDS = 1.0
-MOST_COUNTED = 10_000
-"""A backlog beyond this is not counted to its end: nobody needs to know, and counting a million rows takes long."""
-
-
-class Buffer(Protocol):
-    """Where events wait for their delivery. The queue calls it under its own lock, but for `put`."""
-
-    dropped: int
-    """How many events gave way because too many waited."""
-
-    shared: bool
-    """Whether others fill it too, so that it has to be looked at from time to time."""
-
-    def put(self, event: LLMEvent) -> Sequence[LLMEvent]:
-        """Append an event; return those that had to give way."""
-
-    def take(self, limit: int) -> list[LLMEvent]:
-        """Hand the oldest events out for a delivery."""
-
-    def done(self, batch: Sequence[LLMEvent]) -> None:
-        """Forget events that were delivered, or that no later attempt would bring over."""
-
-    def restore(self, batch: Sequence[LLMEvent]) -> Sequence[LLMEvent]:
-        """Put events back in front after an attempt that failed; return those that had to give way."""
-
-    def park(self, batch: Sequence[LLMEvent]) -> None:
-        """Set events aside, of those handed out, that the destination refused for good; `done` follows."""
-
-    def reset(self) -> None:
-        """Start anew in a forked child: what the parent captured, the parent delivers."""
-
-    def __len__(self) -> int: ...
-
-
-class MemoryBuffer:
-    """At most `size` events in memory; the oldest gives way. A crash loses them."""
-
-    shared = False
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self.reset()
-
-    def reset(self) -> None:
-        self._events: deque[LLMEvent] = deque()
-        self.dropped = 0
-
-    def put(self, event: LLMEvent) -> Sequence[LLMEvent]:
-        self._events.append(event)
-        return self._shrink()
-
-    def take(self, limit: int) -> list[LLMEvent]:
-        return [self._events.popleft() for _ in range(min(len(self._events), limit))]
-
-    def done(self, batch: Sequence[LLMEvent]) -> None:
-        """Nothing is left of what was taken."""
-
-    def restore(self, batch: Sequence[LLMEvent]) -> Sequence[LLMEvent]:
-        self._events.extendleft(reversed(batch))
-        return self._shrink()
-
-    def park(self, batch: Sequence[LLMEvent]) -> None:
-        """Nothing is kept: memory is for what can still be delivered."""
-
-    def _shrink(self) -> Sequence[LLMEvent]:
-        gone = [self._events.popleft() for _ in range(len(self._events) - self._size)]
-        self.dropped += len(gone)
-        return gone
-
-    def __len__(self) -> int:
-        return len(self._events)
 
 
 class EventQueue:

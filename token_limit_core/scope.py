@@ -139,9 +139,17 @@ def _is_below(scope: Scope | None, above: Scope) -> bool:
 def check_tenant(tenant_id: object) -> str:
     """Return a usable tenant id (1 to 255 characters), else raise ValueError."""
     name = str(tenant_id)
-    if tenant_id is None or not name or len(name) > 255 or "\0" in name:
+    if tenant_id is None or not name or len(name) > 255 or "\0" in name or not _has_utf8(name):
         raise ValueError(f"tenant_id: {tenant_id!r} is not usable; give a text of 1 to 255 characters")
     return name
+
+
+def _has_utf8(name: str) -> bool:
+    """Tell whether a database can keep a text: half of a surrogate pair, as JSON may have one, has no UTF-8."""
+    try:
+        return name.isascii() or bool(name.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def tenant_id(tenant: Any) -> str | None:

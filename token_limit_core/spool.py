@@ -10,14 +10,13 @@ import json
 import sqlite3
 import threading
 import time
-import uuid
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from .buffers import CLAIM_SECONDS, MOST_COUNTED, SharedBuffer
 from .errors import ConfigurationError, StoreError, logger
 from .events import LLMEvent, event_of
-from .queue import CLAIM_SECONDS, MOST_COUNTED, RECOUNT_SECONDS
 from .stores.rows import batched
 from .transport import wire_json
 
@@ -36,25 +35,19 @@ CREATE TABLE IF NOT EXISTS spool (
 _WAITING = "parked = 0 AND claimed_until <= ?"
 
 
-class Spool:
+class Spool(SharedBuffer):
     """A `Buffer` of an `EventQueue` on disk. Raises `StoreError` when the file cannot be written."""
-
-    shared = True
 
     def __init__(self, path: str) -> None:
         self._path = Path(path).resolve()
         self._inherited: list[threading.local] = []
         self._local = threading.local()
-        self.dropped = 0
         self.reset()
 
     def reset(self) -> None:
-        """Start anew in a forked child; the rows are on disk for whoever comes first."""
+        super().reset()
         self._inherited.append(self._local)  # SQLite: a parent's connection must not even be closed here
         self._local = threading.local()
-        self._me = uuid.uuid4().hex
-        self._count = 0
-        self._counted_at = -RECOUNT_SECONDS
 
     def check(self) -> None:
         """Open the file, for checks at start-up; raises `ConfigurationError` when that cannot be done."""
@@ -85,9 +78,7 @@ class Spool:
                 "UPDATE spool SET claimed_by = ?, claimed_until = ? WHERE id = ?",
                 [(self._me, now + CLAIM_SECONDS, key) for key, _ in rows],
             )
-        self._count = 0
-        if len(rows) == limit:  # there may be more, of other processes too
-            self._counted_at = -RECOUNT_SECONDS
+        self._took(len(rows), limit)
         return [event for key, body in rows if (event := self._read(key, body)) is not None]
 
     def _read(self, key: int, body: str) -> LLMEvent | None:
@@ -140,14 +131,10 @@ class Spool:
         with self._transaction() as db:
             return int(db.execute("SELECT count(*) FROM spool WHERE parked = 1").fetchone()[0])
 
-    def __len__(self) -> int:
-        now = time.monotonic()
-        if now - self._counted_at >= RECOUNT_SECONDS:  # other processes, living and dead, leave rows here too
-            waiting = f"SELECT count(*) FROM (SELECT 1 FROM spool WHERE {_WAITING} LIMIT {MOST_COUNTED})"
-            with self._transaction() as db:
-                self._count = int(db.execute(waiting, (time.time(),)).fetchone()[0])
-            self._counted_at = now
-        return self._count
+    def _count_waiting(self) -> int:
+        waiting = f"SELECT count(*) FROM (SELECT 1 FROM spool WHERE {_WAITING} LIMIT {MOST_COUNTED})"
+        with self._transaction() as db:
+            return int(db.execute(waiting, (time.time(),)).fetchone()[0])
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -10,9 +10,9 @@ import time
 import uuid
 from decimal import Decimal
 
-from token_limit_core import Meter, MeterConfig, outbox, spool
+from token_limit_core import Meter, MeterConfig, buffers, spool
+from token_limit_core.buffers import CLAIM_SECONDS
 from token_limit_core.events import LLMEvent
-from token_limit_core.queue import CLAIM_SECONDS
 from token_limit_core.stores.records import Call
 
 COST = Decimal("0.01")
@@ -84,7 +84,7 @@ def spend(meter: Meter) -> None:
 def main(command: str, settings: str) -> None:
     """Run one command, and end as any application does: nothing is closed here."""
     given = json.loads(settings)
-    spool.CLAIM_SECONDS = outbox.CLAIM_SECONDS = given.pop("claim_seconds", CLAIM_SECONDS)
+    spool.CLAIM_SECONDS = buffers.CLAIM_SECONDS = given.pop("claim_seconds", CLAIM_SECONDS)
     meter = Meter(MeterConfig(on_flush_error=print, **given))
     print("ready", flush=True)
     sys.stdin.readline()

@@ -341,6 +341,14 @@ def test_a_limit_that_cannot_be_is_refused(service: Service, fields: dict[str, A
     assert service.store.limits("acme") == []
 
 
+@pytest.mark.parametrize("tenant_id", ["", "x" * 256, "a\0b", "a\ud800"], ids=ascii)
+def test_a_tenant_that_no_store_can_keep_has_no_limit(service: Service, tenant_id: str) -> None:
+    token = service.key("*")
+    assert service.send("POST", THRESHOLDS, {"tenant_id": tenant_id, "limit_usd": 5}, token=token)[0] == 422
+    assert service.send("DELETE", THRESHOLDS, token=token, query={"tenant_id": tenant_id})[0] == 422
+    assert service.send("GET", CHECKS, token=token, query={"tenant_id": tenant_id})[0] == 422
+
+
 def test_other_methods_and_endpoints_are_refused(service: Service) -> None:
     assert service.send("GET", EVENTS)[0] == 405
     assert service.send("PUT", THRESHOLDS)[0] == 405

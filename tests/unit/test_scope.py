@@ -43,7 +43,7 @@ def test_a_block_ends_with_an_exception(meter: Meter) -> None:
     assert meter.current_tenant_id is None
 
 
-@pytest.mark.parametrize("tenant_id", [None, "", "x" * 256, "a\0b"])
+@pytest.mark.parametrize("tenant_id", [None, "", "x" * 256, "a\0b", "a\ud800"])
 def test_a_tenant_that_cannot_be_stored_is_an_error(meter: Meter, tenant_id: Any) -> None:
     with pytest.raises(ValueError, match="tenant_id"), meter.for_tenant(tenant_id):
         pass

@@ -99,7 +99,7 @@ def _tenant(given: Mapping[str, Any]) -> str:
     if value == "":
         return ""  # nobody was signed in: the event shows as unattributed
     try:
-        if not isinstance(value, str) or text(value) != value:
+        if not isinstance(value, str):
             raise ValueError
         return check_tenant(value)
     except ValueError:
