@@ -6,7 +6,6 @@ import atexit
 import logging
 import time
 import weakref
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -36,22 +35,18 @@ from .limits import (
     parse_effective_date,
     parse_time,
 )
-from .listeners import listeners_of, tell, tell_refusal
-from .outcome import Request, Settlement, conclude
-from .seldom import Seldom
+from .listeners import listeners_of
+from .outcome import Request, conclude
+from .recording import Recording
 from .settler import Settler
 from .stores import outbox_of, store_of
 from .stores.base import Store
-from .stores.records import Recorded
 from .told import outcome_of, parse_error, parse_event_id, parse_text
 
 logger = logging.getLogger("token_limit")
 
-MAX_TOLD = 1000
-"""Unguarded paths that are remembered: they are few, but what an application puts into paths is not known."""
 
-
-class Meter(ProviderClients):
+class Meter(ProviderClients, Recording):
     """Meters LLM calls for tenants, one per application.
 
     Patching methods chain; as a context manager it unpatches and drains on leaving.
@@ -59,6 +54,7 @@ class Meter(ProviderClients):
     """
 
     def __init__(self, config: MeterConfig | None = None) -> None:
+        super().__init__()
         self.config = config if config is not None else MeterConfig()
         for name in self.config.patches or ():
             patches.patch_class(name)
@@ -67,10 +63,7 @@ class Meter(ProviderClients):
         self.habits = Habits()
         self.settler = Settler(self.config.max_queue_size)
         self.listeners = listeners_of(self.config, self.outbox)
-        self._counts: Counter[str] = Counter()
         self._welcomed: set[str] = set()
-        self._unanswered = Seldom()
-        self._told: set[str] = set()
         self._patched: list[str] = []
         if self.config.raise_on_error:
             raise_on_error(True)
@@ -258,49 +251,7 @@ class Meter(ProviderClients):
             self.settle(settlement)
         return settlement[1]
 
-    def settle(self, settlement: Settlement | None) -> None:
-        """Write a settled call to the store; when the store is away, keep it and try again later.
-
-        None, a call that told nothing, leaves no trace, and neither does what was recorded before.
-        """
-        if settlement is None:
-            return
-        event, now = settlement[1], self.config.clock()
-        try:
-            if _write(self.store, settlement, now) == "duplicate":
-                return
-        except StoreError:
-            logger.exception("the store did not take a settled call; it will be tried again")
-            self.settler.retry_later(partial(_write, self.store, settlement, now))
-        self._counts["events"] += 1
-        if self.listeners:
-            tell(self.listeners, event)
-
-    def refused(self, decision: Decision, request: Request) -> None:
-        """Count a refusal, and tell it to those who listen."""
-        self.count("refused")
-        tell_refusal(self.listeners, decision, request)
-
     # -- health and end -------------------------------------------------------------------------
-
-    def count(self, what: str) -> None:
-        """Count something `status()` shows; a lost update between threads is of no consequence."""
-        self._counts[what] += 1
-
-    def unanswered(self, error: StoreError, so: str) -> None:
-        """Log that the store cannot be asked for a limit, and what follows: at once, then at most once a minute."""
-        times = self._unanswered.due()
-        if times:
-            logger.error(
-                "the store cannot be asked for a limit; %s (%d times since this was last said): %s", so, times, error
-            )
-
-    def first_time(self, what: str) -> bool:
-        """Tell whether something is to be warned about, which is once; `status()` lists it as unguarded."""
-        if what in self._told or len(self._told) >= MAX_TOLD:
-            return False
-        self._told.add(what)
-        return True
 
     def status(self) -> dict[str, Any]:
         """Report what is patched, what is guarded, and what this process has counted."""
@@ -308,8 +259,7 @@ class Meter(ProviderClients):
             "patches": patches.status(),
             "store": type(self.store).__name__,
             "durable": self.store.durable,
-            "unguarded": sorted(self._told),
-            "counts": dict(self._counts),
+            **self.told(),
             "settles_waiting": self.settler.waiting,
             "settles_lost": self.settler.lost,
             **self.store.health(),
@@ -342,14 +292,6 @@ class Meter(ProviderClients):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _write(store: Store, settlement: Settlement, now: float) -> Recorded:
-    call_id, event, cost_nano, released = settlement
-    recorded = store.settle(call_id, event, cost_nano, now)
-    if released is not None:
-        store.release(released, now)
-    return recorded
 
 
 def _close_at_exit(reference: weakref.ref[Meter]) -> None:
