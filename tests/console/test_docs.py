@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from tests.pages import blocks
 from token_limit_core import patches
-
-PAGE = (Path(__file__).parents[2] / "docs" / "console.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -21,10 +19,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     before = patches.meters()
 
     def run(name: str) -> Any:
-        found = re.search(rf'^```python title="{name}"\n(.*?)^```$', PAGE, re.MULTILINE | re.DOTALL)
-        assert found
+        (code,) = (block.code for block in blocks("docs/console.md") if block.title == name)
         names: dict[str, Any] = {"__name__": "documented"}
-        exec(compile(found[1], name, "exec"), names)
+        exec(compile(code, name, "exec"), names)
         return names
 
     yield run

@@ -6,13 +6,10 @@ has to be printed; `...` stands for anything. Commands that serve go on in the b
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import tomllib
 from collections.abc import Iterator
@@ -21,14 +18,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests import pages
 from tests.frameworks.servers import answers, free_port
 from tests.support import unavailable
 from token_limit_core.settings import RULES
 from token_limit_core.testing import FakeProvider
 from token_limit_django.conf import RULES as DJANGO_RULES
-
-ROOT = Path(__file__).parents[2]
-BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 
 
 class Page(NamedTuple):
@@ -41,13 +36,12 @@ class Page(NamedTuple):
     env: dict[str, str]
 
 
-# the provider plays a proxy on the way to OpenAI, so that the page's code needs no option of its own
-PROXIED = {"OPENAI_BASE_URL": "http://api.openai.com/v1", "HTTP_PROXY": "http://{host}", "NO_PROXY": "127.0.0.1"}
-PAGES = [
-    Page("docs/flask.md", "## Five minutes", 5000, "flask run", {"FLASK_TOKEN_LIMIT_HOSTS": '{hosts}'}),
-    Page("docs/fastapi.md", "## Five minutes", 8000, "uvicorn app:app", PROXIED),
-    Page("docs/django.md", "## Five minutes", 8000, "python manage.py runserver", PROXIED),
-]  # fmt: skip
+FROM_THE_ENVIRONMENT = {"FLASK_TOKEN_LIMIT_HOSTS": '{"%(host)s": "openai"}', "OPENAI_BASE_URL": "http://%(host)s/v1"}
+FIVE_MINUTES = [
+    Page("docs/flask.md", "## Five minutes", 5000, "flask run", FROM_THE_ENVIRONMENT),
+    Page("docs/fastapi.md", "## Five minutes", 8000, "uvicorn app:app", {}),
+    Page("docs/django.md", "## Five minutes", 8000, "python manage.py runserver", {}),
+]
 
 
 class Project:
@@ -58,17 +52,8 @@ class Project:
         self.page = page
         self.port = free_port()
         self.servers: list[subprocess.Popen[bytes]] = []
-        hosts = json.dumps({provider.host: "openai"})
-        self.env = {
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "OPENAI_API_KEY": "test",
-            "OPENAI_BASE_URL": provider.base_url,
-            **{
-                name: value.replace("{hosts}", hosts).replace("{host}", provider.host)
-                for name, value in page.env.items()
-            },
-        }
+        given = {name: value % {"host": provider.host} for name, value in page.env.items()}
+        self.env = {**pages.environment(provider), **given}
 
     def type(self, command: str) -> str:
         command = re.sub(rf"\b{self.page.port}\b", str(self.port), command)
@@ -101,7 +86,7 @@ class Project:
             server.wait(20)
 
 
-@pytest.fixture(params=PAGES, ids=lambda page: page.path)
+@pytest.fixture(params=FIVE_MINUTES, ids=lambda page: page.path)
 def project(request: pytest.FixtureRequest, tmp_path: Path, fake_provider: FakeProvider) -> Iterator[Project]:
     if shutil.which("curl") is None:
         unavailable("curl is not on the PATH")
@@ -111,9 +96,8 @@ def project(request: pytest.FixtureRequest, tmp_path: Path, fake_provider: FakeP
 
 
 def test_the_five_minute_page_does_what_it_says(project: Project, fake_provider: FakeProvider) -> None:
-    section = _section(project.page)
     typed = 0
-    for language, title, text in BLOCK.findall(section):
+    for language, title, text in pages.blocks(project.page.path, project.page.section):
         if title:
             (project.folder / title).write_text(text)
         elif language == "console":
@@ -125,29 +109,17 @@ def test_the_five_minute_page_does_what_it_says(project: Project, fake_provider:
     assert len(fake_provider.requests) == 2, "one call before the limit, one after it was raised"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
-def test_every_python_block_is_python(page: Page) -> None:
-    blocks = [text for language, title, text in BLOCK.findall((ROOT / page.path).read_text()) if language == "python"]
-    assert blocks
-    for text in blocks:
-        compile(text, page.path, "exec")
+@pytest.mark.parametrize("path", pages.PAGES)
+def test_every_python_block_is_python(path: str) -> None:
+    for block in pages.blocks(path, language="python"):
+        compile(block.code, path, "exec")
 
 
 @pytest.mark.parametrize(("path", "rules"), [("docs/django.md", DJANGO_RULES), ("docs/flask.md", RULES)])
 def test_the_table_of_settings_has_every_setting(path: str, rules: dict[str, Any]) -> None:
-    rows = re.findall(r"^\| (`.*?) \|", _section_of(path, "## Settings"), re.MULTILINE)
+    rows = re.findall(r"^\| (`.*?) \|", pages.section(path, "## Settings"), re.MULTILINE)
     named = [name.removeprefix("TOKEN_LIMIT").lstrip("_") for row in rows for name in re.findall(r"`(\w+)`", row)]
     assert sorted(named) == sorted(rules)
-
-
-def _section(page: Page) -> str:
-    return _section_of(page.path, page.section)
-
-
-def _section_of(path: str, heading: str) -> str:
-    _, found, rest = (ROOT / path).read_text().partition(f"{heading}\n")
-    assert found, f"{path} has no section {heading}"
-    return re.split(r"^## ", rest, flags=re.MULTILINE)[0]
 
 
 def _commands(text: str) -> list[tuple[str, str]]:
@@ -162,7 +134,7 @@ def _pattern(expected: str) -> str:
 
 def _check_requirements(command: str) -> str:
     """See that what the page installs is there, and that its extra exists; nothing is downloaded in tests."""
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = tomllib.loads((pages.ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     named = re.findall(r"token-limit-suite\[([\w,]+)\]", command)
     assert named and all(name in extras for names in named for name in names.split(","))
     return ""

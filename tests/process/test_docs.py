@@ -16,22 +16,12 @@ import pytest
 import redis
 
 from tests.contract.processes import environment
+from tests.pages import code_of, section
 from tests.process.queues import Queue, ended
 from tests.support import redis_url
 from token_limit_core import Meter, MeterConfig
 
-DOCS = Path(__file__).parents[2] / "docs"
 KEYS = ("celery*", "_kombu*", "unacked*", "rq:*", "dramatiq*")
-
-
-def section(page: str, heading: str) -> str:
-    text = (DOCS / page).read_text()
-    return re.split(r"^## ", text.partition(f"\n## {heading}\n")[2], flags=re.MULTILINE)[0]
-
-
-def block(page: str, heading: str, language: str = "python") -> str:
-    (code,) = re.findall(rf"```{language}\n(.*?)```", section(page, heading), flags=re.DOTALL)
-    return str(code)
 
 
 @pytest.fixture
@@ -60,9 +50,9 @@ def own_database(env: dict[str, str]) -> Iterator[None]:
 def test_the_tasks_of_the_page_run_for_the_tenant_that_starts_them(
     shell: dict[str, Any], tmp_path: Path, heading: str, file: str
 ) -> None:
-    assert f"`{file}`:" in section("workers.md", heading)
-    (tmp_path / file).write_text(block("workers.md", heading))
-    words = block("workers.md", heading, "console").split()
+    assert f"`{file}`:" in section("docs/workers.md", f"## {heading}")
+    (tmp_path / file).write_text(code_of("docs/workers.md", f"## {heading}"))
+    words = code_of("docs/workers.md", f"## {heading}", "console").split()
     command = [sys.executable, *words[1:]] if words[0] == "python" else [sys.executable, "-m", *words]
     with own_database(shell["env"]), (tmp_path / "worker.log").open("w") as log:
         worker = subprocess.Popen(command, **shell, stdout=log, stderr=log, start_new_session=True)
@@ -86,7 +76,7 @@ def test_the_tasks_of_the_page_run_for_the_tenant_that_starts_them(
     ],
 )
 def test_the_threads_and_loops_of_the_page_keep_the_tenant(shell: dict[str, Any], heading: str, output: str) -> None:
-    code = block("workers.md", heading)
+    code = code_of("docs/workers.md", f"## {heading}")
     run = subprocess.run([sys.executable, "-c", code], **shell, capture_output=True, text=True, timeout=60, check=False)
     assert run.stdout == output, run.stderr
 
@@ -150,6 +140,6 @@ print("proved")
 def test_the_streams_of_the_page_are_refused_before_their_first_byte(
     shell: dict[str, Any], heading: str, setup: str
 ) -> None:
-    code = block("streaming.md", heading) + setup + PROOF
+    code = code_of("docs/streaming.md", f"## {heading}") + setup + PROOF
     run = subprocess.run([sys.executable, "-c", code], **shell, capture_output=True, text=True, timeout=60, check=False)
     assert run.stdout == "proved\n", run.stderr
