@@ -51,7 +51,7 @@ def outcome_of(fields: Mapping[str, Any], error: BaseException | None = None, *,
 def parse_text(value: object, name: str) -> str:
     """Return a text, else raise `ConfigurationError` naming it."""
     if not isinstance(value, str):
-        raise ConfigurationError(f"{name}: {value!r} is no text; give one in quotes")
+        raise ConfigurationError(f"{name}: {value!r} is of no use; give a text")
     return value
 
 
@@ -84,7 +84,7 @@ def _flag(value: object, name: str) -> bool:
 
 def _tags(value: object, name: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise ConfigurationError(f"{name}: {value!r} is no dict; give one such as {{'plan': 'gold'}}")
+        raise ConfigurationError(f"{name}: {value!r} is of no use; give a dict such as {{'plan': 'gold'}}")
     return dict(value)
 
 
