@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import Literal, NamedTuple
 
 from .errors import ConfigurationError
@@ -22,7 +22,7 @@ ENFORCE = "enforce"
 MODES = (OBSERVE, ENFORCE)
 
 NANO = 10**9
-NANO_USD = Decimal("1e-9")
+_shift = Context(prec=60).scaleb
 MAX_LIMIT_USD = Decimal(10**9)
 
 Kind = Literal["admitted", "exhausted", "does_not_fit", "busy", "unverifiable", "no_tenant"]
@@ -35,8 +35,8 @@ def to_nano(usd: Decimal) -> int:
 
 
 def to_usd(nano: int) -> Decimal:
-    """Convert nano-dollars to US dollars, exactly."""
-    return Decimal(nano) * NANO_USD
+    """Convert nano-dollars to US dollars, exactly, whatever precision the application has set for its own sums."""
+    return _shift(nano, -9)
 
 
 def show_usd(amount: Decimal) -> str:

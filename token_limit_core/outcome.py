@@ -177,10 +177,10 @@ def price_event(flight: Flight, event: LLMEvent, usage: Usage) -> int | None:
 
 def _price(flight: Flight, model: str) -> Price | None:
     request = flight.request
-    for name in (request.priced_as, model, request.model):
-        if name and (price := price_of(request.provider, name, flight.started_at, request.service_tier)) is not None:
-            return price
-    return None
+    if request.priced_as is not None and (price := flight.price(request.priced_as)) is not None:
+        return price
+    price = price_of(request.provider, model, flight.started_at, request.service_tier)
+    return flight.price(request.model) if price is None and request.model else price
 
 
 def _add(flight: Flight, event: LLMEvent, part: Part, cost: int | None) -> int | None:
