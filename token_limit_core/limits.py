@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
+from fractions import Fraction
 from typing import Literal, NamedTuple
 
 from .errors import ConfigurationError
@@ -22,7 +23,10 @@ ENFORCE = "enforce"
 MODES = (OBSERVE, ENFORCE)
 
 NANO = 10**9
-_shift = Context(prec=60).scaleb
+MONEY = Context(prec=60)
+"""For what is done with Decimals: the application may have set its own context to fewer digits."""
+
+_shift = MONEY.scaleb
 MAX_LIMIT_USD = Decimal(10**9)
 
 Kind = Literal["admitted", "exhausted", "does_not_fit", "busy", "unverifiable", "no_tenant"]
@@ -31,18 +35,19 @@ Money = int | str | Decimal | float
 
 def to_nano(usd: Decimal) -> int:
     """Convert US dollars to nano-dollars, rounding half-even."""
-    return int((usd * NANO).to_integral_value(ROUND_HALF_EVEN))
+    return round(Fraction(usd) * NANO)
 
 
 def to_usd(nano: int) -> Decimal:
-    """Convert nano-dollars to US dollars, exactly, whatever precision the application has set for its own sums."""
+    """Convert nano-dollars to US dollars, exactly."""
     return _shift(nano, -9)
 
 
 def show_usd(amount: Decimal) -> str:
     """Write dollars for people: two decimals, and more only where cents would hide the amount."""
     places = 2 if amount >= 100 else 4 if amount >= Decimal("0.001") else 6
-    whole, _, fraction = f"{round(amount, places):,f}".partition(".")
+    rounded = amount.quantize(_shift(1, -places), context=MONEY)
+    whole, _, fraction = f"{rounded:,f}".partition(".")
     return f"${whole}.{fraction.rstrip('0'):0<2}"
 
 
@@ -245,7 +250,8 @@ class Decision:
         """What is left of the limit, never negative; None when no limit is known."""
         if self.limit_usd is None or self.spent_usd is None:
             return None
-        return max(Decimal(0), self.limit_usd - self.spent_usd - (self.held_usd or Decimal(0)))
+        held = Decimal(0) if self.held_usd is None else self.held_usd
+        return to_usd(max(0, to_nano(self.limit_usd) - to_nano(self.spent_usd) - to_nano(held)))
 
     @property
     def status(self) -> int:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
+from fractions import Fraction
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from .limits import NANO
 from .usage import PLAIN_COUNTS, Usage
 
 if TYPE_CHECKING:
@@ -44,17 +46,17 @@ class Price:
         self.version = version
         self.plain = _plain(rates)
 
-    def covers(self, units: Mapping[str, int | Decimal]) -> bool:
+    def covers(self, units: Mapping[str, int | Fraction]) -> bool:
         """Tell whether anything that was used has a price."""
         return any(units.get(rate.unit) for rate in self.rates)
 
-    def cost(self, units: Mapping[str, int | Decimal]) -> int:
+    def cost(self, units: Mapping[str, int | Fraction]) -> int:
         """Return nano-dollars for counts of genai-prices' units, rounded once, half-even.
 
         Counts that overlap are billed once; a part above its whole (seen on recorded traffic) clamps at 0.
         """
-        total: int | Decimal = 0
-        billed: dict[str, int | Decimal] = {}
+        total: int | Fraction = 0
+        billed: dict[str, int | Fraction] = {}
         for unit, scaled, tiers, inside in self.rates:
             count = units.get(unit) if unit != A_REQUEST else 1
             if count is None:
@@ -69,8 +71,8 @@ class Price:
                 whole = units.get("input_tokens", 0)
                 scaled = next((price for start, price in tiers if whole > start), scaled)
             total += scaled * count
-        if isinstance(total, Decimal):  # seconds of audio are no whole numbers
-            return int((total / SCALE).to_integral_value(ROUND_HALF_EVEN))
+        if isinstance(total, Fraction):  # seconds of audio are no whole numbers
+            return round(total / SCALE)
         nano, rest = divmod(total, SCALE)
         return nano + (rest * 2 > SCALE or (rest * 2 == SCALE and nano % 2 == 1))
 
@@ -187,7 +189,7 @@ def _compile(price: ModelPrice) -> Price:
 
 def _scaled(usd: Decimal, per: int) -> int:
     """Turn US dollars per `per` units into the scaled rate of one unit."""
-    return int((usd * 10**9 * SCALE / per).to_integral_value(ROUND_HALF_EVEN))
+    return round(Fraction(usd) * NANO * SCALE / per)
 
 
 @cache

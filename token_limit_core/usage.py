@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from decimal import Decimal
+from fractions import Fraction
 from operator import index
 
 from .errors import ConfigurationError
@@ -51,9 +51,9 @@ class Usage(Sparse):
             return whole
         return whole + sum(pool for pool in (self.cached_tokens, self.cache_creation_tokens) if pool is not None)
 
-    def billable(self) -> dict[str, int | Decimal]:
+    def billable(self) -> dict[str, int | Fraction]:
         """Give the counts under the unit names of genai-prices, whose inputs have the cache inside."""
-        units: dict[str, int | Decimal] = {}
+        units: dict[str, int | Fraction] = {}
         if self.input_tokens is not None:
             units["input_tokens"] = self.input_tokens
         if self.output_tokens is not None:
@@ -62,7 +62,7 @@ class Usage(Sparse):
             if count and name in _UNIT_OF:
                 units[_UNIT_OF[name]] = count
         if self.duration_seconds is not None:
-            units["audio_seconds"] = Decimal(str(self.duration_seconds))
+            units["audio_seconds"] = Fraction(str(self.duration_seconds))
         if self.cache_outside_input:
             outside = units.get("cache_read_tokens", 0) + units.get("cache_write_tokens", 0)
             units["input_tokens"] = units.get("input_tokens", 0) + outside

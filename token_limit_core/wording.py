@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import NamedTuple
 
-from .limits import ENFORCE, OBSERVE, PER_DAY, PER_MONTH, LimitStatus, show_usd, to_usd
+from .limits import ENFORCE, MONEY, OBSERVE, PER_DAY, PER_MONTH, LimitStatus, show_usd, to_usd
 
 FREQUENCY_LABELS = {PER_MONTH: "per month", PER_DAY: "per day"}
 MODE_LABELS = {ENFORCE: "Enforce: refuse calls once it is spent", OBSERVE: "Observe: only record, never refuse"}
@@ -22,7 +22,7 @@ SMALL = 10**6
 def editable_usd(nano: int) -> Decimal:
     """Return an amount as one would type it: at least cents, no further zeros."""
     amount = to_usd(nano)
-    return amount.quantize(Decimal("0.01")) if nano % 10**7 == 0 else amount.normalize()
+    return amount.quantize(Decimal("0.01"), context=MONEY) if nano % 10**7 == 0 else amount.normalize(MONEY)
 
 
 def exact_usd(nano: int) -> str:

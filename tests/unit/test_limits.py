@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, date, datetime, timedelta, timezone
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
 from itertools import pairwise
 from typing import Any
 
@@ -23,6 +23,9 @@ from token_limit_core.limits import (
     to_usd,
     window_of,
 )
+from token_limit_core.pricing import price_of
+from token_limit_core.usage import Usage
+from token_limit_core.wording import exact_usd
 
 USD = 10**9
 
@@ -263,3 +266,16 @@ FACTS: dict[str, Any] = {
 )
 def test_a_decision_explains_itself(decision: Decision, text: str) -> None:
     assert decision.explain() == text
+
+
+def test_money_is_exact_in_an_application_that_calculates_with_few_digits() -> None:
+    with localcontext(Context(prec=3)):
+        assert parse_amount("1234567.891234567") == 1_234_567_891_234_567
+        assert to_usd(1_234_567_891_234_567) == Decimal("1234567.891234567")
+        assert show_usd(Decimal("1234567.891")) == "$1,234,567.89"
+        assert exact_usd(1_234_567_891_234_567) == "$1,234,567.891234567"
+        decision = Decision("exhausted", limit_usd=Decimal("1234567.89"), spent_usd=Decimal("0.01"))
+        assert decision.remaining_usd == Decimal("1234567.88")
+        price = price_of("openai", "whisper-1", 1_790_000_000)
+        assert price is not None
+        assert price.of_usage(Usage(duration_seconds=1234.567)) == 123_456_700
