@@ -135,10 +135,10 @@ def _die_where_told() -> None:
             marker.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    record_tenant, record = transactional.record_tenant, Ingest._record
+    record_entries, record = transactional.record_entries, Ingest._record
 
     def in_transaction(*args: Any) -> Any:
-        done = record_tenant(*args)
+        done = record_entries(*args)
         if where == "in the transaction":
             die()
         return done
@@ -149,7 +149,7 @@ def _die_where_told() -> None:
             die()
         return done
 
-    transactional.record_tenant = in_transaction
+    transactional.record_entries = in_transaction
     Ingest._record = after_commit  # type: ignore[method-assign]
 
 

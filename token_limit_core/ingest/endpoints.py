@@ -139,13 +139,16 @@ class Ingest:
         now = self._clock()
         taken: list[Priced] = []
         rejected: list[dict[str, Any]] = []
+        covered: set[str] = set()
         foreign = 0
         for index, row in enumerate(rows):
             try:
                 priced = read_event(row, now)
-                if not key.covers(priced.event.tenant_id):
+                tenant_id = priced.event.tenant_id
+                if tenant_id not in covered and not key.covers(tenant_id):
                     foreign += 1
                     raise Rejected("tenant_id: is not one of this key's tenants")
+                covered.add(tenant_id)
                 taken.append(priced)
             except Rejected as error:
                 rejected.append(_rejection(index, row, str(error)))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import fields
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
-from ..events import FIELDS, LLMEvent, as_length, safe_error
+from ..events import LLMEvent, as_length, safe_error
 from ..limits import MAX_LIMIT_USD, to_nano, to_usd
 from ..pricing import price_of
 from ..scope import check_tenant
@@ -71,32 +71,33 @@ class Priced(NamedTuple):
 
 def read_event(row: Any, now: float) -> Priced:
     """Read one event of a batch; fields that are not known are left out. Raises `Rejected`."""
-    if not isinstance(row, Mapping):
+    if not isinstance(row, dict):
         raise Rejected("event: is no object")
-    given = {name: row[name] for name in FIELDS if row.get(name) is not None}
-    values: dict[str, Any] = {"event_id": _id(given), "tenant_id": _tenant(given), "timestamp": _time(given, now)}
-    values |= {name: _count(name, given[name]) for name in COUNTS if name in given}
-    values |= {name: _number(name, given[name]) for name in NUMBERS if name in given}
-    values |= {name: _text(name, given[name]) for name in TEXTS if name in given}
-    values["stream"] = given.get("stream") is True
-    values["tags"] = _tags(given.get("tags", {}))
-    event = LLMEvent(**values)
-    if "cost_usd" not in given:
+    values: dict[str, Any] = {
+        "event_id": _id(row.get("event_id")),
+        "tenant_id": _tenant(row.get("tenant_id")),
+        "timestamp": _time(row.get("timestamp"), now),
+        "tags": {},
+    }
+    for name, value in row.items():
+        if value is not None and (read := _READERS.get(name)) is not None:
+            values[name] = read(name, value)
+    event = LLMEvent.of(values)
+    given = row.get("cost_usd")
+    if given is None:
         return Priced(event, _price(event))
-    event.cost_usd = to_usd(cost := _cost(given["cost_usd"]))
+    event.cost_usd = to_usd(cost := _cost(given))
     return Priced(event, cost)
 
 
-def _id(given: Mapping[str, Any]) -> str:
-    value = given.get("event_id")
+def _id(value: Any) -> str:
     if not isinstance(value, str) or not 1 <= len(value) <= LONGEST_ID or not value.isprintable():
         raise Rejected(f"event_id: give a text of 1 to {LONGEST_ID} printable characters, such as a UUID")
     return value
 
 
-def _tenant(given: Mapping[str, Any]) -> str:
-    value = given.get("tenant_id", "")
-    if value == "":
+def _tenant(value: Any) -> str:
+    if value is None or value == "":
         return ""  # nobody was signed in: the event shows as unattributed
     try:
         if not isinstance(value, str):
@@ -106,13 +107,13 @@ def _tenant(given: Mapping[str, Any]) -> str:
         raise Rejected("tenant_id: give a text of 1 to 255 characters") from None
 
 
-def _time(given: Mapping[str, Any], now: float) -> float:
-    value = _number("timestamp", given.get("timestamp"))
-    if value > now + AHEAD_SECONDS:
+def _time(value: Any, now: float) -> float:
+    seconds = _number("timestamp", value)
+    if seconds > now + AHEAD_SECONDS:
         raise Rejected("timestamp: lies more than 5 minutes ahead")
-    if value < now - KEEP_SECONDS:
+    if seconds < now - KEEP_SECONDS:
         raise Rejected("timestamp: is more than 35 days old")
-    return value
+    return seconds
 
 
 def _count(name: str, value: Any) -> int:
@@ -135,14 +136,28 @@ def _text(name: str, value: Any) -> str:
     return text(value)[: WIDTHS.get(name, LONGEST_TEXT)]
 
 
-def _tags(value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping) or len(value) > MOST_TAGS:
-        raise Rejected(f"tags: give an object of at most {MOST_TAGS} members")
+def _flag(name: str, value: Any) -> bool:
+    return value is True
+
+
+def _tags(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict) or len(value) > MOST_TAGS:
+        raise Rejected(f"{name}: give an object of at most {MOST_TAGS} members")
     try:
         tags: dict[str, Any] = plain(value)
     except RecursionError:
-        raise Rejected("tags: lie too deep in each other") from None
+        raise Rejected(f"{name}: lie too deep in each other") from None
     return tags
+
+
+_READERS: dict[str, Callable[[str, Any], Any]] = {
+    **dict.fromkeys(COUNTS, _count),
+    **dict.fromkeys(NUMBERS, _number),
+    **dict.fromkeys(TEXTS, _text),
+    "stream": _flag,
+    "tags": _tags,
+}
+"""What reads a field, beside those that every event must have, and its cost."""
 
 
 def _cost(value: Any) -> int:
@@ -160,11 +175,10 @@ def _cost(value: Any) -> int:
 
 def _price(event: LLMEvent) -> int | None:
     """Price an event that came without a cost; nano-dollars, None when no price is known."""
-    usage = Usage(cache_outside_input=event.provider in CACHE_OUTSIDE_INPUT)
-    for name in _PRICED:
-        count = getattr(event, name)
-        if count or name not in BASE_COUNTS:  # an event has 0 for a base count that was not reported, too
-            setattr(usage, name, count)
+    counts = vars(event).items()  # a base count of 0 may be one that was not reported
+    usage = Usage.of({name: count for name, count in counts if name in _PRICED and (count or name not in BASE_COUNTS)})
+    if event.provider in CACHE_OUTSIDE_INPUT:
+        usage.cache_outside_input = True
     if event.error is not None and not any(usage.billable().values()):
         event.cost_usd = Decimal(0)
         return 0
@@ -176,4 +190,4 @@ def _price(event: LLMEvent) -> int | None:
     return cost
 
 
-_PRICED = tuple(f.name for f in fields(Usage) if f.name in (*COUNTS, "duration_seconds"))
+_PRICED = frozenset(f.name for f in fields(Usage) if f.name in (*COUNTS, "duration_seconds"))

@@ -1,23 +1,45 @@
-"""Recording many events of a tenant at once: a fixed number of statements, whatever the size of the batch."""
+"""Recording many events at once: a fixed number of statements for each tenant, whatever the size of the batch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..limits import CounterKey, key_of
+from ..limits import CounterKey, window_of
 from .base import Transaction
 from .records import Entry, Recorded
 
 
-def record_tenant(
-    tx: Transaction, tenant_id: str, entries: Sequence[Entry], settle: Callable[[Entry], Recorded]
-) -> tuple[list[Recorded], list[Entry]]:
-    """Record a tenant's entries, each once; `settle` takes the few that have a hold to be closed.
+def record_entries(
+    tx: Transaction,
+    tenants: dict[str, list[Entry]],
+    destinations: Sequence[str],
+    settle: Callable[[Entry], Recorded],
+) -> dict[str, list[Recorded]]:
+    """Record the entries of tenants, each once; `settle` takes the few that have a hold to be closed.
 
-    The caller has locked the tenant. Returns one result per entry, and what was written here.
+    The caller has locked the tenants. Returns one result per entry.
     """
-    ids = [entry.event.event_id for entry in entries]
-    known, held = tx.known_events(tenant_id, ids), tx.held_calls(ids)
+    held = tx.held_calls([entry.event.event_id for entries in tenants.values() for entry in entries])
+    results: dict[str, list[Recorded]] = {}
+    fresh: dict[str, list[Entry]] = {}
+    for tenant_id, entries in tenants.items():
+        known = tx.known_events(tenant_id, [entry.event.event_id for entry in entries])
+        results[tenant_id], fresh[tenant_id] = _tell_apart(entries, known, held, settle)
+    written = [entry for entries in fresh.values() for entry in entries]
+    if written:
+        tx.insert_entries(written)
+        tx.roll_up_all(written)
+        for destination in destinations:
+            tx.insert_deliveries(destination, written)
+        for tenant_id, entries in fresh.items():
+            _charge(tx, tenant_id, entries)
+    return results
+
+
+def _tell_apart(
+    entries: Sequence[Entry], known: set[str], held: set[str], settle: Callable[[Entry], Recorded]
+) -> tuple[list[Recorded], list[Entry]]:
+    """Return what becomes of each entry, and those that are to be written."""
     fresh: dict[str, Entry] = {}
     results: list[Recorded] = []
     for entry in entries:
@@ -30,21 +52,18 @@ def record_tenant(
         else:
             fresh[event_id] = entry
             results.append("stored")
-    written = list(fresh.values())
-    if written:
-        tx.insert_entries(written)
-        tx.roll_up_all(written)
-        _charge(tx, tenant_id, written)
-    return results, written
+    return results, list(fresh.values())
 
 
 def _charge(tx: Transaction, tenant_id: str, entries: Sequence[Entry]) -> None:
     """Charge each counter once with the sum of what falls into its window."""
     totals: dict[CounterKey, int] = {}
     for limit in tx.limits(tenant_id):
+        spent: dict[int, int] = {}
         for entry in entries:
-            if entry.charged:
-                key = key_of(limit, entry.event.timestamp)
-                totals[key] = totals.get(key, 0) + entry.charged
+            if entry.cost_nano:
+                start = window_of(limit.frequency, entry.event.timestamp).start
+                spent[start] = spent.get(start, 0) + entry.cost_nano
+        totals |= {CounterKey(tenant_id, limit.id, start): amount for start, amount in spent.items()}
     for key in sorted(totals):
         tx.charge(key, totals[key], 0)

@@ -35,11 +35,11 @@ COUNTS = (
     "duration_ms",
 )
 
-DETAILS = tuple(
-    name for name in FIELDS if name not in {*WIDTHS, *COUNTS, "event_id", "tenant_id", "timestamp", "cost_usd"}
-)
+DETAILS = frozenset(FIELDS) - {*WIDTHS, *COUNTS, "event_id", "tenant_id", "timestamp", "cost_usd"}
 """Event fields without a column of their own; they share the JSON column `details`."""
 
+_BLANK = {name: getattr(LLMEvent, name) for name in (*COUNTS, *WIDTHS)}
+_COUNTS = frozenset(COUNTS)
 _NOTHING = Spend(0, 0, 0, 0, 0)
 _DEEPEST = 6
 
@@ -47,61 +47,51 @@ _DEEPEST = 6
 def ledger_row(entry: Entry) -> dict[str, Any]:
     """Return the ledger columns of an entry; `details` is a plain JSON object."""
     event = entry.event
+    details: dict[str, Any] = {}
     row: dict[str, Any] = {
+        **_BLANK,
         "tenant_id": event.tenant_id,
         "event_id": event.event_id,
         "kind": entry.kind,
         "corrects": entry.corrects,
         "timestamp": event.timestamp,
         "cost_nano": entry.cost_nano,
-        "details": details_of(event),
+        "details": details,
     }
-    for name in COUNTS:
-        row[name] = getattr(event, name)
-    for name, width in WIDTHS.items():
-        value = getattr(event, name)
-        row[name] = None if value is None else text(value)[:width]
+    for name, value in vars(event).items():
+        if name in _COUNTS:
+            row[name] = value
+        elif name in WIDTHS:
+            row[name] = None if value is None else text(value)[: WIDTHS[name]]
+        elif value is not None and name in DETAILS and (name != "tags" or value):
+            details[name] = plain(value)
     return row
 
 
 def rollup_row(entry: Entry) -> dict[str, Any]:
     """Return what an entry adds to the total of its (tenant, day, provider, model)."""
-    event = entry.event
-    return {
-        "tenant_id": event.tenant_id,
-        "day": day_of(event.timestamp),
-        "provider": text(event.provider)[: WIDTHS["provider"]],
-        "model": text(event.model)[: WIDTHS["model"]],
-        **add_to_spend(_NOTHING, entry)._asdict(),
-    }
+    [row] = rollup_rows((entry,))
+    return row
 
 
 def rollup_rows(entries: Iterable[Entry]) -> list[dict[str, Any]]:
     """Return what many entries add, a row for each total, in one order for all who lock those rows."""
-    totals: dict[tuple[Any, ...], dict[str, Any]] = {}
+    totals: dict[tuple[str, int, str, str], Spend] = {}
     for entry in entries:
-        row = rollup_row(entry)
-        key = (row["tenant_id"], row["day"], row["provider"], row["model"])
-        total = totals.setdefault(key, row)
-        if total is not row:
-            for name in Spend._fields:
-                total[name] += row[name]
-    return [totals[key] for key in sorted(totals)]
+        event = entry.event
+        provider, model = text(event.provider)[: WIDTHS["provider"]], text(event.model)[: WIDTHS["model"]]
+        key = event.tenant_id, day_of(event.timestamp), provider, model
+        totals[key] = add_to_spend(totals.get(key, _NOTHING), entry)
+    return [
+        {"tenant_id": tenant_id, "day": day, "provider": provider, "model": model, **total._asdict()}
+        for (tenant_id, day, provider, model), total in sorted(totals.items())
+    ]
 
 
 def batched(values: Sequence[str]) -> Iterator[list[str]]:
     """Give values in lists that every engine takes as parameters of one statement."""
     for start in range(0, len(values), 500):
         yield list(values[start : start + 500])
-
-
-def details_of(event: LLMEvent) -> dict[str, Any]:
-    """Return the fields of an event that have no column, as plain JSON values."""
-    return {
-        name: plain(value)
-        for name in DETAILS
-        if (value := getattr(event, name)) is not None and (name != "tags" or value)
-    }
 
 
 def text(value: object) -> str:

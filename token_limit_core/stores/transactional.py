@@ -27,7 +27,7 @@ from ..limits import (
 )
 from . import ledger
 from .base import Store, Transaction
-from .bulk import record_tenant
+from .bulk import record_entries
 from .listing import TransactionalReports
 from .records import KEEP_SECONDS, Call, Entry, Hold, Pruned, Recorded, Spend
 from .reports import Change, change_of
@@ -170,27 +170,22 @@ class TransactionalStore(TransactionalReports, Store):
         return self._run(lambda tx: ledger.settle(tx, call_id, Entry(event, cost_nano), now, self.destinations))
 
     def record(self, entries: Sequence[tuple[LLMEvent, int | None]], now: float) -> list[Recorded]:
+        tenants: dict[str, list[Entry]] = {}
+        for event, cost_nano in entries:
+            tenants.setdefault(event.tenant_id, []).append(Entry(event, cost_nano))
+        ordered = dict(sorted(tenants.items()))  # one lock order
+
         def work(tx: Transaction) -> list[Recorded]:
-            places: dict[str, list[int]] = {}
-            for place, (event, _) in enumerate(entries):
-                places.setdefault(event.tenant_id, []).append(place)
-            results: dict[int, Recorded] = {}
-            for tenant_id in sorted(places):  # one lock order
-                mine = [Entry(*entries[place]) for place in places[tenant_id]]
-                results.update(zip(places[tenant_id], self._record(tx, tenant_id, mine, now), strict=True))
-            return [results[place] for place in range(len(entries))]
+            def settle(entry: Entry) -> Recorded:
+                return ledger.settle(tx, entry.event.event_id, entry, now, self.destinations)
+
+            for tenant_id in ordered:
+                tx.lock_tenant(tenant_id, now)
+            results = record_entries(tx, ordered, self.destinations, settle)
+            of_tenant = {tenant_id: iter(told) for tenant_id, told in results.items()}
+            return [next(of_tenant[event.tenant_id]) for event, _ in entries]
 
         return self._run(work)
-
-    def _record(self, tx: Transaction, tenant_id: str, entries: Sequence[Entry], now: float) -> list[Recorded]:
-        def settle(entry: Entry) -> Recorded:
-            return ledger.settle(tx, entry.event.event_id, entry, now, self.destinations)
-
-        tx.lock_tenant(tenant_id, now)
-        results, written = record_tenant(tx, tenant_id, entries, settle)
-        for destination in self.destinations if written else ():
-            tx.insert_deliveries(destination, written)
-        return results
 
     def renew(self, call_id: str, expires_at: float) -> bool:
         return self._run(lambda tx: tx.renew_hold(call_id, expires_at))
