@@ -14,13 +14,12 @@ from ..pricing import price_of
 from ..scope import check_tenant
 from ..stores.records import KEEP_SECONDS
 from ..stores.rows import WIDTHS, plain, text
-from ..usage import BASE_COUNTS, Usage
+from ..usage import BASE_COUNTS, LARGEST_NUMBER, Usage
 
 AHEAD_SECONDS = 300.0
 """How far a sender's clock may be ahead."""
 
 LONGEST_ID = 64
-LARGEST_COUNT = 10**15
 MOST_TAGS = 64
 
 COUNTS = (
@@ -117,13 +116,13 @@ def _time(value: Any, now: float) -> float:
 
 
 def _count(name: str, value: Any) -> int:
-    if type(value) is not int or not 0 <= value <= LARGEST_COUNT:
-        raise Rejected(f"{name}: give a whole number from 0 to 10^15")
+    if type(value) is not int or not 0 <= value <= LARGEST_NUMBER:
+        raise Rejected(f"{name}: give a whole number from 0 to 10^12")
     return value
 
 
 def _number(name: str, value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value) or not 0 <= value <= LARGEST_COUNT:
+    if type(value) not in (int, float) or not math.isfinite(value) or not 0 <= value <= LARGEST_NUMBER:
         raise Rejected(f"{name}: give a number that is not negative")
     return float(value)
 
