@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from types import AsyncGeneratorType
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from .errors import report
 from .flow import Flight, aland, hand_over, land
 from .outcome import Outcome
+
+Following = TypeVar("Following")
 
 
 class Reader(Protocol):
@@ -40,30 +43,39 @@ class Tee(Protocol):
 
 
 class _Watch:
-    """What the hooks of one stream share. `pulling` is set while the SDK works: a close from inside is no close."""
+    """What the hooks of one stream share."""
 
-    __slots__ = ("flight", "outcome", "pulling")
+    __slots__ = ("_following", "flight", "outcome")
 
     def __init__(self, flight: Flight, outcome: Callable[[BaseException | None], Outcome]) -> None:
         self.flight = flight
         self.outcome = outcome
-        self.pulling = False
+        self._following: Callable[[], Any] = _nothing
+
+    def by(self, generator: Following) -> Following:
+        """Note, and return, the generator that follows the stream."""
+        self._following = weakref.ref(generator)
+        return generator
+
+    @property
+    def pulling(self) -> bool:
+        """Whether the SDK is at work on the next chunk: a close from inside of that is no close by the caller."""
+        following = self._following()
+        if isinstance(following, AsyncGeneratorType):
+            return following.ag_running
+        return following is not None and following.gi_running
 
     def land(self, error: BaseException | None = None) -> None:
-        if not self._over():
+        if not self.flight.landed:
             land(self.flight, self._read(error))
 
     async def aland(self, error: BaseException | None = None) -> None:
-        if not self._over():
+        if not self.flight.landed:
             await aland(self.flight, self._read(error))
 
     def hand_over(self, error: BaseException | None = None) -> None:
-        if not self._over():
+        if not self.flight.landed:
             hand_over(self.flight, self._read(error))
-
-    def _over(self) -> bool:
-        self.pulling = False
-        return self.flight.landed
 
     def _read(self, error: BaseException | None) -> Outcome:
         try:
@@ -73,10 +85,14 @@ class _Watch:
             return Outcome(error=error)
 
 
+def _nothing() -> None:
+    """Stand for a generator that is not there yet."""
+
+
 def _follow_stream(stream: Any, response: Any, flight: Flight, reader: Reader) -> None:
     """Follow a parsed sync stream."""
     watch = _Watch(flight, reader.outcome)
-    stream._iterator = _chunks(stream._iterator, watch, reader.see)
+    stream._iterator = watch.by(_chunks(stream._iterator, watch, reader.see))
     _on_close(response, watch)
     weakref.finalize(stream, watch.hand_over)
 
@@ -84,7 +100,7 @@ def _follow_stream(stream: Any, response: Any, flight: Flight, reader: Reader) -
 def _follow_async_stream(stream: Any, response: Any, flight: Flight, reader: Reader) -> None:
     """Follow a parsed async stream."""
     watch = _Watch(flight, reader.outcome)
-    stream._iterator = _achunks(stream._iterator, watch, reader.see)
+    stream._iterator = watch.by(_achunks(stream._iterator, watch, reader.see))
     _on_aclose(response, watch)
     weakref.finalize(stream, watch.hand_over)
 
@@ -96,7 +112,7 @@ def _follow_body(response: Any, flight: Flight, tee: Tee) -> None:
 
     def iter_bytes(*args: Any, **kwargs: Any) -> Iterator[bytes]:
         _unhook(response, "iter_bytes", iter_bytes)
-        return _bytes(plain(*args, **kwargs), watch, tee)
+        return watch.by(_bytes(plain(*args, **kwargs), watch, tee))
 
     response.iter_bytes = iter_bytes
     _on_close(response, watch)
@@ -110,7 +126,7 @@ def _follow_async_body(response: Any, flight: Flight, tee: Tee) -> None:
 
     def aiter_bytes(*args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
         _unhook(response, "aiter_bytes", aiter_bytes)
-        return _abytes(plain(*args, **kwargs), watch, tee)
+        return watch.by(_abytes(plain(*args, **kwargs), watch, tee))
 
     response.aiter_bytes = aiter_bytes
     _on_aclose(response, watch)
@@ -142,15 +158,8 @@ def follow_async_chunks(stream: AsyncIterator[Any], flight: Flight, reader: Read
 
 
 def _chunks(inner: Any, watch: _Watch, see: Callable[[Any], bool]) -> Iterator[Any]:
-    pull = inner.__next__
     try:
-        while True:
-            watch.pulling = True
-            try:
-                chunk = pull()
-            except StopIteration:
-                break
-            watch.pulling = False
+        for chunk in inner:
             try:
                 hidden = see(chunk)
             except Exception:
@@ -168,15 +177,8 @@ def _chunks(inner: Any, watch: _Watch, see: Callable[[Any], bool]) -> Iterator[A
 
 
 async def _achunks(inner: Any, watch: _Watch, see: Callable[[Any], bool]) -> AsyncIterator[Any]:
-    pull = inner.__anext__
     try:
-        while True:
-            watch.pulling = True
-            try:
-                chunk = await pull()
-            except StopAsyncIteration:
-                break
-            watch.pulling = False
+        async for chunk in inner:
             try:
                 hidden = see(chunk)
             except Exception:
@@ -195,17 +197,11 @@ async def _achunks(inner: Any, watch: _Watch, see: Callable[[Any], bool]) -> Asy
 
 def _bytes(inner: Iterator[bytes], watch: _Watch, tee: Tee) -> Iterator[bytes]:
     try:
-        while True:
-            watch.pulling = True
-            try:
-                data = next(inner)
-            except StopIteration:
-                break
-            watch.pulling = False
-            if data := tee.feed(data):
-                yield data
-        if data := tee.rest():
-            yield data
+        for data in inner:
+            if told := tee.feed(data):
+                yield told
+        if told := tee.rest():
+            yield told
         watch.land()
     except GeneratorExit:
         watch.hand_over()
@@ -217,17 +213,11 @@ def _bytes(inner: Iterator[bytes], watch: _Watch, tee: Tee) -> Iterator[bytes]:
 
 async def _abytes(inner: AsyncIterator[bytes], watch: _Watch, tee: Tee) -> AsyncIterator[bytes]:
     try:
-        while True:
-            watch.pulling = True
-            try:
-                data = await inner.__anext__()
-            except StopAsyncIteration:
-                break
-            watch.pulling = False
-            if data := tee.feed(data):
-                yield data
-        if data := tee.rest():
-            yield data
+        async for data in inner:
+            if told := tee.feed(data):
+                yield told
+        if told := tee.rest():
+            yield told
         await watch.aland()
     except Exception as error:
         await watch.aland(error)
