@@ -1,4 +1,4 @@
-"""What the Django middleware adds to a request that makes no LLM call."""
+"""What the Django middleware adds to a request that makes no LLM call, beside django-ratelimit."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
+from django_ratelimit.decorators import ratelimit
 
 bare: ContextVar[Any] = ContextVar("bare", default=None)
 
@@ -36,26 +37,29 @@ def view(request: HttpRequest) -> HttpResponse:
     return HttpResponse(b"ok")
 
 
-urlpatterns = [path("", view)]
+limited = ratelimit(key=lambda group, request: "somebody", rate="1000000/s")(view)
+
+urlpatterns = [path("", view), path("limited/", limited)]
 
 _current: WSGIHandler
+_path: str
 
 
-def _handler(middleware: list[str]) -> Callable[[], Any]:
+def _handler(middleware: list[str], address: str = "/") -> Callable[[], Any]:
     settings.MIDDLEWARE = middleware
     handler = WSGIHandler()
 
     @contextmanager
     def subject() -> Iterator[None]:
-        global _current
-        _current = handler
+        global _current, _path
+        _current, _path = handler, address
         yield
 
     return subject
 
 
 def subjects() -> dict[str, Callable[[], Any]]:
-    """Return one WSGI handler per middleware."""
+    """Return one WSGI handler per middleware; django-ratelimit decorates a view."""
     if not settings.configured:
         settings.configure(
             ROOT_URLCONF=__name__,
@@ -69,6 +73,7 @@ def subjects() -> dict[str, Callable[[], Any]]:
     return {
         "no middleware": _handler([]),
         "bare ContextVar middleware": _handler([f"{__name__}.BareContextVarMiddleware"]),
+        "django-ratelimit": _handler([], "/limited/"),
         "token-limit-suite": _handler(["token_limit_django.middleware.TokenLimitMiddleware"]),
     }
 
@@ -78,7 +83,7 @@ def requests(count: int) -> None:
     for _ in range(count):
         environ = {
             "REQUEST_METHOD": "GET",
-            "PATH_INFO": "/",
+            "PATH_INFO": _path,
             "SERVER_NAME": "bench",
             "SERVER_PORT": "80",
             "wsgi.input": io.BytesIO(),
