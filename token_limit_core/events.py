@@ -97,11 +97,19 @@ def event_of(row: Mapping[str, Any]) -> LLMEvent:
 
 _NAMES = frozenset(FIELDS)
 
+LONGEST_ID = 64
+"""Characters of an event id: those of a hold's, which it closes."""
+
 _LENGTH = re.compile(r"[0-9]+ characters")
 _CLASS = r"(?:[^\W\d][\w.]{0,63}|[1-5][0-9]{2})"
 _STATUS = r" [1-5][0-9]{2}"
 _ERROR = re.compile(rf"{_CLASS}(?:{_STATUS}(?: [\w.:-]{{1,64}})?| (?=\w*_)\w{{1,64}})?")
 _START_OF_ERROR = re.compile(rf"{_CLASS}(?:{_STATUS})?(?=[ :]|$)")
+
+
+def is_event_id(text: str) -> bool:
+    """Tell whether a text can name an event: 1 to 64 printable characters, such as a UUID's."""
+    return 1 <= len(text) <= LONGEST_ID and text.isprintable()
 
 
 def as_length(text: str) -> str:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from .errors import ConfigurationError
-from .events import FIELDS, as_length, safe_error
+from .events import FIELDS, LONGEST_ID, as_length, is_event_id, safe_error
 from .limits import parse_amount, to_usd
 from .outcome import Outcome, describe_error
 from .usage import Usage, parse_count, parse_number
@@ -18,9 +18,6 @@ logger = logging.getLogger("token_limit")
 USAGE_FIELDS = frozenset(f for f in Usage.__dataclass_fields__ if f != "cache_outside_input")
 OWN_FIELDS = frozenset({"event_id", "tenant_id", "session_id", "timestamp", "error"})
 CONTENT_FIELDS = ("fim_prefix", "fim_suffix")
-
-LONGEST_ID = 64
-"""Characters of an event id: those of a hold's, which it closes."""
 
 
 def outcome_of(fields: Mapping[str, Any], error: BaseException | None = None, *, capture: bool = False) -> Outcome:
@@ -58,7 +55,7 @@ def parse_text(value: object, name: str) -> str:
 def parse_event_id(value: object) -> str:
     """Return an event id of 1 to 64 printable characters, else raise `ConfigurationError`; a UUID may be an object."""
     event_id = str(value)
-    if not 1 <= len(event_id) <= LONGEST_ID or not event_id.isprintable():
+    if not is_event_id(event_id):
         raise ConfigurationError(
             f"event_id: {event_id[: 2 * LONGEST_ID]!r} is of no use; give 1 to {LONGEST_ID} printable characters"
         )

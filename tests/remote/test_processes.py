@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +21,8 @@ from tests.remote.receiver import Receiver, key_for
 from tests.remote.servers import serving
 from token_limit_core.ingest.events import read_event
 from token_limit_core.limits import Limit
-from token_limit_core.stores import open_store
 
 SENDER = Path(__file__).with_name("sender.py")
-
-
-@pytest.fixture
-def receiver(tmp_path: Path) -> Iterator[Receiver]:
-    store = open_store(f"sqlite:///{tmp_path}/ledger.db")
-    with Receiver(store) as receiver:
-        yield receiver
-    store.close()
 
 
 def home_of(home: str, folder: Path) -> dict[str, str]:

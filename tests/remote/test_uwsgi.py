@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,7 +16,6 @@ import requests
 from tests.remote.receiver import Receiver
 from tests.remote.servers import ROOT, Server, serving, wait_until
 from tests.support import unavailable
-from token_limit_core.stores import open_store
 
 NEWEST, THREADLESS = "2.0.31", "2.0.26"
 NEVER = 3600.0
@@ -38,14 +36,6 @@ def uwsgi(release: str) -> list[str]:
     if not made.exists():
         unavailable(f"uWSGI {release} is not compiled; run `nox -s uwsgi --install-only`")
     return [str(made)]
-
-
-@pytest.fixture
-def receiver(tmp_path: Path) -> Iterator[Receiver]:
-    store = open_store(f"sqlite:///{tmp_path}/ledger.db")
-    with Receiver(store) as receiver:
-        yield receiver
-    store.close()
 
 
 class Site:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -83,16 +83,20 @@ def events_json(visit: Visit) -> Response:
     """Give a page of the event log, and the place where the next one begins."""
     asked = event_query(visit.params, visit.now)
     if asked.errors:
-        return told(visit.request.path, 400, " ".join(f"{name}: {error}" for name, error in asked.errors.items()))
+        return _cannot_filter(visit, asked.errors)
     rows = visit.store.events(asked.query)
     return visit.json({"events": [event_dict(row) for row in rows], "next": _next(rows, asked.query.size)})
+
+
+def _cannot_filter(visit: Visit, errors: Mapping[str, str]) -> Response:
+    return told(visit.request.path, 400, " ".join(f"{name}: {error}" for name, error in errors.items()))
 
 
 def events_csv(visit: Visit) -> Response:
     """Give the whole event log of the filters."""
     asked = event_query(visit.params, visit.now)
     if asked.errors:
-        return told(visit.request.path, 400, " ".join(f"{name}: {error}" for name, error in asked.errors.items()))
+        return _cannot_filter(visit, asked.errors)
     names = ["tenant_id", "provider", "model", "endpoint", "input_tokens", "output_tokens", "cached_tokens"]
     more = ["error", "user", "feature", "session_id", "request_id", "event_id"]
 

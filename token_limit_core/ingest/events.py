@@ -8,7 +8,7 @@ from dataclasses import fields
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
-from ..events import LLMEvent, as_length, safe_error
+from ..events import LONGEST_ID, LLMEvent, as_length, is_event_id, safe_error
 from ..limits import MAX_LIMIT_USD, to_nano, to_usd
 from ..pricing import price_of
 from ..scope import check_tenant
@@ -19,7 +19,6 @@ from ..usage import BASE_COUNTS, LARGEST_NUMBER, Usage
 AHEAD_SECONDS = 300.0
 """How far a sender's clock may be ahead."""
 
-LONGEST_ID = 64
 MOST_TAGS = 64
 
 COUNTS = (
@@ -90,7 +89,7 @@ def read_event(row: Any, now: float) -> Priced:
 
 
 def _id(value: Any) -> str:
-    if not isinstance(value, str) or not 1 <= len(value) <= LONGEST_ID or not value.isprintable():
+    if not isinstance(value, str) or not is_event_id(value):
         raise Rejected(f"event_id: give a text of 1 to {LONGEST_ID} printable characters, such as a UUID")
     return value
 
