@@ -5,16 +5,16 @@ Only an estimate: enforce mode holds it to keep concurrent calls apart, and sett
 
 from __future__ import annotations
 
-from itertools import islice
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from .usage import Usage
+from typing import Any
 
 FIRST_OUTPUT = 256
 """Output tokens assumed for a model not seen yet."""
 
-FIRST_TOKENS_PER_CHARACTER = 0.25
+MILLION = 10**6
+
+FIRST_RATE = MILLION // 4
+"""Input tokens of a million characters, assumed for a model not seen yet."""
+
 ATTACHMENT = 4000
 """Characters an inlined image or file counts as, whatever the length of its base64 text."""
 
@@ -27,43 +27,46 @@ TOKEN_ID = 4
 MAX_PARTS = 1_000_000
 """Parts of a request that are looked at: what refers to itself has no end."""
 
-WEIGHT = 0.2
+WEIGHT = 5
+"""A new call moves an average a fifth of the way."""
+
 MAX_MODELS = 1024
 
 
 class Habit:
-    """What the calls of one model have been like: moving averages of tokens a character, and output tokens a call."""
+    """What the calls of one model have been like: moving averages, in whole numbers, as those take the least time.
 
-    __slots__ = ("output", "per_character", "seen")
+    `rate` is input tokens of a million characters, `output` is output tokens of a million calls.
+    """
+
+    __slots__ = ("output", "rate", "seen")
 
     def __init__(self) -> None:
-        self.per_character = FIRST_TOKENS_PER_CHARACTER
-        self.output = float(FIRST_OUTPUT)
+        self.rate = FIRST_RATE
+        self.output = FIRST_OUTPUT * MILLION
         self.seen = False
 
     def estimate(self, size: int, max_output: int | None) -> tuple[int, int]:
         """Return the input and output tokens expected of `size` characters, with at most `max_output` tokens out."""
-        expected = int(self.output) + 1
+        expected = self.output // MILLION + 1
         if max_output is not None and max_output < expected:
             expected = max_output
-        return int(size * self.per_character) + 1, expected
+        return size * self.rate // MILLION + 1, expected
 
-    def learn(self, size: int, usage: Usage) -> None:
+    def learn(self, size: int, received: int, output: int) -> None:
         """Take a finished call into the averages; a lost update between threads only costs accuracy.
 
         One that used nothing, such as an answer out of a cache or work that was only queued, tells nothing of the next.
         """
-        counts = vars(usage)
-        received = usage.received() if "cache_outside_input" in counts else counts.get("input_tokens")
         if not received:
             return
-        ratio = received / size if size > 0 else FIRST_TOKENS_PER_CHARACTER
-        output = counts.get("output_tokens") or 0
+        rate = received * MILLION // size if size > 0 else FIRST_RATE
+        output *= MILLION
         if self.seen:
-            self.per_character += WEIGHT * (ratio - self.per_character)
-            self.output += WEIGHT * (output - self.output)
+            self.rate += (rate - self.rate) // WEIGHT
+            self.output += (output - self.output) // WEIGHT
         else:
-            self.per_character, self.output, self.seen = ratio, float(output), True
+            self.rate, self.output, self.seen = rate, output, True
 
 
 class Habits(dict[tuple[str, str], Habit]):
@@ -80,12 +83,13 @@ def size_of(value: Any) -> int:
     """Count the characters of a JSON-like value; iterators are left alone, as looking would use them up."""
     total = 0
     parts = [value]
-    for part in islice(parts, MAX_PARTS):  # they grow on the way: one frame for the whole of it
+    for part in parts:  # they grow on the way: one frame for the whole of it
         kind = type(part)
         if kind is str:
             size = len(part)
             total += size if size < ATTACHMENT or not part.startswith("data:") else ATTACHMENT
-        elif kind is dict and "data" not in part:
+            continue
+        if kind is dict and "data" not in part:
             parts += part.values()
         elif kind is list:
             parts += part
@@ -93,6 +97,8 @@ def size_of(value: Any) -> int:
             total += TOKEN_ID
         elif part is not None:
             total += _size_of_other(part, parts)
+        if len(parts) > MAX_PARTS:
+            break
     return total
 
 

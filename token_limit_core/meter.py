@@ -236,12 +236,12 @@ class Meter(ProviderClients, Recording):
         flight = Flight(self, request, current, "" if tenant_id is None else scope.check_tenant(tenant_id))
         flight.call_id = parse_event_id(fields.pop("event_id", flight.call_id))
         flight.started_at = parse_time(fields.pop("timestamp", flight.started_at), "timestamp")
-        if (session_id := fields.pop("session_id", None)) is not None:
-            flight.session_id = str(session_id)
-        error = parse_error(fields.pop("error", None))
+        error, session_id = parse_error(fields.pop("error", None)), fields.pop("session_id", None)
         counts = {"input_tokens": input_tokens, "output_tokens": output_tokens}
         outcome = outcome_of({**fields, **counts}, capture=self.config.capture_content)
         outcome.fields = {"duration_ms": None, **(outcome.fields or {}), "error": error}
+        if session_id is not None:
+            outcome.fields["session_id"] = str(session_id)
         settlement = conclude(flight, outcome)
         assert settlement is not None  # that is the answer to a question only
         if self.store.leaves_loop and on_loop():

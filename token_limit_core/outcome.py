@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from .events import LLMEvent
+from .events import LLMEvent, made_of
 from .limits import to_nano, to_usd
 from .pricing import price_of
 from .usage import BASE_COUNTS, OTHER_COUNTS, Usage
@@ -95,11 +95,13 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement | None:
         request.provider = outcome.fields.get("provider", request.provider)
     if usage is None:
         usage, estimated = _assume(flight, outcome)
-    event = _event(flight, outcome, usage)
+    counts = vars(usage)
+    event = _event(flight, outcome, counts)
     if estimated:
         event.tags["estimated"] = True
     elif usage is outcome.usage and outcome.error is None and not request.later and "estimated" not in event.tags:
-        flight.habit.learn(request.size, usage)
+        received = usage.received() if "cache_outside_input" in counts else event.input_tokens
+        flight.habit.learn(request.size, received, event.output_tokens)
     cost = price_event(flight, event, usage)
     for part in outcome.parts:
         cost = _add(flight, event, part, cost)
@@ -109,9 +111,9 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement | None:
     return event.event_id, event, cost, None if request.later else flight.call_id
 
 
-def _event(flight: Flight, outcome: Outcome, usage: Usage) -> LLMEvent:
+def _event(flight: Flight, outcome: Outcome, counts: dict[str, Any]) -> LLMEvent:
     """Make the event of a call, with all but its cost."""
-    request, counts = flight.request, vars(usage)
+    request, scope = flight.request, flight.scope
     model = request.model if outcome.model is None else outcome.model
     tags = flight.tags if outcome.tags is None else {**flight.tags, **outcome.tags}
     if model != request.model and request.model:
@@ -122,11 +124,12 @@ def _event(flight: Flight, outcome: Outcome, usage: Usage) -> LLMEvent:
     if generated is None:
         generated = 0
     total, cached = counts.get("total_tokens"), counts.get("cached_tokens")
-    event = LLMEvent.of(
+    event = made_of(
+        LLMEvent,
         {
             "event_id": flight.call_id,
             "tenant_id": flight.tenant_id,
-            "session_id": flight.session_id,
+            "session_id": None if scope is None else scope.session_id,
             "provider": request.provider,
             "model": model,
             "endpoint": request.endpoint,
@@ -141,14 +144,14 @@ def _event(flight: Flight, outcome: Outcome, usage: Usage) -> LLMEvent:
             "error": None if outcome.error is None else describe_error(outcome.error),
             "service_tier": request.service_tier,
             "tags": tags,
-        }
+        },
     )
     if not OTHER_COUNTS.isdisjoint(counts):
         for name, count in counts.items():
             if count is not None and name in OTHER_COUNTS:
                 setattr(event, name, count)
-    if flight.attributes:
-        _attribute(event, flight.attributes)
+    if scope is not None and scope.attributes:
+        _attribute(event, scope.attributes)
     if request.fields:
         for name, value in request.fields.items():
             setattr(event, name, value)
@@ -160,7 +163,8 @@ def _event(flight: Flight, outcome: Outcome, usage: Usage) -> LLMEvent:
 
 def price_event(flight: Flight, event: LLMEvent, usage: Usage) -> int | None:
     """Set the event's cost and price version; nano-dollars, None when no price is known."""
-    given = vars(event).get("cost_usd")
+    row = vars(event)
+    given = row.get("cost_usd")
     if given is not None:
         return to_nano(given)
     if event.error is not None and not any(usage.billable().values()):
@@ -170,8 +174,7 @@ def price_event(flight: Flight, event: LLMEvent, usage: Usage) -> int | None:
     cost = None if price is None else price.of_usage(usage)
     if price is None or cost is None:
         return None
-    event.cost_usd = to_usd(cost)
-    event.price_version = price.version
+    row["cost_nano"], row["price_version"] = cost, price.version
     return cost
 
 

@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from .limits import NANO
-from .usage import PLAIN_COUNTS, Usage
+from .usage import SPECIAL_COUNTS, Usage
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice
@@ -86,7 +86,7 @@ class Price:
     def of_usage(self, usage: Usage) -> int | None:
         """Return nano-dollars for what a call used; None when nothing was reported, or nothing of it has a price."""
         counts = vars(usage)
-        if counts.keys() <= PLAIN_COUNTS or not any(map(counts.get, counts.keys() - PLAIN_COUNTS)):  # 0 costs nothing
+        if SPECIAL_COUNTS.isdisjoint(counts) or not any(map(counts.get, SPECIAL_COUNTS)):  # 0 costs nothing
             received, generated = counts.get("input_tokens"), counts.get("output_tokens")
             if received is not None and generated is not None:
                 cost = self.of_tokens(received, generated, counts.get("cached_tokens") or 0)

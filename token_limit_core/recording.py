@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from .outcome import Request, Settlement
     from .settler import Settler
     from .stores.base import Store
-    from .stores.records import Recorded
 
 logger = logging.getLogger("token_limit")
 
@@ -35,6 +34,7 @@ class Recording:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
+        self._events = 0
         self._unanswered = Seldom()
         self._told: set[str] = set()
 
@@ -45,14 +45,19 @@ class Recording:
         """
         if settlement is None:
             return
-        event, now = settlement[1], self.config.clock()
+        call_id, event, cost_nano, released = settlement
+        store, clock = self.store, self.config.clock
+        now = clock()
         try:
-            if _write(self.store, settlement, now) == "duplicate":
+            recorded = store.settle(call_id, event, cost_nano, now)
+            if released is not None:
+                store.release(released, now)
+            if recorded == "duplicate":
                 return
         except StoreError:
             logger.exception("the store did not take a settled call; it will be tried again")
-            self.settler.retry_later(partial(_write, self.store, settlement, now))
-        self._counts["events"] += 1
+            self.settler.retry_later(partial(_write_again, store, settlement, now))
+        self._events += 1
         if self.listeners:
             tell(self.listeners, event)
 
@@ -82,12 +87,11 @@ class Recording:
 
     def told(self) -> dict[str, Any]:
         """Give `status()` what was counted and warned of."""
-        return {"unguarded": sorted(self._told), "counts": dict(self._counts)}
+        return {"unguarded": sorted(self._told), "counts": dict(self._counts + Counter(events=self._events))}
 
 
-def _write(store: Store, settlement: Settlement, now: float) -> Recorded:
+def _write_again(store: Store, settlement: Settlement, now: float) -> None:
     call_id, event, cost_nano, released = settlement
-    recorded = store.settle(call_id, event, cost_nano, now)
+    store.settle(call_id, event, cost_nano, now)
     if released is not None:
         store.release(released, now)
-    return recorded

@@ -41,7 +41,7 @@ class Settler:
         self._queue: SimpleQueue[Work | threading.Event | None] = SimpleQueue()
         self._waiting: deque[Work] = deque()
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self.thread: threading.Thread | None = None
 
     @property
     def waiting(self) -> int:
@@ -50,17 +50,17 @@ class Settler:
 
     def start(self) -> None:
         """Start the thread if it is not running; call this before anything that may `put` from a finaliser."""
-        if self._thread is not None:
+        if self.thread is not None:
             return
         with self._lock:
-            if self._thread is None:
+            if self.thread is None:
                 thread = threading.Thread(target=self._work, name="token-limit-settler", daemon=True)
                 try:
                     thread.start()
                 except RuntimeError:  # no thread to be had, or the interpreter is ending: flush() does the work
                     logger.warning("the settler's thread cannot be started", exc_info=True)
                 else:
-                    self._thread = thread
+                    self.thread = thread
 
     def put(self, work: Work) -> None:
         """Queue work; takes no lock and does no I/O, so that finalisers may call it."""
@@ -78,19 +78,19 @@ class Settler:
 
     def collect(self) -> None:
         """Let abandoned streams come in before the process ends: an SDK's is a cycle, which nobody else may find."""
-        if self._thread is not None:
+        if self.thread is not None:
             gc.collect()
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until everything queued so far was tried (seconds; None is for ever); True when nothing is left."""
-        if threading.current_thread() is self._thread:
+        if threading.current_thread() is self.thread:
             return False  # called from what the thread itself runs, such as on_event
-        if self._queue.empty() and not self._waiting and self._thread is None:
+        if self._queue.empty() and not self._waiting and self.thread is None:
             return True
         self.start()
         reached = threading.Event()
         self._queue.put(reached)
-        if self._thread is None:
+        if self.thread is None:
             while not reached.is_set():
                 self._handle(self._queue.get())
         return reached.wait(timeout) and not self._waiting
@@ -98,19 +98,19 @@ class Settler:
     def stop(self, timeout: float | None = None) -> bool:
         """Flush, then end the thread; a later call starts it again."""
         done = self.flush(timeout)
-        thread = self._thread
+        thread = self.thread
         if thread is not None and thread.is_alive():
             self._queue.put(None)
             thread.join(timeout)
-            self._thread = None
+            self.thread = None
         return done
 
     def _work(self) -> None:
         try:
             self._work_until_told()
         finally:  # whatever ended it, the next call starts another
-            if self._thread is threading.current_thread():
-                self._thread = None
+            if self.thread is threading.current_thread():
+                self.thread = None
 
     def _work_until_told(self) -> None:
         while True:

@@ -7,11 +7,10 @@ from fractions import Fraction
 from operator import index
 
 from .errors import ConfigurationError
-from .events import Sparse
 
 
 @dataclass
-class Usage(Sparse):
+class Usage:
     """Counts of one call with the meaning SPEC 1.3 gives them, for every provider.
 
     `output_tokens` has reasoning inside; `cached_tokens` and `cache_creation_tokens` are inside `input_tokens` unless
@@ -95,8 +94,8 @@ BASE_COUNTS = ("input_tokens", "output_tokens", "total_tokens", "cached_tokens")
 
 OTHER_COUNTS = frozenset(f.name for f in fields(Usage) if f.name not in (*BASE_COUNTS, "cache_outside_input"))
 
-PLAIN_COUNTS = frozenset((*BASE_COUNTS, "reasoning_tokens"))
-"""What nearly every call reports, and nothing else: three rates bill it."""
+SPECIAL_COUNTS = frozenset(f.name for f in fields(Usage) if f.name not in (*BASE_COUNTS, "reasoning_tokens"))
+"""What few calls report; three rates bill all the others."""
 
 _UNIT_OF = dict(UNITS)
 

@@ -11,7 +11,7 @@ from decimal import Decimal
 import pytest
 
 from token_limit_core import LLMEvent
-from token_limit_core.events import as_length, safe_error
+from token_limit_core.events import as_length, made_of, safe_error
 
 CONTRACT = [
     "event_id",
@@ -88,8 +88,8 @@ def test_two_events_do_not_share_their_tags() -> None:
 
 def test_an_event_of_what_is_set_is_like_any_other() -> None:
     made = LLMEvent("e1", "acme", input_tokens=3, cost_usd=Decimal("0.5"))
-    sparse = LLMEvent.of(
-        {"event_id": "e1", "tenant_id": "acme", "input_tokens": 3, "cost_usd": Decimal("0.5"), "tags": {}}
+    sparse = made_of(
+        LLMEvent, {"event_id": "e1", "tenant_id": "acme", "input_tokens": 3, "cost_usd": Decimal("0.5"), "tags": {}}
     )
 
     assert sparse == made

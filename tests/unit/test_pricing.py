@@ -14,6 +14,7 @@ from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import PriceContext
 
 from token_limit_core import pricing
+from token_limit_core.events import made_of
 from token_limit_core.limits import to_nano
 from token_limit_core.pricing import Price, price_of
 from token_limit_core.usage import Usage, parse_count
@@ -71,8 +72,8 @@ def test_plain_tokens_cost_the_same_however_they_are_priced(counts: tuple[int, i
     received, generated, cached = counts
     units = {"input_tokens": received, "output_tokens": generated, "cache_read_tokens": cached}
     full = Usage(input_tokens=received, output_tokens=generated, cached_tokens=cached)
-    sparse = Usage.of({"input_tokens": received, "output_tokens": generated, "cached_tokens": cached})
-    silent = Usage.of({**vars(sparse), "audio_input_tokens": 0, "reasoning_tokens": 3})
+    sparse = made_of(Usage, {"input_tokens": received, "output_tokens": generated, "cached_tokens": cached})
+    silent = made_of(Usage, {**vars(sparse), "audio_input_tokens": 0, "reasoning_tokens": 3})
     quick = 0
     for provider, model in MODELS:
         price = price_of(provider, model, NOW.timestamp())
@@ -98,7 +99,7 @@ def test_what_was_not_reported_has_no_cost_and_what_is_none_costs_nothing() -> N
 
 
 def test_a_usage_of_what_was_told_is_like_any_other() -> None:
-    told = Usage.of({"input_tokens": 0, "audio_input_tokens": 3})
+    told = made_of(Usage, {"input_tokens": 0, "audio_input_tokens": 3})
 
     assert told == Usage(input_tokens=0, audio_input_tokens=3)
     assert told.billable() == {"input_tokens": 0, "input_audio_tokens": 3}

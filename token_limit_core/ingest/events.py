@@ -8,7 +8,7 @@ from dataclasses import fields
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
-from ..events import LONGEST_ID, LLMEvent, as_length, is_event_id, safe_error
+from ..events import LONGEST_ID, LLMEvent, as_length, is_event_id, made_of, safe_error
 from ..limits import MAX_LIMIT_USD, to_nano, to_usd
 from ..pricing import price_of
 from ..scope import check_tenant
@@ -80,7 +80,7 @@ def read_event(row: Any, now: float) -> Priced:
     for name, value in row.items():
         if value is not None and (read := _READERS.get(name)) is not None:
             values[name] = read(name, value)
-    event = LLMEvent.of(values)
+    event = made_of(LLMEvent, values)
     given = row.get("cost_usd")
     if given is None:
         return Priced(event, _price(event))
@@ -174,7 +174,9 @@ def _cost(value: Any) -> int:
 def _price(event: LLMEvent) -> int | None:
     """Price an event that came without a cost; nano-dollars, None when no price is known."""
     counts = vars(event).items()  # a base count of 0 may be one that was not reported
-    usage = Usage.of({name: count for name, count in counts if name in _PRICED and (count or name not in BASE_COUNTS)})
+    usage = made_of(
+        Usage, {name: count for name, count in counts if name in _PRICED and (count or name not in BASE_COUNTS)}
+    )
     if event.provider in CACHE_OUTSIDE_INPUT:
         usage.cache_outside_input = True
     if event.error is not None and not any(usage.billable().values()):

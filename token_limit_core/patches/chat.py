@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..events import made_of
 from ..outcome import Outcome
 from ..usage import Usage
 from .reading import count, fields_of, text
@@ -46,7 +47,7 @@ def usage_of(usage: Any) -> Usage | None:
         _add_reasoning_left_out(counts)
     if "cached_tokens" not in counts and not CACHED_ELSEWHERE.isdisjoint(row):
         _take_cached_elsewhere(counts, row)
-    return Usage.of(counts)
+    return made_of(Usage, counts)
 
 
 _INPUT = {
@@ -129,6 +130,11 @@ class StreamReader:
         return max(self.chunks - 1, self.letters // 4, 0)
 
 
+EACH_OF_FIRST = 16
+SAMPLE = 8
+"""Of the chunks after the first ones every eighth is looked into: that takes longer than all else done to one."""
+
+
 class ChoicesReader(StreamReader):
     """Follows a chat or completions stream. Each chunk costs: declared fields are read without `fields_of`."""
 
@@ -137,27 +143,27 @@ class ChoicesReader(StreamReader):
     def see(self, chunk: Any) -> bool:
         """Look at a chunk; hide the one that is there only because we asked for usage."""
         self.answer = chunk
-        if self.first is None:  # Groq's last one may have another id
-            self.first = chunk
         row = chunk if type(chunk) is dict else chunk.__dict__
-        choices = row.get("choices")
         usage = row.get("usage")
         if usage is not None:
             self.usage = usage
-            if not choices:
+            if not row.get("choices"):
                 return self.injected
-        if choices:
-            self.chunks += 1
-            choice = choices[0]
-            row = choice if type(choice) is dict else choice.__dict__
-            delta = row.get("delta")
-            if delta is not None:
-                words = (delta if type(delta) is dict else delta.__dict__).get("content")
-            else:
-                words = row.get("text")
-            if words:
-                self.letters += len(words)
+        seen = self.chunks = self.chunks + 1
+        if seen <= EACH_OF_FIRST or not seen % SAMPLE:
+            self._look(chunk, row, 1 if seen <= EACH_OF_FIRST else SAMPLE)
         return False
+
+    def _look(self, chunk: Any, row: Mapping[str, Any], weight: int) -> None:
+        """Count the letters of a chunk, for as many as it stands for; keep the first, as Groq's last has another id."""
+        if self.first is None:
+            self.first = chunk
+        choices = row.get("choices")
+        if choices:
+            choice = fields_of(choices[0])
+            words = fields_of(choice.get("delta")).get("content") or choice.get("text")
+            if words:
+                self.letters += len(words) * weight
 
     def outcome(self, error: BaseException | None) -> Outcome:
         """Tell what was used so far; Groq tells a caller that did not ask in the last chunk's `x_groq`."""

@@ -88,7 +88,7 @@ class RelayPatch(StainlessPatch):
     def _late(self, client: Any, kwargs: dict[str, Any]) -> Plan | None:
         """Recognise a request that middleware sends while a raw stream is read: its call has returned long ago."""
         options = kwargs["options"]
-        if options.method.lower() != "post" or not isinstance(self._classify(options.url), Surface):
+        if options.method.lower() != "post" or not isinstance(self._kinds[options.url], Surface):
             return None
         return self._plan(client, (), kwargs)
 

@@ -14,14 +14,14 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import UnguardedCall, report
-from ..flow import Flight, adepart, aland, depart, hand_over, land
+from ..flow import Flight, adepart, aland, at_once, depart, hand_over, land
 from ..hosts import UNKNOWN, provider_of
 from ..outcome import Outcome
 from ..sse import BlindTee, DocumentTee, EventTee, read_document
 from ..streams import Follow, Tee, follow_async, follow_sync
 from .base import BasePatch
 from .hooks import raw_types, refuses_stream_options, with_options
-from .surfaces import Plan, Surface, classify, mask, pattern_of, registered, unguarded
+from .surfaces import Classified, Plan, Surface, mask, pattern_of, registered, unguarded
 
 if TYPE_CHECKING:
     from ..meter import Meter
@@ -55,7 +55,7 @@ class StainlessPatch(BasePatch):
         super().__init__()
         self._hosts: dict[int, tuple[Any, Meter, str | None]] = {}
         self._later = [(pattern_of(surface), surface) for surface in self.later]
-        self._classify = functools.lru_cache(maxsize=1024)(functools.partial(classify, self.surfaces, self.free))
+        self._kinds = Classified(self.surfaces, self.free)
 
     def provider_of_client(self, client: Any) -> str:
         """Name the provider of a client on an unknown host, where its class tells."""
@@ -77,9 +77,10 @@ class StainlessPatch(BasePatch):
         try:
             options = kwargs["options"] if "options" in kwargs else args[1]
             stream = bool(kwargs.get("stream"))
-            if options.method != "post" and options.method.lower() != "post":
+            method = options.method
+            if method != "post" and method.lower() != "post":
                 return self._recognise_later(client, options, stream)
-            surface, meter = self._classify(options.url), self.meter()
+            surface, meter = self._kinds[options.url], self.meter()
             provider = self._provider(client, meter)
             if provider is None:
                 return None
@@ -184,8 +185,11 @@ class StainlessPatch(BasePatch):
         @functools.wraps(original)
         async def request(client: Any, *args: Any, **kwargs: Any) -> Any:
             plan = self._plan(client, args, kwargs) if self.active else None
-            flight = None if plan is None else await adepart(plan.meter, plan)
-            if plan is None or flight is None:
+            if plan is None:
+                return await original(client, *args, **kwargs)
+            directly = at_once(plan.meter)
+            flight = depart(plan.meter, plan) if directly else await adepart(plan.meter, plan)
+            if flight is None:
                 return await original(client, *args, **kwargs)
             token = in_the_air.set((client, flight))
             try:
@@ -207,7 +211,10 @@ class StainlessPatch(BasePatch):
                 in_the_air.reset(token)
             outcome = self._arrive(flight, plan, result, follow_async)
             if outcome is not None:
-                await aland(flight, outcome)
+                if directly:
+                    land(flight, outcome)
+                else:
+                    await aland(flight, outcome)
             return result
 
         return request
@@ -218,7 +225,8 @@ class StainlessPatch(BasePatch):
         try:
             row = getattr(result, "__dict__", {})
             if "_request_id" in row:  # a model: the SDK has read the header already
-                outcome = plan.read(result)
+                read = plan.read
+                outcome = read(result)
                 request_id: Any = row["_request_id"]
                 if request_id is None and flight.request.provider in self.other_id_headers:
                     request_id = self._request_id(flight, response)

@@ -6,7 +6,8 @@ import logging
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
 from ..errors import UnguardedCall
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("token_limit")
 
+MAX_PATHS = 1024
+
 Read = Callable[[Any], Outcome]
 MakeReader = Callable[["str | None", bool], Reader]
 
 
-class Surface(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Surface:
     """One call that costs money: the end of its path (`{}` is an id), its name, its bounds and how answers are read.
 
     `bounds` are the body's fields that limit the output, None where no text comes out. `read` takes a parsed answer
@@ -50,7 +54,8 @@ class Plan(Request):
     __slots__ = ("body", "injected", "kept", "meter", "options", "read", "reader")
 
     def __init__(self, meter: Meter, surface: Surface, options: Any, provider: str, stream: bool) -> None:
-        body, extra = options.json_data, getattr(options, "extra_json", None)
+        sent = vars(options)  # a model looks for each attribute in vain before it finds it
+        body, extra = sent.get("json_data"), sent.get("extra_json")
         if type(body) is not dict:
             body = fields_of(body)
         if extra is not None:
@@ -59,12 +64,12 @@ class Plan(Request):
         self.options = options
         self.injected = self.later = False
         self.body: Mapping[str, Any] = body
-        _, self.endpoint, bounds, self.read, self.reader, _, self.kept = surface
+        self.endpoint, self.read, self.reader, self.kept = surface.endpoint, surface.read, surface.reader, surface.kept
         self.provider = provider
         self.model = str(body.get("model", ""))
         self.stream = stream
         self.size = size_of(body)
-        self.max_output = 0 if bounds is None else max_output(body, bounds)
+        self.max_output = 0 if surface.bounds is None else max_output(body, surface.bounds)
         self.fields = self.priced_as = self.service_tier = None
         if "service_tier" in body and isinstance(tier := body["service_tier"], str) and tier != "auto":
             self.service_tier = tier
@@ -109,13 +114,22 @@ def unguarded(meter: Meter, what: str) -> None:
         )
 
 
-def classify(surfaces: tuple[Surface, ...], free: re.Pattern[str], url: str) -> Surface | Literal["free"] | None:
-    """Say what a POST to a path is: a surface, free, or None for what nobody has classified."""
-    path = url.partition("?")[0].rstrip("/")
-    for surface in surfaces:
-        if pattern_of(surface).search(path):
-            return surface
-    return "free" if free.search(path) else None
+class Classified(dict[str, Surface | Literal["free"] | None]):
+    """What a POST to each path is: a surface, free, or None for what nobody has classified."""
+
+    def __init__(self, surfaces: tuple[Surface, ...], free: re.Pattern[str]) -> None:
+        super().__init__()
+        self._surfaces = surfaces
+        self._free = free
+
+    def __missing__(self, url: str) -> Surface | Literal["free"] | None:
+        path = url.partition("?")[0].rstrip("/")
+        found = next((surface for surface in self._surfaces if pattern_of(surface).search(path)), None)
+        if len(self) >= MAX_PATHS:  # ids are in paths
+            self.clear()
+        kind: Surface | Literal["free"] | None = "free" if found is None and self._free.search(path) else found
+        self[url] = kind
+        return kind
 
 
 def pattern_of(surface: Surface) -> re.Pattern[str]:

@@ -51,6 +51,10 @@ class Hold(NamedTuple):
         return 0 if self.amount is None else self.amount
 
 
+hold_of = partial(tuple.__new__, Hold)
+"""Make a Hold of its eight parts."""
+
+
 class Entry(NamedTuple):
     """One row of the append-only ledger: the event plus the signed nano-dollars it adds (None is unpriced)."""
 
@@ -63,6 +67,10 @@ class Entry(NamedTuple):
     def charged(self) -> int:
         """What the row adds to a counter (nano-dollars); an unpriced one adds nothing."""
         return 0 if self.cost_nano is None else self.cost_nano
+
+
+entry_of = partial(tuple.__new__, Entry)
+"""Make an Entry of its four parts."""
 
 
 class Spend(NamedTuple):
