@@ -13,7 +13,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigurationError
-from .limits import ENFORCE, PER_MONTH, LimitStatus, parse_amount, to_usd, window_of
+from .limits import ENFORCE, PER_MONTH, LimitStatus, window_of
+from .money import parse_amount, to_usd
 from .scope import check_tenant
 from .stores.records import KEEP_SECONDS, Spend
 from .stores.reports import TenantQuery, TenantUsage

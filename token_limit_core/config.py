@@ -9,7 +9,7 @@ from typing import Literal
 
 from .errors import ConfigurationError
 from .events import LLMEvent
-from .limits import Money
+from .money import Money
 from .settings import METER_RULES, check_value
 from .stores.base import Store
 from .stores.records import HOLD_SECONDS

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from .config import MeterConfig
 from .errors import LimitExceededException
-from .limits import show_usd
 from .meter import Meter
+from .money import show_usd
 from .testing import FakeProvider
 
 if TYPE_CHECKING:

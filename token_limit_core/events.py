@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from .limits import to_usd
+from .money import to_usd
 
 T = TypeVar("T")
 

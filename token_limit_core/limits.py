@@ -1,18 +1,15 @@
-"""Limits, windows and decisions: value objects and arithmetic, no I/O.
-
-Money is integer nano-dollars in here and in stores, `Decimal` US dollars at the interface.
-"""
+"""Limits, windows and decisions: value objects and arithmetic, no I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from decimal import Context, Decimal, InvalidOperation
-from fractions import Fraction
+from decimal import Decimal
 from typing import Literal, NamedTuple
 
 from .errors import ConfigurationError
+from .money import show_usd, to_nano, to_usd
 
 PER_DAY = "per_day"
 PER_MONTH = "per_month"
@@ -22,52 +19,7 @@ OBSERVE = "observe"
 ENFORCE = "enforce"
 MODES = (OBSERVE, ENFORCE)
 
-NANO = 10**9
-MONEY = Context(prec=60)
-"""For what is done with Decimals: the application may have set its own context to fewer digits."""
-
-_shift = MONEY.scaleb
-MAX_LIMIT_USD = Decimal(10**9)
-
 Kind = Literal["admitted", "exhausted", "does_not_fit", "busy", "unverifiable", "no_tenant"]
-Money = int | str | Decimal | float
-
-
-def to_nano(usd: Decimal) -> int:
-    """Convert US dollars to nano-dollars, rounding half-even."""
-    return round(Fraction(usd) * NANO)
-
-
-def to_usd(nano: int) -> Decimal:
-    """Convert nano-dollars to US dollars, exactly."""
-    return _shift(nano, -9)
-
-
-def show_usd(amount: Decimal) -> str:
-    """Write dollars for people: two decimals, and more only where cents would hide the amount."""
-    places = 2 if amount >= 100 else 4 if amount >= Decimal("0.001") else 6
-    rounded = amount.quantize(_shift(1, -places), context=MONEY)
-    whole, _, fraction = f"{rounded:,f}".partition(".")
-    return f"${whole}.{fraction.rstrip('0'):0<2}"
-
-
-def parse_amount(value: Money, name: str = "limit_usd") -> int:
-    """Turn a limit given in US dollars into nano-dollars.
-
-    Raises `ConfigurationError` for NaN, infinite, negative, above 10^9, or anything that is no number.
-    A float is taken as it prints (`Decimal(str(x))`).
-    """
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        amount = Decimal(str(value)) if isinstance(value, float) else Decimal(value)
-    except (InvalidOperation, TypeError, ValueError):
-        raise ConfigurationError(f"{name}: {value!r} is not an amount in US dollars; give e.g. 25 or '9.99'") from None
-    if not amount.is_finite():
-        raise ConfigurationError(f"{name}: {value!r} is not finite; to have no limit, remove it")
-    if not 0 <= amount <= MAX_LIMIT_USD:
-        raise ConfigurationError(f"{name}: {value!r} is out of range; it must be between 0 and {MAX_LIMIT_USD:f}")
-    return to_nano(amount)
 
 
 def parse_choice(value: str, allowed: Iterable[str], name: str) -> str:

@@ -29,13 +29,12 @@ from .limits import (
     Decision,
     Limit,
     LimitStatus,
-    Money,
-    parse_amount,
     parse_choice,
     parse_effective_date,
     parse_time,
 )
 from .listeners import listeners_of
+from .money import Money, parse_amount
 from .outcome import Request, conclude
 from .recording import Recording
 from .settler import Settler

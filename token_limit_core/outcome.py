@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from .events import LLMEvent, made_of
-from .limits import to_nano, to_usd
+from .money import to_nano, to_usd
 from .pricing import price_of
 from .usage import BASE_COUNTS, OTHER_COUNTS, Usage
 

@@ -14,7 +14,7 @@ from fractions import Fraction
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from .limits import NANO
+from .money import NANO
 from .usage import SPECIAL_COUNTS, Usage
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from .errors import ConfigurationError
-from .limits import parse_amount
+from .money import parse_amount
 from .stores.base import Store
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from .errors import ConfigurationError
 from .events import FIELDS, LONGEST_ID, as_length, is_event_id, safe_error
-from .limits import parse_amount, to_usd
+from .money import parse_amount, to_usd
 from .outcome import Outcome, describe_error
 from .usage import Usage, parse_count, parse_number
 

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from .errors import ConfigurationError
-from .limits import PER_DAY, PER_MONTH, Decision, show_usd
+from .limits import PER_DAY, PER_MONTH, Decision
+from .money import show_usd
 
 JSON_TYPES = ("application/problem+json", "application/json")
 HTML_TYPES = ("text/html", "application/xhtml+xml")

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import NamedTuple
 
-from .limits import ENFORCE, MONEY, OBSERVE, PER_DAY, PER_MONTH, LimitStatus, show_usd, to_usd
+from .limits import ENFORCE, OBSERVE, PER_DAY, PER_MONTH, LimitStatus
+from .money import MONEY, show_usd, to_usd
 
 FREQUENCY_LABELS = {PER_MONTH: "per month", PER_DAY: "per day"}
 MODE_LABELS = {ENFORCE: "Enforce: refuse calls once it is spent", OBSERVE: "Observe: only record, never refuse"}

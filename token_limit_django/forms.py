@@ -13,7 +13,7 @@ from django.utils import timezone
 from token_limit_core import limits as core
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.ingest.keys import DEFAULT_PERMISSIONS, PERMISSIONS, NewKey, make_key
-from token_limit_core.limits import parse_amount, to_nano
+from token_limit_core.money import parse_amount, to_nano
 from token_limit_core.scope import check_tenant
 from token_limit_core.wording import FREQUENCY_LABELS, MODE_LABELS, editable_usd, exact_usd, moment, utc
 

@@ -10,7 +10,8 @@ from decimal import Decimal
 
 from django.db import models
 
-from token_limit_core.limits import ENFORCE, PER_MONTH, show_usd, to_usd
+from token_limit_core.limits import ENFORCE, PER_MONTH
+from token_limit_core.money import show_usd, to_usd
 from token_limit_core.stores.rows import WIDTHS
 
 TENANT_WIDTH = 255

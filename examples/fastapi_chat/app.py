@@ -15,7 +15,7 @@ from starlette.middleware.sessions import SessionMiddleware
 
 from token_limit_core import Meter, MeterConfig
 from token_limit_core.bodies import aend_refused_stream
-from token_limit_core.limits import show_usd
+from token_limit_core.money import show_usd
 from token_limit_starlette import TokenLimitMiddleware, lifespan
 from token_limit_starlette.dependencies import bind_tenant, refusal_responses
 

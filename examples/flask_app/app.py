@@ -8,7 +8,7 @@ from flask_login import LoginManager, UserMixin, current_user, login_required, l
 from flask_wtf import CSRFProtect
 from openai import OpenAI
 
-from token_limit_core.limits import show_usd
+from token_limit_core.money import show_usd
 from token_limit_flask import TokenLimit, get_meter
 
 DATA = Path(os.environ.get("DEMO_DATA_DIR", Path(__file__).resolve().parent / ".demo"))

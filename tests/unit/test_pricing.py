@@ -15,7 +15,7 @@ from genai_prices.types import PriceContext
 
 from token_limit_core import pricing
 from token_limit_core.events import made_of
-from token_limit_core.limits import to_nano
+from token_limit_core.money import to_nano
 from token_limit_core.pricing import Price, price_of
 from token_limit_core.usage import Usage, parse_count
 

@@ -9,17 +9,8 @@ from hashlib import sha256
 from typing import TypeVar
 
 from ..errors import ConfigurationError, LimitChanged
-from ..limits import (
-    ENFORCE,
-    FREQUENCIES,
-    MODES,
-    PER_MONTH,
-    Limit,
-    parse_amount,
-    parse_choice,
-    parse_effective_date,
-    to_usd,
-)
+from ..limits import ENFORCE, FREQUENCIES, MODES, PER_MONTH, Limit, parse_choice, parse_effective_date
+from ..money import parse_amount, to_usd
 from ..scope import check_tenant
 from ..stores.reports import TenantQuery
 from ..wording import FREQUENCY_LABELS, editable_usd, exact_usd, moment

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from ..commands import spend_dict, status_dict
 from ..errors import KeptElsewhere, StoreError, internal_errors
-from ..limits import PER_MONTH, LimitStatus, show_usd, window_of
+from ..limits import PER_MONTH, LimitStatus, window_of
 from ..meter import Meter
+from ..money import show_usd
 from ..stores.records import Spend
 from ..stores.reports import DaySpend
 from ..wording import FREQUENCY_LABELS, dollars, exact_usd, gauge, percent, utc

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..commands import spend_dict, status_dict
-from ..limits import Limit, to_usd
+from ..limits import Limit
+from ..money import to_usd
 from ..stores.records import Hold
 from ..stores.reports import KEY_KINDS, Change, Cursor, DaySpend, StoredEntry, TenantQuery, TenantUsage
 from ..wording import moment

@@ -10,17 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from ..errors import ConfigurationError, StoreError
 from ..events import LLMEvent
-from ..limits import (
-    ENFORCE,
-    FREQUENCIES,
-    MODES,
-    PER_MONTH,
-    Limit,
-    LimitStatus,
-    parse_amount,
-    parse_choice,
-    parse_effective_date,
-)
+from ..limits import ENFORCE, FREQUENCIES, MODES, PER_MONTH, Limit, LimitStatus, parse_choice, parse_effective_date
+from ..money import parse_amount
 from ..scope import check_tenant
 from ..stores.base import Store
 from ..stores.records import Recorded

@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
 from ..events import LONGEST_ID, LLMEvent, as_length, is_event_id, made_of, safe_error
-from ..limits import MAX_LIMIT_USD, to_nano, to_usd
+from ..money import MAX_LIMIT_USD, to_nano, to_usd
 from ..pricing import price_of
 from ..scope import check_tenant
 from ..stores.records import KEEP_SECONDS

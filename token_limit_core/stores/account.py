@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from ..errors import StoreError
-from ..limits import FREQUENCIES, PER_MONTH, Decision, Limit, LimitStatus, Window, judge, refuse, to_nano, window_of
+from ..limits import FREQUENCIES, PER_MONTH, Decision, Limit, LimitStatus, Window, judge, refuse, window_of
+from ..money import to_nano
 from .records import Call, Hold
 
 

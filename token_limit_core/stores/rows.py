@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..events import FIELDS, LLMEvent
-from ..limits import to_usd
+from ..money import to_usd
 from .records import Entry, Spend, add_to_spend, day_of
 
 WIDTHS = {

@@ -6,7 +6,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_POST
 from openai import OpenAI
 
-from token_limit_core.limits import show_usd
+from token_limit_core.money import show_usd
 from token_limit_django.meter import get_meter
 
 MODEL = "gpt-4o"

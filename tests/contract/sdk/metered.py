@@ -16,7 +16,7 @@ from genai_prices import Usage, calc_price
 from tests.contract.sdk.uses import Endpoint, Use
 from tests.contract.sdk.wire import Stall
 from token_limit_core import LLMEvent, Meter, MeterConfig
-from token_limit_core.limits import to_usd
+from token_limit_core.money import to_usd
 
 TENANT = "acme"
 

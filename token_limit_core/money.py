@@ -1,0 +1,55 @@
+"""Money: integer nano-dollars within and in stores, `Decimal` US dollars at the interface, never a float."""
+
+from __future__ import annotations
+
+from decimal import Context, Decimal, InvalidOperation
+from fractions import Fraction
+
+from .errors import ConfigurationError
+
+Money = int | str | Decimal | float
+"""What an amount may be given as."""
+
+NANO = 10**9
+MONEY = Context(prec=60)
+"""For what is done with Decimals: the application may have set its own context to fewer digits."""
+
+_shift = MONEY.scaleb
+MAX_LIMIT_USD = Decimal(10**9)
+
+
+def to_nano(usd: Decimal) -> int:
+    """Convert US dollars to nano-dollars, rounding half-even."""
+    return round(Fraction(usd) * NANO)
+
+
+def to_usd(nano: int) -> Decimal:
+    """Convert nano-dollars to US dollars, exactly."""
+    return _shift(nano, -9)
+
+
+def show_usd(amount: Decimal) -> str:
+    """Write dollars for people: two decimals, and more only where cents would hide the amount."""
+    places = 2 if amount >= 100 else 4 if amount >= Decimal("0.001") else 6
+    rounded = amount.quantize(_shift(1, -places), context=MONEY)
+    whole, _, fraction = f"{rounded:,f}".partition(".")
+    return f"${whole}.{fraction.rstrip('0'):0<2}"
+
+
+def parse_amount(value: Money, name: str = "limit_usd") -> int:
+    """Turn a limit given in US dollars into nano-dollars.
+
+    Raises `ConfigurationError` for NaN, infinite, negative, above 10^9, or anything that is no number.
+    A float is taken as it prints (`Decimal(str(x))`).
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        amount = Decimal(str(value)) if isinstance(value, float) else Decimal(value)
+    except (InvalidOperation, TypeError, ValueError):
+        raise ConfigurationError(f"{name}: {value!r} is not an amount in US dollars; give e.g. 25 or '9.99'") from None
+    if not amount.is_finite():
+        raise ConfigurationError(f"{name}: {value!r} is not finite; to have no limit, remove it")
+    if not 0 <= amount <= MAX_LIMIT_USD:
+        raise ConfigurationError(f"{name}: {value!r} is out of range; it must be between 0 and {MAX_LIMIT_USD:f}")
+    return to_nano(amount)
