@@ -98,7 +98,7 @@ def size_of(value: Any) -> int:
         elif part is not None:
             total += _size_of_other(part, parts)
         if len(parts) > MAX_PARTS:
-            break
+            del parts[MAX_PARTS:]
     return total
 
 

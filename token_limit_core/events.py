@@ -12,7 +12,6 @@ from .money import to_usd
 
 T = TypeVar("T")
 
-
 _new = object.__new__
 
 

@@ -164,8 +164,9 @@ def _event(flight: Flight, outcome: Outcome, counts: dict[str, Any]) -> LLMEvent
 def price_event(flight: Flight, event: LLMEvent, usage: Usage) -> int | None:
     """Set the event's cost and price version; nano-dollars, None when no price is known."""
     row = vars(event)
-    given = row.get("cost_usd")
+    given = row.pop("cost_usd", None)
     if given is not None:
+        event.cost_usd = given
         return to_nano(given)
     if event.error is not None and not any(usage.billable().values()):
         event.cost_usd = Decimal(0)  # nothing was used, whatever the model costs

@@ -7,11 +7,12 @@ import dataclasses
 import json
 import pickle
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from token_limit_core import LLMEvent
-from token_limit_core.events import as_length, made_of, safe_error
+from token_limit_core.events import as_length, event_of, made_of, safe_error
 
 CONTRACT = [
     "event_id",
@@ -86,14 +87,13 @@ def test_two_events_do_not_share_their_tags() -> None:
     assert LLMEvent("e2").tags == {}
 
 
-def test_an_event_of_what_is_set_is_like_any_other() -> None:
-    made = LLMEvent("e1", "acme", input_tokens=3, cost_usd=Decimal("0.5"))
-    sparse = made_of(
-        LLMEvent, {"event_id": "e1", "tenant_id": "acme", "input_tokens": 3, "cost_usd": Decimal("0.5"), "tags": {}}
-    )
+@pytest.mark.parametrize("cost", [{"cost_usd": Decimal("0.5")}, {"cost_nano": 500_000_000}])
+def test_an_event_of_what_is_set_is_like_any_other(cost: dict[str, Any]) -> None:
+    made = LLMEvent("e1", "acme", input_tokens=3, cost_usd=Decimal("0.500000000"))
+    sparse = made_of(LLMEvent, {"event_id": "e1", "tenant_id": "acme", "input_tokens": 3, **cost, "tags": {}})
 
     assert sparse == made
-    assert sparse.to_dict() == made.to_dict()
+    assert event_of(sparse.to_dict()) == made
     assert dataclasses.asdict(sparse) == dataclasses.asdict(made)
     assert dataclasses.replace(sparse, model="m") == dataclasses.replace(made, model="m")
     assert copy.copy(sparse) == copy.deepcopy(sparse) == pickle.loads(pickle.dumps(sparse)) == made

@@ -91,6 +91,21 @@ def test_a_caller_that_declines_usage_is_billed_by_estimate(
     assert event.output_tokens == len(wire.WORDS) + 1
 
 
+@pytest.mark.parametrize("letters", [4, 40])
+def test_the_output_of_a_long_stream_is_estimated_from_its_letters(
+    make: Callable[..., Any], letters: int, metered: Metered
+) -> None:
+    def script(sent: dict[str, Any]) -> Answer:
+        head = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": wire.ANSWERED}
+        words = ["", *["x" * letters] * 1000]
+        return wire.as_events([head | {"choices": [{"index": 0, "delta": {"content": word}}]} for word in words])
+
+    result = metered.run(streaming(stream_options={"include_usage": False}), make(Wire(script)), CHAT)
+
+    assert len(result.seen) == 1001
+    assert metered.event().output_tokens == pytest.approx(letters * 1000 / 4, rel=0.01)
+
+
 @pytest.mark.parametrize("through", ["stream_options", "extra_body"])
 def test_other_stream_options_are_kept_and_the_callers_dicts_untouched(
     make: Callable[..., Any], through: str, metered: Metered
