@@ -6,7 +6,7 @@ before anything is written to its ledger, so look-before-insert is safe there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any, TypeVar
 
@@ -89,8 +89,8 @@ class OrmTransaction(OrmReports, OrmPeers, Transaction):
     def hold(self, call_id: str) -> records.Hold | None:
         return next(iter(self._holds(self._rows(Hold).filter(call_id=call_id))), None)
 
-    def close_hold(self, call_id: str, state: str, only: Iterable[str] = ("open",)) -> bool:
-        return bool(self._rows(Hold).filter(call_id=call_id, state__in=tuple(only)).update(state=state))
+    def close_hold(self, call_id: str, state: str, was: str = "open") -> bool:
+        return bool(self._rows(Hold).filter(call_id=call_id, state=was).update(state=state))
 
     def renew_hold(self, call_id: str, expires_at: float) -> bool:
         return bool(self._rows(Hold).filter(call_id=call_id, state="open").update(expires_at=expires_at))

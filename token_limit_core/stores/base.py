@@ -7,7 +7,7 @@ Matching, windows and money are the pure functions of `limits.py`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from ..events import LLMEvent
@@ -184,8 +184,8 @@ class Transaction(ReportsTransaction, PeersTransaction):
     def hold(self, call_id: str) -> Hold | None: ...
 
     @abstractmethod
-    def close_hold(self, call_id: str, state: str, only: Iterable[str] = ("open",)) -> bool:
-        """Change the state in one conditional UPDATE; False when the state was none of `only`."""
+    def close_hold(self, call_id: str, state: str, was: str = "open") -> bool:
+        """Change the state in one conditional UPDATE; False when the state was another."""
 
     @abstractmethod
     def renew_hold(self, call_id: str, expires_at: float) -> bool: ...

@@ -65,7 +65,7 @@ def settle(tx: Transaction, call_id: str, entry: Entry, now: float, destinations
         _charge(tx, entry, hold)
     else:
         _charge(tx, entry)
-        if tx.close_hold(call_id, "settled", only=("expired",)):
+        if tx.close_hold(call_id, "settled", was="expired"):
             _append(tx, correction_of(hold))
     return "stored"
 

@@ -7,7 +7,7 @@ whatever is out of the ordinary goes through the ledger algorithm that all store
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from math import inf
@@ -210,9 +210,9 @@ class _Tables(MemoryReports, MemoryPeers, Transaction):
     def hold(self, call_id: str) -> Hold | None:
         return self.holds.get(call_id)
 
-    def close_hold(self, call_id: str, state: str, only: Iterable[str] = ("open",)) -> bool:
+    def close_hold(self, call_id: str, state: str, was: str = "open") -> bool:
         hold = self.holds.get(call_id)
-        if hold is None or hold.state not in only:
+        if hold is None or hold.state != was:
             return False
         if state == "expired":
             self.holds[call_id] = hold._replace(state=state)  # a late settle still has to find it

@@ -102,11 +102,8 @@ class SqlStore(TransactionalStore):
             engine = self._engine
             if engine is None:
                 engine = self._open()
-            with engine.connect() as connection:
-                if read_only:
-                    connection.execution_options(token_limit_reads=True)
-                with connection.begin():
-                    yield _SqlTransaction(connection)
+            with _begin(engine, read_only) as connection:
+                yield _SqlTransaction(connection)
         except (DBAPIError, PoolTimeout, OSError) as error:
             if isinstance(error, (IntegrityError, DataError)):
                 raise  # the engine is well, the row is not: waiting for another time will not help
@@ -140,31 +137,34 @@ def _make_engine(url: Any) -> Engine:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
         timeout = {} if "timeout" in url.query else {"timeout": SQLITE_WAIT_SECONDS}
         engine = create_engine(url, hide_parameters=True, connect_args=timeout)
-        _use_immediate_transactions(engine)
+        event.listen(engine, "connect", _prepare_sqlite)
         return engine
     patience = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_SECONDS}
     return create_engine(url, hide_parameters=True, isolation_level="READ COMMITTED", connect_args=patience)
 
 
-def _use_immediate_transactions(engine: Engine) -> None:
-    """Begin writing transactions as writers: an upgrade from reader fails at once under concurrency."""
+def _prepare_sqlite(connection: Any, record: object) -> None:
+    connection.isolation_level = None  # no BEGIN of the driver's own: `_begin` says which
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
 
-    @event.listens_for(engine, "connect")
-    def on_connect(connection: Any, record: object) -> None:
-        connection.isolation_level = None  # SQLAlchemy's recipe: no BEGIN of the driver's own
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
 
-    @event.listens_for(engine, "begin")
-    def on_begin(connection: Connection) -> None:
-        reads = connection.get_execution_options().get("token_limit_reads")
-        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+@contextmanager
+def _begin(engine: Engine, read_only: bool = False) -> Iterator[Connection]:
+    """Begin a transaction, on SQLite a writing one as a writer: an upgrade from reader fails at once under concurrency.
+
+    Said here and not in a listener, as SQLAlchemy then has no events to look for at each statement.
+    """
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+        yield connection
 
 
 def _make_tables(engine: Engine) -> None:
     """Create what is missing, one process at a time (SQLite: the transaction is exclusive already)."""
     dialect = engine.dialect.name
-    with engine.begin() as connection:
+    with _begin(engine) as connection:
         if dialect == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(7463905411202)"))
         elif dialect == "mysql":
@@ -248,8 +248,8 @@ class _SqlTransaction(SqlReports, SqlPeers, Transaction):
         found = _holds(self._execute(sql.HOLD, {"the_call": call_id}))
         return found[0] if found else None
 
-    def close_hold(self, call_id: str, state: str, only: Iterable[str] = ("open",)) -> bool:
-        return self._changed(sql.CLOSE_HOLD, {"the_call": call_id, "the_state": state, "the_states": list(only)})
+    def close_hold(self, call_id: str, state: str, was: str = "open") -> bool:
+        return self._changed(sql.CLOSE_HOLD, {"the_call": call_id, "the_state": state, "the_old_state": was})
 
     def renew_hold(self, call_id: str, expires_at: float) -> bool:
         return self._changed(sql.RENEW_HOLD, {"the_call": call_id, "the_expiry": expires_at})

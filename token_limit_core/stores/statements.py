@@ -114,7 +114,7 @@ INSERT_HOLD = insert(hold)
 INSERT_ITEMS = insert(hold_item)
 CLOSE_HOLD = (
     update(hold)
-    .where(hold.c.call_id == bindparam("the_call"), hold.c.state.in_(bindparam("the_states", expanding=True)))
+    .where(hold.c.call_id == bindparam("the_call"), hold.c.state == bindparam("the_old_state"))
     .values(state=bindparam("the_state"))
 )
 RENEW_HOLD = (
