@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -170,4 +171,23 @@ def report(doing: str) -> None:
     """Log the exception being handled as ours, and re-raise it where faults must be seen."""
     if should_raise():
         raise
-    logger.exception("token-limit failed while %s; the application goes on", doing)
+    log_fault("token-limit failed while %s; the application goes on", doing)
+
+
+def log_fault(message: str, *args: object) -> None:
+    """Log the exception being handled, with its causes.
+
+    Not with what was being handled when it came up: that may be the host's, such as a provider's error, whose message
+    echoes prompts.
+    """
+    _leave_out_contexts(sys.exception(), set())
+    logger.exception(message, *args, stacklevel=2)
+
+
+def _leave_out_contexts(error: BaseException | None, seen: set[int]) -> None:
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        error.__context__ = None
+        for part in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
+            _leave_out_contexts(part, seen)
+        error = error.__cause__

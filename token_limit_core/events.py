@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -93,6 +93,11 @@ class LLMEvent:
         if self.cost_usd is not None:
             row["cost_usd"] = f"{self.cost_usd:f}"
         return row
+
+
+def own_copy(event: LLMEvent) -> LLMEvent:
+    """Copy an event for code that is not ours: what it changes of it, its tags included, changes no record."""
+    return replace(event, tags=dict(event.tags))
 
 
 FIELDS: tuple[str, ...] = tuple(f.name for f in fields(LLMEvent))

@@ -5,8 +5,9 @@
     ...      the SDK's own call or stream, untouched
     land     what it used (Usage), what that costs (pricing), record it and free the hold (Store.settle)
 
-`depart`/`land` are for synchronous calls, `adepart`/`aland` the same with storage off the event loop, and
-`hand_over` is `land` for places that may not do I/O (finalisers, cancelled tasks). A flight lands exactly once.
+`depart`/`land` are for synchronous calls, and for those on an event loop that need no storage (`at_once`),
+`adepart`/`aland` do the same with storage off the loop, and `hand_over` is `land` for places that may not do I/O
+(finalisers, cancelled tasks). A flight lands exactly once.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from . import pricing
 from . import scope as scopes
 from .errors import NoTenant, StoreError, refusal, report
+from .executor import executor
 from .ids import new_id
 from .limits import ADMITTED, Decision
 from .outcome import Outcome, Request, Settlement, conclude
@@ -34,9 +37,6 @@ T = TypeVar("T")
 
 LEFT = (asyncio.CancelledError, GeneratorExit)
 """How an awaiting caller is told to leave: its task was cancelled, or its coroutine dropped."""
-
-UNVERIFIED = Decision("admitted")
-"""Admitted because the store could not be asked."""
 
 
 class Flight:
@@ -96,11 +96,11 @@ def depart(meter: Meter, request: Request) -> Flight | None:
 
 
 def at_once(meter: Meter) -> bool:
-    """Tell whether a call on an event loop departs and lands without waiting: no storage, and its tenant is known.
+    """Tell whether a call on an event loop departs and lands without waiting: no storage, tenant and prices known.
 
     Then `depart` and `land` do for it, which saves making coroutines; what is handed over finds its thread started.
     """
-    if meter.store.leaves_loop:
+    if meter.store.leaves_loop or not pricing.is_loaded():
         return False
     scope = scopes.current()
     if scope is not None and scope.tenant_id is None:
@@ -115,6 +115,8 @@ async def adepart(meter: Meter, request: Request) -> Flight | None:
     scope = scopes.current()
     try:
         meter.settler.start()
+        if not pricing.is_loaded():
+            await executor.run(pricing.load)
         tenant_id = None if scope is None else scope.tenant_id or await scope.atenant()
         flight = Flight(meter, request, scope, _nobody(meter, request, scope) if tenant_id is None else tenant_id)
         decision = await _admit_off_loop(flight) if meter.store.leaves_loop else _admit(flight)
@@ -188,8 +190,8 @@ def _conclude_late(flight: Flight, outcome: Outcome) -> None:
 
 
 def _nobody(meter: Meter, request: Request, scope: scopes.Scope | None) -> str:
-    """Refuse a call without a tenant, or return the tenant that stands for nobody."""
-    if meter.config.on_no_tenant == "refuse":
+    """Refuse a call without a tenant, or return the tenant that stands for nobody; what asks for an earlier one may."""
+    if meter.config.on_no_tenant == "refuse" and not request.later:
         decision = Decision("no_tenant")
         if scope is not None:
             scope.deny(decision)
@@ -202,7 +204,7 @@ def _nobody(meter: Meter, request: Request, scope: scopes.Scope | None) -> str:
 def _admit(flight: Flight) -> Decision:
     meter, request = flight.meter, flight.request
     if not flight.tenant_id or request.later:
-        return UNVERIFIED
+        return ADMITTED
     price = price_of(request.provider, request.model, flight.started_at, request.service_tier)
     received, generated = flight.estimate
     amount = None if price is None else price.of_tokens(received, generated)
@@ -216,7 +218,7 @@ def _admit(flight: Flight) -> Decision:
         meter.unanswered(error, "the call goes out unverified")
         meter.count("unverified")
         flight.tags["unverified"] = True
-        return UNVERIFIED
+        return ADMITTED
 
 
 def _board(flight: Flight, scope: scopes.Scope | None, decision: Decision) -> Flight:

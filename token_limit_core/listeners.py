@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from .errors import report
+from .events import own_copy
 
 if TYPE_CHECKING:
     from .config import MeterConfig
@@ -40,8 +41,14 @@ class Hook:
 
 def listeners_of(config: MeterConfig, outbox: Outbox | None) -> list[Listener]:
     """Return those that a Meter's settings name."""
-    hooks = (None if outbox is None else outbox.queue.put, _log if config.debug else None, config.on_event)
+    theirs = None if config.on_event is None else _with_copies(config.on_event)
+    hooks = (None if outbox is None else outbox.queue.put, _log if config.debug else None, theirs)
     return [Hook(hook) for hook in hooks if hook is not None]
+
+
+def _with_copies(hook: Callable[[LLMEvent], object]) -> Callable[[LLMEvent], object]:
+    """Give a function of the application's events of its own."""
+    return lambda event: hook(own_copy(event))
 
 
 def tell(listeners: Iterable[Listener], event: LLMEvent) -> None:

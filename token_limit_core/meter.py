@@ -18,7 +18,7 @@ from .clients import ProviderClients
 from .config import MeterConfig
 from .errors import StoreError, raise_on_error, refusal
 from .estimates import Habits
-from .events import LLMEvent
+from .events import LLMEvent, own_copy
 from .executor import on_loop
 from .flow import Flight
 from .limits import (
@@ -243,12 +243,13 @@ class Meter(ProviderClients, Recording):
             outcome.fields["session_id"] = str(session_id)
         settlement = conclude(flight, outcome)
         assert settlement is not None  # that is the answer to a question only
+        event = settlement[1]
         if self.store.leaves_loop and on_loop():
             self.settler.start()
             self.settler.put(partial(self.settle, settlement))
         else:
             self.settle(settlement)
-        return settlement[1]
+        return own_copy(event)
 
     # -- health and end -------------------------------------------------------------------------
 
@@ -298,3 +299,4 @@ def _close_at_exit(reference: weakref.ref[Meter]) -> None:
     if meter is not None:
         meter.settler.collect()
         meter.close()
+        meter.settler.end(timeout=10.0)

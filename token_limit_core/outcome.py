@@ -95,6 +95,8 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement | None:
         request.provider = outcome.fields.get("provider", request.provider)
     if usage is None:
         usage, estimated = _assume(flight, outcome)
+    elif usage.input_tokens is None and usage.output_tokens and not outcome.fields:
+        usage.input_tokens, usage.total_tokens, estimated = flight.estimate[0], None, True  # no output comes of nothing
     counts = vars(usage)
     event = _event(flight, outcome, counts)
     if estimated:
@@ -124,41 +126,33 @@ def _event(flight: Flight, outcome: Outcome, counts: dict[str, Any]) -> LLMEvent
     if generated is None:
         generated = 0
     total, cached = counts.get("total_tokens"), counts.get("cached_tokens")
-    event = made_of(
-        LLMEvent,
-        {
-            "event_id": flight.call_id,
-            "tenant_id": flight.tenant_id,
-            "session_id": None if scope is None else scope.session_id,
-            "provider": request.provider,
-            "model": model,
-            "endpoint": request.endpoint,
-            "input_tokens": received,
-            "output_tokens": generated,
-            "total_tokens": received + generated if total is None else total,
-            "cached_tokens": 0 if cached is None else cached,
-            "duration_ms": (time.perf_counter() - flight.started) * 1000,
-            "timestamp": flight.started_at,
-            "request_id": outcome.request_id,
-            "stream": request.stream,
-            "error": None if outcome.error is None else describe_error(outcome.error),
-            "service_tier": request.service_tier,
-            "tags": tags,
-        },
-    )
+    row = {
+        "event_id": flight.call_id,
+        "tenant_id": flight.tenant_id,
+        "session_id": None if scope is None else scope.session_id,
+        "provider": request.provider,
+        "model": model,
+        "endpoint": request.endpoint,
+        "input_tokens": received,
+        "output_tokens": generated,
+        "total_tokens": received + generated if total is None else total,
+        "cached_tokens": 0 if cached is None else cached,
+        "duration_ms": (time.perf_counter() - flight.started) * 1000,
+        "timestamp": flight.started_at,
+        "request_id": outcome.request_id,
+        "stream": request.stream,
+        "error": None if outcome.error is None else describe_error(outcome.error),
+        "service_tier": request.service_tier,
+        "tags": tags,
+    }
     if not OTHER_COUNTS.isdisjoint(counts):
-        for name, count in counts.items():
-            if count is not None and name in OTHER_COUNTS:
-                setattr(event, name, count)
+        row.update((name, count) for name, count in counts.items() if count is not None and name in OTHER_COUNTS)
     if scope is not None and scope.attributes:
-        _attribute(event, scope.attributes)
-    if request.fields:
-        for name, value in request.fields.items():
-            setattr(event, name, value)
-    if outcome.fields:
-        for name, value in outcome.fields.items():
-            setattr(event, name, value)
-    return event
+        _attribute(row, scope.attributes)
+    for fields in (request.fields, outcome.fields):
+        if fields:
+            row.update(fields)
+    return made_of(LLMEvent, row)
 
 
 def price_event(flight: Flight, event: LLMEvent, usage: Usage) -> int | None:
@@ -264,10 +258,10 @@ def http_status(error: BaseException) -> Any:
     return getattr(error, "code", None) if status is None and hasattr(error, "status") else status
 
 
-def _attribute(event: LLMEvent, attributes: dict[str, Any]) -> None:
+def _attribute(row: dict[str, Any], attributes: dict[str, Any]) -> None:
     """Put a Scope's attributes on the event: `user` and `feature` have fields, the rest are tags."""
     for name, value in attributes.items():
         if name in ("user", "feature"):
-            setattr(event, name, str(value))
+            row[name] = str(value)
         else:
-            event.tags[name] = value
+            row["tags"][name] = value

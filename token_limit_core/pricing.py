@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -155,6 +156,16 @@ def price_of(provider: str, model: str, at: float, tier: str | None = None) -> P
     minute = at // 60 * 60
     _compiled[key] = (minute, minute + 60, price)
     return price
+
+
+def load() -> None:
+    """Load the price list, which takes a third of a second once a process: an event loop leaves it to a thread."""
+    price_of("openai", "gpt-4o-mini", time.time())
+
+
+def is_loaded() -> bool:
+    """Tell whether the price list was loaded, here or by the first call."""
+    return bool(_compiled)
 
 
 def _context(tier: str | None) -> dict[str, str] | None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from .buffers import RECOUNT_SECONDS, Buffer, MemoryBuffer
-from .errors import ConfigurationError, TokenLimitError, logger
+from .errors import ConfigurationError, TokenLimitError, log_fault, logger
 from .events import LLMEvent
 from .processes import after_fork, warn_without_threads
 
@@ -170,7 +170,7 @@ class EventQueue:
                 self._send(batch)
             return bool(batch)
         except Exception:  # the store or the spool is away
-            logger.exception("token-limit cannot reach the events that wait; it will try again")
+            log_fault("token-limit cannot reach the events that wait; it will try again")
         with self._changed:
             return not self._changed.wait_for(lambda: self._thread is not me, min(self._interval, RECOUNT_SECONDS))
 
@@ -244,7 +244,7 @@ class EventQueue:
         try:
             self._on_flush_error(error)
         except Exception:
-            logger.exception("on_flush_error raised; token-limit goes on")
+            log_fault("on_flush_error raised; token-limit goes on")
 
     def _report(self, gone: Sequence[LLMEvent]) -> None:
         if gone and self._on_dropped is not None:

@@ -7,7 +7,7 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .errors import StoreError
+from .errors import StoreError, log_fault
 from .listeners import Listener, tell, tell_refusal
 from .seldom import Seldom
 
@@ -55,7 +55,7 @@ class Recording:
             if recorded == "duplicate":
                 return
         except StoreError:
-            logger.exception("the store did not take a settled call; it will be tried again")
+            log_fault("the store did not take a settled call; it will be tried again")
             self.settler.retry_later(partial(_write_again, store, settlement, now))
         self._events += 1
         if self.listeners:

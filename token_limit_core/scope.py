@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from .errors import ConfigurationError, report
+from .errors import ConfigurationError, log_fault, report
 
 if TYPE_CHECKING:
     from .limits import Decision
@@ -118,7 +118,7 @@ def _report_resolver(error: Exception) -> None:
     if isinstance(error, ConfigurationError):
         report("resolving the tenant")
     else:
-        logger.exception("the tenant cannot be resolved; the call counts as one without a tenant")
+        log_fault("the tenant cannot be resolved; the call counts as one without a tenant")
 
 
 _scope: ContextVar[Scope | None] = ContextVar("token_limit_scope", default=None)
@@ -137,10 +137,10 @@ def _is_below(scope: Scope | None, above: Scope) -> bool:
 
 
 def check_tenant(tenant_id: object) -> str:
-    """Return a usable tenant id (1 to 255 characters), else raise ValueError."""
+    """Return a usable tenant id (1 to 255 characters), else raise `ConfigurationError`."""
     name = str(tenant_id)
     if tenant_id is None or not name or len(name) > 255 or "\0" in name or not _has_utf8(name):
-        raise ValueError(f"tenant_id: {tenant_id!r} is not usable; give a text of 1 to 255 characters")
+        raise ConfigurationError(f"tenant_id: {tenant_id!r} is not usable; give a text of 1 to 255 characters")
     return name
 
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
-from .errors import StoreError
+from .errors import StoreError, log_fault
 from .processes import after_fork
 
 logger = logging.getLogger("token_limit")
@@ -42,6 +42,7 @@ class Settler:
         self._waiting: deque[Work] = deque()
         self._lock = threading.Lock()
         self.thread: threading.Thread | None = None
+        self._ended = False
 
     @property
     def waiting(self) -> int:
@@ -63,8 +64,14 @@ class Settler:
                     self.thread = thread
 
     def put(self, work: Work) -> None:
-        """Queue work; takes no lock and does no I/O, so that finalisers may call it."""
-        self._queue.put(work)
+        """Queue work; takes no lock and does no I/O, so that finalisers may call it.
+
+        Those that only run as the process ends, of what it still holds, come when there is no thread any more.
+        """
+        if self._ended:
+            self._run(work)
+        else:
+            self._queue.put(work)
 
     def retry_later(self, work: Work) -> None:
         """Keep work that met a StoreError; when the list is full the oldest is given up and counted."""
@@ -105,6 +112,11 @@ class Settler:
             self.thread = None
         return done
 
+    def end(self, timeout: float | None = None) -> None:
+        """Stop for good, as the process ends; what is put from now on is done on the spot."""
+        self.stop(timeout)
+        self._ended = True
+
     def _work(self) -> None:
         try:
             self._work_until_told()
@@ -139,7 +151,7 @@ class Settler:
                 self._waiting.appendleft(work)
                 return
             except Exception:
-                logger.exception("token-limit could not settle a call; it is given up")
+                log_fault("token-limit could not settle a call; it is given up")
 
     def _run(self, work: Work) -> None:
         try:
@@ -147,4 +159,4 @@ class Settler:
         except StoreError:
             self.retry_later(work)
         except Exception:
-            logger.exception("token-limit failed in its settler thread; the application goes on")
+            log_fault("token-limit failed in its settler thread; the application goes on")

@@ -1,14 +1,14 @@
 """Metered streams: the caller gets the SDK's own object and chunks, and each stream settles exactly once.
 
 Two ways in. A parsed stream has its `_iterator` replaced (0.2 microseconds a chunk); a raw response has its
-`iter_bytes` teed. In both, closing the HTTP response and a finaliser on the object are the nets for what is never
-exhausted (research: sdks section 2, rules 1 to 6).
+`iter_bytes` and `iter_raw` teed. In both, closing the HTTP response and a finaliser on the object are the nets for what
+is never exhausted (research: sdks section 2, rules 1 to 6).
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from types import AsyncGeneratorType
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -108,13 +108,8 @@ def _follow_async_stream(stream: Any, response: Any, flight: Flight, reader: Rea
 def _follow_body(response: Any, flight: Flight, tee: Tee) -> None:
     """Follow a raw sync response as it is read."""
     watch = _Watch(flight, tee.outcome)
-    plain = response.iter_bytes
-
-    def iter_bytes(*args: Any, **kwargs: Any) -> Iterator[bytes]:
-        _unhook(response, "iter_bytes", iter_bytes)
-        return watch.by(_bytes(plain(*args, **kwargs), watch, tee))
-
-    response.iter_bytes = iter_bytes
+    tees = {"iter_bytes": tee, "iter_raw": _Undecoded(tee, response)}
+    _on_reading(response, tees, lambda body, tee: watch.by(_bytes(body, watch, tee)))
     _on_close(response, watch)
     weakref.finalize(response, watch.hand_over)
 
@@ -122,13 +117,8 @@ def _follow_body(response: Any, flight: Flight, tee: Tee) -> None:
 def _follow_async_body(response: Any, flight: Flight, tee: Tee) -> None:
     """Follow a raw async response as it is read."""
     watch = _Watch(flight, tee.outcome)
-    plain = response.aiter_bytes
-
-    def aiter_bytes(*args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
-        _unhook(response, "aiter_bytes", aiter_bytes)
-        return watch.by(_abytes(plain(*args, **kwargs), watch, tee))
-
-    response.aiter_bytes = aiter_bytes
+    tees = {"aiter_bytes": tee, "aiter_raw": _Undecoded(tee, response)}
+    _on_reading(response, tees, lambda body, tee: watch.by(_abytes(body, watch, tee)))
     _on_aclose(response, watch)
     weakref.finalize(response, watch.hand_over)
 
@@ -225,6 +215,44 @@ async def _abytes(inner: AsyncIterator[bytes], watch: _Watch, tee: Tee) -> Async
     except BaseException as error:
         watch.hand_over(None if isinstance(error, GeneratorExit) else error)
         raise
+
+
+class _Undecoded:
+    """Shows a tee a body as it comes over the wire, decoded; of one that is encoded nothing can be hidden."""
+
+    def __init__(self, tee: Tee, response: Any) -> None:
+        self._tee = tee
+        self._response = response
+        self.outcome = tee.outcome
+
+    def feed(self, data: bytes) -> bytes:
+        """Show a copy, decoded by httpx's own means, which are not in use: the caller has asked for raw bytes."""
+        if self._response.headers.get("content-encoding", "identity") == "identity":
+            return self._tee.feed(data)
+        decoded = self._response._get_content_decoder().decode(data)
+        self._tee.feed(decoded if isinstance(decoded, bytes) else b"".join(decoded))  # httpx's, and httpx2's
+        return data
+
+    def rest(self) -> bytes:
+        """Return what was kept back."""
+        return self._tee.rest()
+
+
+def _on_reading(response: Any, tees: Mapping[str, Tee], follow: Callable[[Any, Tee], Any]) -> None:
+    """Follow a body in the first way in which it is read; httpx's other ways end in these."""
+    hooks: dict[str, Callable[..., Any]] = {}
+
+    def hook(plain: Callable[..., Any], tee: Tee) -> Callable[..., Any]:
+        def read(*args: Any, **kwargs: Any) -> Any:
+            while hooks:
+                _unhook(response, *hooks.popitem())
+            return follow(plain(*args, **kwargs), tee)
+
+        return read
+
+    for name, tee in tees.items():
+        hooks[name] = hook(getattr(response, name), tee)
+    vars(response).update(hooks)
 
 
 def _on_close(response: Any, watch: _Watch) -> None:

@@ -11,11 +11,10 @@ from .errors import ConfigurationError
 from .events import FIELDS, LONGEST_ID, as_length, is_event_id, safe_error
 from .money import parse_amount, to_usd
 from .outcome import Outcome, describe_error
-from .usage import Usage, parse_count, parse_number
+from .usage import USAGE_FIELDS, Usage, parse_count, parse_number
 
 logger = logging.getLogger("token_limit")
 
-USAGE_FIELDS = frozenset(f for f in Usage.__dataclass_fields__ if f != "cache_outside_input")
 OWN_FIELDS = frozenset({"event_id", "tenant_id", "session_id", "timestamp", "error"})
 CONTENT_FIELDS = ("fim_prefix", "fim_suffix")
 

@@ -33,7 +33,6 @@ FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 60.0
 LONGEST_RETRY_AFTER_SECONDS = 3600.0
 
-TOO_MUCH = 413
 ONE_MAY_BE_BAD = frozenset({400, 413, 422})
 """Answers after which half of a batch may still be taken."""
 

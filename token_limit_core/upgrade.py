@@ -14,9 +14,9 @@ from string import Template
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, report
 from .limits import PER_DAY, PER_MONTH, Decision
-from .money import show_usd
+from .money import MONEY, show_usd
 
 JSON_TYPES = ("application/problem+json", "application/json")
 HTML_TYPES = ("text/html", "application/xhtml+xml")
@@ -85,11 +85,20 @@ def render(
         headers["Retry-After"] = str(decision.retry_after)
     if prefers_html(accept):
         headers["Content-Type"] = "text/html; charset=utf-8"
-        body = (page or default_page)(context(decision, upgrade_url))
+        body = _page(page, context(decision, upgrade_url))
     else:
         headers["Content-Type"] = JSON_TYPES[0]
         body = json.dumps(problem(decision, upgrade_url))
     return Rendered(decision.status, headers, body.encode())
+
+
+def _page(page: Callable[[dict[str, Any]], str] | None, values: dict[str, Any]) -> str:
+    if page is not None:
+        try:
+            return page(values)
+        except Exception:
+            report("making the upgrade page")
+    return default_page(values)
 
 
 def problem(decision: Decision, upgrade_url: str | None = None) -> dict[str, Any]:
@@ -220,13 +229,13 @@ def _quality(types: tuple[str, ...], ranges: dict[str, float]) -> float:
 
 
 def _decimal(amount: Decimal | None) -> str | None:
-    return None if amount is None else f"{amount.normalize():f}"
+    return None if amount is None else f"{amount.normalize(MONEY):f}"
 
 
 def _shown(amount: Decimal | None) -> str | None:
     if amount is None:
         return None
-    return show_usd(round(amount, 2) if amount >= 1 else amount)
+    return show_usd(amount.quantize(Decimal("0.01"), context=MONEY) if amount >= 1 else amount)
 
 
 def _percent(part: Decimal | None, whole: Decimal | None) -> int | None:

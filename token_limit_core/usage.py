@@ -92,6 +92,9 @@ UNITS = (
 BASE_COUNTS = ("input_tokens", "output_tokens", "total_tokens", "cached_tokens")
 """The counts that an event always has; all others are None on it where they were not reported."""
 
+USAGE_FIELDS = frozenset(f.name for f in fields(Usage)) - {"cache_outside_input"}
+"""All counts."""
+
 OTHER_COUNTS = frozenset(f.name for f in fields(Usage) if f.name not in (*BASE_COUNTS, "cache_outside_input"))
 
 SPECIAL_COUNTS = frozenset(f.name for f in fields(Usage) if f.name not in (*BASE_COUNTS, "reasoning_tokens"))

@@ -6,21 +6,21 @@ are asked for; for one tenant the Store has the same answers.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import fields
-from typing import Any
-
-from django.db.models import Sum
 
 from token_limit_core import limits as core
-from token_limit_core.limits import PER_MONTH, LimitStatus, Window, items_for, window_of
-from token_limit_core.stores.records import Spend, day_of
+from token_limit_core.limits import LimitStatus, items_for
+from token_limit_core.stores import listing
+from token_limit_core.stores.records import Spend
+from token_limit_core.stores.reports import current_days
 
+from .databases import store_alias
 from .meter import get_meter
-from .models import Counter, Limit, Rollup
+from .models import Limit
+from .transactions import OrmTransaction
 
 _LIMIT_COLUMNS = tuple(field.name for field in fields(core.Limit))
-_NOTHING = Spend(0, 0, 0, 0, 0)
 
 
 def now() -> float:
@@ -35,38 +35,14 @@ def limit_of(row: Limit) -> core.Limit:
 
 def statuses(rows: Iterable[Limit], at: float) -> dict[int, LimitStatus]:
     """Read the current windows of many limits, by limit id; those not in force at `at` have none."""
-    items = items_for(map(limit_of, rows), at)
-    counters = Counter.objects.filter(
-        tenant_id__in={item.key.tenant_id for item in items},
-        limit_id__in=[item.key.limit_id for item in items],
-        window_start__in={item.key.window_start for item in items},
-    ).values_list("limit_id", "window_start", "settled", "held")
-    found = {(limit_id, start): (settled, held) for limit_id, start, settled, held in counters}
-    unopened: dict[Window, set[str]] = {}  # stand at what was spent in their window, whoever limited it then
-    for item in items:
-        if (item.limit.id, item.window.start) not in found:
-            unopened.setdefault(item.window, set()).add(item.limit.tenant_id)
-    spent = {window: spend(tenants, window) for window, tenants in unopened.items()}
-    result = {}
-    for item in items:
-        state = found.get((item.limit.id, item.window.start))
-        if state is None:
-            state = (spent[item.window].get(item.limit.tenant_id, _NOTHING).cost_nano, 0)
-        result[item.limit.id] = LimitStatus(item.limit, item.window, *state)
-    return result
-
-
-def spend(tenant_ids: Collection[str], window: Window) -> dict[str, Spend]:
-    """Sum a window's days by tenant; tenants that have no event in it are left out."""
-    rows: Iterable[Mapping[str, Any]] = (
-        Rollup.objects.filter(tenant_id__in=tenant_ids, day__gte=day_of(window.start), day__lt=day_of(window.end))
-        .values("tenant_id")
-        .annotate(**{f"sum_{name}": Sum(name) for name in Spend._fields})
-        .order_by()
-    )
-    return {row["tenant_id"]: Spend(*(row[f"sum_{name}"] for name in Spend._fields)) for row in rows}
+    found = listing.statuses(_reports(), items_for(map(limit_of, rows), at))
+    return {status.limit.id: status for status in found}
 
 
 def month_spend(tenant_ids: Collection[str], at: float) -> dict[str, Spend]:
     """Sum the calendar month of `at` by tenant."""
-    return spend(tenant_ids, window_of(PER_MONTH, at))
+    return _reports().spends(tenant_ids, current_days(at)[0])
+
+
+def _reports() -> OrmTransaction:
+    return OrmTransaction(store_alias())

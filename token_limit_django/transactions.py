@@ -150,12 +150,12 @@ class OrmTransaction(OrmReports, OrmPeers, Transaction):
         )
         return Spend(**totals)
 
-    def prune(self, before: float, windows_before: float) -> tuple[int, int, int]:
+    def prune(self, before: float) -> tuple[int, int, int]:
         closed = self._rows(Hold).filter(created_at__lt=before).exclude(state="open")
         events, _ = self._rows(LedgerEntry).filter(timestamp__lt=before).delete()
         self._rows(HoldItem).filter(call_id__in=closed.values("call_id")).delete()
         holds, _ = closed.delete()
-        counters, _ = self._rows(Counter).filter(window_end__lte=windows_before).delete()
+        counters, _ = self._rows(Counter).filter(window_end__lte=before).delete()
         return events, holds, counters
 
     def _rows(self, model: type[M]) -> QuerySet[M]:

@@ -8,7 +8,7 @@ from flask import Response, current_app, make_response, render_template, request
 
 from token_limit_core.errors import report
 from token_limit_core.limits import Decision
-from token_limit_core.upgrade import default_page, render
+from token_limit_core.upgrade import render
 
 from .conf import Settings
 
@@ -25,12 +25,8 @@ def upgrade_response(settings: Settings, decision: Decision) -> Response:
         except Exception:
             report("calling UPGRADE_RESPONSE")
 
-    def page(context: dict[str, Any]) -> str:
-        try:
-            return render_template(settings.upgrade_template, **context)
-        except Exception:
-            report("rendering UPGRADE_TEMPLATE")
-            return default_page(context)
+    def page(values: dict[str, Any]) -> str:
+        return render_template(settings.upgrade_template, **values)
 
     rendered = render(decision, request.headers.get("Accept"), upgrade_url=settings.upgrade_url, page=page)
     return current_app.response_class(rendered.body, rendered.status, rendered.headers)

@@ -11,9 +11,9 @@ from starlette.responses import Response
 
 from token_limit_core.errors import refusal_in, report
 from token_limit_core.limits import Decision
-from token_limit_core.upgrade import default_page, render
+from token_limit_core.upgrade import render
 
-from .options import Options, options_of
+from .options import options_of
 from .resolvers import is_async
 
 
@@ -26,7 +26,7 @@ async def upgrade_response(connection: HTTPConnection, decision: Decision) -> Re
         except Exception:
             report("calling upgrade_response")
     accept = connection.headers.get("accept")
-    rendered = render(decision, accept, upgrade_url=options.upgrade_url, page=_Page(options))
+    rendered = render(decision, accept, upgrade_url=options.upgrade_url, page=options.upgrade_page)
     return Response(rendered.body, rendered.status, rendered.headers)
 
 
@@ -48,18 +48,3 @@ async def _custom(answer: Any, connection: HTTPConnection, decision: Decision) -
     if not isinstance(response, Response):
         raise TypeError(f"upgrade_response returned {response!r}, which is no Response")
     return response
-
-
-class _Page:
-    """The application's page, or the built-in one should that fail."""
-
-    def __init__(self, options: Options) -> None:
-        self.make = options.upgrade_page
-
-    def __call__(self, values: dict[str, Any]) -> str:
-        if self.make is not None:
-            try:
-                return self.make(values)
-            except Exception:
-                report("making the upgrade page")
-        return default_page(values)

@@ -56,3 +56,37 @@ def test_a_server_that_is_stopped_stores_what_it_has_captured(server: str, tmp_p
         assert done == len(provider.requests) == 6
         assert meter.store.spend("acme", 0, 4e9).calls == 6
         assert meter.store.holds() == []
+
+
+HELD = """
+import openai
+from token_limit_core import Meter, MeterConfig
+
+meter = Meter(MeterConfig(store={store!r}, hosts={{{host!r}: "openai"}})).patch_all()
+client = openai.OpenAI(api_key="test", base_url={url!r}, max_retries=0)
+
+def begin():
+    with meter.for_tenant("acme"):
+        stream = client.chat.completions.create(model="gpt-4o-mini", messages=[{message!r}], stream=True)
+    next(iter(stream))
+    return stream
+"""
+HOLDERS = {
+    "a global": "stream = begin()",
+    "the traceback of what ended it": "def view():\n    stream = begin()\n    raise SystemError\nview()",
+}
+
+
+@pytest.mark.parametrize("holder", list(HOLDERS))
+def test_a_stream_that_is_held_until_the_process_ends_is_stored(holder: str, tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path / 'ledger.db'}"
+    message = {"role": "user", "content": "What does a limit do?"}
+    with FakeProvider() as provider, Meter(MeterConfig(store=store, patches=[])) as meter:
+        meter.set_limit("acme", 1)
+        host = provider.base_url.partition("//")[2].partition("/")[0]
+        code = HELD.format(store=store, host=host, url=provider.base_url, message=message) + HOLDERS[holder]
+        run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True)
+
+        assert "token-limit" not in run.stderr
+        assert meter.store.spend("acme", 0, 4e9).calls == 1
+        assert meter.store.holds() == []

@@ -72,6 +72,21 @@ def call(meter: Meter, tenant_id: str = "acme", outcome: Outcome = MILLION, size
         land(depart(meter, Request("openai", MODEL, "chat.completions", size=size)), outcome)
 
 
+def test_what_is_polled_again_after_its_delivery_counts_once(make: Make, backend: Backend) -> None:
+    meter = make()
+    asks = Request("openai", MODEL, "responses", later=True)
+    told = Outcome(usage=Usage(input_tokens=1_000_000, output_tokens=0), event_id="of-the-response")
+    for _ in range(3):
+        with meter.for_tenant("acme"):
+            land(depart(meter, asks), told)
+        assert meter.flush(PATIENCE)
+    call(meter)
+    assert meter.flush(PATIENCE)
+
+    assert len(backend.events) == 2
+    assert meter.status()["counts"]["events"] == 2
+
+
 def test_events_arrive_with_the_key_as_gzip_json(make: Make, backend: Backend) -> None:
     meter = make()
     call(meter)

@@ -18,6 +18,7 @@ from token_limit_core import (
     LimitExhausted,
     LLMEvent,
     Meter,
+    MeterConfig,
     NoTenant,
     StoreError,
     TenantBusy,
@@ -42,6 +43,37 @@ def test_a_fault_of_ours_is_swallowed_and_logged_in_production(
 def test_a_fault_of_ours_is_raised_under_test() -> None:
     with pytest.raises(ZeroDivisionError), internal_errors("counting sheep"):
         raise ZeroDivisionError
+
+
+def test_a_fault_is_logged_with_its_causes_but_not_with_what_the_host_was_handling(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    try:
+        raise ValueError("the provider says: no such model as SECRET")
+    except ValueError:
+        with internal_errors("counting sheep"):
+            try:
+                [][1]
+            except IndexError as error:
+                raise StoreError("the flock is away") from error
+    assert "StoreError: the flock is away" in caplog.text
+    assert "IndexError: list index out of range" in caplog.text
+    assert "SECRET" not in caplog.text
+
+
+def test_a_fault_after_a_failed_call_does_not_tell_its_message(
+    acme: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(event: LLMEvent) -> None:
+        raise ZeroDivisionError
+
+    with Meter(MeterConfig(store="memory://", patches=["acme"], on_event=fail)).patch_all() as meter:
+        monkeypatch.delenv("PYTEST_CURRENT_TEST")
+        with meter.for_tenant("a"), pytest.raises(ValueError, match="SECRET"):
+            Client(fault=ValueError("the provider says: no such model as SECRET")).generate("hi")
+    assert "ZeroDivisionError" in caplog.text
+    assert "SECRET" not in caplog.text
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, GeneratorExit])

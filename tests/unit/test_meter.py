@@ -17,9 +17,19 @@ import pytest
 
 import token_limit_core
 from tests.unit.acme import Client
-from token_limit_core import PER_DAY, PER_MONTH, ConfigurationError, LimitExhausted, LLMEvent, Meter, MeterConfig
+from token_limit_core import (
+    PER_DAY,
+    PER_MONTH,
+    ConfigurationError,
+    LimitExhausted,
+    LLMEvent,
+    Meter,
+    MeterConfig,
+    pricing,
+)
 from token_limit_core.config import CONFIG_FIELDS
 from token_limit_core.errors import raise_on_error
+from token_limit_core.stores.reports import EventQuery
 from token_limit_core.testing import Clock
 
 
@@ -203,6 +213,25 @@ async def test_on_an_event_loop_a_manual_event_is_written_by_the_settlers_thread
     assert threads == ["token-limit-settler"]
 
 
+def test_an_event_loop_does_not_wait_for_the_price_list(meter: Meter, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded_by: list[threading.Thread] = []
+    load = pricing.load
+
+    def noted() -> None:
+        loaded_by.append(threading.current_thread())
+        load()
+
+    monkeypatch.setattr(pricing, "load", noted)
+    monkeypatch.setattr(pricing, "_compiled", {})
+    for _ in range(2):
+        with meter.for_tenant("a"):
+            asyncio.run(Client().agenerate("hi"))
+
+    assert len(loaded_by) == 1
+    assert loaded_by[0] is not threading.current_thread()
+    assert spent(meter, "a") == (2, 42_000)
+
+
 # -- what happens on the way ------------------------------------------------------------------------
 
 
@@ -219,6 +248,23 @@ def test_on_event_that_fails_is_ours_to_survive(
             assert Client().generate("hi")["tokens_in"] == 100
         assert "calling on_event" in caplog.text
         assert spent(meter, "a") == (1, 21_000)
+
+
+def test_what_on_event_does_with_an_event_changes_no_record(acme: None) -> None:
+    def make_anonymous(event: LLMEvent) -> None:
+        assert vars(event)["cost_usd"] is not None
+        event.tenant_id, event.cost_usd = "anonymous", None
+        event.tags["seen"] = True
+
+    config = MeterConfig(store="memory://", patches=["acme"], on_event=make_anonymous)
+    with Meter(config).patch_all() as meter, meter.for_tenant("a"):
+        Client().generate("hi")
+        told = meter.track_manually(provider="openai", model="gpt-4o-mini", input_tokens=1, output_tokens=1)
+        told.tenant_id = "b"
+        kept = [row.entry.event for row in meter.store.events(EventQuery())]
+
+    assert [event.tenant_id for event in kept] == ["a", "a"]
+    assert all("seen" not in event.tags and event.cost_usd is not None for event in kept)
 
 
 def test_on_event_may_flush_without_waiting_for_itself(acme: None) -> None:

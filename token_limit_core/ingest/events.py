@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import fields
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
@@ -14,38 +13,14 @@ from ..pricing import price_of
 from ..scope import check_tenant
 from ..stores.records import KEEP_SECONDS
 from ..stores.rows import WIDTHS, plain, text
-from ..usage import BASE_COUNTS, LARGEST_NUMBER, Usage
+from ..usage import BASE_COUNTS, LARGEST_NUMBER, USAGE_FIELDS, Usage
 
 AHEAD_SECONDS = 300.0
 """How far a sender's clock may be ahead."""
 
 MOST_TAGS = 64
 
-COUNTS = (
-    "input_tokens",
-    "output_tokens",
-    "total_tokens",
-    "cached_tokens",
-    "audio_input_tokens",
-    "audio_output_tokens",
-    "cached_audio_tokens",
-    "input_video_tokens",
-    "output_video_tokens",
-    "character_count",
-    "input_text_tokens",
-    "cached_input_text_tokens",
-    "input_image_tokens",
-    "cached_input_image_tokens",
-    "output_image_tokens",
-    "image_count",
-    "cache_creation_tokens",
-    "cache_creation_5m_tokens",
-    "cache_creation_1h_tokens",
-    "cache_miss_tokens",
-    "reasoning_tokens",
-    "web_searches",
-    "file_searches",
-)
+COUNTS = (USAGE_FIELDS - {"duration_seconds"}) | {"cache_miss_tokens"}
 NUMBERS = ("duration_ms", "duration_seconds")
 TEXTS = (*WIDTHS, "upstream_provider", "fim_prefix", "fim_suffix")
 LONGEST_TEXT = 255
@@ -175,7 +150,7 @@ def _price(event: LLMEvent) -> int | None:
     """Price an event that came without a cost; nano-dollars, None when no price is known."""
     counts = vars(event).items()  # a base count of 0 may be one that was not reported
     usage = made_of(
-        Usage, {name: count for name, count in counts if name in _PRICED and (count or name not in BASE_COUNTS)}
+        Usage, {name: count for name, count in counts if name in USAGE_FIELDS and (count or name not in BASE_COUNTS)}
     )
     if event.provider in CACHE_OUTSIDE_INPUT:
         usage.cache_outside_input = True
@@ -188,6 +163,3 @@ def _price(event: LLMEvent) -> int | None:
         return None
     event.cost_usd, event.price_version = to_usd(cost), price.version
     return cost
-
-
-_PRICED = frozenset(f.name for f in fields(Usage) if f.name in (*COUNTS, "duration_seconds"))

@@ -43,6 +43,9 @@ def usage_of(usage: Any) -> Usage | None:
             counts["input_tokens"] = counts["total_tokens"]  # some embeddings tell nothing else
         if chat:
             counts["output_tokens"] = 0  # embeddings report a prompt only
+    elif "input_tokens" not in counts:
+        if counts.get("total_tokens", 0) > counts["output_tokens"]:
+            counts["input_tokens"] = counts["total_tokens"] - counts["output_tokens"]
     elif counts.get("reasoning_tokens"):
         _add_reasoning_left_out(counts)
     if "cached_tokens" not in counts and not CACHED_ELSEWHERE.isdisjoint(row):

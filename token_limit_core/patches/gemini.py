@@ -100,15 +100,19 @@ def _of(details: list[Any], modality: str) -> int | None:
 
 
 class ChunkReader:
-    """Follows a content stream, chunk by chunk as JSON text: only the last one that tells usage is read."""
+    """Follows a content stream, chunk by chunk as JSON text: of those that count the output only the last one is read.
 
-    __slots__ = ("_finished", "_grounded", "_letters", "_told")
+    Some models count it in the last chunk alone, and on Vertex the others have usage without any count; what comes
+    in those is measured, for a stream that is left before.
+    """
+
+    __slots__ = ("_counted", "_finished", "_grounded", "_letters", "_told")
 
     def __init__(self) -> None:
         self._told: Any = None
         self._grounded: Any = None
         self._letters = 0
-        self._finished = False
+        self._counted = self._finished = False
 
     def see(self, chunk: Any) -> bool:
         """Look at a chunk; none is ever hidden. Quotes inside the answer's text are escaped, so these are keys."""
@@ -116,18 +120,21 @@ class ChunkReader:
         if isinstance(body, str):
             ends = '"finishReason"' in body or '"promptFeedback"' in body
             tells = '"usageMetadata"' in body
+            counts = tells and '"candidatesTokenCount"' in body
             if '"groundingMetadata"' in body:
                 self._grounded = body
         else:
-            ends, tells = False, False
-        if not tells:
+            ends, tells, counts = False, False, False
+        if not counts:
             row = document_of(chunk)
-            ends = ends or "promptFeedback" in row
-            tells = "usageMetadata" in row
+            usage = row_of(row.get("usageMetadata"))
+            ends, tells, counts = ends or "promptFeedback" in row, tells or bool(usage), "candidatesTokenCount" in usage
             self._letters += _letters(row)
-        if tells or self._told is None:
+        if counts:
+            self._letters = 0  # each count is of all so far
+        if counts or self._told is None or (tells and (ends or not self._counted)):
             self._told = body
-        self._finished = self._finished or ends
+        self._counted, self._finished = self._counted or counts, self._finished or ends
         return False
 
     def outcome(self, error: BaseException | None) -> Outcome:
@@ -140,10 +147,13 @@ class ChunkReader:
 
 
 def so_far(outcome: Outcome, error: BaseException | None, finished: bool, letters: int) -> Outcome:
-    """Finish the outcome of a stream; the usage of one that was left or broke off is only what was told until then."""
+    """Finish the outcome of a stream; one that was left or broke off has used what was told, and the letters since."""
     outcome.error = error
     outcome.observed_output = letters // 4
-    if outcome.usage is not None and not finished:
+    usage = outcome.usage
+    if usage is not None and not finished:
+        usage.output_tokens = sum_of(usage.output_tokens, outcome.observed_output)
+        usage.total_tokens = None
         outcome.tags = {"estimated": True}
     return outcome
 

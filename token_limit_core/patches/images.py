@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..outcome import Outcome
+from ..outcome import Outcome, Part
 from ..usage import Usage
-from .chat import StreamReader
+from .chat import StreamReader, usage_of
 from .reading import count, fields_of, text
 
 
@@ -15,7 +15,13 @@ def read_images(answer: Any) -> Outcome:
     row = fields_of(answer)
     data = row.get("data")
     usage = image_usage(row.get("usage"), len(data) if isinstance(data, list) else None)
-    return Outcome(usage=usage if answer is not None else None, model=text(row.get("model")))
+    outcome = Outcome(usage=usage if answer is not None else None, model=text(row.get("model")))
+    drafted = fields_of(row.get("svg_usage"))
+    if drafted:  # a text model wrote it, beside what the picture has cost
+        written = usage_of(drafted) or Usage()
+        written.reasoning_tokens = count(drafted.get("reasoning_tokens"))
+        outcome.parts = (Part(text(drafted.get("model")), written),)
+    return outcome
 
 
 def image_usage(usage: Any, images: int | None) -> Usage:
@@ -46,20 +52,31 @@ def _first(*values: Any) -> int | None:
     return next((found for value in values if (found := count(value)) is not None), None)
 
 
-class ImageReader(StreamReader):
-    """Follows pictures that are streamed; each that is completed tells what it has used."""
+PICTURE, DRAFT = 1056, 100
+"""Tokens of a square picture of medium quality, and of each partial one on the way to it (OpenAI's image guide)."""
 
-    __slots__ = ("done",)
+
+class ImageReader(StreamReader):
+    """Follows pictures that are streamed; each that is completed tells what it has used.
+
+    One that is left after a partial picture is billed as if it had come: the last of them is nearly the whole.
+    """
+
+    __slots__ = ("done", "drafts")
 
     def __init__(self, request_id: str | None, injected: bool) -> None:
         super().__init__(request_id, injected)
         self.done: list[Usage] = []
+        self.drafts = 0
 
     def see(self, event: Any) -> bool:
         """Look at an event; none is ever hidden."""
         row = fields_of(event)
-        if str(row.get("type")).endswith(".completed"):
+        kind = str(row.get("type"))
+        if kind.endswith(".completed"):
             self.done.append(image_usage(row.get("usage"), 1))
+        elif kind.endswith(".partial_image"):
+            self.drafts += 1
         return False
 
     def outcome(self, error: BaseException | None) -> Outcome:
@@ -67,28 +84,17 @@ class ImageReader(StreamReader):
         outcome = super().outcome(error)
         if self.done:
             outcome.usage = _sum(self.done)
+        elif self.drafts:
+            made = PICTURE + DRAFT * self.drafts
+            outcome.usage, outcome.estimated = Usage(output_tokens=made, output_image_tokens=made), True
         return outcome
 
 
 def _sum(usages: list[Usage]) -> Usage:
     total = usages[0]
     for usage in usages[1:]:
-        for name in COUNTS:
-            there, more = getattr(total, name), getattr(usage, name)
-            if more is not None:
+        for name, more in vars(usage).items():
+            there = getattr(total, name)
+            if type(more) is int:
                 setattr(total, name, more if there is None else there + more)
     return total
-
-
-COUNTS = (
-    "input_tokens",
-    "output_tokens",
-    "total_tokens",
-    "cached_tokens",
-    "input_text_tokens",
-    "input_image_tokens",
-    "cached_input_text_tokens",
-    "cached_input_image_tokens",
-    "output_image_tokens",
-    "image_count",
-)

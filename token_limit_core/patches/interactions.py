@@ -128,10 +128,14 @@ class InteractionReader:
         told = row_of(row.get("interaction"))
         if told:
             self._interaction = told
-        self._usage = row_of(row.get("metadata")).get("usage", self._usage)
         words = text(row_of(row.get("delta")).get("text"))
         if words is not None:
             self._letters += len(words)
+        usage = row_of(row.get("metadata")).get("usage")
+        if usage is not None:
+            self._usage = usage
+            if "total_output_tokens" in row_of(usage):
+                self._letters = 0  # they are counted
         return False
 
     def outcome(self, error: BaseException | None) -> Outcome:

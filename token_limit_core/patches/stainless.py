@@ -231,26 +231,36 @@ class StainlessPatch(BasePatch):
                 if request_id is None and flight.request.provider in self.other_id_headers:
                     request_id = self._request_id(flight, response)
             elif response is None or not (result is response or isinstance(result, self._special_types)):
-                outcome = plan.read(result)
                 request_id = self._request_id(flight, response)
+                outcome = self._read_events(plan, response, request_id) if plan.stream else plan.read(result)
             elif isinstance(result, self._stream_types):
                 flight.meter.settler.start()
                 reader = plan.reader(self._request_id(flight, response), plan.injected)
                 follow.stream(result, response, flight, reader)
                 return None
-            elif plan.stream or not hasattr(response, "_content"):  # the body is still to be read
+            elif (plan.stream and plan.kept) or not hasattr(response, "_content"):  # the body is still to be read
                 flight.meter.settler.start()
                 follow.body(response, flight, self.tee(plan, response, self._request_id(flight, response)))
                 return None
             else:
-                outcome = read_document(response.content, plan.read) if plan.kept else plan.read(None)
                 request_id = self._request_id(flight, response)
+                if plan.stream:
+                    outcome = self._read_events(plan, response, request_id)
+                else:
+                    outcome = read_document(response.content, plan.read) if plan.kept else plan.read(None)
             if request_id is not None:
                 outcome.request_id = request_id
             return outcome
         except Exception:
             report("reading an answer")
             return Outcome()
+
+    def _read_events(self, plan: Plan, response: Any, request_id: str | None) -> Outcome:
+        """Read the events of a stream that the SDK has taken for a document, as it does with speech."""
+        tee = self.tee(plan, response, request_id)
+        tee.feed(getattr(response, "_content", b""))
+        tee.rest()
+        return tee.outcome(None)
 
     def tee(self, plan: Plan, response: Any, request_id: str | None) -> Tee:
         """Return what follows a body that is still to be read."""

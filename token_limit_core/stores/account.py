@@ -12,6 +12,9 @@ from ..limits import FREQUENCIES, PER_MONTH, Decision, Limit, LimitStatus, Windo
 from ..money import to_nano
 from .records import Call, Hold
 
+MAX_TOLD = 1000
+"""Ids of events that are remembered of a tenant, so that what is polled for long counts once."""
+
 
 class Cost(NamedTuple):
     """What a call costs, in both units a backend may count in: nano-dollars and tokens."""
@@ -50,6 +53,21 @@ class Account:
         self.holds: dict[str, tuple[Hold, Cost]] = {}
         self.held = Cost()
         self.not_before = 0.0
+        self._told: dict[str, None] = {}
+
+    def tells_anew(self, event_id: str) -> bool:
+        """Tell whether an event that may be told more than once, as by polling, is new; call under the lock."""
+        if event_id in self._told:
+            return False
+        if len(self._told) >= MAX_TOLD:
+            del self._told[next(iter(self._told))]
+        self._told[event_id] = None
+        return True
+
+    def forget(self, event_id: str) -> None:
+        """Let an event be told again, since it could not be kept; call under the lock."""
+        self._told.pop(event_id, None)
+        self.unsynced = self.unsynced.minus(self.waiting.pop(event_id, Cost()))
 
     def acknowledge(self, event_ids: Iterable[str]) -> None:
         """Count events no longer as waiting; call under the lock."""

@@ -222,5 +222,5 @@ class Transaction(ReportsTransaction, PeersTransaction):
     def spend(self, tenant_id: str, start: float, end: float) -> Spend: ...
 
     @abstractmethod
-    def prune(self, before: float, windows_before: float) -> tuple[int, int, int]:
-        """Delete ledger rows and closed holds older than `before`, counters whose window ended by `windows_before`."""
+    def prune(self, before: float) -> tuple[int, int, int]:
+        """Delete ledger rows and closed holds older than `before`, and counters whose window ended by then."""

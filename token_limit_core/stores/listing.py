@@ -55,13 +55,13 @@ def _tenants(tx: ReportsTransaction, query: TenantQuery, now: float) -> Page[Ten
     ids = [tenant_id for tenant_id, name in page.rows]
     month = tx.spends(ids, current_days(now)[0])
     limits: dict[str, list[LimitStatus]] = {}
-    for status in _statuses(tx, items_for(tx.limits_of(ids), now)):
+    for status in statuses(tx, items_for(tx.limits_of(ids), now)):
         limits.setdefault(status.limit.tenant_id, []).append(status)
     rows = [TenantUsage(id, name, month.get(id, _NOTHING), tuple(limits.get(id, ()))) for id, name in page.rows]
     return Page(rows, page.total)
 
 
-def _statuses(tx: ReportsTransaction, items: Sequence[Item]) -> Iterable[LimitStatus]:
+def statuses(tx: ReportsTransaction, items: Sequence[Item]) -> Iterable[LimitStatus]:
     """Read the current windows of many limits; one not opened yet stands at what was spent in it."""
     found = tx.counters([item.key for item in items])
     unopened: dict[Window, set[str]] = {}

@@ -283,7 +283,7 @@ class _Tables(MemoryReports, MemoryPeers, Transaction):
                 total = add_to_spend(total, entry)
         return total
 
-    def prune(self, before: float, windows_before: float) -> tuple[int, int, int]:
+    def prune(self, before: float) -> tuple[int, int, int]:
         self._add_up()
         events = 0
         for tenant_id, rows in self.ledger.items():
@@ -293,7 +293,7 @@ class _Tables(MemoryReports, MemoryPeers, Transaction):
         holds = [h.call_id for h in self.holds.values() if h.state != "open" and h.created_at < before]
         for call_id in holds:
             del self.holds[call_id]
-        counters = [key for key, row in self._counters.items() if row[2] <= windows_before]
+        counters = [key for key, row in self._counters.items() if row[2] <= before]
         for key in counters:
             del self._counters[key]
         self.grounds.clear()

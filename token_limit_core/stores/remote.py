@@ -87,8 +87,8 @@ class RemoteStore(Store):
     def settle(self, call_id: str, event: LLMEvent, cost_nano: int | None, now: float) -> Recorded:
         account = self._account(event.tenant_id)
         with account.lock:
-            account.free(call_id)
-            if event.event_id in account.waiting:
+            held = account.free(call_id) is not None
+            if event.event_id in account.waiting or not (held or account.tells_anew(event.event_id)):
                 return "duplicate"
             cost = account.waiting[event.event_id] = Cost(0 if cost_nano is None else cost_nano, event.total_tokens)
             account.unsynced = account.unsynced.plus(cost)
@@ -96,8 +96,7 @@ class RemoteStore(Store):
             self.queue.put(event)
         except StoreError:  # the spool cannot be written: whoever tries again must not find it counted
             with account.lock:
-                account.waiting.pop(event.event_id, None)
-                account.unsynced = account.unsynced.minus(cost)
+                account.forget(event.event_id)
             raise
         return "stored"
 

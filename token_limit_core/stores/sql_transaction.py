@@ -129,12 +129,12 @@ class SqlTransaction(SqlReports, SqlPeers, Transaction):
         row = self._execute(sql.SPEND, {"the_tenant": tenant_id, "the_start": start, "the_end": end}).one()
         return Spend(*map(int, row))  # PostgreSQL sums to Decimal
 
-    def prune(self, before: float, windows_before: float) -> tuple[int, int, int]:
+    def prune(self, before: float) -> tuple[int, int, int]:
         known = {"the_time": before}
         events = self._execute(sql.PRUNE_LEDGER, known).rowcount
         self._execute(sql.PRUNE_ITEMS, known)
         holds = self._execute(sql.PRUNE_HOLDS, known).rowcount
-        counters = self._execute(sql.PRUNE_COUNTERS, {"the_time": windows_before}).rowcount
+        counters = self._execute(sql.PRUNE_COUNTERS, known).rowcount
         return events, holds, counters
 
     def _changed(self, statement: Any, row: dict[str, Any]) -> bool:

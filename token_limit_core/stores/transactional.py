@@ -224,7 +224,7 @@ class TransactionalStore(TransactionalReports, Store):
     def prune(self, before: float, now: float) -> Pruned:
         expired = self.expire(now)
         before = min(before, now - KEEP_SECONDS, window_of(PER_MONTH, now).start)
-        events, holds, counters = self._run(lambda tx: tx.prune(before, before))
+        events, holds, counters = self._run(lambda tx: tx.prune(before))
         return Pruned(events, holds, counters, expired)
 
 

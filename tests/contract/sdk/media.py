@@ -10,6 +10,7 @@ from typing import Any
 from tests.contract.sdk import uses, wire
 from tests.contract.sdk.uses import Endpoint, Use, each, entered, value
 from tests.contract.sdk.wire import Answer
+from token_limit_core.patches.audio import TOKENS_PER_CHARACTER
 
 AUDIO = b"RIFF" + b"\0" * 40_000
 PICTURE = b"\x89PNG" + b"\0" * 5_000
@@ -201,7 +202,7 @@ SPEECH = {
             "audio.speech", speech, {"model": "gpt-4o-mini-tts", "input": SAID, "voice": "alloy"},
             answered="gpt-4o-mini-tts",
         ),
-        {"character_count": 0},
+        {"character_count": 0, "output_tokens": round(len(SAID) * TOKENS_PER_CHARACTER)},
         None,
         ("estimated",),
     ),

@@ -28,7 +28,7 @@ WHOLE: Table = [
     ((uses.streaming_parsed, uses.streaming_read, uses.streaming_bytes), ALL, False),
     ((uses.parse, uses.parse_raw), ALL, False),
     ((uses.stream, uses.stream_by_next, uses.stream_block, uses.stream_raw, uses.stream_streaming), ALL, True),
-    ((uses.stream_bytes, uses.stream_lines), ALL, True),
+    ((uses.stream_bytes, uses.stream_lines, uses.stream_undecoded), ALL, True),
     ((uses.helper, *wire.HELPERS), ALL, True),
 ]
 """Ways that end with the provider's usage."""

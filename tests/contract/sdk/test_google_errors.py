@@ -130,6 +130,41 @@ def test_a_stream_without_usage_is_billed_for_what_was_seen(make: Callable[..., 
     assert event.input_tokens > 0
 
 
+@pytest.mark.parametrize(
+    ("interim", "received"),
+    [
+        pytest.param([{"promptTokenCount": 7}] * 3, 7, id="the prompt only"),  # gemini-2.0-flash, among others
+        pytest.param([{"trafficType": "ON_DEMAND"}] * 3, None, id="no counts"),  # Vertex
+        pytest.param(
+            [{"promptTokenCount": 7, "candidatesTokenCount": 1}, {"promptTokenCount": 7}], 7, id="now and then"
+        ),
+    ],
+)
+@on(api_client, vertex_client)
+def test_a_stream_that_is_left_before_its_output_is_counted_is_billed_for_what_was_seen(
+    make: Callable[..., Any], interim: list[dict[str, Any]], received: int | None, metered: Metered
+) -> None:
+    said = ["forty-two words, " * 4] * len(interim)
+
+    def uncounted(sent: dict[str, Any]) -> Answer:
+        rows = [
+            {"candidates": [{"content": {"parts": [{"text": words}], "role": "model"}}], "usageMetadata": usage}
+            for words, usage in zip(said, interim, strict=True)
+        ]
+        answer = wire.as_events(rows, end=b"")
+        answer.fault = httpx.ReadError("dropped")
+        return answer
+
+    metered.run(gemini.stream, make(Wire(uncounted)), None)  # type: ignore[arg-type]
+
+    event = metered.event()
+    counted = sum("candidatesTokenCount" in usage for usage in interim)
+    assert event.output_tokens == counted + sum(map(len, said[counted:])) // 4
+    assert event.total_tokens == event.input_tokens + event.output_tokens
+    assert event.input_tokens == received or (received is None and event.input_tokens > 0)
+    assert event.tags["estimated"] is True
+
+
 @pytest.mark.parametrize("oddity", [{"usageMetadata": "12"}, {"usageMetadata": {"promptTokenCount": "12"}}, {}])
 @on(api_client)
 def test_an_answer_with_odd_usage_is_estimated(

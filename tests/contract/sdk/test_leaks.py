@@ -53,6 +53,7 @@ WAYS = [
     uses.raw_broken_off,
     uses.raw_never_read,
     uses.stream_bytes,
+    uses.stream_undecoded,
     uses.closed_unread,
 ]
 GOOGLE_WAYS = [

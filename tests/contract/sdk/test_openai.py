@@ -21,7 +21,7 @@ WHOLE: Table = [
     ((uses.streaming_parsed, uses.streaming_read, uses.streaming_bytes), ALL, False),
     ((uses.parse, uses.parse_raw), PARSING, False),
     ((uses.stream, uses.stream_by_next, uses.stream_block, uses.stream_raw, uses.stream_streaming), STREAMING, True),
-    ((uses.stream_bytes, uses.stream_lines), STREAMING, True),
+    ((uses.stream_bytes, uses.stream_lines, uses.stream_undecoded), STREAMING, True),
     ((uses.helper,), PARSING, True),
 ]
 """Ways that end with the provider's usage, the endpoints that have them, and whether they stream."""

@@ -90,6 +90,30 @@ def test_an_answer_that_is_no_json_is_billed_at_the_estimate(
     assert event.request_id == wire.REQUEST_ID
 
 
+@pytest.mark.parametrize(
+    ("usage", "received"),
+    [
+        ({"completion_tokens": 5, "total_tokens": 25}, 20),
+        ({"prompt_tokens": None, "completion_tokens": 5, "total_tokens": 25}, 20),
+        ({"completion_tokens": 5}, None),
+        ({"prompt_tokens": None, "completion_tokens": 5, "total_tokens": 5}, None),
+    ],
+)
+def test_an_input_that_is_not_reported_is_not_taken_for_none(
+    make: Callable[..., Any], usage: dict[str, Any], received: int | None, metered: Metered
+) -> None:
+    def untold(sent: dict[str, Any]) -> Answer:
+        return wire.as_json({"id": "cmpl-1", "object": "chat.completion", "choices": [], "usage": usage})
+
+    metered.run(uses.plain, make(Wire(untold)), CHAT)
+
+    event = metered.event()
+    assert event.input_tokens == received or (received is None and event.input_tokens > 0)
+    assert event.output_tokens == 5
+    assert event.total_tokens == event.input_tokens + 5
+    assert event.tags.get("estimated", False) is (received is None)
+
+
 @pytest.mark.parametrize("oddity", [{"usage": "12"}, {"usage": {"prompt_tokens": "12"}}, {"usage": [1]}, {"model": 3}])
 def test_an_answer_with_odd_fields_is_the_callers_and_is_billed_all_the_same(
     make: Callable[..., Any], oddity: dict[str, Any], metered: Metered

@@ -14,7 +14,7 @@ from tests.contract.sdk import uses, wire
 from tests.contract.sdk.metered import TENANT, Metered, price, run
 from tests.contract.sdk.uses import Endpoint, Use, each, entered, value
 from tests.contract.sdk.wire import Answer, Script, Wire
-from token_limit_core import LimitExceededException, Meter, MeterConfig
+from token_limit_core import LimitExceededException, LLMEvent, Meter, MeterConfig, NoTenant
 
 ASKED = {"model": wire.MODEL, "input": "What is forty plus two?", "background": True}
 POST = Endpoint("responses", wire.responses, ASKED)
@@ -176,6 +176,18 @@ def test_a_spent_limit_does_not_keep_from_what_is_paid_for(make: Callable[..., A
     result = metered.run(retrieved, make(Wire(answering(response("completed")))), POST)
     assert result.error is None
     assert metered.events[0].cost_usd == COST
+
+
+def test_where_a_call_without_a_tenant_is_refused_asking_is_not(make: Callable[..., Any]) -> None:
+    events: list[LLMEvent] = []
+    config = MeterConfig(store="memory://", on_no_tenant="refuse", patches=["openai"], on_event=events.append)
+    with Meter(config).patch_all():
+        for status in ("in_progress", "completed"):
+            assert run(retrieved, make(Wire(answering(response(status)))), POST).error is None
+        refused = run(uses.plain, make(Wire(wire.responses)), POST)
+
+    assert isinstance(refused.error, NoTenant)
+    assert [event.tenant_id for event in events] == [""]
 
 
 def test_the_price_is_that_of_the_tier_that_answered(make: Callable[..., Any], metered: Metered) -> None:

@@ -16,6 +16,8 @@ from tests.contract.sdk.metered import Metered, run
 from tests.contract.sdk.uses import Use, each, value
 from tests.contract.sdk.wire import Wire, httpx
 from token_limit_core import LLMEvent
+from token_limit_core.patches.audio import TOKENS_PER_CHARACTER
+from token_limit_core.patches.images import DRAFT, PICTURE
 
 pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # translations and variations
 
@@ -107,6 +109,73 @@ def test_speech_that_is_not_listened_to_the_end_is_billed_all_the_same(
 def test_a_body_of_speech_is_not_kept(make: Callable[..., Any], case: Case, metered: Metered) -> None:
     before = run(media.spoken_stream, make(Wire(media.speech)), case.endpoint).seen
     assert metered.run(media.spoken_stream, make(Wire(media.speech)), case.endpoint).seen == before
+
+
+@pytest.mark.parametrize("raw", [(), ("with_raw_response",)], ids=["parsed", "raw"])
+def test_speech_as_events_that_is_taken_for_a_document_tells_its_tokens_too(
+    make: Callable[..., Any], raw: tuple[str, ...], metered: Metered
+) -> None:
+    endpoint = SPEECH["by tokens"].endpoint
+
+    async def listen(client: Any, endpoint: uses.Endpoint, seen: list[Any]) -> None:
+        opened = endpoint.create(client, *raw, stream_format="sse")
+        seen.append((await uses.value(opened)).content)
+
+    untouched = run(listen, make(Wire(media.speech)), endpoint)
+    assert metered.run(listen, make(Wire(media.speech)), endpoint).seen == untouched.seen
+    event = metered.event()
+    assert (event.input_tokens, event.output_tokens, event.request_id) == (8, 90, wire.REQUEST_ID)
+    assert "estimated" not in event.tags
+
+
+def test_speech_as_events_that_is_left_is_billed_for_all_that_was_to_be_said(
+    make: Callable[..., Any], metered: Metered
+) -> None:
+    endpoint = SPEECH["by tokens"].endpoint
+
+    async def leave(client: Any, endpoint: uses.Endpoint, seen: list[Any]) -> None:
+        opened = endpoint.create(client, "with_streaming_response", stream_format="sse")
+        async with uses.entered(opened) as response:
+            seen.append(await uses.first(response.iter_lines()))
+
+    metered.run(leave, make(Wire(media.speech)), endpoint)
+    event = metered.event()
+    assert event.output_tokens == round(len(media.SAID) * TOKENS_PER_CHARACTER)
+    assert event.tags["estimated"] is True
+
+
+def test_a_picture_that_is_left_after_a_partial_one_is_billed_as_a_whole(
+    make: Callable[..., Any], metered: Metered
+) -> None:
+    async def leave(client: Any, endpoint: uses.Endpoint, seen: list[Any]) -> None:
+        seen.append(await uses.first(await uses.value(endpoint.create(client, stream=True))))
+
+    metered.run(leave, make(Wire(media.pictures)), CASES["pictures"].endpoint)
+    event = metered.event()
+    assert event.output_tokens == event.output_image_tokens == PICTURE + DRAFT
+    assert event.input_tokens > 0
+    assert event.cost_usd is not None and event.cost_usd > Decimal("0.04")
+    assert event.tags["estimated"] is True
+
+
+def test_a_drawing_that_a_text_model_writes_is_billed_at_that_models_price(
+    make: Callable[..., Any], metered: Metered
+) -> None:
+    written = {"input_tokens": 5000, "output_tokens": 20_000, "reasoning_tokens": 1000, "total_tokens": 25_000}
+
+    def drawing(sent: dict[str, Any]) -> wire.Answer:
+        data = [{"b64_json": "AA=="}]
+        usage = {"usage": media.IMAGE_USAGE, "svg_usage": {**written, "model": "gpt-5"}}
+        return wire.as_json({"created": 1, "data": data, "output_format": "svg", **usage})
+
+    case = CASES["pictures"]
+    metered.run(uses.plain, make(Wire(drawing)), case.endpoint)
+    event = metered.event()
+    assert (event.input_tokens, event.output_tokens, event.reasoning_tokens) == (5350, 21_056, 1000)
+    assert event.output_image_tokens == 1056
+    assert event.tags["other_models"] == ["gpt-5"]
+    assert case.cost is not None
+    assert event.cost_usd == case.cost + Decimal("0.000001") * (5000 * Decimal("1.25") + 20_000 * 10)
 
 
 def test_speech_as_events_tells_its_tokens(make: Callable[..., Any], metered: Metered) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -306,3 +307,27 @@ def test_a_stream_handed_to_a_generator_keeps_its_tenant(make: Callable[..., Any
 
     assert result.seen == [wire.TEXT]
     assert metered.event().tenant_id == TENANT
+
+
+def test_an_encoded_body_that_is_read_undecoded_is_passed_on_as_it_is(
+    make: Callable[..., Any], metered: Metered
+) -> None:
+    bodies: list[bytes] = []
+
+    def encoded(sent: dict[str, Any]) -> Answer:
+        answer = CHAT.script(sent)
+        bodies.append(gzip.compress(b"".join(answer.pieces)))
+        answer.pieces = [bodies[-1][at : at + 50] for at in range(0, len(bodies[-1]), 50)]
+        answer.headers["content-encoding"] = "gzip"
+        return answer
+
+    async def read(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
+        async with uses.entered(endpoint.create(client, "with_streaming_response", stream=True)) as response:
+            body = response.http_response
+            raw = body.iter_raw() if isinstance(client, openai.OpenAI) else body.aiter_raw()
+            seen.append(b"".join([data async for data in uses.each(raw)]))
+
+    assert metered.run(read, make(Wire(encoded)), CHAT).seen == bodies
+    event = metered.event()
+    assert (event.input_tokens, event.output_tokens) == (wire.INPUT, wire.OUTPUT)
+    assert "estimated" not in event.tags

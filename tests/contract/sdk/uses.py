@@ -212,6 +212,13 @@ async def stream_bytes(client: Any, endpoint: Endpoint, seen: list[Any]) -> None
         seen.append(_without_usage(b"".join([data async for data in each(response.iter_bytes())])))
 
 
+async def stream_undecoded(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
+    async with entered(endpoint.create(client, "with_streaming_response", stream=True)) as response:
+        body = response.http_response
+        raw = body.iter_raw() if hasattr(client, "__enter__") else body.aiter_raw()
+        seen.append(_without_usage(b"".join([data async for data in each(raw)])))
+
+
 async def stream_lines(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
     async with entered(endpoint.create(client, "with_streaming_response", stream=True)) as response:
         lines = [line async for line in each(response.iter_lines())]

@@ -177,7 +177,7 @@ def test_a_broken_template_or_answer_of_the_app_falls_back(
     site.meter.set_limit("user:7", 0)
     response = site.client("7").get("/plain", headers={"Accept": BROWSER})
     assert response.status_code == 402 and "Monthly limit reached" in response.text
-    assert "calling UPGRADE_RESPONSE" in caplog.text and "rendering UPGRADE_TEMPLATE" in caplog.text
+    assert "calling UPGRADE_RESPONSE" in caplog.text and "making the upgrade page" in caplog.text
 
 
 def test_the_page_is_the_same_in_django(make: Callable[..., Site]) -> None:
