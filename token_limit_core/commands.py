@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -90,11 +91,24 @@ def set_limit(
     check_tenant(tenant)
     if amount is None:
         removed = meter.remove_limit(tenant, frequency, by=BY)
-        return f"{tenant}: {removed} limit{'s' if removed != 1 else ''} removed."
+        exactly = "" if removed else " Ids are compared exactly."
+        return f"{tenant}: {removed} limit{'s' if removed != 1 else ''} removed.{exactly}"
     usd = to_usd(parse_amount(amount, "amount"))
+    if usd != Decimal(amount):
+        raise ConfigurationError("amount: give at most nine digits after the point")
+    known = _is_known(meter, tenant)
     limit = meter.set_limit(tenant, usd, frequency or PER_MONTH, effective_date, mode=mode, by=BY)
     since = f" from {utc(limit.effective_from)}" if effective_date else ""
-    return f"{tenant}: {exact_usd(limit.amount)} {FREQUENCY_LABELS[limit.frequency]} ({limit.mode}){since}."
+    hint = "" if known else f"\nNothing was known of {tenant!r}: make sure that this is what your application calls it."
+    return f"{tenant}: {exact_usd(limit.amount)} {FREQUENCY_LABELS[limit.frequency]} ({limit.mode}){since}.{hint}"
+
+
+def _is_known(meter: Meter, tenant_id: str) -> bool:
+    """Tell whether a tenant has limits, or ever made a call; a remote backend does not tell."""
+    if meter.store.backend is not None:
+        return True
+    now = meter.config.clock()
+    return bool(meter.limits(tenant_id)) or any(meter.store.spend(tenant_id, 0.0, now))
 
 
 def prune(meter: Meter, days: int) -> str:
@@ -118,7 +132,7 @@ def show_status(meter: Meter) -> str:
     holds = len(meter.store.holds())
     status = meter.status()
     kept = "durable" if status["durable"] else "in this process only"
-    lines = [f"store      {status['store']} ({kept}), answers", f"in flight  {holds} hold{'s' if holds != 1 else ''}"]
+    lines = [f"store      {meter.store} ({kept}), answers", f"in flight  {holds} hold{'s' if holds != 1 else ''}"]
     for name, patch in sorted(status["patches"].items()):
         lines.append(f"{name:<10} {patch['state']:<18} {patch['sdk'] or ''} {patch['version'] or ''}".rstrip())
     return "\n".join(lines)

@@ -91,9 +91,10 @@ def provider_of(host: str, port: int | None, hosts: Mapping[str, str], path: str
     Hugging Face's router has its providers in the path, and each has prices of its own.
     """
     host = host.lower().rstrip(".")
+    own = {name.lower(): provider for name, provider in hosts.items()}
     for name in (f"{host}:{port}", host):
-        if name in hosts:
-            return hosts[name]
+        if name in own:
+            return own[name]
     provider = HOSTS.get(host) or _by_suffix(host)
     if provider == "huggingface":
         behind = path.strip("/").partition("/")[0]

@@ -36,6 +36,11 @@ def show_usd(amount: Decimal) -> str:
     return f"${whole}.{fraction.rstrip('0'):0<2}"
 
 
+def as_text(amount: Decimal) -> str:
+    """Write dollars exactly, without zeros at the end, for machines."""
+    return f"{amount.normalize(MONEY):f}"
+
+
 def parse_amount(value: Money, name: str = "limit_usd") -> int:
     """Turn a limit given in US dollars into nano-dollars.
 

@@ -15,6 +15,7 @@ from fractions import Fraction
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from .hosts import UNKNOWN
 from .money import NANO
 from .usage import SPECIAL_COUNTS, Usage
 
@@ -127,11 +128,13 @@ def _find(provider: str, model: str) -> ModelInfo | None:
         name = model.removeprefix("models/")  # as Gemini calls itself in some answers
         return get_snapshot().find_provider_model(name, None, provider, None)[1]
     except LookupError:
-        logger.warning(
-            "no price is known for %s model %r: its calls are recorded without a cost and count against no limit",
-            provider,
-            model,
-        )
+        so = "calls are recorded without a cost and count against no limit"
+        if provider == UNKNOWN:
+            logger.warning(
+                "model %r is called at a host of nobody known: its %s; name its provider in `hosts`", model, so
+            )
+        else:
+            logger.warning("no price is known for %s model %r: its %s", provider, model, so)
         return None
 
 

@@ -12,7 +12,9 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from .errors import ConfigurationError, log_fault, report
 
@@ -155,21 +157,20 @@ def _has_utf8(name: str) -> bool:
 def tenant_id(tenant: Any) -> str | None:
     """Name a tenant that a resolver found: texts and numbers as they are, objects by their `pk`, else their `id`.
 
-    None where there is no tenant, or one that was never saved. Raises `ConfigurationError` for an object without any
-    name: its address in memory would be a new tenant every time.
+    None where there is no tenant: an empty text, or an object that was never saved. Raises `ConfigurationError` for
+    anything else, such as a method or a relation to many: all that share its text would share a bill.
     """
     if tenant is None or isinstance(tenant, str):
-        return tenant
+        return tenant or None
+    if isinstance(tenant, (int, float, Decimal, UUID)) and type(tenant) is not bool:
+        return str(tenant)
     for key in ("pk", "id"):
         if hasattr(tenant, key):
             value = getattr(tenant, key)
             return None if value is None else str(value)
-    name = str(tenant)
-    if name == object.__repr__(tenant):
-        raise ConfigurationError(
-            f"tenant: {type(tenant).__name__} has neither `pk` nor `id`; give its name, as text or a number"
-        )
-    return name
+    raise ConfigurationError(
+        f"tenant: {type(tenant).__name__} has neither `pk` nor `id`; give its name, as text or a number"
+    )
 
 
 @contextmanager

@@ -37,6 +37,10 @@ def _are_names(value: Any) -> bool:
     return isinstance(value, (list, tuple, set, frozenset)) and all(map(is_text, value))
 
 
+def _has_path(hosts: Iterable[str]) -> bool:
+    return any("/" in host for host in hosts)
+
+
 def _is_amount(value: Any) -> bool:
     try:
         return value is None or parse_amount(value) >= 0
@@ -76,11 +80,13 @@ RULES = {
         "a store URL such as 'sqlite:////var/lib/app/token_limit.db', a Store, or None for the default",
     ),
     "HOSTS": Rule(
-        lambda value: isinstance(value, Mapping) and _are_names([*value, *value.values()]),
-        "a dict of provider by host, such as {'127.0.0.1:8010': 'openai'}",
+        lambda value: isinstance(value, Mapping) and _are_names([*value, *value.values()]) and not _has_path(value),
+        "a dict of provider by host, without scheme and path, such as {'127.0.0.1:8010': 'openai'}",
     ),
     "PATCHES": Rule(lambda value: value is None or _are_names(value), "a list such as ['openai'], or None for all"),
-    "DEFAULT_LIMIT_USD": Rule(_is_amount, "US dollars a calendar month, such as 25 or '9.99', or None for no limit"),
+    "DEFAULT_LIMIT_USD": Rule(
+        _is_amount, "US dollars a calendar month, from 0 to 10^9, such as 25, or None for no limit"
+    ),
     "ON_NO_TENANT": _one_of("allow", "refuse"),
     "ON_UNGUARDED": _one_of("warn", "refuse", "ignore"),
     "CAPTURE_CONTENT": BOOL,
@@ -107,6 +113,9 @@ RULES = {
     "RAISE_ON_ERROR": BOOL,
 }
 """The keys that every framework's settings have."""
+
+CALLABLES = tuple(key for key, rule in RULES.items() if rule is CALLABLE)
+"""Those among them that may be given as a dotted path."""
 
 METER_KEYS = (
     "HOSTS", "PATCHES", "DEFAULT_LIMIT_USD", "ON_NO_TENANT", "ON_UNGUARDED", "CAPTURE_CONTENT", "ON_EVENT", "DEBUG",

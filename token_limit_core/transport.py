@@ -1,6 +1,6 @@
 """Transport: the wire contract of a remote backend over `requests` (SPEC 1.5).
 
-Three calls: ingest (POST, gzip JSON), set limit (POST), check (GET). Nothing in here knows a store or a queue.
+Three calls: ingest (POST, gzip JSON), set limit (POST), check (GET).
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from .errors import ConfigurationError, report
 from .limits import PER_DAY, PER_MONTH, Decision
-from .money import MONEY, show_usd
+from .money import MONEY, as_text, show_usd
 
 JSON_TYPES = ("application/problem+json", "application/json")
 HTML_TYPES = ("text/html", "application/xhtml+xml")
@@ -95,7 +95,10 @@ def render(
 def _page(page: Callable[[dict[str, Any]], str] | None, values: dict[str, Any]) -> str:
     if page is not None:
         try:
-            return page(values)
+            made = page(values)
+            if not isinstance(made, str):
+                raise TypeError(f"the upgrade page is {made!r}, which is no text")
+            return made
         except Exception:
             report("making the upgrade page")
     return default_page(values)
@@ -229,7 +232,7 @@ def _quality(types: tuple[str, ...], ranges: dict[str, float]) -> float:
 
 
 def _decimal(amount: Decimal | None) -> str | None:
-    return None if amount is None else f"{amount.normalize(MONEY):f}"
+    return None if amount is None else as_text(amount)
 
 
 def _shown(amount: Decimal | None) -> str | None:

@@ -11,6 +11,7 @@ from .money import MONEY, show_usd, to_usd
 
 FREQUENCY_LABELS = {PER_MONTH: "per month", PER_DAY: "per day"}
 MODE_LABELS = {ENFORCE: "Enforce: refuse calls once it is spent", OBSERVE: "Observe: only record, never refuse"}
+PERMISSION_LABELS = {"ingest": "Report events", "check": "Ask for limits", "set-limit": "Set and remove limits"}
 NEAR_PERCENT = 80
 
 EARLIEST = datetime(1, 1, 1, tzinfo=UTC).timestamp()

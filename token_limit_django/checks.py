@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from django.conf import settings as django_settings
+from django.contrib.auth import get_user_model
 from django.core import mail
 from django.core.checks import CheckMessage, Error, Info, Warning
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -17,7 +18,7 @@ from django.utils.module_loading import import_string
 from token_limit_core import MeterConfig, patches
 from token_limit_core.errors import ConfigurationError, StoreError
 from token_limit_core.patches import PATCH_REGISTRY
-from token_limit_core.settings import hint_for
+from token_limit_core.settings import CALLABLES, hint_for
 from token_limit_core.spool import Spool
 from token_limit_core.stores import open_store
 from token_limit_core.stores.base import Store
@@ -28,7 +29,6 @@ from .databases import in_memory, same_place, store_alias
 
 MIDDLEWARE = "token_limit_django.middleware.TokenLimitMiddleware"
 GZIP = "django.middleware.gzip.GZipMiddleware"
-CALLABLES = ("TENANT_RESOLVER", "UPGRADE_RESPONSE", "ON_EVENT", "ON_FLUSH_ERROR")
 
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
@@ -43,7 +43,8 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
         if key in given and key not in CALLABLES and not rule.accepts(given[key])
     ]
     looks = (
-        _callables, _upgrade_url, _upgrade_template, _store, _meter, _patches, _database, _middleware, _peeking,
+        _callables, _tenant_attributes, _upgrade_url, _upgrade_template, _store, _meter, _patches, _database,
+        _middleware, _peeking,
     )  # fmt: skip
     return messages + _gather(looks)
 
@@ -92,6 +93,17 @@ def _callables() -> Iterator[CheckMessage]:
             getattr(settings, key)
         except ConfigurationError as error:
             yield _error(4, f"{error}.", f"Give {RULES[key].wanted}.")
+
+
+def _tenant_attributes() -> Iterator[CheckMessage]:
+    """Find names that no user has: each of the users would silently pay alone."""
+    names = settings.USER_TENANT_ATTRIBUTES if settings.TENANT_RESOLVER is None else ()
+    user = get_user_model() if names else None
+    for name in names:
+        if not hasattr(user, name):
+            message = f"{_named('USER_TENANT_ATTRIBUTES')}: {name!r} is no attribute of a user."
+            hint = "Name a field or a property; for anything else, such as 'team.owner', give a TENANT_RESOLVER."
+            yield _warning(6, message, hint)
 
 
 def _upgrade_url() -> Iterator[CheckMessage]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from django.conf import settings as django_settings
+from django.utils.functional import Promise
 
 from token_limit_core import MeterConfig
 from token_limit_core.errors import ConfigurationError
@@ -29,6 +30,9 @@ RULES = {
     "STORE": COMMON["STORE"]._replace(
         wanted="a store URL such as 'sqlite:////var/lib/app/token_limit.db', a Store, 'remote' for the backend at URL, "
         "or None for the project's database"
+    ),
+    "UPGRADE_URL": COMMON["UPGRADE_URL"]._replace(
+        accepts=lambda value: value is None or isinstance(value, (str, Promise))
     ),
     "DATABASE": Rule(is_text, "the name of a database alias, such as 'token_limit'"),
     "EAGER": BOOL,
@@ -124,8 +128,8 @@ class Settings:
     @property
     def UPGRADE_URL(self) -> str | None:
         """Where the upgrade response sends people."""
-        url: str | None = self._get("UPGRADE_URL", None)
-        return url
+        url: str | Promise | None = self._get("UPGRADE_URL", None)
+        return None if url is None else str(url)  # `reverse_lazy` cannot be asked any earlier
 
     @property
     def UPGRADE_TEMPLATE(self) -> str:

@@ -15,7 +15,15 @@ from token_limit_core.errors import ConfigurationError
 from token_limit_core.ingest.keys import DEFAULT_PERMISSIONS, PERMISSIONS, NewKey, make_key
 from token_limit_core.money import parse_amount, to_nano
 from token_limit_core.scope import check_tenant
-from token_limit_core.wording import FREQUENCY_LABELS, MODE_LABELS, editable_usd, exact_usd, moment, utc
+from token_limit_core.wording import (
+    FREQUENCY_LABELS,
+    MODE_LABELS,
+    PERMISSION_LABELS,
+    editable_usd,
+    exact_usd,
+    moment,
+    utc,
+)
 
 from . import service
 from .models import ApiKey, Limit
@@ -176,9 +184,6 @@ def _rows(tenant_id: str, frequency: str, filter: str) -> list[core.Limit]:
 def _state(limit: core.Limit) -> str:
     """Write all that a form has shown of a limit."""
     return f"{limit.amount}/{limit.mode}/{limit.effective_from!r}/{limit.effective_until!r}"
-
-
-PERMISSION_LABELS = {"ingest": "Report events", "check": "Ask for limits", "set-limit": "Set and remove limits"}
 
 
 class ApiKeyForm(_KeyModelForm):

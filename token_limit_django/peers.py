@@ -11,7 +11,7 @@ from django.db.models import Model, QuerySet
 from token_limit_core.ingest import keys
 from token_limit_core.stores.peers import Claim, PeersTransaction
 from token_limit_core.stores.records import Entry
-from token_limit_core.stores.rows import entry_of
+from token_limit_core.stores.rows import read_entry
 
 from .models import ApiKey, Delivery, LedgerEntry
 
@@ -93,7 +93,7 @@ class OrmPeers(PeersTransaction):
     def _entries(self, rows: Sequence[Delivery]) -> dict[tuple[str, str], Entry]:
         tenants, events = {row.tenant_id for row in rows}, [row.event_id for row in rows]
         found = self._rows(LedgerEntry).filter(tenant_id__in=tenants, event_id__in=events).values()
-        return {(row["tenant_id"], row["event_id"]): entry_of(row) for row in found}
+        return {(row["tenant_id"], row["event_id"]): read_entry(row) for row in found}
 
 
 def _key_of(row: Any) -> keys.ApiKey:

@@ -24,14 +24,14 @@ from token_limit_core.stores.reports import (
     TenantQuery,
     current_days,
 )
-from token_limit_core.stores.rows import entry_of
+from token_limit_core.stores.rows import read_entry
 
 from .models import Counter, Hold, LedgerEntry, Limit, LimitChange, Rollup, Tenant
 
 M = TypeVar("M", bound=Model)
 
-_LIMIT_COLUMNS = tuple(field.name for field in fields(core.Limit))
-_HOLD_COLUMNS = tuple(name for name in records.Hold._fields if name != "items")
+LIMIT_COLUMNS = tuple(field.name for field in fields(core.Limit))
+HOLD_COLUMNS = tuple(name for name in records.Hold._fields if name != "items")
 
 
 class OrmReports(ReportsTransaction):
@@ -57,7 +57,7 @@ class OrmReports(ReportsTransaction):
 
     def limits_of(self, tenant_ids: Collection[str]) -> list[core.Limit]:
         rows = self._rows(Limit).filter(tenant_id__in=tenant_ids).order_by("id")
-        return [core.Limit(**row) for row in rows.values(*_LIMIT_COLUMNS)]
+        return [core.Limit(**row) for row in rows.values(*LIMIT_COLUMNS)]
 
     def counters(self, keys: Sequence[CounterKey]) -> dict[CounterKey, tuple[int, int]]:
         rows = self._rows(Counter).filter(
@@ -82,13 +82,13 @@ class OrmReports(ReportsTransaction):
 
     def entries(self, query: EventQuery) -> list[StoredEntry]:
         rows = _newest(self._rows(LedgerEntry).filter(_conditions(query)), "timestamp", query.after)
-        return [StoredEntry(row["id"], entry_of(row)) for row in rows.values()[: query.size]]
+        return [StoredEntry(row["id"], read_entry(row)) for row in rows.values()[: query.size]]
 
     def hold_page(self, tenant_id: str | None, offset: int, size: int) -> Page[records.Hold]:
         found = self._rows(Hold).filter(state="open")
         if tenant_id is not None:
             found = found.filter(tenant_id=tenant_id)
-        rows = found.order_by("created_at", "call_id").values(*_HOLD_COLUMNS)[offset : offset + size]
+        rows = found.order_by("created_at", "call_id").values(*HOLD_COLUMNS)[offset : offset + size]
         return Page([records.Hold(**row) for row in rows], found.count())
 
     def insert_change(self, change: Change) -> None:

@@ -7,6 +7,7 @@ named in USER_TENANT_ATTRIBUTES, then `user:<pk>`. Nothing a client sends is eve
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
@@ -62,13 +63,10 @@ async def _aresolve(request: HttpRequest) -> str | None:
 def _tenant(request: HttpRequest, user: Any) -> str | None:
     if user is None or not user.is_authenticated:
         return None
-    tenant = getattr(request, "tenant", None)
-    if tenant is not None:
-        return tenant_id(tenant)
-    for name in settings.USER_TENANT_ATTRIBUTES:
-        value = getattr(user, name, None)
-        if value is not None:
-            return tenant_id(value)
+    found = (getattr(user, name, None) for name in settings.USER_TENANT_ATTRIBUTES)
+    for tenant in chain((getattr(request, "tenant", None),), found):
+        if (name := tenant_id(tenant)) is not None:
+            return name
     return f"user:{user.pk}"  # the prefix keeps user 7 and organisation 7 on separate bills
 
 

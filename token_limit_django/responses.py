@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.template.loader import render_to_string
 
 from token_limit_core.errors import report
@@ -14,8 +14,10 @@ from token_limit_core.upgrade import render
 from .conf import settings
 from .engine import core_template
 
+Response: TypeAlias = HttpResponse | StreamingHttpResponse
 
-def upgrade_response(request: HttpRequest, decision: Decision, accept: str | None = None) -> HttpResponse:
+
+def upgrade_response(request: HttpRequest, decision: Decision, accept: str | None = None) -> Response:
     """Answer a refusal: UPGRADE_RESPONSE if configured, else problem+json or the upgrade page.
 
     `accept` decides which, in the form of the request's `Accept` header, which it is by default.
@@ -23,7 +25,9 @@ def upgrade_response(request: HttpRequest, decision: Decision, accept: str | Non
     custom = settings.UPGRADE_RESPONSE
     if custom is not None:
         try:
-            answer: HttpResponse = custom(request, decision)
+            answer = custom(request, decision)
+            if not isinstance(answer, Response):
+                raise TypeError(f"UPGRADE_RESPONSE returned {answer!r}, which is no HttpResponse")
             return answer
         except Exception:
             report("calling UPGRADE_RESPONSE")

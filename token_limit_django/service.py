@@ -7,7 +7,6 @@ are asked for; for one tenant the Store has the same answers.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import fields
 
 from token_limit_core import limits as core
 from token_limit_core.limits import LimitStatus, items_for
@@ -18,9 +17,8 @@ from token_limit_core.stores.reports import current_days
 from .databases import store_alias
 from .meter import get_meter
 from .models import Limit
+from .reports import LIMIT_COLUMNS
 from .transactions import OrmTransaction
-
-_LIMIT_COLUMNS = tuple(field.name for field in fields(core.Limit))
 
 
 def now() -> float:
@@ -30,7 +28,7 @@ def now() -> float:
 
 def limit_of(row: Limit) -> core.Limit:
     """Return the value object of a limit's row."""
-    return core.Limit(**{name: getattr(row, name) for name in _LIMIT_COLUMNS})
+    return core.Limit(**{name: getattr(row, name) for name in LIMIT_COLUMNS})
 
 
 def statuses(rows: Iterable[Limit], at: float) -> dict[int, LimitStatus]:

@@ -33,19 +33,13 @@ from token_limit_core.errors import StoreError
 from token_limit_core.executor import Executor
 from token_limit_core.processes import after_fork
 from token_limit_core.stores.base import Transaction
-from token_limit_core.stores.transactional import TransactionalStore
+from token_limit_core.stores.transactional import CONFLICTS, SQLITE_CONFLICTS, TransactionalStore
 
 from .conf import settings
 from .databases import store_alias
 from .transactions import OrmTransaction
 
 T = TypeVar("T")
-
-_CONFLICTS = {"40001", "40P01", "55P03", 1205, 1213}
-"""PostgreSQL: serialisation, deadlock, lock not available. MySQL: lock wait timeout, deadlock."""
-
-_SQLITE_CONFLICTS = {5, 6}
-"""SQLITE_BUSY and SQLITE_LOCKED, without their extensions."""
 
 
 class DjangoStore(TransactionalStore):
@@ -86,9 +80,9 @@ class DjangoStore(TransactionalStore):
             return isinstance(error, _StaleConnection)
         code = getattr(cause.__cause__, "sqlite_errorcode", None)
         if code is not None:
-            return code & 0xFF in _SQLITE_CONFLICTS
+            return code & 0xFF in SQLITE_CONFLICTS
         code = getattr(cause.__cause__, "sqlstate", None)
-        return (code or next(iter(cause.args), None)) in _CONFLICTS
+        return (code or next(iter(cause.args), None)) in CONFLICTS
 
     def check(self) -> None:
         self._read(lambda tx: tx.limits(""))

@@ -70,7 +70,7 @@ async def _read(content: Any) -> list[bytes]:
 
 def _in_place_of(
     response: StreamingHttpResponse, request: HttpRequest, refused: LimitExceededException
-) -> HttpResponse:
+) -> HttpResponse | StreamingHttpResponse:
     """Answer the refusal; what the streamed response would have closed at its end is closed with the answer."""
     answer = upgrade_response(request, refused.decision)
     cast(Any, answer)._resource_closers.extend(cast(Any, response)._resource_closers)

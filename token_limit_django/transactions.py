@@ -7,7 +7,7 @@ before anything is written to its ledger, so look-before-insert is safe there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 from django.db.models import Count, F, Model, Q, QuerySet, Subquery, Sum
@@ -23,12 +23,9 @@ from token_limit_core.stores.rows import batched, ledger_row, rollup_row, rollup
 
 from .models import Counter, Hold, HoldItem, LedgerEntry, Limit, Rollup, Tenant
 from .peers import OrmPeers
-from .reports import OrmReports
+from .reports import HOLD_COLUMNS, LIMIT_COLUMNS, OrmReports
 
 M = TypeVar("M", bound=Model)
-
-_LIMIT_COLUMNS = tuple(field.name for field in fields(core.Limit))
-_HOLD_COLUMNS = tuple(name for name in records.Hold._fields if name != "items")
 
 
 class OrmTransaction(OrmReports, OrmPeers, Transaction):
@@ -48,7 +45,7 @@ class OrmTransaction(OrmReports, OrmPeers, Transaction):
 
     def limits(self, tenant_id: str) -> list[core.Limit]:
         rows = self._rows(Limit).filter(tenant_id=tenant_id).order_by("id")
-        return [core.Limit(**row) for row in rows.values(*_LIMIT_COLUMNS)]
+        return [core.Limit(**row) for row in rows.values(*LIMIT_COLUMNS)]
 
     def insert_limit(self, limit: core.Limit) -> core.Limit:
         return replace(limit, id=self._rows(Limit).create(**_columns(limit)).id)
@@ -80,7 +77,7 @@ class OrmTransaction(OrmReports, OrmPeers, Transaction):
         self._counter(key).update(settled=F("settled") + settled, held=F("held") + held)
 
     def insert_hold(self, hold: records.Hold) -> None:
-        self._rows(Hold).bulk_create([Hold(**{name: getattr(hold, name) for name in _HOLD_COLUMNS})])
+        self._rows(Hold).bulk_create([Hold(**{name: getattr(hold, name) for name in HOLD_COLUMNS})])
         self._rows(HoldItem).bulk_create(
             HoldItem(call_id=hold.call_id, limit_id=key.limit_id, window_start=key.window_start, amount=hold.held)
             for key in hold.items
@@ -165,7 +162,7 @@ class OrmTransaction(OrmReports, OrmPeers, Transaction):
         return self._rows(Counter).filter(**key._asdict())
 
     def _holds(self, rows: QuerySet[Hold]) -> list[records.Hold]:
-        holds = {row["call_id"]: records.Hold(**row) for row in rows.values(*_HOLD_COLUMNS)}
+        holds = {row["call_id"]: records.Hold(**row) for row in rows.values(*HOLD_COLUMNS)}
         items = self._rows(HoldItem).filter(call_id__in=rows.order_by().values("call_id")).order_by("limit_id")
         for call_id, limit_id, window_start in items.values_list("call_id", "limit_id", "window_start"):
             if call_id in holds:  # not one that came between the two queries

@@ -11,14 +11,13 @@ from flask import Flask, Request
 
 from token_limit_core import Meter, MeterConfig
 from token_limit_core.errors import ConfigurationError
-from token_limit_core.settings import METER_KEYS, RULES, check_value, hint_for, load
+from token_limit_core.settings import CALLABLES, METER_KEYS, RULES, check_value, hint_for, load
 from token_limit_core.upgrade import check_upgrade_url
 
 if TYPE_CHECKING:
     from token_limit_core.limits import Decision
 
 PREFIX = "TOKEN_LIMIT_"
-CALLABLES = ("TENANT_RESOLVER", "UPGRADE_RESPONSE", "ON_EVENT", "ON_FLUSH_ERROR")
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def _tenant(app: Flask, attributes: Any) -> Any:
 
     if not current_user.is_authenticated:
         return None
-    candidates = (getattr(current_user, name, None) for name in attributes)
-    found = next((value for value in (tenant, *candidates) if value is not None), None)
+    candidates = (tenant, *(getattr(current_user, name, None) for name in attributes))
+    found = next((name for value in candidates if (name := tenant_id(value)) is not None), None)
     # the prefix keeps user 7 and organisation 7 on separate bills; get_id() may be a token that changes
     return found if found is not None else f"user:{getattr(current_user, 'id', None) or current_user.get_id()}"

@@ -21,7 +21,11 @@ def upgrade_response(settings: Settings, decision: Decision) -> Response:
     custom = settings.upgrade_response
     if custom is not None:
         try:
-            return make_response(custom(request._get_current_object(), decision))  # type: ignore[attr-defined]
+            answer = custom(request._get_current_object(), decision)  # type: ignore[attr-defined]
+            response = make_response(answer)
+            if isinstance(answer, (str, bytes, dict, list)):  # tells no status: it is a refusal all the same
+                response.status_code = decision.status
+            return response
         except Exception:
             report("calling UPGRADE_RESPONSE")
 

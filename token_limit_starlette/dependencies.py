@@ -66,6 +66,5 @@ refusal_responses: dict[int | str, dict[str, Any]] = {
     402: _documented("The spend limit is reached, or what is left of it does not cover this call"),
     403: _documented("It is not known who would pay for the call"),
     429: _documented("Calls in flight hold what is left of the spend limit", _RETRY_AFTER),
-    503: _documented("The spend limit cannot be checked"),
 }
 """The refusals as `responses=` of an application, a router or an endpoint."""

@@ -39,6 +39,7 @@ from token_limit_core.limits import ENFORCE, OBSERVE, PER_DAY, PER_MONTH, Limit
 from token_limit_core.stores.base import Store
 from token_limit_core.stores.memory import MemoryStore
 from token_limit_core.stores.records import Call, Spend
+from token_limit_core.stores.reports import TenantQuery
 from token_limit_core.stores.transactional import ATTEMPTS, TransactionalStore
 
 # -- admission ----------------------------------------------------------------------------------
@@ -500,6 +501,11 @@ def test_limits_are_removed_by_frequency_or_all(store: Store) -> None:
     assert store.remove_limit("acme", None, NOW) == 0
     assert call(store, 1).admitted
     assert call(store, 1, tenant="globex").kind == "exhausted"
+
+
+def test_removing_what_is_not_there_makes_no_tenant(store: Store) -> None:
+    assert store.remove_limit("nobody", None, NOW) == 0
+    assert store.tenants(TenantQuery(), NOW).total == 0
 
 
 TENANTS = ["A", "a", "ä", "a\u0308", "acme", "acme ", " acme", "", "tenant-🦆", "x" * 255, "x" * 254 + "X", "ж" * 255]

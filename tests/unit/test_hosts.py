@@ -71,6 +71,10 @@ def test_a_host_that_only_looks_like_one(host: str) -> None:
     assert provider_of(host, 443, {}) == "unknown"
 
 
+def test_the_case_of_the_applications_own_hosts_does_not_matter() -> None:
+    assert provider_of("llm.Example.com", 443, {"LLM.example.com": "openai"}) == "openai"
+
+
 def test_the_applications_own_hosts_come_first_and_a_port_before_the_host() -> None:
     own = {"api.openai.com": "azure", "localhost": "ollama", "localhost:8000": "openai"}
     assert provider_of("api.openai.com", None, own) == "azure"

@@ -7,7 +7,9 @@ import contextvars
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -41,6 +43,23 @@ def test_a_block_ends_with_an_exception(meter: Meter) -> None:
     with pytest.raises(ZeroDivisionError), meter.for_tenant("outer"):
         raise ZeroDivisionError
     assert meter.current_tenant_id is None
+
+
+@pytest.mark.parametrize(
+    ("found", "name"),
+    [
+        ("acme", "acme"), ("", None), (None, None), (7, "7"), (UUID(int=7), str(UUID(int=7))),
+        (SimpleNamespace(id=7), "7"), (SimpleNamespace(pk="a", id=7), "a"), (SimpleNamespace(pk=None), None),
+    ],
+)  # fmt: skip
+def test_what_a_resolver_finds_has_a_name(found: Any, name: str | None) -> None:
+    assert scopes.tenant_id(found) == name
+
+
+@pytest.mark.parametrize("found", [True, ["acme"], {"id": 3}, "acme".upper, b"acme", object(), SimpleNamespace(a=1)])
+def test_what_would_share_a_bill_by_chance_is_nobodys_name(found: Any) -> None:
+    with pytest.raises(ConfigurationError, match="tenant: .* has neither `pk` nor `id`"):
+        scopes.tenant_id(found)
 
 
 @pytest.mark.parametrize("tenant_id", [None, "", "x" * 256, "a\0b", "a\ud800"])

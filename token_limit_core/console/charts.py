@@ -9,11 +9,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from ..stores.records import Spend
+from ..stores.records import NO_SPEND, Spend, add_spends
 from ..stores.reports import DaySpend
 from ..wording import dollars
-
-_NOTHING = Spend(0, 0, 0, 0, 0)
 
 
 class Shown(NamedTuple):
@@ -64,18 +62,18 @@ def chart_of(rows: Iterable[DaySpend], start: float, end: float) -> Chart:
     """Draw the days of `start <= t < end` (unix seconds), those without a call included."""
     by_day: dict[int, Spend] = {}
     by_model: dict[tuple[str, str], Spend] = {}
-    everything = _NOTHING
+    everything = NO_SPEND
     for row in rows:
-        by_day[row.day] = _plus(by_day.get(row.day, _NOTHING), row.total)
-        by_model[row.provider, row.model] = _plus(by_model.get((row.provider, row.model), _NOTHING), row.total)
-        everything = _plus(everything, row.total)
+        by_day[row.day] = add_spends(by_day.get(row.day, NO_SPEND), row.total)
+        by_model[row.provider, row.model] = add_spends(by_model.get((row.provider, row.model), NO_SPEND), row.total)
+        everything = add_spends(everything, row.total)
     days = range(int(start // 86400), int(end // 86400))
     highest = max((total.cost_nano for total in by_day.values()), default=0)
-    bars = [_day_bar(place, len(days), day, by_day.get(day, _NOTHING), highest) for place, day in enumerate(days)]
+    bars = [_day_bar(place, len(days), day, by_day.get(day, NO_SPEND), highest) for place, day in enumerate(days)]
     models = sorted(by_model.items(), key=lambda item: (-item[1].cost_nano, item[0]))
     largest = models[0][1].cost_nano if models else 0
     drawn = [ModelBar(*key, shown(total), _share(total.cost_nano, largest)) for key, total in models]
-    any_at_all = everything != _NOTHING
+    any_at_all = everything != NO_SPEND
     return Chart(bars, drawn, shown(everything), any_at_all, dollars(max(0, highest)), bars[0].day, bars[-1].day)
 
 
@@ -100,13 +98,9 @@ def _day_bar(place: int, number: int, day: int, total: Spend, highest: int) -> D
     step = 100 / number
     when = f"{datetime.fromtimestamp(day * 86400, UTC):%d %b %Y}"
     left, width = f"{place * step + step * 0.1:.3f}", f"{step * 0.8:.3f}"
-    return DayBar(when, shown(total), total != _NOTHING, left, width, f"{height:.2f}", f"{100 - height:.2f}")
+    return DayBar(when, shown(total), total != NO_SPEND, left, width, f"{height:.2f}", f"{100 - height:.2f}")
 
 
 def _share(part: int, whole: int) -> str:
     """Write a share in percent; corrections may make a day cost less than nothing, which has no bar."""
     return f"{max(0, part) * 100 / whole:.2f}" if whole > 0 else "0.00"
-
-
-def _plus(one: Spend, other: Spend) -> Spend:
-    return Spend(*(a + b for a, b in zip(one, other, strict=True)))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ..errors import ConfigurationError
 from ..ingest.keys import DEFAULT_PERMISSIONS, PERMISSIONS, make_key, new_public_id
+from ..wording import PERMISSION_LABELS
 from .visit import Visit
 from .web import Response, redirect
 
-PERMISSION_LABELS = {"ingest": "Report events", "check": "Ask for limits", "set-limit": "Set and remove limits"}
 TYPED = ("account", "name", "tenants")
 MOST_TEXT = 4000
 

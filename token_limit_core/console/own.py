@@ -13,7 +13,7 @@ from ..commands import spend_dict, status_dict
 from ..errors import KeptElsewhere, StoreError, internal_errors
 from ..limits import PER_MONTH, LimitStatus, window_of
 from ..meter import Meter
-from ..money import show_usd
+from ..money import as_text, show_usd
 from ..stores.records import Spend
 from ..stores.reports import DaySpend
 from ..wording import FREQUENCY_LABELS, dollars, exact_usd, gauge, percent, utc
@@ -94,7 +94,7 @@ def context(usage: Usage) -> dict[str, Any]:
 
 
 def headers(meter: Meter, tenant_id: str | None) -> dict[str, str]:
-    """Tell what is left of the fullest limit: US dollars, and the unix time of its reset; nothing without a limit."""
+    """Tell of the limit that leaves the least, if there is one: US dollars, and the unix time of its reset."""
     if tenant_id is None:
         return {}
     with internal_errors("reading what is left of a limit"):
@@ -106,8 +106,8 @@ def headers(meter: Meter, tenant_id: str | None) -> dict[str, str]:
         if states:
             least = min(states, key=lambda status: status.remaining_usd)
             return {
-                "X-Token-Limit-Limit": f"{least.limit.limit_usd.normalize():f}",
-                "X-Token-Limit-Remaining": f"{least.remaining_usd.normalize():f}",
+                "X-Token-Limit-Limit": as_text(least.limit.limit_usd),
+                "X-Token-Limit-Remaining": as_text(least.remaining_usd),
                 "X-Token-Limit-Reset": str(least.window.end),
             }
     return {}

@@ -34,6 +34,10 @@ class Store(Reports, Peers, ABC):
     leaves_loop: bool = True
     """Whether operations do I/O and must be kept off an event loop."""
 
+    def __str__(self) -> str:
+        """Say for people what keeps limits and ledger, and where."""
+        return type(self).__name__
+
     @abstractmethod
     def limits(self, tenant_id: str) -> list[Limit]:
         """List every limit of a tenant, those that begin later included."""

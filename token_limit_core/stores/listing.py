@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from ..limits import Item, LimitStatus, Window, items_for
-from .records import Hold, Spend
+from .records import NO_SPEND, Hold
 from .reports import (
     Change,
     Cursor,
@@ -24,7 +24,6 @@ from .reports import (
 )
 
 T = TypeVar("T")
-_NOTHING = Spend(0, 0, 0, 0, 0)
 
 
 class TransactionalReports(Reports):
@@ -57,7 +56,7 @@ def _tenants(tx: ReportsTransaction, query: TenantQuery, now: float) -> Page[Ten
     limits: dict[str, list[LimitStatus]] = {}
     for status in statuses(tx, items_for(tx.limits_of(ids), now)):
         limits.setdefault(status.limit.tenant_id, []).append(status)
-    rows = [TenantUsage(id, name, month.get(id, _NOTHING), tuple(limits.get(id, ()))) for id, name in page.rows]
+    rows = [TenantUsage(id, name, month.get(id, NO_SPEND), tuple(limits.get(id, ()))) for id, name in page.rows]
     return Page(rows, page.total)
 
 

@@ -20,12 +20,10 @@ from ..processes import after_fork
 from .base import Transaction
 from .memory_peers import MemoryPeers
 from .memory_reports import MemoryReports
-from .records import Call, Entry, Hold, Recorded, Spend, add_to_spend, day_of, entry_of, hold_of
+from .records import NO_SPEND, Call, Entry, Hold, Recorded, Spend, add_to_spend, day_of, entry_of, hold_of
 from .transactional import TransactionalStore
 
 T = TypeVar("T")
-
-_NOTHING = Spend(0, 0, 0, 0, 0)
 
 
 class MemoryStore(TransactionalStore):
@@ -268,7 +266,7 @@ class _Tables(MemoryReports, MemoryPeers, Transaction):
         for entry in waiting:
             event = entry.event
             key = (event.tenant_id, day_of(event.timestamp), event.provider, event.model)
-            self._totals[key] = add_to_spend(self._totals.get(key, _NOTHING), entry)
+            self._totals[key] = add_to_spend(self._totals.get(key, NO_SPEND), entry)
 
     @property
     def _rollup(self) -> dict[tuple[str, int, str, str], Spend]:
@@ -277,7 +275,7 @@ class _Tables(MemoryReports, MemoryPeers, Transaction):
         return self._totals
 
     def spend(self, tenant_id: str, start: float, end: float) -> Spend:
-        total = _NOTHING
+        total = NO_SPEND
         for entry in self.ledger.get(tenant_id, {}).values():
             if start <= entry.event.timestamp < end:
                 total = add_to_spend(total, entry)

@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, TypeVar
 
 from ..limits import PER_DAY, CounterKey, Limit
-from .records import Entry, Hold, Spend
+from .records import NO_SPEND, Entry, Hold, Spend, add_spends
 from .reports import (
     Change,
     Cursor,
@@ -21,7 +21,6 @@ from .reports import (
 )
 
 R = TypeVar("R", StoredEntry, Change)
-_NOTHING = Spend(0, 0, 0, 0, 0)
 
 
 class MemoryReports(ReportsTransaction):
@@ -46,7 +45,7 @@ class MemoryReports(ReportsTransaction):
             month, day = (self.spends(ids, days) for days in current_days(now))
 
             def spend(tenant_id: str, frequency: str = "") -> int:
-                return (day if frequency == PER_DAY else month).get(tenant_id, _NOTHING).cost_nano
+                return (day if frequency == PER_DAY else month).get(tenant_id, NO_SPEND).cost_nano
 
             def share(tenant_id: str) -> float:
                 limits = (limit for limit in self._limits.get(tenant_id, ()) if limit.in_force(now))
@@ -68,7 +67,7 @@ class MemoryReports(ReportsTransaction):
         totals: dict[str, Spend] = {}
         for (tenant_id, day, *_), total in self._rollup.items():
             if tenant_id in wanted and day in days:
-                totals[tenant_id] = _plus(totals.get(tenant_id, _NOTHING), total)
+                totals[tenant_id] = add_spends(totals.get(tenant_id, NO_SPEND), total)
         return totals
 
     def rollup(self, tenant_id: str, days: range) -> list[DaySpend]:
@@ -121,7 +120,3 @@ def _number(entry: Entry) -> int:
     return int.from_bytes(
         blake2b(f"{event.event_id}\0{event.tenant_id}".encode("utf-8", "replace"), digest_size=6).digest()
     )
-
-
-def _plus(one: Spend, other: Spend) -> Spend:
-    return Spend(*(a + b for a, b in zip(one, other, strict=True)))

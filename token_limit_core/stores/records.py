@@ -83,6 +83,14 @@ class Spend(NamedTuple):
     unpriced: int
 
 
+NO_SPEND = Spend(0, 0, 0, 0, 0)
+
+
+def add_spends(one: Spend, other: Spend) -> Spend:
+    """Add two totals."""
+    return Spend(*(a + b for a, b in zip(one, other, strict=True)))
+
+
 class Pruned(NamedTuple):
     """How many rows a prune removed, and how many expired holds it settled first."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..events import FIELDS, LLMEvent
 from ..money import to_usd
-from .records import Entry, Spend, add_to_spend, day_of
+from .records import NO_SPEND, Entry, Spend, add_to_spend, day_of
 
 WIDTHS = {
     "provider": 64,
@@ -40,7 +40,6 @@ DETAILS = frozenset(FIELDS) - {*WIDTHS, *COUNTS, "event_id", "tenant_id", "times
 
 _BLANK = {name: getattr(LLMEvent, name) for name in (*COUNTS, *WIDTHS)}
 _COUNTS = frozenset(COUNTS)
-_NOTHING = Spend(0, 0, 0, 0, 0)
 _DEEPEST = 6
 
 
@@ -81,7 +80,7 @@ def rollup_rows(entries: Iterable[Entry]) -> list[dict[str, Any]]:
         event = entry.event
         provider, model = text(event.provider)[: WIDTHS["provider"]], text(event.model)[: WIDTHS["model"]]
         key = event.tenant_id, day_of(event.timestamp), provider, model
-        totals[key] = add_to_spend(totals.get(key, _NOTHING), entry)
+        totals[key] = add_to_spend(totals.get(key, NO_SPEND), entry)
     return [
         {"tenant_id": tenant_id, "day": day, "provider": provider, "model": model, **total._asdict()}
         for (tenant_id, day, provider, model), total in sorted(totals.items())
@@ -115,7 +114,7 @@ def plain(value: Any, depth: int = _DEEPEST) -> Any:
     return text(value)
 
 
-def entry_of(row: Mapping[str, Any]) -> Entry:
+def read_entry(row: Mapping[str, Any]) -> Entry:
     """Return the ledger entry of a row; what an older or newer version kept that we do not know is left out."""
     columns = {name: value for name, value in row.items() if name in FIELDS and value is not None}
     details = {name: value for name, value in row["details"].items() if name in FIELDS}

@@ -22,17 +22,11 @@ from ..processes import after_fork
 from .base import Transaction
 from .sql_transaction import SqlTransaction
 from .tables import metadata
-from .transactional import TransactionalStore
+from .transactional import CONFLICTS, SQLITE_CONFLICTS, TransactionalStore
 from .urls import masked
 
 SQLITE_WAIT_SECONDS = 30
 CONNECT_SECONDS = 10
-
-_CONFLICTS = {"40001", "40P01", "55P03", 1205, 1213}
-"""PostgreSQL: serialisation, deadlock, lock not available. MySQL: lock wait timeout, deadlock."""
-
-_SQLITE_CONFLICTS = {5, 6}
-"""SQLITE_BUSY and SQLITE_LOCKED, without their extensions."""
 
 
 class SqlStore(TransactionalStore):
@@ -54,6 +48,9 @@ class SqlStore(TransactionalStore):
     def __repr__(self) -> str:
         return f"SqlStore({self._shown!r})"
 
+    def __str__(self) -> str:
+        return f"SqlStore at {masked(self._url.render_as_string(hide_password=False))}"
+
     def begin(self) -> AbstractContextManager[Transaction]:
         return self._transaction(read_only=False)
 
@@ -67,11 +64,11 @@ class SqlStore(TransactionalStore):
         engine_says = cause.orig
         code = getattr(engine_says, "sqlite_errorcode", None)
         if code is not None:
-            return code & 0xFF in _SQLITE_CONFLICTS
+            return code & 0xFF in SQLITE_CONFLICTS
         code = getattr(engine_says, "sqlstate", None)
         if code is None and engine_says is not None and engine_says.args:
             code = engine_says.args[0]
-        return cause.connection_invalidated or code in _CONFLICTS
+        return cause.connection_invalidated or code in CONFLICTS
 
     def check(self) -> None:
         try:

@@ -11,7 +11,7 @@ from sqlalchemy import and_, bindparam, delete, func, insert, select, update
 from ..ingest.keys import ApiKey
 from .peers import Claim, PeersTransaction
 from .records import Entry
-from .rows import entry_of
+from .rows import read_entry
 from .statements import Inserts
 from .tables import api_key, delivery, ledger
 
@@ -103,7 +103,7 @@ class SqlPeers(PeersTransaction):
         gone = [row["delivery_id"] for row in rows if row["event_id"] is None]
         if gone:  # pruned before anybody took it
             self.delete_deliveries(gone)
-        return [Claim(row["delivery_id"], entry_of(row)) for row in rows if row["event_id"] is not None]
+        return [Claim(row["delivery_id"], read_entry(row)) for row in rows if row["event_id"] is not None]
 
     def delete_deliveries(self, ids: Sequence[int]) -> None:
         self._execute(_DELETE, {"the_ids": list(ids)})

@@ -34,7 +34,7 @@ from .reports import (
     TenantQuery,
     current_days,
 )
-from .rows import entry_of
+from .rows import read_entry
 from .tables import counter, hold, ledger, limit, limit_history, rollup, tenant
 
 _SUMS = [func.sum(rollup.c[name]) for name in Spend._fields]
@@ -88,7 +88,7 @@ class SqlReports(ReportsTransaction):
 
     def entries(self, query: EventQuery) -> list[StoredEntry]:
         rows = _newest(select(ledger).where(*_conditions(query)), ledger.c.timestamp, query.after, query.size)
-        return [StoredEntry(row["id"], entry_of(row)) for row in self._execute(rows).mappings()]
+        return [StoredEntry(row["id"], read_entry(row)) for row in self._execute(rows).mappings()]
 
     def hold_page(self, tenant_id: str | None, offset: int, size: int) -> Page[Hold]:
         found = [hold.c.state == "open"]

@@ -14,9 +14,8 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.sql.dml import Insert
 
 from ..limits import CounterKey, Limit
+from .records import Spend
 from .tables import api_key, counter, hold, hold_item, ledger, limit, rollup, tenant
-
-_TOTALS = ("calls", "input_tokens", "output_tokens", "cost_nano", "unpriced")
 
 
 class Inserts(NamedTuple):
@@ -37,10 +36,10 @@ def inserts(dialect: str) -> Inserts:
     if dialect == "mysql":
         # not ON DUPLICATE KEY: with the driver's FOUND_ROWS that counts an untouched row as changed
         absent = [upsert(table).prefix_with("IGNORE") for table in tables]
-        total = total.on_duplicate_key_update({name: rollup.c[name] + total.inserted[name] for name in _TOTALS})
+        total = total.on_duplicate_key_update({name: rollup.c[name] + total.inserted[name] for name in Spend._fields})
     else:
         absent = [upsert(table).on_conflict_do_nothing() for table in tables]
-        sums = {name: rollup.c[name] + total.excluded[name] for name in _TOTALS}
+        sums = {name: rollup.c[name] + total.excluded[name] for name in Spend._fields}
         total = total.on_conflict_do_update(index_elements=list(rollup.primary_key), set_=sums)
     # how many rows were inserted is the answer; SQLAlchemy keeps that number of an INSERT only when told to
     counted = (one.inline().execution_options(preserve_rowcount=True) for one in absent)

@@ -37,6 +37,12 @@ ATTEMPTS = 8
 PATIENCE_SECONDS = 10.0
 """After this long a conflict is no longer met with another attempt: an engine may wait long by itself."""
 
+CONFLICTS = {"40001", "40P01", "55P03", 1205, 1213}
+"""PostgreSQL: serialisation, deadlock, lock not available. MySQL: lock wait timeout, deadlock."""
+
+SQLITE_CONFLICTS = {5, 6}
+"""SQLITE_BUSY and SQLITE_LOCKED, without their extensions."""
+
 
 class TransactionalStore(TransactionalReports, Store):
     """A Store over an engine that offers `begin()`."""
@@ -120,7 +126,7 @@ class TransactionalStore(TransactionalReports, Store):
                 tx.delete_limits([row.id for row in rows])
             return len(rows)
 
-        return self._run(work)
+        return self._run(work) if self.limits(tenant_id) else 0  # nobody becomes a tenant by this
 
     def cancel_limit(self, limit: Limit, now: float, by: str = "") -> None:
         def work(tx: Transaction) -> None:

@@ -43,7 +43,8 @@ def spend(tenant: str, usd: int | None, event_id: str, at: float = NOON) -> None
 
 
 def test_a_limit_is_set_changed_and_scheduled() -> None:
-    assert run("set", "acme", "25") == "acme: $25.00 per month (enforce).\n"
+    hint = "Nothing was known of 'acme': make sure that this is what your application calls it.\n"
+    assert run("set", "acme", "25") == "acme: $25.00 per month (enforce).\n" + hint
     assert (
         run("set", "acme", "0.5", "--frequency", "per_day", "--mode", "observe") == "acme: $0.50 per day (observe).\n"
     )
@@ -57,6 +58,7 @@ def test_a_limit_is_set_changed_and_scheduled() -> None:
 
 
 def test_an_effective_date_is_repeated_in_utc() -> None:
+    run("set", "acme", "25")
     shown = run("set", "acme", "40", "--effective-date", "2026-12-01T02:00+02:00")
     assert shown == "acme: $40.00 per month (enforce) from 01 Dec 2026, 00:00 UTC.\n"
 
@@ -69,6 +71,7 @@ def test_limits_are_removed_by_frequency_or_all() -> None:
     run("set", "acme", "5", "--frequency", "per_day")
     assert run("set", "acme", "--remove") == "acme: 2 limits removed.\n"
     assert get_store().limits("acme") == []
+    assert run("set", "acne", "--remove") == "acne: 0 limits removed. Ids are compared exactly.\n"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.core.management import call_command
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, override_settings
+from django.urls import reverse_lazy
 
 from token_limit_core import Decision, LLMEvent, Meter
 from token_limit_core.testing import FakeProvider
@@ -180,6 +181,23 @@ def test_attributes_of_the_user_come_before_the_user_itself(project: Any, client
     assert events.tenants() == ["alice"]
 
 
+@pytest.mark.parametrize("view", ["plain", "aplain"])
+async def test_a_blank_attribute_is_no_tenant(project: Any, aclient: AsyncClient, alice: User, view: str) -> None:
+    project(USER_TENANT_ATTRIBUTES=["last_name"])
+    await aclient.get(f"/{view}/")
+    assert events.tenants() == [f"user:{alice.pk}"]
+
+
+def test_a_relation_to_many_is_nobodys_name(
+    project: Any, client: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # as in production
+    project(USER_TENANT_ATTRIBUTES=["groups"])
+    assert client.get("/plain/").status_code == 200
+    assert events.tenants() == [""]
+    assert "has neither `pk` nor `id`; give its name, as text or a number" in caplog.text
+
+
 @pytest.mark.parametrize("resolver", ["resolve_fixed", "aresolve_fixed"])
 @pytest.mark.parametrize("view", ["plain", "aplain", "own_loop"])
 async def test_a_resolver_of_the_project_sync_or_async_replaces_the_default(
@@ -269,6 +287,32 @@ def test_a_refusal_can_be_answered_by_the_project(project: Any, client: Client, 
     get_meter().set_limit(f"user:{alice.pk}", 0)
     assert (response := client.get("/plain/")).status_code == 418
     assert response.content == b"exhausted"
+
+
+@pytest.mark.parametrize("broken", ["a template", "an answer", "no answer"])
+def test_a_broken_template_or_answer_of_the_project_falls_back(
+    project: Any, client: Client, alice: User, tmp_path: Path, broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # as in production
+    (tmp_path / "broken.html").write_text("{% url 'nowhere' %}")
+    settings = {
+        "a template": {"UPGRADE_TEMPLATE": "broken.html"},
+        "an answer": {"UPGRADE_RESPONSE": lambda request, decision: "Sorry"},
+        "no answer": {"UPGRADE_RESPONSE": lambda request, decision: None},
+    }
+    project(**settings[broken])
+    get_meter().set_limit(f"user:{alice.pk}", 0)
+    engine = {"BACKEND": "django.template.backends.django.DjangoTemplates", "DIRS": [tmp_path], "APP_DIRS": True}
+    with override_settings(TEMPLATES=[engine]):
+        response = client.get("/plain/", headers={"Accept": BROWSER})
+    assert response.status_code == 402
+    assert "Monthly limit reached" in response.content.decode()
+
+
+def test_the_way_to_an_upgrade_may_be_found_late(project: Any, client: Client, alice: User) -> None:
+    project(UPGRADE_URL=reverse_lazy(views.no_call))
+    get_meter().set_limit(f"user:{alice.pk}", 0)
+    assert client.get("/plain/").json()["upgrade_url"] == "/no_call/"
 
 
 def test_a_new_customer_starts_with_the_default_limit(project: Any, client: Client, alice: User) -> None:

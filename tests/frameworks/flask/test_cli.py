@@ -23,6 +23,7 @@ from token_limit_flask import TokenLimit, get_meter
 
 USD = 10**9
 DAY = 86400
+HINT = "Nothing was known of 'acme': make sure that this is what your application calls it.\n"
 
 Run = Callable[..., Result]
 
@@ -56,7 +57,7 @@ def settle(meter: Meter, tenant: str, usd: int | None, at: float) -> None:
 
 
 def test_a_limit_is_set_changed_scheduled_and_removed(run: Run, meter: Meter) -> None:
-    assert run("set", "acme", "25").output == "acme: $25.00 per month (enforce).\n"
+    assert run("set", "acme", "25").output == "acme: $25.00 per month (enforce).\n" + HINT
     daily = run("set", "acme", "0.5", "--frequency", "per_day", "--mode", "observe")
     assert daily.output == "acme: $0.50 per day (observe).\n"
     later = run("set", "acme", "30", "--effective-date", "2099-12-01")
@@ -73,6 +74,7 @@ def test_a_limit_is_set_changed_scheduled_and_removed(run: Run, meter: Meter) ->
         (["acme"], "amount: give an amount in US dollars, such as 25, or --remove; not both"),
         (["acme", "5", "--remove"], "amount: give an amount"),
         (["acme", "plenty"], "amount: 'plenty' is not an amount in US dollars; give e.g. 25"),
+        (["acme", "0.0000000001"], "amount: give at most nine digits"),
         (["acme", "-5"], "amount: '-5' is out of range; it must be between 0 and 1000000000"),
         (["acme", "nan"], "amount: 'nan' is not finite"),
         (["acme", "2000000000"], "amount: '2000000000' is out of range"),
@@ -161,11 +163,11 @@ def test_prune_wants_a_number(run: Run) -> None:
     assert "Invalid value for '--older-than': 'week' is not a valid integer" in run("prune", "--older-than=week").output
 
 
-def test_status_says_how_things_stand(run: Run, meter: Meter) -> None:
+def test_status_says_how_things_stand(run: Run, store: str, meter: Meter) -> None:
     meter.set_limit("acme", 20)
     meter.store.admit(Call("in-flight", "acme", USD // 2), meter.config.clock())
     lines = run("status").output.splitlines()
-    assert lines[:2] == ["store      SqlStore (durable), answers", "in flight  1 hold"]
+    assert lines[:2] == [f"store      SqlStore at {store} (durable), answers", "in flight  1 hold"]
     assert [line.split()[0] for line in lines[2:]] == sorted(meter.status()["patches"])
     (openai,) = (line.split() for line in lines if line.startswith("openai "))
     assert openai[-1] == metadata.version("openai")
@@ -183,7 +185,7 @@ def test_the_script_is_installed_and_takes_the_store_from_the_environment(store:
     script = Path(sys.executable).with_name("token-limit")
     env = {"TOKEN_LIMIT_STORE": store}
     done = subprocess.run([script, "set", "acme", "5"], env=env, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "acme: $5.00 per month (enforce).\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "acme: $5.00 per month (enforce).\n" + HINT, "")
     assert [limit.amount for limit in meter.limits("acme")] == [5 * USD]
     wrong = subprocess.run([script, "--store", "postgres://x/y", "status"], capture_output=True, text=True, timeout=60)
     assert wrong.returncode == 2

@@ -180,6 +180,15 @@ def test_a_broken_template_or_answer_of_the_app_falls_back(
     assert "calling UPGRADE_RESPONSE" in caplog.text and "making the upgrade page" in caplog.text
 
 
+@pytest.mark.parametrize(("answer", "status"), [("Sorry", 402), ({"sorry": True}, 402), (("Sorry", 429), 429)])
+def test_an_answer_of_the_app_without_a_status_is_a_refusal_all_the_same(
+    make: Callable[..., Site], answer: Any, status: int
+) -> None:
+    site = make(upgrade_response=lambda request, decision: answer)
+    site.meter.set_limit("user:7", 0)
+    assert site.client("7").get("/plain").status_code == status
+
+
 def test_the_page_is_the_same_in_django(make: Callable[..., Site]) -> None:
     app = make().app
     decision = Decision("exhausted", "acme", Decimal(5), Decimal(3), Decimal(1), None, "per_month", resets_at=0)

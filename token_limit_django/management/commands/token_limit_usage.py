@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import Error
 
 from token_limit_core import commands
 from token_limit_core.errors import ConfigurationError, StoreError
@@ -24,7 +23,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             usages = list(commands.usages(get_meter(), options["tenant"]))
-        except (ConfigurationError, StoreError, Error) as error:
+        except (ConfigurationError, StoreError) as error:
             raise CommandError(str(error)) from error
         if options["json"]:
             self.stdout.write(commands.usage_json(usages))
