@@ -13,7 +13,8 @@ import pytest
 import requests
 from websockets.sync.client import connect
 
-from tests.frameworks.servers import serving, wait_until
+from tests.frameworks.servers import serving
+from tests.waiting import wait_until
 from token_limit_core import LLMEvent, Meter, MeterConfig
 from token_limit_core.stores.reports import EventQuery
 from token_limit_core.testing import FakeProvider

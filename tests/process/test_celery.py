@@ -9,8 +9,9 @@ import pytest
 from celery import Celery, chain, chord
 from celery.result import AsyncResult
 
-from tests.process.queues import Queue, wait_until
+from tests.process.queues import Queue
 from tests.remote.receiver import Receiver
+from tests.waiting import wait_until
 from token_limit_core import LimitExceededException
 from token_limit_core.stores import open_store
 from token_limit_core.workers.celery import install

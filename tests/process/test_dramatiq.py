@@ -10,7 +10,8 @@ import dramatiq
 import pytest
 from dramatiq.brokers.redis import RedisBroker
 
-from tests.process.queues import Queue, wait_until
+from tests.process.queues import Queue
+from tests.waiting import wait_until
 from token_limit_core.workers.dramatiq import install
 
 WORKER = (

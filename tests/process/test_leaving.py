@@ -11,7 +11,8 @@ import pytest
 import requests
 
 from tests.contract.processes import environment
-from tests.process.queues import ROOT, ended, wait_until
+from tests.process.queues import ROOT, ended
+from tests.waiting import wait_until
 from token_limit_core import Meter, MeterConfig
 from token_limit_core.testing import FakeProvider
 

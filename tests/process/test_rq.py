@@ -10,7 +10,8 @@ import pytest
 import redis
 import rq
 
-from tests.process.queues import Queue, wait_until
+from tests.process.queues import Queue
+from tests.waiting import wait_until
 from token_limit_core import scope as scopes
 from token_limit_core.workers.rq import install
 

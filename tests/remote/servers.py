@@ -8,11 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 SITES = "tests.remote.sites"
@@ -75,12 +76,3 @@ def serving(command: str, site: str, **settings: Any) -> Iterator[Server]:
         yield server
     finally:
         server.stop()
-
-
-def wait_until(true: Callable[[], bool], process: subprocess.Popen[bytes] | None = None, seconds: float = 60.0) -> None:
-    """Wait for a condition, no longer than so many seconds."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert process is None or process.poll() is None, "the process has ended"
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)

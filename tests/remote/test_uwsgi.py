@@ -14,8 +14,9 @@ import pytest
 import requests
 
 from tests.remote.receiver import Receiver
-from tests.remote.servers import ROOT, Server, serving, wait_until
+from tests.remote.servers import ROOT, Server, serving
 from tests.support import unavailable
+from tests.waiting import wait_until
 
 NEWEST, THREADLESS = "2.0.31", "2.0.26"
 NEVER = 3600.0

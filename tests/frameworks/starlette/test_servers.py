@@ -16,7 +16,7 @@ import uvicorn
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
-from tests.frameworks.servers import wait_until
+from tests.waiting import wait_until
 from token_limit_core import Meter
 from token_limit_core.testing import FakeProvider
 
