@@ -21,6 +21,11 @@ SMALL = 10**6
 """Below a tenth of a cent (in nano-dollars) amounts are written out, lest calls seem to be free."""
 
 
+def shown_id(tenant_id: str) -> str:
+    """Write a tenant's id; one with spaces around it, or with what cannot be seen, is not to look like another's."""
+    return tenant_id if tenant_id == tenant_id.strip() and tenant_id.isprintable() else repr(tenant_id)
+
+
 def editable_usd(nano: int) -> Decimal:
     """Return an amount as one would type it: at least cents, no further zeros."""
     amount = to_usd(nano)

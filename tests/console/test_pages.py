@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import logging
@@ -103,6 +104,13 @@ def test_what_is_hostile_is_shown_as_it_is_and_does_nothing(client: Client) -> N
     assert shown in text
     assert "{{7*7}}" in text
     assert "<script>alert" not in text
+
+
+def test_ids_that_differ_in_what_cannot_be_seen_do_not_look_the_same(client: Client, meter: Meter) -> None:
+    for tenant_id in (" acme", "ac\nme"):
+        meter.set_limit(tenant_id, 5)
+        for text in (client.get().text, client.get("tenant", id=tenant_id).text):
+            assert repr(tenant_id) in html.unescape(text)
 
 
 # -- events, holds, history ---------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..wording import FREQUENCY_LABELS, MODE_LABELS, dollars, editable_usd, exact_usd, gauge, moment, span
+from ..wording import FREQUENCY_LABELS, MODE_LABELS, dollars, editable_usd, exact_usd, gauge, moment, shown_id, span
 
 TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 
@@ -26,6 +26,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"dollars": dollars, "exact_usd": exact_usd, "editable_usd": _typed, "span": span, "when": when}
+    made.filters["shown_id"] = shown_id
     made.globals |= {"gauge": gauge, "frequencies": FREQUENCY_LABELS, "modes": MODE_LABELS, "version": version}
     return made
 

@@ -10,7 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from token_limit_core.limits import LimitStatus
-from token_limit_core.wording import gauge, moment
+from token_limit_core.wording import gauge, moment, shown_id
 
 NOTHING = "-"
 
@@ -33,8 +33,8 @@ def tenant_label(tenant_id: str, name: str) -> str:
     if not tenant_id:
         return format_html('<span class="quiet">{}</span>', "(no tenant)")
     if not name:
-        return tenant_id
-    return two_lines(name, tenant_id)
+        return shown_id(tenant_id)
+    return two_lines(name, shown_id(tenant_id))
 
 
 def two_lines(first: str, second: str) -> SafeString:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import re
 import threading
 from collections.abc import Callable
@@ -307,6 +308,7 @@ def test_spaces_are_part_of_a_tenants_id(support: Client, tenant: str) -> None:
     assert response.status_code == 302
     assert Limit.objects.get().tenant_id == tenant
     assert (admit(tenant), admit(tenant.strip())) == ("exhausted", "admitted")
+    assert html.escape(repr(tenant)) in support.get(reverse(LIMITS)).content.decode()
 
 
 @pytest.mark.parametrize("tenant", ["", "\0", "x" * 256])
