@@ -131,7 +131,7 @@ def _find(provider: str, model: str) -> ModelInfo | None:
         so = "calls are recorded without a cost and count against no limit"
         if provider == UNKNOWN:
             logger.warning(
-                "model %r is called at a host of nobody known: its %s; name its provider in `hosts`", model, so
+                "model %r is called at an unknown host: its %s; name the provider of that host in `hosts`", model, so
             )
         else:
             logger.warning("no price is known for %s model %r: its %s", provider, model, so)

@@ -146,6 +146,7 @@ def test_an_unknown_model_has_no_price_and_warns_once(
     assert found == [None, None, None]
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert repr(model) in caplog.text
+    assert ("name the provider of that host in `hosts`" in caplog.text) == (provider == "unknown")
 
 
 def test_a_price_names_the_list_it_is_from() -> None:
