@@ -223,19 +223,24 @@ class _Undecoded:
     def __init__(self, tee: Tee, response: Any) -> None:
         self._tee = tee
         self._response = response
+        self._encoded = response.headers.get("content-encoding", "identity") != "identity"
         self.outcome = tee.outcome
 
     def feed(self, data: bytes) -> bytes:
         """Show a copy, decoded by httpx's own means, which are not in use: the caller has asked for raw bytes."""
-        if self._response.headers.get("content-encoding", "identity") == "identity":
+        if not self._encoded:
             return self._tee.feed(data)
-        decoded = self._response._get_content_decoder().decode(data)
-        self._tee.feed(decoded if isinstance(decoded, bytes) else b"".join(decoded))  # httpx's, and httpx2's
+        try:
+            decoded = self._response._get_content_decoder().decode(data)
+            self._tee.feed(decoded if isinstance(decoded, bytes) else b"".join(decoded))  # httpx's, and httpx2's
+        except Exception:
+            report("decoding a raw body")
         return data
 
     def rest(self) -> bytes:
         """Return what was kept back."""
-        return self._tee.rest()
+        rest = self._tee.rest()
+        return b"" if self._encoded else rest
 
 
 def _on_reading(response: Any, tees: Mapping[str, Tee], follow: Callable[[Any, Tee], Any]) -> None:

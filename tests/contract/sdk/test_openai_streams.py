@@ -309,14 +309,19 @@ def test_a_stream_handed_to_a_generator_keeps_its_tenant(make: Callable[..., Any
     assert metered.event().tenant_id == TENANT
 
 
+@pytest.mark.parametrize("broken", [False, True])
 def test_an_encoded_body_that_is_read_undecoded_is_passed_on_as_it_is(
-    make: Callable[..., Any], metered: Metered
+    make: Callable[..., Any],
+    broken: bool,
+    metered: Metered,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     bodies: list[bytes] = []
 
     def encoded(sent: dict[str, Any]) -> Answer:
         answer = CHAT.script(sent)
-        bodies.append(gzip.compress(b"".join(answer.pieces)))
+        bodies.append(b"no gzip" if broken else gzip.compress(b"".join(answer.pieces)))
         answer.pieces = [bodies[-1][at : at + 50] for at in range(0, len(bodies[-1]), 50)]
         answer.headers["content-encoding"] = "gzip"
         return answer
@@ -327,7 +332,12 @@ def test_an_encoded_body_that_is_read_undecoded_is_passed_on_as_it_is(
             raw = body.iter_raw() if isinstance(client, openai.OpenAI) else body.aiter_raw()
             seen.append(b"".join([data async for data in uses.each(raw)]))
 
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # as in production
     assert metered.run(read, make(Wire(encoded)), CHAT).seen == bodies
+    if broken:
+        assert "decoding a raw body" in caplog.text
+        assert metered.event().tags["estimated"] is True
+        return
     event = metered.event()
     assert (event.input_tokens, event.output_tokens) == (wire.INPUT, wire.OUTPUT)
     assert "estimated" not in event.tags
