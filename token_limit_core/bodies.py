@@ -68,7 +68,8 @@ async def astream(content: Any, scope: Scope | None) -> AsyncIterator[Any]:
     finally:
         close = getattr(body, "aclose", None)
         if close is not None:
-            await close()
+            with scopes.use(scope):
+                await close()
 
 
 def peek_response() -> None:

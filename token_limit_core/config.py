@@ -27,7 +27,7 @@ class MeterConfig:
     the whole process, until it ends. Raises `ConfigurationError` for what cannot work.
     """
 
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     url: str | None = None
     flush_interval: float = 5.0
     max_batch_size: int = 50
@@ -38,7 +38,7 @@ class MeterConfig:
     on_event: Callable[[LLMEvent], None] | None = None
     on_flush_error: Callable[[Exception], None] | None = None
     patches: Sequence[str] | None = None
-    store: Store | str | None = None
+    store: Store | str | None = field(default=None, repr=False)  # its URL may have a password
     hosts: Mapping[str, str] = field(default_factory=dict)
     thresholds_url: str | None = None
     check_url: str | None = None

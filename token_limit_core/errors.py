@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from reprlib import Repr
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -139,6 +140,15 @@ def refusal_in(error: BaseException | None) -> LimitExceededException | None:
         if isinstance(current, BaseExceptionGroup):
             queue += current.exceptions
     return None
+
+
+_short = Repr()
+_short.maxstring = _short.maxother = _short.maxlong = 80
+
+
+def shown(value: object) -> str:
+    """Write a value for a message; a long one shortened."""
+    return _short.repr(value)
 
 
 _strict = False

@@ -50,7 +50,7 @@ class Habit:
         """Return the input and output tokens expected of `size` characters, with at most `max_output` tokens out."""
         expected = self.output // MILLION + 1
         if max_output is not None and max_output < expected:
-            expected = max_output
+            expected = max(max_output, 0)  # as a client may have asked for less than nothing
         return size * self.rate // MILLION + 1, expected
 
     def learn(self, size: int, received: int, output: int) -> None:

@@ -86,15 +86,14 @@ TAKES_STREAM_OPTIONS = frozenset({"openai", "azure", "deepseek", "openrouter", "
 
 
 def provider_of(host: str, port: int | None, hosts: Mapping[str, str], path: str = "/") -> str:
-    """Name the provider at a host; the application's own `hosts` (host or host:port) come first.
+    """Name the provider at a host; the application's own `hosts` (host or host:port, in small letters) come first.
 
     Hugging Face's router has its providers in the path, and each has prices of its own.
     """
     host = host.lower().rstrip(".")
-    own = {name.lower(): provider for name, provider in hosts.items()}
     for name in (f"{host}:{port}", host):
-        if name in own:
-            return own[name]
+        if name in hosts:
+            return hosts[name]
     provider = HOSTS.get(host) or _by_suffix(host)
     if provider == "huggingface":
         behind = path.strip("/").partition("/")[0]

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Literal, NamedTuple
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, shown
 from .money import show_usd, to_nano, to_usd
 
 PER_DAY = "per_day"
@@ -26,7 +26,7 @@ def parse_choice(value: str, allowed: Iterable[str], name: str) -> str:
     """Return `value` if it is one of `allowed`, else raise `ConfigurationError` with the list."""
     allowed = tuple(allowed)
     if value not in allowed:
-        raise ConfigurationError(f"{name}: {value!r} is not available; use one of {', '.join(map(repr, allowed))}")
+        raise ConfigurationError(f"{name}: {shown(value)} is not available; use one of {', '.join(map(repr, allowed))}")
     return value
 
 
@@ -38,9 +38,11 @@ def parse_effective_date(value: date | datetime | str | None, now: float) -> flo
         try:
             value = datetime.fromisoformat(value)
         except ValueError:
-            raise ConfigurationError(f"effective_date: {value!r} is not an ISO date such as '2027-01-31'") from None
+            raise ConfigurationError(
+                f"effective_date: {shown(value)} is not an ISO date such as '2027-01-31'"
+            ) from None
     if not isinstance(value, date):
-        raise ConfigurationError(f"effective_date: {value!r} is not a date, datetime or ISO string")
+        raise ConfigurationError(f"effective_date: {shown(value)} is not a date, datetime or ISO string")
     if not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
     try:

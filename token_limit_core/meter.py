@@ -62,7 +62,6 @@ class Meter(ProviderClients, Recording):
         self.habits = Habits()
         self.settler = Settler(self.config.max_queue_size)
         self.listeners = listeners_of(self.config, self.outbox)
-        self._welcomed: set[str] = set()
         self._patched: list[str] = []
         if self.config.raise_on_error:
             raise_on_error(True)
@@ -153,14 +152,6 @@ class Meter(ProviderClients, Recording):
             effective_from=parse_effective_date(effective_date, now),
         )
         return self.store.set_limit(limit, now, by)
-
-    def welcome(self, tenant_id: str, now: float) -> None:
-        """Give a tenant that makes its first call ever the default limit, if there is one."""
-        if self.config.default_limit_usd is None or tenant_id in self._welcomed:
-            return
-        amount = parse_amount(self.config.default_limit_usd)
-        self.store.welcome(Limit(tenant_id, amount, effective_from=now), now)
-        self._welcomed.add(tenant_id)
 
     def remove_limit(self, tenant_id: str, frequency: str | None = None, *, by: str = "") -> int:
         """Remove a tenant's limits of one frequency, or all; return how many. `by` goes into the history."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Context, Decimal, InvalidOperation
 from fractions import Fraction
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, shown
 
 Money = int | str | Decimal | float
 """What an amount may be given as."""
@@ -16,10 +16,14 @@ MONEY = Context(prec=60)
 
 _shift = MONEY.scaleb
 MAX_LIMIT_USD = Decimal(10**9)
+MAX_COST_USD = Decimal(10**6)
+"""What one event may cost: the sum of some thousands of them still fits into a column."""
 
 
 def to_nano(usd: Decimal) -> int:
     """Convert US dollars to nano-dollars, rounding half-even."""
+    if usd.adjusted() < -10:
+        return 0  # at once: the fraction of an amount with a huge exponent takes minutes to make
     return round(Fraction(usd) * NANO)
 
 
@@ -52,9 +56,11 @@ def parse_amount(value: Money, name: str = "limit_usd") -> int:
             raise TypeError
         amount = Decimal(str(value)) if isinstance(value, float) else Decimal(value)
     except (InvalidOperation, TypeError, ValueError):
-        raise ConfigurationError(f"{name}: {value!r} is not an amount in US dollars; give e.g. 25 or '9.99'") from None
+        raise ConfigurationError(
+            f"{name}: {shown(value)} is not an amount in US dollars; give e.g. 25 or '9.99'"
+        ) from None
     if not amount.is_finite():
-        raise ConfigurationError(f"{name}: {value!r} is not finite; to have no limit, remove it")
+        raise ConfigurationError(f"{name}: {shown(value)} is not finite; to have no limit, remove it")
     if not 0 <= amount <= MAX_LIMIT_USD:
-        raise ConfigurationError(f"{name}: {value!r} is out of range; it must be between 0 and {MAX_LIMIT_USD:f}")
+        raise ConfigurationError(f"{name}: {shown(value)} is out of range; it must be between 0 and {MAX_LIMIT_USD:f}")
     return to_nano(amount)

@@ -8,7 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .errors import StoreError, log_fault
+from .limits import Limit
 from .listeners import Listener, tell, tell_refusal
+from .money import parse_amount
 from .seldom import Seldom
 
 if TYPE_CHECKING:
@@ -37,6 +39,15 @@ class Recording:
         self._events = 0
         self._unanswered = Seldom()
         self._told: set[str] = set()
+        self._welcomed: set[str] = set()
+
+    def welcome(self, tenant_id: str, now: float) -> None:
+        """Give a tenant the default limit, if there is one, when it is first heard of: here, or in the ledger."""
+        if self.config.default_limit_usd is None or not tenant_id or tenant_id in self._welcomed:
+            return
+        amount = parse_amount(self.config.default_limit_usd)
+        self.store.welcome(Limit(tenant_id, amount, effective_from=now), now)
+        self._welcomed.add(tenant_id)
 
     def settle(self, settlement: Settlement | None) -> None:
         """Write a settled call to the store; when the store is away, keep it and try again later.
@@ -49,6 +60,8 @@ class Recording:
         store, clock = self.store, self.config.clock
         now = clock()
         try:
+            if self.config.default_limit_usd is not None:
+                self.welcome(event.tenant_id, now)
             recorded = store.settle(call_id, event, cost_nano, now)
             if released is not None:
                 store.release(released, now)
@@ -56,10 +69,17 @@ class Recording:
                 return
         except StoreError:
             log_fault("the store did not take a settled call; it will be tried again")
-            self.settler.retry_later(partial(_write_again, store, settlement, now))
+            self.settler.retry_later(partial(self._write_again, settlement, now))
         self._events += 1
         if self.listeners:
             tell(self.listeners, event)
+
+    def _write_again(self, settlement: Settlement, now: float) -> None:
+        call_id, event, cost_nano, released = settlement
+        self.welcome(event.tenant_id, now)
+        self.store.settle(call_id, event, cost_nano, now)
+        if released is not None:
+            self.store.release(released, now)
 
     def refused(self, decision: Decision, request: Request) -> None:
         """Count a refusal, and tell it to those who listen."""
@@ -88,10 +108,3 @@ class Recording:
     def told(self) -> dict[str, Any]:
         """Give `status()` what was counted and warned of."""
         return {"unguarded": sorted(self._told), "counts": dict(self._counts + Counter(events=self._events))}
-
-
-def _write_again(store: Store, settlement: Settlement, now: float) -> None:
-    call_id, event, cost_nano, released = settlement
-    store.settle(call_id, event, cost_nano, now)
-    if released is not None:
-        store.release(released, now)

@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from .errors import ConfigurationError, log_fault, report
+from .errors import ConfigurationError, log_fault, report, shown
 
 if TYPE_CHECKING:
     from .limits import Decision
@@ -142,7 +142,7 @@ def check_tenant(tenant_id: object) -> str:
     """Return a usable tenant id (1 to 255 characters), else raise `ConfigurationError`."""
     name = str(tenant_id)
     if tenant_id is None or not name or len(name) > 255 or "\0" in name or not _has_utf8(name):
-        raise ConfigurationError(f"tenant_id: {tenant_id!r} is not usable; give a text of 1 to 255 characters")
+        raise ConfigurationError(f"tenant_id: {shown(tenant_id)} is not usable; give a text of 1 to 255 characters")
     return name
 
 

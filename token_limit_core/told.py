@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, shown
 from .events import FIELDS, LONGEST_ID, as_length, is_event_id, safe_error
-from .money import parse_amount, to_usd
+from .money import MAX_COST_USD, parse_amount, to_usd
 from .outcome import Outcome, describe_error
 from .usage import USAGE_FIELDS, Usage, parse_count, parse_number
 
@@ -69,7 +69,10 @@ def parse_error(value: object) -> str | None:
 
 
 def _usd(value: Any, name: str) -> Decimal:
-    return to_usd(parse_amount(value, name))
+    cost = to_usd(parse_amount(value, name))
+    if cost > MAX_COST_USD:
+        raise ConfigurationError(f"{name}: {shown(value)} is out of range; it must be between 0 and {MAX_COST_USD:f}")
+    return cost
 
 
 def _flag(value: object, name: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from asgiref.sync import async_to_sync, sync_to_async
@@ -18,10 +20,17 @@ from .responses import upgrade_response
 
 
 def keep_scope(response: StreamingHttpResponse) -> None:
-    """Keep the Scope in force while the body is produced, which is after the middleware has returned."""
+    """Keep the Scope in force while the body is produced and closed, which is after the middleware has returned."""
     scope = scopes.current()
+    closers = cast(Any, response)._resource_closers
+    closers[:] = [partial(_close, scope, close) for close in closers]
     content = cast(Any, response.streaming_content)
     response.streaming_content = bodies.astream(content, scope) if response.is_async else bodies.stream(content, scope)
+
+
+def _close(scope: Scope | None, close: Callable[[], object]) -> None:
+    with scopes.use(scope):
+        close()
 
 
 def is_peeked(scope: Scope) -> bool:

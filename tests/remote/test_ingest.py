@@ -180,9 +180,11 @@ BAD = [
     ("cost_usd", {"cost_usd": "a lot"}),
     ("cost_usd", {"cost_usd": True}),
     ("cost_usd", {"cost_usd": "1e400"}),
+    ("cost_usd", {"cost_usd": 1_000_001}),
     ("model", {"model": 5}),
     ("tags", {"tags": []}),
     ("tags", {"tags": {str(n): n for n in range(65)}}),
+    ("tags", {"tags": {"long": "x" * 17_000}}),
 ]
 
 

@@ -29,6 +29,7 @@ def test_a_model_is_expected_to_go_on_as_it_has_been() -> None:
     habit = Habit()
     assert habit.estimate(4000, None) == (1001, FIRST_OUTPUT + 1)
     assert habit.estimate(4000, 5) == (1001, 5)
+    assert habit.estimate(4000, -5) == (1001, 0)
 
     habit.learn(1000, 300, 40)
     assert habit.estimate(1000, None) == (301, 41)

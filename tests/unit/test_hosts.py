@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from genai_prices.data_snapshot import get_snapshot
 
+from token_limit_core import MeterConfig
 from token_limit_core.hosts import HOSTS, REGIONAL, provider_of
 
 KNOWN = {
@@ -72,7 +73,8 @@ def test_a_host_that_only_looks_like_one(host: str) -> None:
 
 
 def test_the_case_of_the_applications_own_hosts_does_not_matter() -> None:
-    assert provider_of("llm.Example.com", 443, {"LLM.example.com": "openai"}) == "openai"
+    config = MeterConfig(store="memory://", hosts={"LLM.example.com": "openai"})
+    assert provider_of("llm.Example.com", 443, config.hosts) == "openai"
 
 
 def test_the_applications_own_hosts_come_first_and_a_port_before_the_host() -> None:

@@ -96,6 +96,8 @@ def test_an_unknown_frequency_is_an_error_with_the_choices() -> None:
         (10**9, 10**18),
         (Decimal("0.0000000005"), 0),
         (Decimal("0.0000000015"), 2),
+        ("1e-999999999999", 0),  # at once
+        ("0e-999999999999", 0),
     ],
 )
 def test_amounts_are_dollars_kept_to_the_nano_dollar(given: Any, nano: int) -> None:

@@ -232,6 +232,26 @@ def test_an_event_loop_does_not_wait_for_the_price_list(meter: Meter, monkeypatc
     assert spent(meter, "a") == (2, 42_000)
 
 
+def test_settings_are_shown_without_their_secrets() -> None:
+    config = MeterConfig(store="postgresql+psycopg://u:SECRET@localhost/d")
+    assert "SECRET" not in repr(config)
+    assert "SECRET" not in repr(MeterConfig(api_key="SECRET", url="https://limits.example.com/events"))
+
+
+def test_a_tenant_that_is_first_heard_of_by_hand_has_the_default_limit_too() -> None:
+    with Meter(MeterConfig(store="memory://", patches=[], default_limit_usd=5)) as meter:
+        manual(meter, tenant_id="a")
+        manual(meter)
+        assert [limit.limit_usd for limit in meter.limits("a")] == [5]
+        assert meter.limits("") == []
+
+
+@pytest.mark.parametrize("cost", [10**6 + 1, "1e9"])
+def test_a_cost_that_no_call_has_is_refused(meter: Meter, cost: Any) -> None:
+    with pytest.raises(ConfigurationError, match="cost_usd: .* is out of range"):
+        manual(meter, cost_usd=cost)
+
+
 # -- what happens on the way ------------------------------------------------------------------------
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
 from ..events import LONGEST_ID, LLMEvent, as_length, is_event_id, made_of, safe_error
-from ..money import MAX_LIMIT_USD, to_nano, to_usd
+from ..money import MAX_COST_USD, to_nano, to_usd
 from ..pricing import price_of
 from ..scope import check_tenant
 from ..stores.records import KEEP_SECONDS
@@ -19,6 +20,7 @@ AHEAD_SECONDS = 300.0
 """How far a sender's clock may be ahead."""
 
 MOST_TAGS = 64
+LONGEST_TAGS = 16 * 1024
 
 COUNTS = (USAGE_FIELDS - {"duration_seconds"}) | {"cache_miss_tokens"}
 NUMBERS = ("duration_ms", "duration_seconds")
@@ -120,6 +122,8 @@ def _tags(name: str, value: Any) -> dict[str, Any]:
         tags: dict[str, Any] = plain(value)
     except RecursionError:
         raise Rejected(f"{name}: lie too deep in each other") from None
+    if len(json.dumps(tags)) > LONGEST_TAGS:
+        raise Rejected(f"{name}: give no more than {LONGEST_TAGS} characters of JSON")
     return tags
 
 
@@ -141,8 +145,8 @@ def _cost(value: Any) -> int:
         amount = Decimal(str(value))
     except (InvalidOperation, TypeError, ValueError):
         raise Rejected("cost_usd: give US dollars, such as '0.0123'") from None
-    if not amount.is_finite() or not 0 <= amount <= MAX_LIMIT_USD:
-        raise Rejected("cost_usd: must be between 0 and 10^9")
+    if not amount.is_finite() or not 0 <= amount <= MAX_COST_USD:
+        raise Rejected("cost_usd: must be between 0 and 10^6")
     return to_nano(amount)
 
 

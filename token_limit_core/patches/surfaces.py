@@ -142,7 +142,7 @@ def max_output(body: Mapping[str, Any], bounds: tuple[str, ...]) -> int | None:
     for name in bounds:
         if name in body and isinstance(value := body[name], int):
             choices = body.get("n")
-            return value * choices if isinstance(choices, int) else value
+            return value * choices if isinstance(choices, int) and choices > 0 else value
     return None
 
 

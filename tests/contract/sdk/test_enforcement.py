@@ -294,3 +294,21 @@ def test_a_limit_changed_by_another_meter_holds_for_the_next_call(make: Callable
         assert metered.run(uses.plain, client, CHAT).error is None
         assert support.usage(TENANT)[0].spent_usd == metered.events[0].cost_usd
     metered.meter.close()
+
+
+@pytest.mark.parametrize("asked", [{"max_tokens": -(10**6)}, {"max_tokens": 100, "n": -(10**5)}, {"max_tokens": 0}])
+def test_nothing_less_than_nothing_is_ever_held(
+    make: Callable[..., Any], asked: dict[str, int], metered: Metered
+) -> None:
+    held: list[int] = []
+
+    def look(sent: dict[str, Any]) -> wire.Answer:
+        held.extend(hold.held for hold in metered.meter.store.holds())
+        return wire.chat(sent)
+
+    async def ask(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
+        await uses.value(endpoint.create(client, **asked))
+
+    assert metered.run(ask, make(Wire(look)), CHAT).error is None
+    assert len(held) == 1
+    assert held[0] >= 0

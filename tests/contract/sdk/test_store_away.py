@@ -14,8 +14,9 @@ from tests.contract.sdk import uses, wire
 from tests.contract.sdk.metered import TENANT, Metered, run
 from tests.contract.sdk.uses import CHAT, Use
 from tests.contract.sdk.wire import Wire
-from token_limit_core import Decision, LLMEvent, StoreError
+from token_limit_core import Decision, LimitExceededException, LLMEvent, StoreError
 from token_limit_core.executor import executor
+from token_limit_core.limits import Limit
 from token_limit_core.stores.memory import MemoryStore
 from token_limit_core.stores.records import Call, Recorded
 
@@ -38,6 +39,10 @@ class Fragile(MemoryStore):
             assert self.gates[what].wait(10)
         if what in self.failing:
             raise self.error
+
+    def welcome(self, limit: Limit, now: float) -> bool:
+        self._do("welcome")
+        return super().welcome(limit, now)
 
     def admit(self, call: Call, now: float) -> Decision:
         self._do("admit")
@@ -79,6 +84,20 @@ def test_a_store_that_cannot_be_asked_lets_the_call_through_marked(
     assert fragile.event().tags["unverified"] is True
     assert fragile.meter.status()["counts"] == {"unverified": 1, "events": 1}
     assert "goes out unverified" in caplog.text
+
+
+def test_a_tenant_whose_first_call_met_a_store_that_was_away_has_the_default_limit(
+    make: Callable[..., Any], store: Fragile
+) -> None:
+    metered = Metered(store=store, default_limit_usd=0)
+    metered.meter.patch("openai")
+    with metered.meter.for_tenant("new"):
+        store.failing = {"welcome", "admit", "settle"}
+        assert run(uses.plain, make(Wire(wire.chat)), CHAT).error is None
+        store.failing = set()
+        assert metered.meter.flush(5)
+        assert isinstance(run(uses.plain, make(Wire(wire.chat)), CHAT).error, LimitExceededException)
+    metered.meter.close()
 
 
 @pytest.mark.parametrize("use", [uses.plain, uses.stream, uses.stream_bytes, uses.never_iterated])

@@ -42,6 +42,18 @@ class Chunks:
         closed.append("sync")
 
 
+def asking_at_its_end() -> Iterator[str]:
+    try:
+        yield "data: 1\n\n"
+        yield "data: 2\n\n"
+    finally:
+        ask()
+
+
+def left(request: HttpRequest) -> StreamingHttpResponse:
+    return StreamingHttpResponse(asking_at_its_end(), content_type="text/event-stream")
+
+
 async def achunks(text: str) -> AsyncIterator[str]:
     for letter in text:
         if letter == "*":
@@ -144,6 +156,7 @@ urlpatterns = [
     path("aended/<text>/", aended),
     path("peeked-ended/<text>/", peek_stream(ended)),
     path("apeeked-ended/<text>/", peek_stream(aended)),
+    path("left/", left),
     path("api/ask/", Ask.as_view()),
     path("api/stream/", api_stream),
 ]

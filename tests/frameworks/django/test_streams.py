@@ -86,6 +86,18 @@ def get(request: pytest.FixtureRequest, client: Client, aclient: AsyncClient) ->
     return ask
 
 
+@pytest.mark.parametrize("chunks", [1, 2])
+def test_what_a_body_asks_as_it_is_closed_is_billed_to_its_tenant(
+    project: Any, client: Client, alice: User, chunks: int
+) -> None:
+    response = client.get("/left/")
+    body = iter(response.streaming_content)  # type: ignore[attr-defined]
+    for _ in range(chunks):
+        next(body)
+    response.close()  # as the server does when the client has left
+    assert get_meter().store.spend(f"user:{alice.pk}", 0, 4e9).calls == 1
+
+
 @pytest.mark.parametrize("view", ["peeked", "apeeked", "peeked-ended", "apeeked-ended"])
 async def test_a_refusal_before_the_first_byte_is_a_402_where_the_view_asked(
     project: Any, get: Any, alice: User, view: str
