@@ -228,7 +228,7 @@ class Meter(ProviderClients, Recording):
         flight.started_at = parse_time(fields.pop("timestamp", flight.started_at), "timestamp")
         error, session_id = parse_error(fields.pop("error", None)), fields.pop("session_id", None)
         counts = {"input_tokens": input_tokens, "output_tokens": output_tokens}
-        outcome = outcome_of({**fields, **counts}, capture=self.config.capture_content)
+        outcome = outcome_of({**fields, **counts}, provider, capture=self.config.capture_content)
         outcome.fields = {"duration_ms": None, **(outcome.fields or {}), "error": error}
         if session_id is not None:
             outcome.fields["session_id"] = str(session_id)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from .events import LLMEvent, made_of
 from .money import to_nano, to_usd
-from .pricing import price_of
+from .pricing import price_of, warn_of
 from .usage import BASE_COUNTS, OTHER_COUNTS, Usage
 
 if TYPE_CHECKING:
@@ -170,6 +170,10 @@ def price_event(flight: Flight, event: LLMEvent, usage: Usage) -> int | None:
     if price is None or cost is None:
         return None
     row["cost_nano"], row["price_version"] = cost, price.version
+    if "web_searches" in row or "file_searches" in row:
+        for name in price.leaves_out(usage):
+            event.tags.setdefault("unpriced", []).append(name)
+            warn_of(event.provider, event.model, name)
     return cost
 
 

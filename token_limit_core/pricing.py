@@ -102,6 +102,14 @@ class Price:
             return None  # such as the seconds of a model that is priced by tokens
         return cost
 
+    def leaves_out(self, usage: Usage) -> list[str]:
+        """Name what a call used beside its tokens that has no price here."""
+        priced = {rate.unit for rate in self.rates}
+        return [name for name, unit in BESIDE if getattr(usage, name) and unit not in priced]
+
+
+BESIDE = (("web_searches", "web_searches"), ("file_searches", "storage_searches"))
+"""What is billed beside the tokens, and its unit at genai-prices."""
 
 A_REQUEST = "requests"
 """The unit of a fee for each call, whatever it uses (Perplexity's Sonar)."""
@@ -154,6 +162,9 @@ def price_of(provider: str, model: str, at: float, tier: str | None = None) -> P
     if info is None:
         return None
     price = _compile(info.get_prices(datetime.fromtimestamp(at, UTC), _context(tier)))
+    if provider == "google" and model.startswith("claude") and (theirs := price_of("anthropic", model, at, tier)):
+        # a search costs on Vertex, too; the list has its price only where Claude comes from
+        price = Price(price.rates + tuple(rate for rate in theirs.rates if rate.unit == "web_searches"), price.version)
     if len(_compiled) > 1024:
         _compiled.clear()
     minute = at // 60 * 60
@@ -169,6 +180,12 @@ def load() -> None:
 def is_loaded() -> bool:
     """Tell whether the price list was loaded, here or by the first call."""
     return bool(_compiled)
+
+
+@cache
+def warn_of(provider: str, model: str, what: str) -> None:
+    """Say once that something which was used is not priced."""
+    logger.warning("%s of %s model %r have no price: they count against no limit", what, provider, model)
 
 
 def _context(tier: str | None) -> dict[str, str] | None:

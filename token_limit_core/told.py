@@ -11,7 +11,7 @@ from .errors import ConfigurationError, shown
 from .events import FIELDS, LONGEST_ID, as_length, is_event_id, safe_error
 from .money import MAX_COST_USD, parse_amount, to_usd
 from .outcome import Outcome, describe_error
-from .usage import USAGE_FIELDS, Usage, parse_count, parse_number
+from .usage import CACHE_OUTSIDE_INPUT, USAGE_FIELDS, Usage, parse_count, parse_number
 
 logger = logging.getLogger("token_limit")
 
@@ -19,10 +19,13 @@ OWN_FIELDS = frozenset({"event_id", "tenant_id", "session_id", "timestamp", "err
 CONTENT_FIELDS = ("fim_prefix", "fim_suffix")
 
 
-def outcome_of(fields: Mapping[str, Any], error: BaseException | None = None, *, capture: bool = False) -> Outcome:
+def outcome_of(
+    fields: Mapping[str, Any], provider: str, error: BaseException | None = None, *, capture: bool = False
+) -> Outcome:
     """Sort event fields into an Outcome; None is not told, and what only we may set is dropped with a debug log.
 
-    Texts from before and after a gap become their lengths unless `capture`.
+    The counts mean what they mean at their provider: `provider`, unless the fields name another. Texts from before and
+    after a gap become their lengths unless `capture`.
     Raises `ConfigurationError` naming a field that cannot be used.
     """
     outcome, told = Outcome(error=error, answered=error is None), {}
@@ -36,12 +39,24 @@ def outcome_of(fields: Mapping[str, Any], error: BaseException | None = None, *,
             told[name] = as_length(told[name])
     if not USAGE_FIELDS.isdisjoint(fields):
         outcome.usage = Usage(**{name: told.pop(name) for name in USAGE_FIELDS & told.keys()})
+        _complete(outcome.usage, told.get("provider", provider))
     outcome.model = told.pop("model", None)
     outcome.request_id = told.pop("request_id", None)
     outcome.service_tier = told.pop("service_tier", None)
     outcome.tags = told.pop("tags", {})
     outcome.fields = told
     return outcome
+
+
+def _complete(usage: Usage, provider: str) -> None:
+    """Fill in what follows from the counts that were told of the cache."""
+    written = [count for count in (usage.cache_creation_5m_tokens, usage.cache_creation_1h_tokens) if count is not None]
+    if usage.cache_creation_tokens is None and written:
+        usage.cache_creation_tokens = sum(written)
+    if provider in CACHE_OUTSIDE_INPUT:
+        usage.cache_outside_input = True
+        if usage.total_tokens is None and usage.output_tokens is not None:
+            usage.total_tokens = usage.received() + usage.output_tokens
 
 
 def parse_text(value: object, name: str) -> str:

@@ -92,6 +92,9 @@ UNITS = (
 BASE_COUNTS = ("input_tokens", "output_tokens", "total_tokens", "cached_tokens")
 """The counts that an event always has; all others are None on it where they were not reported."""
 
+CACHE_OUTSIDE_INPUT = frozenset({"anthropic", "aws"})
+"""Providers whose input leaves cache reads and writes out (SPEC 1.3)."""
+
 USAGE_FIELDS = frozenset(f.name for f in fields(Usage)) - {"cache_outside_input"}
 """All counts."""
 

@@ -40,6 +40,11 @@ def main() -> Celery:
     def start_another() -> str:
         return str(app.send_task("ask").id)
 
+    @app.task(name="replaced", bind=True)
+    def replaced(self: Any) -> None:
+        with work.meter.for_tenant("other"):
+            raise self.replace(app.signature("ask"))
+
     @app.task(name="flaky", bind=True, max_retries=2)
     def flaky(self: Any) -> str:
         tenant = work.ask()

@@ -56,6 +56,8 @@ def test_retries_children_chains_and_chords_keep_the_tenant(app: Celery, queue: 
     for name, calls in (("flaky", 3), ("unreliable", 2)):
         assert send(app, queue, name, name).get(timeout=TIMEOUT) == name
         assert queue.calls(name) == [calls]
+    for tenant in ("starter", None):
+        assert send(app, queue, "replaced", tenant).get(timeout=TIMEOUT) == "other"
     child = app.AsyncResult(send(app, queue, "start_another", "parent").get(timeout=TIMEOUT))
     assert child.get(timeout=TIMEOUT) == "parent"
     add = app.signature("add_tenant")

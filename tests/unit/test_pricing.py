@@ -208,3 +208,22 @@ def test_what_is_no_count_is_an_error(value: Any) -> None:
 def test_no_count_is_not_zero() -> None:
     assert parse_count(None, "input_tokens") is None
     assert parse_count(0, "input_tokens") == 0
+
+
+def test_a_search_costs_as_much_where_claude_is_a_guest() -> None:
+    theirs, guest = (price_of(name, "claude-sonnet-4-6", NOW.timestamp()) for name in ("anthropic", "google"))
+    assert theirs is not None
+    assert guest is not None
+    searched = Usage(input_tokens=1, output_tokens=1, web_searches=3)
+    plain = Usage(input_tokens=1, output_tokens=1)
+    fees = [price.of_usage(searched) - price.of_usage(plain) for price in (theirs, guest)]  # type: ignore[operator]
+    assert fees == [3 * 10_000_000] * 2
+
+
+def test_what_has_no_price_beside_the_tokens_is_named() -> None:
+    price = price_of("openai", "gpt-5.3-codex", NOW.timestamp())
+    assert price is not None
+    assert price.leaves_out(Usage(web_searches=1, file_searches=0)) == ["web_searches"]
+    with_fee = price_of("openai", "gpt-4o", NOW.timestamp())
+    assert with_fee is not None
+    assert with_fee.leaves_out(Usage(web_searches=1, file_searches=2)) == []

@@ -145,3 +145,24 @@ def test_what_is_before_and_after_a_gap_is_kept_where_that_is_wanted(acme: None,
 )
 def test_the_error_of_a_manual_event_is_kept_without_its_message(meter: Meter, error: Any, kept: str) -> None:
     assert manual(meter, error=error).error == kept
+
+
+@pytest.mark.parametrize(
+    ("provider", "counts", "units", "total"),
+    [
+        ("openai", {"cached_tokens": 400}, {"input_tokens": 600, "cached": 400}, 1010),
+        ("anthropic", {"cached_tokens": 400}, {"input_tokens": 1000, "cached": 400}, 1410),
+        ("anthropic", {"cache_creation_5m_tokens": 400}, {"input_tokens": 1000, "written": 400}, 1410),
+    ],
+)
+def test_counts_mean_what_they_mean_at_their_provider(
+    provider: str, counts: dict[str, int], units: dict[str, int], total: int
+) -> None:
+    model = {"openai": "gpt-4o", "anthropic": "claude-sonnet-4-5"}[provider]
+    rates = {"openai": (2500, 1250, 0, 10_000), "anthropic": (3000, 300, 3750, 15_000)}[provider]
+    with Meter(MeterConfig(store="memory://", patches=[])) as meter:
+        event = meter.track_manually(provider=provider, model=model, input_tokens=1000, output_tokens=10, **counts)
+    used = (units["input_tokens"], units.get("cached", 0), units.get("written", 0), 10)
+    assert event.cost_usd is not None
+    assert event.cost_usd * 10**9 == sum(count * rate for count, rate in zip(used, rates, strict=True))
+    assert event.total_tokens == total

@@ -14,7 +14,7 @@ from ..pricing import price_of
 from ..scope import check_tenant
 from ..stores.records import KEEP_SECONDS
 from ..stores.rows import WIDTHS, plain, text
-from ..usage import BASE_COUNTS, LARGEST_NUMBER, USAGE_FIELDS, Usage
+from ..usage import BASE_COUNTS, CACHE_OUTSIDE_INPUT, LARGEST_NUMBER, USAGE_FIELDS, Usage
 
 AHEAD_SECONDS = 300.0
 """How far a sender's clock may be ahead."""
@@ -28,9 +28,6 @@ TEXTS = (*WIDTHS, "upstream_provider", "fim_prefix", "fim_suffix")
 LONGEST_TEXT = 255
 REDUCED = {"fim_prefix": as_length, "fim_suffix": as_length, "error": safe_error}
 """Texts that may be prompts, or quote one or a key, whatever the sender was told to keep."""
-
-CACHE_OUTSIDE_INPUT = frozenset({"anthropic", "aws"})
-"""Providers whose input leaves cache reads and writes out (SPEC 1.3)."""
 
 
 class Rejected(Exception):

@@ -34,6 +34,9 @@ class BasePatch:
     """
 
     name: ClassVar[str]
+    provider: ClassVar[str | None] = None
+    """What the price list calls the provider of a custom patch, where that is not the patch's name: holds go by it."""
+
     module: ClassVar[str | None] = None
     """The SDK's module: the patch waits for its import, and is skipped when it is not installed."""
 
@@ -201,7 +204,8 @@ class BasePatch:
         return wrapper
 
     def _request(self, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request:
-        request = Request(self.name, str(kwargs.get("model", "")), getattr(original, "__name__", self.name))
+        endpoint = getattr(original, "__name__", self.name)
+        request = Request(self.provider or self.name, str(kwargs.get("model", "")), endpoint)
         try:
             request.size = size_of([*args, kwargs])
         except Exception:
@@ -220,7 +224,7 @@ def _reader(extractor: Extractor) -> Read:
     ) -> Outcome:
         try:
             fields = extractor(response, args, kwargs, error)
-            return outcome_of(fields, error, capture=flight.meter.config.capture_content)
+            return outcome_of(fields, flight.request.provider, error, capture=flight.meter.config.capture_content)
         except Exception:
             report("reading a response")
             return Outcome(error=error, answered=error is None)

@@ -41,8 +41,9 @@ def usage_of(usage: Any) -> Usage | None:
             if "total_tokens" not in counts:
                 return None
             counts["input_tokens"] = counts["total_tokens"]  # some embeddings tell nothing else
-        if chat:
-            counts["output_tokens"] = 0  # embeddings report a prompt only
+        left = counts.get("total_tokens", 0) - counts["input_tokens"]
+        if chat or left > 0:
+            counts["output_tokens"] = max(left, 0)  # embeddings report a prompt only
     elif "input_tokens" not in counts:
         if counts.get("total_tokens", 0) > counts["output_tokens"]:
             counts["input_tokens"] = counts["total_tokens"] - counts["output_tokens"]

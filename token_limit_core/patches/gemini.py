@@ -66,7 +66,7 @@ def usage_of(row: Row) -> Usage | None:
     return with_modalities(
         Usage(
             input_tokens=sum_of(count(row.get("promptTokenCount")), count(row.get("toolUsePromptTokenCount"))),
-            output_tokens=sum_of(count(row.get("candidatesTokenCount")), count(row.get("thoughtsTokenCount"))),
+            output_tokens=sum_of(_candidates(row), count(row.get("thoughtsTokenCount"))),
             total_tokens=count(row.get("totalTokenCount")),
             cached_tokens=count(row.get("cachedContentTokenCount")),
             reasoning_tokens=count(row.get("thoughtsTokenCount")),
@@ -75,6 +75,16 @@ def usage_of(row: Row) -> Usage | None:
         list_of(row.get("cacheTokensDetails")),
         list_of(row.get("candidatesTokensDetails")),
     )
+
+
+def _candidates(row: Row) -> int | None:
+    """Return the tokens of the candidates; where they are left out, what the total has beside all else."""
+    told, total = count(row.get("candidatesTokenCount")), count(row.get("totalTokenCount"))
+    if told is not None or total is None:
+        return told
+    others = (count(row.get(f"{part}TokenCount")) for part in ("prompt", "toolUsePrompt", "thoughts"))
+    left = total - sum(number for number in others if number is not None)
+    return left if left > 0 else None
 
 
 def with_modalities(usage: Usage, received: list[Any], cached: list[Any], generated: list[Any]) -> Usage | None:
@@ -106,12 +116,12 @@ class ChunkReader:
     in those is measured, for a stream that is left before.
     """
 
-    __slots__ = ("_counted", "_finished", "_grounded", "_letters", "_told")
+    __slots__ = ("_counted", "_finished", "_grounded", "_letters", "_thoughts", "_told")
 
     def __init__(self) -> None:
         self._told: Any = None
         self._grounded: Any = None
-        self._letters = 0
+        self._letters = self._thoughts = 0
         self._counted = self._finished = False
 
     def see(self, chunk: Any) -> bool:
@@ -125,21 +135,37 @@ class ChunkReader:
                 self._grounded = body
         else:
             ends, tells, counts = False, False, False
+        thought = False
         if not counts:
             row = document_of(chunk)
             usage = row_of(row.get("usageMetadata"))
-            ends, tells, counts = ends or "promptFeedback" in row, tells or bool(usage), "candidatesTokenCount" in usage
-            self._letters += _letters(row)
+            counts, thought = "candidatesTokenCount" in usage, "thoughtsTokenCount" in usage
+            ends, tells = ends or "promptFeedback" in row, tells or bool(usage)
+            self._measure(row)
         if counts:
-            self._letters = 0  # each count is of all so far
+            self._letters = self._thoughts = 0  # each count is of all so far
+        elif thought:
+            self._thoughts = 0
         if counts or self._told is None or (tells and (ends or not self._counted)):
             self._told = body
-        self._counted, self._finished = self._counted or counts, self._finished or ends
+        self._counted = self._counted or counts
+        # one of several candidates may end before the others, whose output is counted only then
+        self._finished = self._finished or (ends and (counts or thought or not self._letters))
         return False
+
+    def _measure(self, row: Row) -> None:
+        for candidate in list_of(row.get("candidates")):
+            for part in map(row_of, list_of(row_of(row_of(candidate).get("content")).get("parts"))):
+                words = text(part.get("text")) or ""
+                if part.get("thought") is True:
+                    self._thoughts += len(words)
+                else:
+                    self._letters += len(words)
 
     def outcome(self, error: BaseException | None) -> Outcome:
         """Tell what was used so far."""
-        outcome = so_far(read_content(document_of(self._told)), error, self._finished, self._letters)
+        letters = self._letters + self._thoughts
+        outcome = so_far(read_content(document_of(self._told)), error, self._finished, letters)
         if outcome.usage is not None and self._grounded is not None:
             outcome.usage.web_searches = billed_searches(outcome.model, _queries(document_of(self._grounded)))
         outcome.answered = self._told is not None
@@ -172,15 +198,6 @@ def document_of(answer: Any) -> Row:
 def model_name(model: Any) -> str | None:
     """Give a model's name without where it is: `publishers/google/models/` on Vertex, `models/` elsewhere."""
     return model.rpartition("/")[2] or None if isinstance(model, str) else None
-
-
-def _letters(row: Row) -> int:
-    parts = [
-        part
-        for candidate in list_of(row.get("candidates"))
-        for part in list_of(row_of(row_of(candidate).get("content")).get("parts"))
-    ]
-    return sum(len(words) for part in parts if (words := text(row_of(part).get("text"))) is not None)
 
 
 def row_of(value: Any) -> Row:

@@ -74,11 +74,12 @@ class MessageReader:
     Adding the two bills twice; the delta alone lacks the cache's split and, in older answers, the input.
     """
 
-    __slots__ = ("chunks", "letters", "message", "request_id", "told")
+    __slots__ = ("chunks", "failed", "letters", "message", "request_id", "told")
 
     def __init__(self, request_id: str | None, injected: bool) -> None:
         self.request_id = request_id
         self.message: Any = None
+        self.failed: ErrorEvent | None = None
         self.told: dict[str, Any] = {}
         self.chunks = 0
         self.letters = 0
@@ -103,11 +104,14 @@ class MessageReader:
         elif kind == "completion":
             self.message = event
             self.chunks += 1
+        elif kind == "error":
+            self.failed = ErrorEvent(fields_of(row.get("error")))
         return False
 
     def outcome(self, error: BaseException | None) -> Outcome:
         """Tell what was used so far; without the last delta the output is an estimate from what was seen of it."""
         message = fields_of(self.message)
+        error = self.failed if error is None else error  # one who reads bytes is told by the event alone
         outcome = _outcome({**fields_of(message.get("usage")), **self.told}, message)
         outcome.error = error
         outcome.observed_output = max(self.chunks, self.letters // 4)
@@ -118,6 +122,14 @@ class MessageReader:
         if self.message is None and error is not None:  # an error in place of an answer, or a lost connection
             outcome.answered = False
         return outcome
+
+
+class ErrorEvent(Exception):
+    """An error that a stream tells after its status, of whose words only the `type` is kept."""
+
+    def __init__(self, told: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.type = text(told.get("type"))
 
 
 NOTHING: Mapping[str, Any] = {}

@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -30,6 +31,16 @@ MAX_ADDRESSES = 256
 """How many clients' addresses are remembered: an application may make a client for every request."""
 
 in_the_air: ContextVar[tuple[Any, Flight] | None] = ContextVar("token_limit_in_the_air", default=None)
+
+
+@contextmanager
+def nothing_in_the_air() -> Iterator[None]:
+    """Keep the answer of a call that is not metered from being taken for that of one on whose way it is made."""
+    token = in_the_air.set(None)
+    try:
+        yield
+    finally:
+        in_the_air.reset(token)
 
 
 class StainlessPatch(BasePatch):
@@ -156,7 +167,8 @@ class StainlessPatch(BasePatch):
             plan = self._plan(client, args, kwargs) if self.active else None
             flight = None if plan is None else depart(plan.meter, plan)
             if plan is None or flight is None:
-                return original(client, *args, **kwargs)
+                with nothing_in_the_air():
+                    return original(client, *args, **kwargs)
             token = in_the_air.set((client, flight))
             try:
                 try:
@@ -186,11 +198,13 @@ class StainlessPatch(BasePatch):
         async def request(client: Any, *args: Any, **kwargs: Any) -> Any:
             plan = self._plan(client, args, kwargs) if self.active else None
             if plan is None:
-                return await original(client, *args, **kwargs)
+                with nothing_in_the_air():
+                    return await original(client, *args, **kwargs)
             directly = at_once(plan.meter)
             flight = depart(plan.meter, plan) if directly else await adepart(plan.meter, plan)
             if flight is None:
-                return await original(client, *args, **kwargs)
+                with nothing_in_the_air():
+                    return await original(client, *args, **kwargs)
             token = in_the_air.set((client, flight))
             try:
                 try:

@@ -48,7 +48,12 @@ def _publish(headers: dict[str, Any] | None = None, **kwargs: Any) -> None:
         return
     headers.pop(wire.KEY, None)
     running: Any = current_task.request if current_task else None
-    retried = running is not None and not running.is_eager and running.id == headers.get("id")
+    retried = (
+        running is not None
+        and not running.is_eager
+        and running.id == headers.get("id")
+        and headers.get("retries") == running.retries + 1  # else it is a replacement, which has the id, too
+    )
     data = running.get(wire.KEY) if retried else wire.dump()
     if data is not None:
         headers[wire.KEY] = data

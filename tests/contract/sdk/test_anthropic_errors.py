@@ -16,7 +16,7 @@ from tests.contract.sdk.anthropic_wire import ALL, MESSAGES, AnthropicWire, http
 from tests.contract.sdk.metered import TENANT, Metered, price, run
 from tests.contract.sdk.test_anthropic import COUNTS, cost
 from tests.contract.sdk.uses import Endpoint, Use
-from tests.contract.sdk.wire import REQUEST_ID, Answer, Script, Stall, as_event, as_json, drop
+from tests.contract.sdk.wire import REQUEST_ID, Answer, Script, Stall, as_event, as_events, as_json, drop
 
 PATCH = "anthropic"
 
@@ -128,7 +128,8 @@ def test_a_stream_that_breaks_off_raises_the_sdks_own_error_and_bills_what_was_s
     assert event.cost_usd == cost(event.output_tokens)
     raised = None if result.error is None else type(result.error).__name__
     if use in (uses.stream_raw, uses.stream_streaming, uses.stream_bytes):
-        assert event.error in (None, "ReadError", raised)  # what is raised above the bytes is not seen from there
+        told = "ErrorEvent overloaded_error" if by == "error event" else None
+        assert event.error in (told, "ReadError", raised)  # what is raised above the bytes is not seen from there
     elif raised is not None and by == "error event":
         assert event.error is not None
         assert event.error.startswith(raised)
@@ -257,3 +258,18 @@ def test_a_refused_call_sends_nothing(make: Callable[..., Any], use: Use, metere
     assert isinstance(result.error, LimitExceededException)
     assert wired.sent == []
     assert metered.events == []
+
+
+@pytest.mark.parametrize("use", READS)
+def test_an_error_in_place_of_an_answer_costs_nothing_however_it_is_read(
+    make: Callable[..., Any], use: Use, metered: Metered
+) -> None:
+    def overloaded(sent: dict[str, Any]) -> Answer:
+        return as_events([ERROR_EVENT])
+
+    metered.run(use, make(AnthropicWire(overloaded)), MESSAGES)
+
+    event = metered.event()
+    assert event.cost_usd == 0
+    assert event.error is not None
+    assert event.error.endswith("overloaded_error")

@@ -88,6 +88,33 @@ def test_middleware_that_only_passes_on_changes_nothing(make: Callable[..., Any]
     assert event.cost_usd == cost(wire.OUTPUT)
 
 
+@pytest.mark.parametrize("use", [uses.plain, uses.stream])
+def test_a_free_call_that_middleware_makes_on_the_way_is_not_the_paid_one(
+    make: Callable[..., Any], use: Use, metered: Metered
+) -> None:
+    held: list[int] = []
+
+    def counting(sent: dict[str, Any]) -> Answer:
+        held.append(sum(hold.held for hold in metered.meter.store.holds()))
+        return as_json({"input_tokens": 9}) if "max_tokens" not in sent else wire.messages(sent)
+
+    def first(request: Any, call_next: Any) -> Any:
+        if "count_tokens" not in str(request.url):
+            client.messages.count_tokens(model=wire.MODEL, messages=MESSAGES.arguments["messages"])
+        return call_next(request)
+
+    async def afirst(request: Any, call_next: Any) -> Any:
+        if "count_tokens" not in str(request.url):
+            await client.messages.count_tokens(model=wire.MODEL, messages=MESSAGES.arguments["messages"])
+        return await call_next(request)
+
+    client = through(make, AnthropicWire(counting), (first, afirst))
+    assert metered.run(use, client, MESSAGES).error is None
+    assert metered.event().cost_usd == cost(wire.OUTPUT)
+    assert len(held) == 2
+    assert held[0] == held[1] > 0
+
+
 @pytest.mark.parametrize("use", WAYS)
 def test_middleware_that_calls_twice_is_two_events(make: Callable[..., Any], use: Use, metered: Metered) -> None:
     wired = AnthropicWire(wire.messages)

@@ -165,6 +165,46 @@ def test_a_stream_that_is_left_before_its_output_is_counted_is_billed_for_what_w
     assert event.tags["estimated"] is True
 
 
+THOUGHT = {"text": "t" * 400, "thought": True}
+SAID = {"text": "s" * 40}
+
+
+@pytest.mark.parametrize(
+    ("rows", "output"),
+    [
+        pytest.param([([THOUGHT], {"promptTokenCount": 7, "thoughtsTokenCount": 69})], 69, id="counted thoughts"),
+        pytest.param([([THOUGHT, SAID], {"promptTokenCount": 7})], 110, id="thoughts that are not"),
+        pytest.param(
+            [([THOUGHT], {"promptTokenCount": 7, "thoughtsTokenCount": 69}), ([SAID], {"promptTokenCount": 7})],
+            10,
+            id="what was said after them",
+        ),
+        pytest.param([([SAID], {"promptTokenCount": 10, "totalTokenCount": 60})], 60, id="the total alone"),
+        pytest.param([([SAID], {"promptTokenCount": 7}), ("STOP", {"promptTokenCount": 7})], 10, id="one of two ends"),
+    ],
+)
+@on(api_client)
+def test_what_a_stream_that_is_left_has_generated(
+    make: Callable[..., Any], rows: list[Any], output: int, metered: Metered
+) -> None:
+    def left(sent: dict[str, Any]) -> Answer:
+        told = [
+            {"candidates": [{"index": 0, "finishReason": parts}], "usageMetadata": usage}
+            if parts == "STOP"
+            else {"candidates": [{"content": {"parts": parts, "role": "model"}}], "usageMetadata": usage}
+            for parts, usage in rows
+        ]
+        answer = wire.as_events(told, end=b"")
+        answer.fault = httpx.ReadError("dropped")
+        return answer
+
+    metered.run(gemini.stream, make(Wire(left)), None)  # type: ignore[arg-type]
+
+    event = metered.event()
+    assert event.output_tokens == output
+    assert event.tags["estimated"] is True
+
+
 @pytest.mark.parametrize("oddity", [{"usageMetadata": "12"}, {"usageMetadata": {"promptTokenCount": "12"}}, {}])
 @on(api_client)
 def test_an_answer_with_odd_usage_is_estimated(

@@ -114,6 +114,20 @@ def test_an_input_that_is_not_reported_is_not_taken_for_none(
     assert event.tags.get("estimated", False) is (received is None)
 
 
+@pytest.mark.parametrize("untold", [{}, {"completion_tokens": None}])
+def test_an_output_that_only_the_total_tells_is_billed(
+    make: Callable[..., Any], untold: dict[str, Any], metered: Metered
+) -> None:
+    def totalled(sent: dict[str, Any]) -> Answer:
+        usage = {"prompt_tokens": 10, "total_tokens": 30, **untold}
+        return wire.as_json({"id": "cmpl-1", "object": "chat.completion", "choices": [], "usage": usage})
+
+    metered.run(uses.plain, make(Wire(totalled)), CHAT)
+
+    event = metered.event()
+    assert (event.input_tokens, event.output_tokens, event.total_tokens) == (10, 20, 30)
+
+
 @pytest.mark.parametrize("oddity", [{"usage": "12"}, {"usage": {"prompt_tokens": "12"}}, {"usage": [1]}, {"model": 3}])
 def test_an_answer_with_odd_fields_is_the_callers_and_is_billed_all_the_same(
     make: Callable[..., Any], oddity: dict[str, Any], metered: Metered
