@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,10 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..errors import UnguardedCall, report
 from ..flow import Flight, adepart, aland, at_once, depart, hand_over, land
 from ..hosts import UNKNOWN, provider_of
-from ..outcome import Outcome
-from ..sse import BlindTee, DocumentTee, EventTee, read_document
-from ..streams import Follow, Tee, follow_async, follow_sync
-from .base import BasePatch
+from ..streams import follow_async, follow_sync
+from .answers import Answers
 from .hooks import raw_types, refuses_stream_options, with_options
 from .surfaces import Classified, Plan, Surface, mask, pattern_of, registered, unguarded
 
@@ -43,7 +41,7 @@ def nothing_in_the_air() -> Iterator[None]:
         in_the_air.reset(token)
 
 
-class StainlessPatch(BasePatch):
+class StainlessPatch(Answers):
     """Hooks the funnel; a provider adds its table of surfaces, and how its clients and answers are special."""
 
     surfaces: ClassVar[tuple[Surface, ...]]
@@ -54,10 +52,6 @@ class StainlessPatch(BasePatch):
 
     free: ClassVar[re.Pattern[str]]
     """Paths of POSTs that cost nothing. What is neither this nor a surface falls under `on_unguarded`."""
-
-    request_id_header: ClassVar[str]
-    other_id_headers: ClassVar[Mapping[str, str]] = {}
-    """What some providers send in its place."""
 
     refined: ClassVar[frozenset[str]] = frozenset()
     """Providers whose calls are all looked at once more by `refine`."""
@@ -232,79 +226,6 @@ class StainlessPatch(BasePatch):
             return result
 
         return request
-
-    def _arrive(self, flight: Flight, plan: Plan, result: Any, follow: Follow) -> Outcome | None:
-        """Read an answer that is there in full, or hook what is still to be read and return None."""
-        response, flight.answer = flight.answer, None  # holding it would keep an abandoned stream alive
-        try:
-            row = getattr(result, "__dict__", {})
-            if "_request_id" in row:  # a model: the SDK has read the header already
-                read = plan.read
-                outcome = read(result)
-                request_id: Any = row["_request_id"]
-                if request_id is None and flight.request.provider in self.other_id_headers:
-                    request_id = self._request_id(flight, response)
-            elif response is None or not (result is response or isinstance(result, self._special_types)):
-                request_id = self._request_id(flight, response)
-                outcome = self._read_events(plan, response, request_id) if plan.stream else plan.read(result)
-            elif isinstance(result, self._stream_types):
-                flight.meter.settler.start()
-                reader = plan.reader(self._request_id(flight, response), plan.injected)
-                follow.stream(result, response, flight, reader)
-                return None
-            elif (plan.stream and plan.kept) or not hasattr(response, "_content"):  # the body is still to be read
-                flight.meter.settler.start()
-                follow.body(response, flight, self.tee(plan, response, self._request_id(flight, response)))
-                return None
-            else:
-                request_id = self._request_id(flight, response)
-                if plan.stream:
-                    outcome = self._read_events(plan, response, request_id)
-                else:
-                    outcome = read_document(response.content, plan.read) if plan.kept else plan.read(None)
-            if request_id is not None:
-                outcome.request_id = request_id
-            return outcome
-        except Exception:
-            report("reading an answer")
-            return Outcome()
-
-    def _read_events(self, plan: Plan, response: Any, request_id: str | None) -> Outcome:
-        """Read the events of a stream that the SDK has taken for a document, as it does with speech."""
-        tee = self.tee(plan, response, request_id)
-        tee.feed(getattr(response, "_content", b""))
-        tee.rest()
-        return tee.outcome(None)
-
-    def tee(self, plan: Plan, response: Any, request_id: str | None) -> Tee:
-        """Return what follows a body that is still to be read."""
-        if plan.stream:
-            return EventTee(plan.reader(request_id, plan.injected), hiding=plan.injected)
-        return DocumentTee(plan.read, request_id) if plan.kept else BlindTee(plan.read, request_id)
-
-    def _request_id(self, flight: Flight, response: Any) -> str | None:
-        headers = getattr(response, "headers", None) or {}
-        found: str | None = headers.get(self.request_id_header)
-        other = self.other_id_headers.get(flight.request.provider)
-        return found if found or other is None else headers.get(other)
-
-    def _failed(self, flight: Flight, plan: Plan, error: BaseException) -> Outcome:
-        """Read what an error leaves: an answer that could not be parsed was billed all the same."""
-        response, flight.answer = flight.answer, None
-        outcome = Outcome(answered=False)
-        try:
-            if response is not None:  # else it was refused, or never answered
-                outcome = read_document(getattr(response, "_content", b""), plan.read)
-            told = response if response is not None else getattr(error, "response", None)
-            if told is not None:
-                outcome.request_id = self._request_id(flight, told)
-        except Exception:
-            report("reading a failed answer")
-        outcome.error = error
-        return outcome
-
-    def told_later(self, flight: Flight, response: Any) -> None:
-        """Look at each response that a `later` call got."""
 
     def _noting(self, original: Any) -> Any:
         """Wrap `_process_response`, which takes keywords only, to note each response that a call got.
