@@ -380,3 +380,24 @@ def test_at_the_end_of_the_process_the_sdk_is_restored_and_open_streams_are_sett
     )
     assert done.stdout == "1 installed\n2 False\n"
     assert "token_limit" not in done.stderr
+
+
+def test_what_is_held_goes_by_the_prices_of_the_provider_that_a_patch_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[int] = []
+
+    class Renamed(AcmePatch):
+        name, provider = "renamed", "openai"
+
+    class Looking(Client):
+        def _answer(self) -> dict[str, Any]:
+            held.extend(hold.held for hold in meter.store.holds())
+            return super()._answer()
+
+    monkeypatch.setitem(PATCH_REGISTRY, "renamed", Renamed)
+    with Meter(MeterConfig(store="memory://", patches=["renamed"])).patch_all() as meter:
+        meter.set_limit("a", 1)
+        with meter.for_tenant("a"):
+            Looking().generate("hi", model="gpt-4o-mini")
+        assert meter.usage("a")[0].settled > 0
+    assert len(held) == 1
+    assert held[0] > 0

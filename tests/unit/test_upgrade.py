@@ -255,3 +255,9 @@ def test_upgrade_urls_a_link_must_not_have(url):
 def test_render_refuses_an_unsafe_upgrade_url(accept):
     with pytest.raises(ConfigurationError, match="upgrade_url"):
         render(decision(), accept, upgrade_url="javascript:alert(1)")
+
+
+def test_the_bar_is_a_bar_where_the_style_is_not_allowed() -> None:
+    page = render(decision(), CHROME).body.decode()
+    assert '<svg width="100%" height="10"' in page
+    assert '<rect class="held" fill="currentColor" fill-opacity="0.4"' in page
