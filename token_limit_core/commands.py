@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from decimal import Decimal
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigurationError
 from .limits import ENFORCE, PER_MONTH, LimitStatus, window_of
-from .money import parse_amount, to_usd
+from .money import parse_typed_amount, to_usd
 from .scope import check_tenant
 from .stores.records import KEEP_SECONDS, Spend
 from .stores.reports import TenantQuery, TenantUsage
@@ -93,22 +92,13 @@ def set_limit(
         removed = meter.remove_limit(tenant, frequency, by=BY)
         exactly = "" if removed else " Ids are compared exactly."
         return f"{tenant}: {removed} limit{'s' if removed != 1 else ''} removed.{exactly}"
-    usd = to_usd(parse_amount(amount, "amount"))
-    if usd != Decimal(amount):
-        raise ConfigurationError("amount: give at most nine digits after the point")
-    known = _is_known(meter, tenant)
+    usd = to_usd(parse_typed_amount(amount, "amount"))
+    # a remote backend does not tell whom it knows
+    known = meter.store.backend or meter.store.tenants(TenantQuery(tenant_id=tenant), meter.config.clock()).rows
     limit = meter.set_limit(tenant, usd, frequency or PER_MONTH, effective_date, mode=mode, by=BY)
     since = f" from {utc(limit.effective_from)}" if effective_date else ""
     hint = "" if known else f"\nNothing was known of {tenant!r}: make sure that this is what your application calls it."
     return f"{tenant}: {exact_usd(limit.amount)} {FREQUENCY_LABELS[limit.frequency]} ({limit.mode}){since}.{hint}"
-
-
-def _is_known(meter: Meter, tenant_id: str) -> bool:
-    """Tell whether a tenant has limits, or ever made a call; a remote backend does not tell."""
-    if meter.store.backend is not None:
-        return True
-    now = meter.config.clock()
-    return bool(meter.limits(tenant_id)) or any(meter.store.spend(tenant_id, 0.0, now))
 
 
 def prune(meter: Meter, days: int) -> str:

@@ -234,13 +234,12 @@ class Meter(ProviderClients, Recording):
             outcome.fields["session_id"] = str(session_id)
         settlement = conclude(flight, outcome)
         assert settlement is not None  # that is the answer to a question only
-        event = settlement[1]
         if self.store.leaves_loop and on_loop():
             self.settler.start()
             self.settler.put(partial(self.settle, settlement))
         else:
             self.settle(settlement)
-        return own_copy(event)
+        return own_copy(settlement[1])
 
     # -- health and end -------------------------------------------------------------------------
 

@@ -45,10 +45,10 @@ def as_text(amount: Decimal) -> str:
     return f"{amount.normalize(MONEY):f}"
 
 
-def parse_amount(value: Money, name: str = "limit_usd") -> int:
-    """Turn a limit given in US dollars into nano-dollars.
+def parse_amount(value: Money, name: str = "limit_usd", most: Decimal = MAX_LIMIT_USD) -> int:
+    """Turn an amount given in US dollars, such as a limit, into nano-dollars.
 
-    Raises `ConfigurationError` for NaN, infinite, negative, above 10^9, or anything that is no number.
+    Raises `ConfigurationError` for NaN, infinite, negative, above `most`, or anything that is no number.
     A float is taken as it prints (`Decimal(str(x))`).
     """
     try:
@@ -61,6 +61,14 @@ def parse_amount(value: Money, name: str = "limit_usd") -> int:
         ) from None
     if not amount.is_finite():
         raise ConfigurationError(f"{name}: {shown(value)} is not finite; to have no limit, remove it")
-    if not 0 <= amount <= MAX_LIMIT_USD:
-        raise ConfigurationError(f"{name}: {shown(value)} is out of range; it must be between 0 and {MAX_LIMIT_USD:f}")
+    if not 0 <= amount <= most:
+        raise ConfigurationError(f"{name}: {shown(value)} is out of range; it must be between 0 and {most:f}")
     return to_nano(amount)
+
+
+def parse_typed_amount(text: str, name: str) -> int:
+    """Do what `parse_amount` does for what a person has typed, which is not to be rounded."""
+    amount = parse_amount(text, name)
+    if to_usd(amount) != Decimal(text):
+        raise ConfigurationError(f"{name}: give at most nine digits after the point")
+    return amount

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -174,15 +173,15 @@ def price_of(provider: str, model: str, at: float, tier: str | None = None) -> P
 
 def load() -> None:
     """Load the price list, which takes a third of a second once a process: an event loop leaves it to a thread."""
-    price_of("openai", "gpt-4o-mini", time.time())
+    _find("openai", "gpt-4o-mini")
 
 
 def is_loaded() -> bool:
     """Tell whether the price list was loaded, here or by the first call."""
-    return bool(_compiled)
+    return _find.cache_info().currsize > 0
 
 
-@cache
+@lru_cache(maxsize=1024)
 def warn_of(provider: str, model: str, what: str) -> None:
     """Say once that something which was used is not priced."""
     logger.warning("%s of %s model %r have no price: they count against no limit", what, provider, model)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .outcome import Request, Settlement
     from .settler import Settler
     from .stores.base import Store
+    from .stores.records import Recorded
 
 logger = logging.getLogger("token_limit")
 
@@ -56,30 +57,25 @@ class Recording:
         """
         if settlement is None:
             return
-        call_id, event, cost_nano, released = settlement
-        store, clock = self.store, self.config.clock
-        now = clock()
+        now = self.config.clock()
         try:
-            if self.config.default_limit_usd is not None:
-                self.welcome(event.tenant_id, now)
-            recorded = store.settle(call_id, event, cost_nano, now)
-            if released is not None:
-                store.release(released, now)
-            if recorded == "duplicate":
+            if self._write(settlement, now) == "duplicate":
                 return
         except StoreError:
             log_fault("the store did not take a settled call; it will be tried again")
-            self.settler.retry_later(partial(self._write_again, settlement, now))
+            self.settler.retry_later(partial(self._write, settlement, now))
         self._events += 1
         if self.listeners:
-            tell(self.listeners, event)
+            tell(self.listeners, settlement[1])
 
-    def _write_again(self, settlement: Settlement, now: float) -> None:
+    def _write(self, settlement: Settlement, now: float) -> Recorded:
         call_id, event, cost_nano, released = settlement
-        self.welcome(event.tenant_id, now)
-        self.store.settle(call_id, event, cost_nano, now)
+        if self.config.default_limit_usd is not None:
+            self.welcome(event.tenant_id, now)
+        recorded = self.store.settle(call_id, event, cost_nano, now)
         if released is not None:
             self.store.release(released, now)
+        return recorded
 
     def refused(self, decision: Decision, request: Request) -> None:
         """Count a refusal, and tell it to those who listen."""

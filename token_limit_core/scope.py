@@ -9,7 +9,7 @@ other's tenant.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from decimal import Decimal
@@ -171,6 +171,11 @@ def tenant_id(tenant: Any) -> str | None:
     raise ConfigurationError(
         f"tenant: {type(tenant).__name__} has neither `pk` nor `id`; give its name, as text or a number"
     )
+
+
+def first_tenant(found: Iterable[Any]) -> str | None:
+    """Name the first of several that is a tenant, as `tenant_id` does; those after it are not looked at."""
+    return next((name for tenant in found if (name := tenant_id(tenant)) is not None), None)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from .errors import ConfigurationError, shown
+from .errors import ConfigurationError
 from .events import FIELDS, LONGEST_ID, as_length, is_event_id, safe_error
 from .money import MAX_COST_USD, parse_amount, to_usd
 from .outcome import Outcome, describe_error
@@ -84,10 +84,7 @@ def parse_error(value: object) -> str | None:
 
 
 def _usd(value: Any, name: str) -> Decimal:
-    cost = to_usd(parse_amount(value, name))
-    if cost > MAX_COST_USD:
-        raise ConfigurationError(f"{name}: {shown(value)} is out of range; it must be between 0 and {MAX_COST_USD:f}")
-    return cost
+    return to_usd(parse_amount(value, name, MAX_COST_USD))
 
 
 def _flag(value: object, name: str) -> bool:

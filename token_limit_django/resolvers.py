@@ -17,7 +17,7 @@ from django.utils.functional import SimpleLazyObject, empty
 
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.executor import on_loop
-from token_limit_core.scope import tenant_id
+from token_limit_core.scope import first_tenant, tenant_id
 
 from .conf import settings
 
@@ -63,11 +63,9 @@ async def _aresolve(request: HttpRequest) -> str | None:
 def _tenant(request: HttpRequest, user: Any) -> str | None:
     if user is None or not user.is_authenticated:
         return None
-    found = (getattr(user, name, None) for name in settings.USER_TENANT_ATTRIBUTES)
-    for tenant in chain((getattr(request, "tenant", None),), found):
-        if (name := tenant_id(tenant)) is not None:
-            return name
-    return f"user:{user.pk}"  # the prefix keeps user 7 and organisation 7 on separate bills
+    attributes = (getattr(user, name, None) for name in settings.USER_TENANT_ATTRIBUTES)
+    found = first_tenant(chain((getattr(request, "tenant", None),), attributes))
+    return f"user:{user.pk}" if found is None else found  # the prefix keeps user 7 and organisation 7 on separate bills
 
 
 def _user(request: HttpRequest) -> Any:

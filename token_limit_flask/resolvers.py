@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from contextvars import Context, copy_context
+from itertools import chain
 from typing import Any
 
 from flask import Flask, current_app, g, has_request_context, request
@@ -18,7 +19,7 @@ from token_limit_core import Meter
 from token_limit_core import scope as scopes
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.executor import on_loop
-from token_limit_core.scope import Scope, tenant_id
+from token_limit_core.scope import Scope, first_tenant, tenant_id
 
 from .conf import Settings
 
@@ -110,7 +111,6 @@ def _tenant(app: Flask, attributes: Any) -> Any:
 
     if not current_user.is_authenticated:
         return None
-    candidates = (tenant, *(getattr(current_user, name, None) for name in attributes))
-    found = next((name for value in candidates if (name := tenant_id(value)) is not None), None)
+    found = first_tenant(chain((tenant,), (getattr(current_user, name, None) for name in attributes)))
     # the prefix keeps user 7 and organisation 7 on separate bills; get_id() may be a token that changes
     return found if found is not None else f"user:{getattr(current_user, 'id', None) or current_user.get_id()}"

@@ -11,6 +11,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, MutableMapping, Sequence
 from functools import cache
+from itertools import chain
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -18,7 +19,7 @@ from starlette.requests import HTTPConnection
 
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.executor import on_loop
-from token_limit_core.scope import tenant_id
+from token_limit_core.scope import first_tenant, tenant_id
 
 from .options import Options
 
@@ -70,10 +71,9 @@ def _tenant(scope: MutableMapping[str, Any], attributes: Sequence[str]) -> str |
         if user is None and tenant is not None:
             _warn_of_unused_tenant()
         return None
-    for found in (tenant, *(getattr(user, name, None) for name in attributes)):
-        name = tenant_id(found)
-        if name is not None:
-            return name
+    found = first_tenant(chain((tenant,), (getattr(user, name, None) for name in attributes)))
+    if found is not None:
+        return found
     identity = next((value for name in IDENTITIES if (value := _read(user, name)) is not None), None)
     return None if identity is None else f"user:{identity}"  # so that user 7 and organisation 7 never share a bill
 
@@ -90,7 +90,7 @@ def _warn_of_unused_tenant() -> None:
 def _read(user: Any, name: str) -> Any:
     try:
         return getattr(user, name, None)
-    except NotImplementedError:  # as BaseUser has it
+    except NotImplementedError:  # Starlette's BaseUser has these properties, and leaves them to its subclasses
         return None
 
 

@@ -223,6 +223,7 @@ def test_an_event_loop_does_not_wait_for_the_price_list(meter: Meter, monkeypatc
 
     monkeypatch.setattr(pricing, "load", noted)
     monkeypatch.setattr(pricing, "_compiled", {})
+    pricing._find.cache_clear()
     for _ in range(2):
         with meter.for_tenant("a"):
             asyncio.run(Client().agenerate("hi"))

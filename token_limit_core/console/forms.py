@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, field, replace
-from decimal import Decimal
 from hashlib import sha256
 from typing import TypeVar
 
 from ..errors import ConfigurationError, LimitChanged
 from ..limits import ENFORCE, FREQUENCIES, MODES, PER_MONTH, Limit, parse_choice, parse_effective_date
-from ..money import parse_amount, to_usd
+from ..money import parse_typed_amount
 from ..scope import check_tenant
 from ..stores.reports import TenantQuery
 from ..wording import FREQUENCY_LABELS, editable_usd, exact_usd, moment
@@ -153,10 +152,7 @@ def _attempt(errors: dict[str, str], name: str, parse: Callable[[], T]) -> T | N
 def _amount(text: str) -> int:
     if not text:
         raise ConfigurationError("Give an amount in US dollars, such as 25 or 9.99; 0 refuses every call.")
-    amount = parse_amount(text, "Amount")
-    if to_usd(amount) != Decimal(text):
-        raise ConfigurationError("Amount: give at most nine digits after the point.")
-    return amount
+    return parse_typed_amount(text, "Amount")
 
 
 def _begins(text: str, now: float) -> float:

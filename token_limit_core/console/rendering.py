@@ -25,8 +25,8 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"dollars": dollars, "exact_usd": exact_usd, "editable_usd": _typed, "span": span, "when": when}
-    made.filters["shown_id"] = shown_id
+    made.filters |= {"dollars": dollars, "exact_usd": exact_usd, "editable_usd": _typed}
+    made.filters |= {"span": span, "when": when, "shown_id": shown_id}
     made.globals |= {"gauge": gauge, "frequencies": FREQUENCY_LABELS, "modes": MODE_LABELS, "version": version}
     return made
 
