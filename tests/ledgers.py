@@ -15,7 +15,7 @@ import sqlalchemy
 
 from tests.support import postgres_schema
 from token_limit_core.stores import open_store
-from token_limit_core.stores.base import Store
+from token_limit_core.stores.contract import Store
 
 MYSQL = os.environ.get("TOKEN_LIMIT_TEST_MYSQL")
 """A server's URL such as mysql+pymysql://root@127.0.0.1/test; without it MySQL is left out."""

@@ -1,4 +1,4 @@
-"""Per-tenant metering and spend limits for LLM calls. Start with `flow.py`."""
+"""Per-tenant metering and spend limits for LLM calls. Start with `calls/flow.py`."""
 
 from .config import MeterConfig
 from .errors import (

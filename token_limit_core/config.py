@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
+from .delivery.transport import endpoints
 from .errors import ConfigurationError
 from .events import LLMEvent
 from .money import Money
 from .settings import METER_RULES, check_value
-from .stores.base import Store
+from .stores.contract import Store
 from .stores.records import HOLD_SECONDS
-from .transport import endpoints
 
 
 @dataclass

@@ -14,13 +14,16 @@ from types import TracebackType
 from typing import Any, Self
 
 from . import patches, scope
-from .clients import ProviderClients
+from .calls.engine import Recording
+from .calls.estimates import Habits
+from .calls.flow import Flight
+from .calls.listeners import listeners_of
+from .calls.manual import outcome_of, parse_error, parse_event_id, parse_text
+from .calls.settlement import Request, conclude
+from .calls.settler import Settler
 from .config import MeterConfig
 from .errors import StoreError, raise_on_error, refusal
-from .estimates import Habits
 from .events import LLMEvent, own_copy
-from .executor import on_loop
-from .flow import Flight
 from .limits import (
     ENFORCE,
     FREQUENCIES,
@@ -33,14 +36,11 @@ from .limits import (
     parse_effective_date,
     parse_time,
 )
-from .listeners import listeners_of
 from .money import Money, parse_amount
-from .outcome import Request, conclude
-from .recording import Recording
-from .settler import Settler
+from .patches.clients import ProviderClients
+from .runtime.executor import on_loop
 from .stores import outbox_of, store_of
-from .stores.base import Store
-from .told import outcome_of, parse_error, parse_event_id, parse_text
+from .stores.contract import Store
 
 logger = logging.getLogger("token_limit")
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .calls.settlement import Request
 from .events import LLMEvent
 from .limits import Decision
-from .outcome import Request
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider

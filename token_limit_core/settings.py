@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from .errors import ConfigurationError
 from .money import parse_amount
-from .stores.base import Store
+from .stores.contract import Store
 
 
 class Rule(NamedTuple):

@@ -14,7 +14,7 @@ from token_limit_core.events import LLMEvent
 from token_limit_core.money import Money
 from token_limit_core.settings import BOOL, METER_KEYS, Rule, check_value, is_text, load
 from token_limit_core.settings import RULES as COMMON
-from token_limit_core.stores.base import Store
+from token_limit_core.stores.contract import Store
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse

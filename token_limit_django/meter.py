@@ -11,7 +11,7 @@ from django.core.signals import setting_changed
 from token_limit_core import Meter, MeterConfig
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.stores import open_store
-from token_limit_core.stores.base import Store
+from token_limit_core.stores.contract import Store
 
 from .conf import REMOTE, settings
 

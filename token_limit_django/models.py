@@ -1,4 +1,4 @@
-"""The tables, the same as `token_limit_core.stores.tables`; `store.py` is what writes them.
+"""The tables, the same as `token_limit_core.stores.sql.tables`; `store.py` is what writes them.
 
 Times are unix seconds, so that neither USE_TZ nor a dialect can move a window; money is integer nano-dollars;
 tenants are text, and no table of the project is referred to.
@@ -12,7 +12,7 @@ from django.db import models
 
 from token_limit_core.limits import ENFORCE, PER_MONTH
 from token_limit_core.money import show_usd, to_usd
-from token_limit_core.stores.rows import WIDTHS
+from token_limit_core.stores.columns import WIDTHS
 
 TENANT_WIDTH = 255
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from django.db.models import Model, QuerySet
 
 from token_limit_core.ingest import keys
-from token_limit_core.stores.peers import Claim, PeersTransaction
+from token_limit_core.stores.columns import read_entry
 from token_limit_core.stores.records import Entry
-from token_limit_core.stores.rows import read_entry
+from token_limit_core.stores.services import Claim, PeersTransaction
 
 from .models import ApiKey, Delivery, LedgerEntry
 

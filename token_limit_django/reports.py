@@ -12,6 +12,7 @@ from django.db.models.functions import Cast, Coalesce, Greatest
 from token_limit_core import limits as core
 from token_limit_core.limits import PER_DAY, CounterKey
 from token_limit_core.stores import records
+from token_limit_core.stores.columns import read_entry
 from token_limit_core.stores.records import Spend
 from token_limit_core.stores.reports import (
     Change,
@@ -24,7 +25,6 @@ from token_limit_core.stores.reports import (
     TenantQuery,
     current_days,
 )
-from token_limit_core.stores.rows import read_entry
 
 from .models import Counter, Hold, LedgerEntry, Limit, LimitChange, Rollup, Tenant
 

@@ -16,7 +16,7 @@ from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject, empty
 
 from token_limit_core.errors import ConfigurationError
-from token_limit_core.executor import on_loop
+from token_limit_core.runtime.executor import on_loop
 from token_limit_core.scope import first_tenant, tenant_id
 
 from .conf import settings

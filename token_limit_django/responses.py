@@ -12,7 +12,7 @@ from token_limit_core.limits import Decision
 from token_limit_core.upgrade import render
 
 from .conf import settings
-from .engine import core_template
+from .core_templates import core_template
 
 Response: TypeAlias = HttpResponse | StreamingHttpResponse
 

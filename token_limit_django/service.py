@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 
 from token_limit_core import limits as core
 from token_limit_core.limits import LimitStatus, items_for
-from token_limit_core.stores import listing
+from token_limit_core.stores import transactional_reports as listing
 from token_limit_core.stores.records import Spend
 from token_limit_core.stores.reports import current_days
 

@@ -30,9 +30,9 @@ from django.db import (
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from token_limit_core.errors import StoreError
-from token_limit_core.executor import Executor
-from token_limit_core.processes import after_fork
-from token_limit_core.stores.base import Transaction
+from token_limit_core.runtime.executor import Executor
+from token_limit_core.runtime.forks import after_fork
+from token_limit_core.stores.contract import Transaction
 from token_limit_core.stores.transactional import CONFLICTS, SQLITE_CONFLICTS, TransactionalStore
 
 from .conf import settings

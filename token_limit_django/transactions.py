@@ -17,9 +17,9 @@ from django.db.models.lookups import LessThan
 from token_limit_core import limits as core
 from token_limit_core.limits import CounterKey
 from token_limit_core.stores import records
-from token_limit_core.stores.base import Transaction
+from token_limit_core.stores.columns import batched, ledger_row, rollup_row, rollup_rows
+from token_limit_core.stores.contract import Transaction
 from token_limit_core.stores.records import Entry, Spend
-from token_limit_core.stores.rows import batched, ledger_row, rollup_row, rollup_rows
 
 from .models import Counter, Hold, HoldItem, LedgerEntry, Limit, Rollup, Tenant
 from .peers import OrmPeers

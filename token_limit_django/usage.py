@@ -23,11 +23,11 @@ from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_safe
 
 from token_limit_core import console, scope
-from token_limit_core.console import own
+from token_limit_core.console import tenant_usage as own
 from token_limit_core.console.web import SECURITY, told
 from token_limit_core.errors import StoreError, internal_errors
 
-from .engine import core_template
+from .core_templates import core_template
 from .meter import get_meter
 
 View = Callable[[HttpRequest], HttpResponse]

@@ -13,7 +13,7 @@ from flask import Flask, Response, after_this_request, current_app, got_request_
 from jinja2 import ChoiceLoader, PackageLoader
 
 from token_limit_core import Meter
-from token_limit_core.cli import commands_for
+from token_limit_core.cli.main import commands_for
 from token_limit_core.errors import ConfigurationError, LimitExceededException, refusal_in
 
 from .conf import PREFIX, Settings, read

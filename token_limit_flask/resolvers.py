@@ -18,7 +18,7 @@ from flask import Flask, current_app, g, has_request_context, request
 from token_limit_core import Meter
 from token_limit_core import scope as scopes
 from token_limit_core.errors import ConfigurationError
-from token_limit_core.executor import on_loop
+from token_limit_core.runtime.executor import on_loop
 from token_limit_core.scope import Scope, first_tenant, tenant_id
 
 from .conf import Settings

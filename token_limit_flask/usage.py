@@ -12,7 +12,8 @@ from flask import Response as FlaskResponse
 from markupsafe import Markup
 
 from token_limit_core import Meter, scope
-from token_limit_core.console import own, own_app
+from token_limit_core.console import tenant_app as own_app
+from token_limit_core.console import tenant_usage as own
 from token_limit_core.errors import ConfigurationError, internal_errors
 
 from .console import asked, sent

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Send
 from token_limit_core import Meter
 from token_limit_core import scope as scopes
 from token_limit_core.errors import ConfigurationError, LimitExceededException, internal_errors, refusal_in
-from token_limit_core.executor import on_loop
+from token_limit_core.runtime.executor import on_loop
 from token_limit_core.scope import Scope
 
 from .options import KEY, Answer, Options, Page, Resolver, make_meter

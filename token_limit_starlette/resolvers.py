@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
 from token_limit_core.errors import ConfigurationError
-from token_limit_core.executor import on_loop
+from token_limit_core.runtime.executor import on_loop
 from token_limit_core.scope import first_tenant, tenant_id
 
 from .options import Options

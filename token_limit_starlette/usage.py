@@ -12,7 +12,8 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from token_limit_core import Meter, scope
-from token_limit_core.console import own, own_app
+from token_limit_core.console import tenant_app as own_app
+from token_limit_core.console import tenant_usage as own
 from token_limit_core.errors import ConfigurationError, internal_errors
 
 from .console import asked, refuse_websocket, sent

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from token_limit_core import Meter
+from token_limit_core.console.access import Csrf, actor_of
 from token_limit_core.console.app import ROUTES
-from token_limit_core.console.guard import Csrf, actor_of
 from token_limit_core.console.web import MOST_BODY, Request
 from token_limit_core.errors import ConfigurationError
 

@@ -13,7 +13,7 @@ from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from token_limit_core import Meter
-from token_limit_core.console.visit import harmless
+from token_limit_core.console.context import harmless
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.events import LLMEvent
 from token_limit_core.limits import PER_MONTH, Limit, LimitStatus, Window, parse_effective_date
@@ -163,7 +163,7 @@ def test_text_with_ordinary_signs_stays_as_it_is() -> None:
 
 
 def test_a_credit_is_no_share_of_a_limit() -> None:
-    from token_limit_core.console import own
+    from token_limit_core.console import tenant_usage as own
 
     limit = Limit("acme", 10 * 10**9, PER_MONTH)
     status = LimitStatus(limit, Window(0, 86400), -(10**9), 0)

@@ -28,7 +28,7 @@ from starlette.testclient import TestClient
 
 from token_limit_core import Meter, MeterConfig
 from token_limit_core import scope as scopes
-from token_limit_core.console import own
+from token_limit_core.console import tenant_usage as own
 from token_limit_core.errors import KeptElsewhere, StoreError
 from token_limit_core.events import LLMEvent
 from token_limit_core.limits import PER_DAY
@@ -381,5 +381,6 @@ def test_what_a_limit_of_nothing_shows() -> None:
 
 
 def test_only_what_renders_pages_imports_jinja() -> None:
-    code = "import sys, token_limit_core.console.own, token_limit_core.cli; sys.exit('jinja2' in sys.modules)"
+    modules = "token_limit_core.console.tenant_usage, token_limit_core.cli.main"
+    code = f"import sys, {modules}; sys.exit('jinja2' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from token_limit_core import Meter
-from token_limit_core.console.visit import harmless
+from token_limit_core.console.context import harmless
 from token_limit_core.errors import StoreError
 from token_limit_core.events import LLMEvent
 from token_limit_core.ingest.keys import digest_of
-from token_limit_core.stores.base import Store
+from token_limit_core.stores.contract import Store
 
 from .mounts import MOUNTS, Client, by_header
 from .site import DAY, EVIL, NOW, USD, fill, make_meter

@@ -8,7 +8,7 @@ from typing import Any
 
 from token_limit_core.events import LLMEvent
 from token_limit_core.limits import PER_MONTH, Decision, Limit, LimitStatus
-from token_limit_core.stores.base import Store
+from token_limit_core.stores.contract import Store
 from token_limit_core.stores.records import HOLD_SECONDS, Call, Recorded
 
 USD = 10**9

@@ -18,7 +18,7 @@ from tests.ledgers import (
     sql_postgres,
     sql_sqlite,
 )
-from token_limit_core.stores.base import Store
+from token_limit_core.stores.contract import Store
 
 FACTORIES: list[Factory] = [memory, sql_sqlite, sql_postgres, django_sqlite, django_postgres]
 if MYSQL:

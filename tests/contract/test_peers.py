@@ -10,7 +10,7 @@ import pytest
 from tests.contract.calls import NOW, limit_to
 from token_limit_core.events import LLMEvent
 from token_limit_core.ingest.keys import ApiKey, make_key
-from token_limit_core.stores.base import Store
+from token_limit_core.stores.contract import Store
 from token_limit_core.stores.records import Call
 
 TENANT = "acme"

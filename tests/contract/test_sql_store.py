@@ -19,8 +19,8 @@ from token_limit_core.errors import ConfigurationError, StoreError
 from token_limit_core.events import LLMEvent
 from token_limit_core.limits import Limit
 from token_limit_core.stores import open_store
-from token_limit_core.stores.base import Store
-from token_limit_core.stores.memory import MemoryStore
+from token_limit_core.stores.contract import Store
+from token_limit_core.stores.memory.store import MemoryStore
 from token_limit_core.stores.records import HOLD_SECONDS, Call
 
 NOW = datetime(2027, 1, 15, 12, tzinfo=UTC).timestamp()

@@ -13,7 +13,7 @@ import uuid
 
 from token_limit_core.events import LLMEvent
 from token_limit_core.stores import open_store
-from token_limit_core.stores.base import Store
+from token_limit_core.stores.contract import Store
 from token_limit_core.stores.records import Call
 
 

@@ -25,7 +25,7 @@ with atheris.instrument_imports(include=["token_limit_core", "json"]):
     from token_limit_core.ingest.endpoints import CHECKS, EVENTS, THRESHOLDS, Incoming, Ingest
     from token_limit_core.ingest.keys import PERMISSIONS, make_key
     from token_limit_core.stores import open_store
-    from token_limit_core.stores.base import Store
+    from token_limit_core.stores.contract import Store
     from token_limit_core.stores.reports import TenantQuery
 
 NOW = 1_800_000_000.0

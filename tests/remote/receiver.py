@@ -8,7 +8,7 @@ from io import BytesIO
 from tests.remote.backend import Backend, Handler
 from token_limit_core.ingest.endpoints import Incoming, Ingest
 from token_limit_core.ingest.keys import PERMISSIONS, make_key
-from token_limit_core.stores.base import Store
+from token_limit_core.stores.contract import Store
 
 
 class Receiver(Backend):

@@ -10,8 +10,9 @@ import time
 import uuid
 from decimal import Decimal
 
-from token_limit_core import Meter, MeterConfig, buffers, spool
-from token_limit_core.buffers import CLAIM_SECONDS
+from token_limit_core import Meter, MeterConfig
+from token_limit_core.delivery import buffers, spool
+from token_limit_core.delivery.buffers import CLAIM_SECONDS
 from token_limit_core.events import LLMEvent
 from token_limit_core.stores.records import Call
 

@@ -12,9 +12,9 @@ import pytest
 from tests.remote.mounts import MOUNTS, Mounted
 from tests.remote.receiver import Receiver
 from token_limit_core import LimitExhausted, Meter, MeterConfig
-from token_limit_core.flow import depart, land
+from token_limit_core.calls.flow import depart, land
+from token_limit_core.calls.settlement import Outcome, Request
 from token_limit_core.ingest.endpoints import CHECKS, EVENTS, THRESHOLDS, Ingest
-from token_limit_core.outcome import Outcome, Request
 from token_limit_core.usage import Usage
 
 DEFAULT = Decimal("0.01")

@@ -21,8 +21,8 @@ from tests.contract.processes import environment
 from tests.pages import blocks, code_of
 from tests.remote.receiver import Receiver, key_for
 from token_limit_core import Meter, MeterConfig
-from token_limit_core.stores.base import Store
-from token_limit_core.stores.memory import MemoryStore
+from token_limit_core.stores.contract import Store
+from token_limit_core.stores.memory.store import MemoryStore
 from token_limit_django.meter import get_meter
 from token_limit_flask import TokenLimit
 from token_limit_flask import get_meter as flask_meter

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from tests.console.mounts import MOUNTS, by_header
 from token_limit_core import ConfigurationError, Meter, MeterConfig
-from token_limit_core.cli import main
+from token_limit_core.cli.main import main
 from token_limit_core.ingest.endpoints import Ingest
 from token_limit_flask.ingest import ingest_blueprint
 from token_limit_starlette.ingest import ingest_routes

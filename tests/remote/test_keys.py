@@ -18,7 +18,7 @@ from django.urls import reverse
 from tests.remote import backend as does
 from tests.remote.backend import Backend
 from token_limit_core import Meter, MeterConfig
-from token_limit_core.cli import main
+from token_limit_core.cli.main import main
 from token_limit_core.ingest.keys import digest_of, public_id_of
 from token_limit_core.stores import open_store
 from token_limit_django.meter import get_store

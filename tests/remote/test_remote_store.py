@@ -16,12 +16,14 @@ import pytest
 
 from tests.remote import backend as does
 from tests.remote.backend import Backend
-from token_limit_core import LimitExhausted, Meter, MeterConfig, StoreError, TenantBusy, seldom, transport
-from token_limit_core.console import own
+from token_limit_core import LimitExhausted, Meter, MeterConfig, StoreError, TenantBusy
+from token_limit_core.calls.flow import depart, land
+from token_limit_core.calls.settlement import Outcome, Request
+from token_limit_core.console import tenant_usage as own
+from token_limit_core.delivery import transport
+from token_limit_core.delivery.spool import Spool
 from token_limit_core.errors import EventsLost, KeptElsewhere
-from token_limit_core.flow import depart, land
-from token_limit_core.outcome import Outcome, Request
-from token_limit_core.spool import Spool
+from token_limit_core.runtime import log_throttle as seldom
 from token_limit_core.testing.clock import Clock
 from token_limit_core.usage import Usage
 

@@ -18,7 +18,7 @@ from tests.ledgers import Factory, django_postgres, django_sqlite, sql_sqlite
 from tests.remote.receiver import key_for
 from tests.remote.servers import Server, serving
 from token_limit_core import LimitExhausted, Meter, MeterConfig
-from token_limit_core.stores.base import Store
+from token_limit_core.stores.contract import Store
 from token_limit_core.testing import FakeProvider
 
 PATIENCE = 30.0

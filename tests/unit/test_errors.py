@@ -24,8 +24,8 @@ from token_limit_core import (
     TenantBusy,
     TokenLimitError,
 )
+from token_limit_core.calls.settlement import describe_error
 from token_limit_core.errors import internal_errors, refusal, refusal_in
-from token_limit_core.outcome import describe_error
 
 EXHAUSTED = LimitExhausted(Decision("exhausted", "a", Decimal(5), Decimal(5)))
 
@@ -97,7 +97,7 @@ def test_a_fault_in_pricing_lets_the_call_pass(
         raise ZeroDivisionError
 
     meter.set_limit("a", 0)
-    monkeypatch.setattr("token_limit_core.flow.price_of", broken)
+    monkeypatch.setattr("token_limit_core.calls.flow.price_of", broken)
     with meter.for_tenant("a"):
         with pytest.raises(ZeroDivisionError):
             Client().generate("hi")

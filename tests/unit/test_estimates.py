@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from token_limit_core import estimates
-from token_limit_core.estimates import FIRST_OUTPUT, TOKEN_ID, Habit, size_of
+from token_limit_core.calls import estimates
+from token_limit_core.calls.estimates import FIRST_OUTPUT, TOKEN_ID, Habit, size_of
 
 
 def test_a_request_is_as_large_as_its_texts() -> None:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from token_limit_core.ids import new_id
+from token_limit_core.runtime.ids import new_id
 
 MANY = 2000
 
@@ -32,7 +32,7 @@ def test_threads_never_make_the_same_id() -> None:
 
 
 def test_processes_never_make_the_same_id() -> None:
-    code = "from token_limit_core.ids import new_id; print(new_id())"
+    code = "from token_limit_core.runtime.ids import new_id; print(new_id())"
     made = {subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout for _ in range(3)}
     assert len(made) == 3
 
@@ -41,7 +41,7 @@ def test_processes_never_make_the_same_id() -> None:
 @pytest.mark.parametrize("fork", ["os.fork()", "ctypes.PyDLL(None).fork()"], ids=["of Python", "of C"])
 def test_a_fork_goes_on_with_ids_of_its_own(fork: str) -> None:
     code = (
-        f"import ctypes, os; from token_limit_core.ids import new_id; new_id(); child = {fork};"
+        f"import ctypes, os; from token_limit_core.runtime.ids import new_id; new_id(); child = {fork};"
         "os.write(1, f'{new_id()}\\n'.encode()); child and os.waitpid(child, 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,9 +13,9 @@ metrics = pytest.importorskip("opentelemetry.sdk.metrics", reason="opentelemetry
 export = pytest.importorskip("opentelemetry.sdk.metrics.export")
 
 from token_limit_core import LimitExhausted, Meter, MeterConfig  # noqa: E402
-from token_limit_core.flow import depart  # noqa: E402
+from token_limit_core.calls.flow import depart  # noqa: E402
+from token_limit_core.calls.settlement import Request  # noqa: E402
 from token_limit_core.otel import export_metrics  # noqa: E402
-from token_limit_core.outcome import Request  # noqa: E402
 
 
 class Exported:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from token_limit_core.delivery.queue import EventQueue
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.events import LLMEvent
-from token_limit_core.queue import EventQueue
 
 NEVER = 3600.0
 PATIENCE = 10.0

@@ -11,8 +11,8 @@ import pytest
 
 from tests.unit.acme import Client
 from token_limit_core import ConfigurationError, LLMEvent, Meter, MeterConfig
+from token_limit_core.calls.manual import OWN_FIELDS
 from token_limit_core.events import FIELDS
-from token_limit_core.told import OWN_FIELDS
 
 
 def manual(meter: Meter, **fields: Any) -> LLMEvent:

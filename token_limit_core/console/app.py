@@ -8,9 +8,9 @@ from collections.abc import Callable
 from ..errors import KeptElsewhere, StoreError
 from ..meter import Meter
 from . import forms, keys, pages, tables
-from .guard import HOW_TO_OPEN, Csrf, actor_of
+from .access import HOW_TO_OPEN, Csrf, actor_of
+from .context import Visit
 from .rendering import TYPES, static
-from .visit import Visit
 from .web import MOST_BODY, Request, Response, not_allowed, text, told
 
 logger = logging.getLogger("token_limit")

@@ -13,8 +13,8 @@ from ..money import parse_typed_amount
 from ..scope import check_tenant
 from ..stores.reports import TenantQuery
 from ..wording import FREQUENCY_LABELS, editable_usd, exact_usd, moment
+from .context import Visit
 from .pages import unknown_tenant
-from .visit import Visit
 from .web import Response, redirect
 
 T = TypeVar("T")

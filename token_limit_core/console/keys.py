@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import ConfigurationError
 from ..ingest.keys import DEFAULT_PERMISSIONS, PERMISSIONS, make_key, new_public_id
 from ..wording import PERMISSION_LABELS
-from .visit import Visit
+from .context import Visit
 from .web import Response, redirect
 
 TYPED = ("account", "name", "tenants")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..stores.reports import TenantQuery
-from .asking import FILTERS, MARKS, PAGE, PERIODS, cursor, event_query, page_number, period, place, tenant_query
 from .charts import chart_of
-from .visit import Visit
+from .context import Visit
+from .queries import FILTERS, MARKS, PAGE, PERIODS, cursor, event_query, page_number, period, place, tenant_query
 from .web import Response, redirect
 
 

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from ..commands import spend_dict, status_dict
+from ..cli.commands import spend_dict, status_dict
 from ..limits import Limit
 from ..money import to_usd
 from ..stores.records import Hold
 from ..stores.reports import KEY_KINDS, Change, Cursor, DaySpend, StoredEntry, TenantQuery, TenantUsage
 from ..wording import moment
-from .asking import cursor, event_query, page_number, period, place, tenant_query
-from .visit import Number, Visit
+from .context import Number, Visit
+from .queries import cursor, event_query, page_number, period, place, tenant_query
 from .web import Response, told
 
 BATCH = 500

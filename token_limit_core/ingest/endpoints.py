@@ -13,7 +13,7 @@ from ..events import LLMEvent
 from ..limits import ENFORCE, FREQUENCIES, MODES, PER_MONTH, Limit, LimitStatus, parse_choice, parse_effective_date
 from ..money import parse_amount
 from ..scope import check_tenant
-from ..stores.base import Store
+from ..stores.contract import Store
 from ..stores.records import Recorded
 from ..upgrade import Rendered
 from .body import BadBody, Read, read_json

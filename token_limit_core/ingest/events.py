@@ -12,8 +12,8 @@ from ..events import LONGEST_ID, LLMEvent, as_length, is_event_id, made_of, safe
 from ..money import MAX_COST_USD, to_nano, to_usd
 from ..pricing import price_of
 from ..scope import check_tenant
+from ..stores.columns import WIDTHS, plain, text
 from ..stores.records import KEEP_SECONDS
-from ..stores.rows import WIDTHS, plain, text
 from ..usage import BASE_COUNTS, CACHE_OUTSIDE_INPUT, LARGEST_NUMBER, USAGE_FIELDS, Usage
 
 AHEAD_SECONDS = 300.0

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import wrapt
 
 from ..errors import ConfigurationError, report
+from .aliases import DeepSeekPatch, LangChainPatch, OpenRouterPatch
 from .anthropic import AnthropicPatch
+from .asyncio_runner import LoopsPatch
 from .base import BasePatch
 from .google import GooglePatch
-from .loops import LoopsPatch
-from .names import DeepSeekPatch, LangChainPatch, OpenRouterPatch
 from .openai import GroqPatch, OpenAIPatch, TogetherPatch
 
 if TYPE_CHECKING:

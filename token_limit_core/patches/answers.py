@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from ..calls.flow import Flight
+from ..calls.settlement import Outcome
 from ..errors import report
-from ..flow import Flight
-from ..outcome import Outcome
-from ..sse import BlindTee, DocumentTee, EventTee, read_document
-from ..streams import Follow, Tee
 from .base import BasePatch
+from .streams import Follow, Tee
 from .surfaces import Plan
+from .tees import BlindTee, DocumentTee, EventTee, read_document
 
 
 class Answers(BasePatch):

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..flow import Flight, again, hand_over
+from ..calls.flow import Flight, again, hand_over
+from ..calls.settlement import Outcome
 from ..hosts import UNKNOWN
-from ..outcome import Outcome
-from ..sse import BlindTee
-from ..streams import Follow, Tee
 from ..usage import Usage
+from .client_middleware import RelayPatch
 from .lines import AwsTee, show_lines
 from .messages import MessageReader, read, usage_of
 from .reading import event_id_of, fields_of
-from .relay import RelayPatch
+from .streams import Follow, Tee
 from .surfaces import Plan, Surface
+from .tees import BlindTee
 
 if TYPE_CHECKING:
     from ..meter import Meter

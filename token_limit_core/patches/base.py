@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import wrapt
 
+from ..calls.estimates import size_of
+from ..calls.flow import Flight, adepart, aland, depart, hand_over, land
+from ..calls.manual import outcome_of
+from ..calls.settlement import Outcome, Request
 from ..errors import report
-from ..estimates import size_of
-from ..flow import Flight, adepart, aland, depart, hand_over, land
-from ..outcome import Outcome, Request
 from ..scope import current
-from ..told import outcome_of
 from .hooks import hook
 from .surfaces import unguarded
 

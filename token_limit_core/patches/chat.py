@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..calls.settlement import Outcome
 from ..events import made_of
-from ..outcome import Outcome
 from ..usage import Usage
 from .reading import count, fields_of, text
 

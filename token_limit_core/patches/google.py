@@ -14,15 +14,15 @@ from urllib.parse import urlsplit
 
 from .. import bodies
 from .. import scope as scopes
+from ..calls.estimates import size_of
+from ..calls.flow import Flight, depart
+from ..calls.settlement import Outcome, Request
 from ..errors import UnguardedCall, report
-from ..estimates import size_of
-from ..flow import Flight, depart
 from ..hosts import provider_of
-from ..outcome import Outcome, Request
-from ..streams import follow_async, follow_async_chunks, follow_chunks, follow_sync
 from .base import BasePatch
 from .gemini import ChunkReader, Row, document_of, model_name, read_content, read_prediction
 from .interactions import read_response
+from .streams import follow_async, follow_async_chunks, follow_chunks, follow_sync
 from .surfaces import mask, unguarded
 
 CONTENT, EMBEDDINGS, IMAGES, INTERACTIONS = "generate_content", "embed_content", "generate_images", "interactions"

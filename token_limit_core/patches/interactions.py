@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..calls.flow import Flight
+from ..calls.settlement import Outcome
 from ..errors import report
-from ..flow import Flight
-from ..outcome import Outcome
-from ..sse import DocumentTee, EventTee, read_document
-from ..streams import Follow, Tee
 from ..usage import Usage
 from .gemini import Row, billed_searches, document_of, list_of, row_of, so_far, sum_of, tier_of, with_modalities
 from .reading import count, event_id_of, text
+from .streams import Follow, Tee
+from .tees import DocumentTee, EventTee, read_document
 
 
 class StatusError(Exception):

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from ..errors import report
-from ..streams import Reader
+from .streams import Reader
 
 See = Callable[[dict[str, Any]], object]
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from ..calls.settlement import Outcome
 from ..events import as_length
-from ..outcome import Outcome
-from ..streams import Reader
 from .reading import count, fields_of, text
+from .streams import Reader
 from .surfaces import Plan
 
 Amend = Callable[[Outcome, Mapping[str, Any]], None]

@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..calls.flow import Flight, adepart, aland, at_once, depart, hand_over, land
 from ..errors import UnguardedCall, report
-from ..flow import Flight, adepart, aland, at_once, depart, hand_over, land
 from ..hosts import UNKNOWN, provider_of
-from ..streams import follow_async, follow_sync
 from .answers import Answers
 from .hooks import raw_types, refuses_stream_options, with_options
+from .streams import follow_async, follow_sync
 from .surfaces import Classified, Plan, Surface, mask, pattern_of, registered, unguarded
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
+from ..calls.estimates import ATTACHMENT, size_of
+from ..calls.settlement import Outcome, Request
 from ..errors import UnguardedCall
-from ..estimates import ATTACHMENT, size_of
-from ..outcome import Outcome, Request
-from ..streams import Reader
 from .reading import fields_of
+from .streams import Reader
 
 if TYPE_CHECKING:
     from ..meter import Meter

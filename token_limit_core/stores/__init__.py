@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError
-from .base import Store
+from .contract import Store
 from .urls import scheme_of
 
 if TYPE_CHECKING:
     from ..config import MeterConfig
-    from ..outbox import Outbox
-    from ..transport import Transport
+    from ..delivery.outbox import Outbox
+    from ..delivery.transport import Transport
 
 DEFAULT_STORE = "sqlite:///token_limit.db"
 
@@ -20,8 +20,8 @@ def store_of(config: MeterConfig) -> Store:
     """Return the store that a configuration means: the one it names, the remote backend, or a local file."""
     if not config.limits_are_remote:
         return open_store(DEFAULT_STORE if config.store is None else config.store)
-    from ..spool import Spool
-    from .remote import RemoteStore
+    from ..delivery.remote_store import RemoteStore
+    from ..delivery.spool import Spool
 
     spool = None if config.spool is None else Spool(config.spool)
     return RemoteStore(_transport_of(config), ttl=config.limit_check_cache_ttl, spool=spool, **_queue_of(config))
@@ -31,13 +31,13 @@ def outbox_of(config: MeterConfig, store: Store) -> Outbox | None:
     """Return what takes copies of a local store's events to the configured backend; None without one."""
     if config.url is None or config.limits_are_remote:
         return None
-    from ..outbox import Outbox
+    from ..delivery.outbox import Outbox
 
     return Outbox(store, _transport_of(config), config.url, **_queue_of(config))
 
 
 def _transport_of(config: MeterConfig) -> Transport:
-    from ..transport import Transport, endpoints
+    from ..delivery.transport import Transport, endpoints
 
     assert config.url is not None
     return Transport(endpoints(config.url, config.thresholds_url, config.check_url), config.api_key)
@@ -59,9 +59,9 @@ def open_store(value: Store | str) -> Store:
     if not isinstance(value, str):
         raise ConfigurationError(f"store: {value!r} is neither a Store nor a URL such as sqlite:///token_limit.db")
     if scheme_of(value) == "memory":
-        from .memory import MemoryStore
+        from .memory.store import MemoryStore
 
         return MemoryStore()
-    from .sql import SqlStore  # imports SQLAlchemy, which a memory store does not need
+    from .sql.store import SqlStore  # imports SQLAlchemy, which a memory store does not need
 
     return SqlStore(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..limits import CounterKey, window_of
-from .base import Transaction
+from .contract import Transaction
 from .records import Entry, Recorded
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..limits import ADMITTED, ENFORCE, CounterKey, Decision, Item, LimitStatus, items_for, judge, key_of
-from .base import Transaction
+from .contract import Transaction
 from .records import Call, Entry, Hold, Recorded, correction_of, expiry_of
 
 

@@ -26,11 +26,11 @@ from ..limits import (
     window_of,
 )
 from . import ledger
-from .base import Store, Transaction
 from .bulk import record_entries
-from .listing import TransactionalReports
+from .contract import Store, Transaction
 from .records import KEEP_SECONDS, Call, Entry, Hold, Pruned, Recorded, Spend
 from .reports import Change, change_of
+from .transactional_reports import TransactionalReports
 
 T = TypeVar("T")
 ATTEMPTS = 8

@@ -19,7 +19,7 @@ from tests.contract.sdk.wire import Answer, Wire
 from token_limit_core import LimitExhausted, LLMEvent, Meter, MeterConfig, TenantBusy
 from token_limit_core.money import to_nano
 from token_limit_core.stores import open_store
-from token_limit_core.stores.base import Store
+from token_limit_core.stores.contract import Store
 from token_limit_core.stores.records import Call
 
 LATENCY = 0.01

@@ -31,8 +31,8 @@ from token_limit_core import (
     TenantBusy,
 )
 from token_limit_core import scope as scopes
+from token_limit_core.calls.settlement import Request
 from token_limit_core.errors import refusal
-from token_limit_core.outcome import Request
 from token_limit_core.testing import Clock
 
 EVERY_WAY = [

@@ -15,9 +15,9 @@ from tests.contract.sdk.metered import TENANT, Metered, run
 from tests.contract.sdk.uses import CHAT, Use
 from tests.contract.sdk.wire import Wire
 from token_limit_core import Decision, LimitExceededException, LLMEvent, StoreError
-from token_limit_core.executor import executor
 from token_limit_core.limits import Limit
-from token_limit_core.stores.memory import MemoryStore
+from token_limit_core.runtime.executor import executor
+from token_limit_core.stores.memory.store import MemoryStore
 from token_limit_core.stores.records import Call, Recorded
 
 

@@ -6,8 +6,8 @@ import pytest
 from django.test import override_settings
 
 from token_limit_core.config import CONFIG_FIELDS
+from token_limit_core.delivery.remote_store import RemoteStore
 from token_limit_core.errors import ConfigurationError
-from token_limit_core.stores.remote import RemoteStore
 from token_limit_django.conf import RULES, Settings, settings
 from token_limit_django.meter import get_meter
 from token_limit_django.store import DjangoStore

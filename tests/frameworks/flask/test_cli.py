@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from flask import Flask
 
 from token_limit_core import Meter, MeterConfig
-from token_limit_core.cli import main
+from token_limit_core.cli.main import main
 from token_limit_core.events import LLMEvent
 from token_limit_core.limits import Limit
 from token_limit_core.stores.records import Call
@@ -124,7 +124,7 @@ def test_usage_writes_small_limits_and_spends_out_and_credits_with_their_sign(ru
 def test_usage_of_all_has_everyone_with_a_limit_or_spend_this_month(
     run: Run, meter: Meter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("token_limit_core.commands.TENANTS_AT_ONCE", 2)
+    monkeypatch.setattr("token_limit_core.cli.commands.TENANTS_AT_ONCE", 2)
     assert run("usage").output == ""
     now = meter.config.clock()
     meter.set_limit("limited", 20)

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from token_limit_core import peer_commands
+from token_limit_core.cli import service_commands as peer_commands
 from token_limit_core.errors import ConfigurationError, StoreError
 from token_limit_core.ingest.keys import DEFAULT_PERMISSIONS, PERMISSIONS
 from token_limit_django.meter import get_meter

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from token_limit_core import commands
+from token_limit_core.cli import commands
 from token_limit_core.errors import ConfigurationError, StoreError
 from token_limit_django.meter import get_meter
 

@@ -1,0 +1,258 @@
+"""READ FIRST. What happens to a metered call:
+
+    depart   who pays (Scope), what it will probably cost (Habit), is there money left (Store.admit)
+             refused -> LimitExceededException before any traffic is sent
+    ...      the SDK's own call or stream, untouched
+    land     what it used (Usage), what that costs (pricing), record it and free the hold (Store.settle)
+
+`depart`/`land` are for synchronous calls, and for those on an event loop that need no storage (`at_once`),
+`adepart`/`aland` do the same with storage off the loop, and `hand_over` is `land` for places that may not do I/O
+(finalisers, cancelled tasks). A flight lands exactly once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .. import pricing
+from .. import scope as scopes
+from ..errors import NoTenant, StoreError, refusal, report
+from ..limits import ADMITTED, Decision
+from ..pricing import price_of
+from ..runtime.executor import executor
+from ..runtime.ids import new_id
+from ..stores.records import call_of
+from .settlement import Outcome, Request, Settlement, conclude
+
+if TYPE_CHECKING:
+    from ..meter import Meter
+    from ..pricing import Price
+
+T = TypeVar("T")
+
+LEFT = (asyncio.CancelledError, GeneratorExit)
+"""How an awaiting caller is told to leave: its task was cancelled, or its coroutine dropped."""
+
+
+class Flight:
+    """A call between its admission and its settle."""
+
+    __slots__ = (
+        "_open", "answer", "call_id", "estimate", "habit", "meter", "request", "scope", "started", "started_at", "tags",
+        "tenant_id",
+    )  # fmt: skip
+
+    def __init__(self, meter: Meter, request: Request, scope: scopes.Scope | None, tenant_id: str) -> None:
+        self.meter = meter
+        self.request = request
+        self.scope = scope
+        self.tenant_id = tenant_id
+        self.call_id = new_id()
+        clock = meter.config.clock
+        self.started_at = clock()
+        self.started = time.perf_counter()
+        self.habit = meter.habits[request.provider, request.model]
+        self.estimate = self.habit.estimate(request.size, request.max_output)
+        self.tags: dict[str, Any] = {}
+        self.answer: Any = None
+        self._open = True
+
+    @property
+    def landed(self) -> bool:
+        """True once somebody has claimed the settle."""
+        return not hasattr(self, "_open")
+
+    def claim(self) -> bool:
+        """Return True to exactly one caller; taking a slot's value away is atomic, and safe inside a finaliser."""
+        try:
+            del self._open
+        except AttributeError:
+            return False
+        return True
+
+    def price(self, model: str) -> Price | None:
+        """Return the price of `model` at the time of the call."""
+        return price_of(self.request.provider, model, self.started_at, self.request.service_tier)
+
+
+def depart(meter: Meter, request: Request) -> Flight | None:
+    """Admit a call or raise its refusal; None when we failed and the call goes out unmetered."""
+    scope = scopes.current()
+    try:
+        tenant_id = None if scope is None else scope.tenant_id or scope.tenant()
+        flight = Flight(meter, request, scope, _nobody(meter, request, scope) if tenant_id is None else tenant_id)
+        decision = _admit(flight)
+    except NoTenant:
+        raise
+    except Exception:
+        report("admitting a call")
+        return None
+    return flight if decision is ADMITTED else _board(flight, scope, decision)
+
+
+def at_once(meter: Meter) -> bool:
+    """Tell whether a call on an event loop departs and lands without waiting: no storage, tenant and prices known.
+
+    Then `depart` and `land` do for it, which saves making coroutines; what is handed over finds its thread started.
+    """
+    if meter.store.leaves_loop or not pricing.is_loaded():
+        return False
+    scope = scopes.current()
+    if scope is not None and scope.tenant_id is None:
+        return False
+    if meter.settler.thread is None:
+        meter.settler.start()
+    return True
+
+
+async def adepart(meter: Meter, request: Request) -> Flight | None:
+    """Do what `depart` does, with storage off the event loop."""
+    scope = scopes.current()
+    try:
+        meter.settler.start()
+        if not pricing.is_loaded():
+            await executor.run(pricing.load)
+        tenant_id = None if scope is None else scope.tenant_id or await scope.atenant()
+        flight = Flight(meter, request, scope, _nobody(meter, request, scope) if tenant_id is None else tenant_id)
+        decision = await _admit_off_loop(flight) if meter.store.leaves_loop else _admit(flight)
+    except NoTenant:
+        raise
+    except Exception:
+        report("admitting a call")
+        return None
+    return flight if decision is ADMITTED else _board(flight, scope, decision)
+
+
+def land(flight: Flight | None, outcome: Outcome) -> None:
+    """Settle a flight, once."""
+    if flight is not None and flight.claim():
+        try:
+            flight.meter.settle(conclude(flight, outcome))
+        except Exception:
+            report("settling a call")
+
+
+async def aland(flight: Flight | None, outcome: Outcome) -> None:
+    """Do what `land` does, with storage off the event loop."""
+    if flight is None or flight.landed:
+        return
+    if not flight.meter.store.leaves_loop:
+        land(flight, outcome)
+        return
+    try:
+        settle = partial(_settle, flight, conclude(flight, outcome))
+        try:
+            await _off_loop(flight.meter, settle)
+        except LEFT:  # the loop may be closing, and the work may never have started
+            flight.meter.settler.put(settle)
+            raise
+    except Exception:
+        report("settling a call")
+
+
+def hand_over(flight: Flight | None, outcome: Outcome) -> None:
+    """Settle a flight from the settler's thread; does no I/O and takes no lock."""
+    if flight is not None and flight.claim():
+        flight.meter.settler.put(partial(_conclude_late, flight, outcome))
+
+
+def again(flight: Flight) -> Flight:
+    """Make the flight of one of several answers to a call: the first takes over its hold, the others have none."""
+    further = copy.copy(flight)
+    further.answer = None
+    further.request = copy.copy(flight.request)
+    further.tags = dict(flight.tags)
+    further._open = True
+    if not flight.claim():
+        further.call_id = new_id()
+    return further
+
+
+def unadmitted(meter: Meter, request: Request) -> Flight:
+    """Make a flight of something already sent: it can only be recorded."""
+    scope = scopes.current()
+    tenant_id = None if scope is None else scope.tenant()
+    return Flight(meter, request, scope, "" if tenant_id is None else tenant_id)
+
+
+def _settle(flight: Flight, settlement: Settlement | None) -> None:
+    if flight.claim():
+        flight.meter.settle(settlement)
+
+
+def _conclude_late(flight: Flight, outcome: Outcome) -> None:
+    flight.meter.settle(conclude(flight, outcome))
+
+
+def _nobody(meter: Meter, request: Request, scope: scopes.Scope | None) -> str:
+    """Refuse a call without a tenant, or return the tenant that stands for nobody; what asks for an earlier one may."""
+    if meter.config.on_no_tenant == "refuse" and not request.later:
+        decision = Decision("no_tenant")
+        if scope is not None:
+            scope.deny(decision)
+        meter.refused(decision, request)
+        raise refusal(decision)
+    meter.count("unattributed")
+    return ""
+
+
+def _admit(flight: Flight) -> Decision:
+    meter, request = flight.meter, flight.request
+    if not flight.tenant_id or request.later:
+        return ADMITTED
+    price = price_of(request.provider, request.model, flight.started_at, request.service_tier)
+    received, generated = flight.estimate
+    amount = None if price is None else price.of_tokens(received, generated)
+    config = meter.config
+    call = call_of((flight.call_id, flight.tenant_id, amount, config.hold_seconds, "call", received + generated))
+    try:
+        if config.default_limit_usd is not None:
+            meter.welcome(flight.tenant_id, flight.started_at)
+        return meter.store.admit(call, flight.started_at)
+    except StoreError as error:
+        meter.unanswered(error, "the call goes out unverified")
+        meter.count("unverified")
+        flight.tags["unverified"] = True
+        return ADMITTED
+
+
+def _board(flight: Flight, scope: scopes.Scope | None, decision: Decision) -> Flight:
+    if decision.kind != "admitted":
+        if scope is not None:
+            scope.deny(decision)
+        flight.meter.refused(decision, flight.request)
+        raise refusal(decision)
+    if decision.observed:
+        flight.tags["would_refuse"] = decision.observed[0]
+    return flight
+
+
+async def _admit_off_loop(flight: Flight) -> Decision:
+    """Admit; when the caller leaves meanwhile, the hold is given back by whoever comes second, it or the thread."""
+    try:
+        return await _off_loop(flight.meter, partial(_admit_unless_left, flight))
+    except LEFT:
+        flight.claim()
+        flight.meter.settler.put(partial(_give_back, flight))
+        raise
+
+
+def _admit_unless_left(flight: Flight) -> Decision:
+    decision = _admit(flight)
+    if flight.landed:
+        _give_back(flight)
+    return decision
+
+
+def _give_back(flight: Flight) -> None:
+    flight.meter.store.release(flight.call_id, flight.started_at)
+
+
+async def _off_loop(meter: Meter, work: Callable[[], T]) -> T:
+    """Run a store operation off the loop; a cancelled caller does not stop what has started."""
+    return await asyncio.shield(meter.store.run_async(work))

@@ -1,0 +1,118 @@
+"""What an application tells of a call itself, by hand or by a custom extractor: read with suspicion, field by field."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any
+
+from ..errors import ConfigurationError
+from ..events import FIELDS, LONGEST_ID, as_length, is_event_id, safe_error
+from ..money import MAX_COST_USD, parse_amount, to_usd
+from ..usage import CACHE_OUTSIDE_INPUT, USAGE_FIELDS, Usage, parse_count, parse_number
+from .settlement import Outcome, describe_error
+
+logger = logging.getLogger("token_limit")
+
+OWN_FIELDS = frozenset({"event_id", "tenant_id", "session_id", "timestamp", "error"})
+CONTENT_FIELDS = ("fim_prefix", "fim_suffix")
+
+
+def outcome_of(
+    fields: Mapping[str, Any], provider: str, error: BaseException | None = None, *, capture: bool = False
+) -> Outcome:
+    """Sort event fields into an Outcome; None is not told, and what only we may set is dropped with a debug log.
+
+    The counts mean what they mean at their provider: `provider`, unless the fields name another. Texts from before and
+    after a gap become their lengths unless `capture`.
+    Raises `ConfigurationError` naming a field that cannot be used.
+    """
+    outcome, told = Outcome(error=error, answered=error is None), {}
+    for name, value in fields.items():
+        if name not in _READERS:
+            logger.debug("dropped the unknown event field %r", name)
+        elif value is not None:
+            told[name] = _READERS[name](value, name)
+    for name in () if capture else CONTENT_FIELDS:
+        if name in told:
+            told[name] = as_length(told[name])
+    if not USAGE_FIELDS.isdisjoint(fields):
+        outcome.usage = Usage(**{name: told.pop(name) for name in USAGE_FIELDS & told.keys()})
+        _complete(outcome.usage, told.get("provider", provider))
+    outcome.model = told.pop("model", None)
+    outcome.request_id = told.pop("request_id", None)
+    outcome.service_tier = told.pop("service_tier", None)
+    outcome.tags = told.pop("tags", {})
+    outcome.fields = told
+    return outcome
+
+
+def _complete(usage: Usage, provider: str) -> None:
+    """Fill in what follows from the counts that were told of the cache."""
+    written = [count for count in (usage.cache_creation_5m_tokens, usage.cache_creation_1h_tokens) if count is not None]
+    if usage.cache_creation_tokens is None and written:
+        usage.cache_creation_tokens = sum(written)
+    if provider in CACHE_OUTSIDE_INPUT:
+        usage.cache_outside_input = True
+        if usage.total_tokens is None and usage.output_tokens is not None:
+            usage.total_tokens = usage.received() + usage.output_tokens
+
+
+def parse_text(value: object, name: str) -> str:
+    """Return a text, else raise `ConfigurationError` naming it."""
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name}: {value!r} is of no use; give a text")
+    return value
+
+
+def parse_event_id(value: object) -> str:
+    """Return an event id of 1 to 64 printable characters, else raise `ConfigurationError`; a UUID may be an object."""
+    event_id = str(value)
+    if not is_event_id(event_id):
+        raise ConfigurationError(
+            f"event_id: {event_id[: 2 * LONGEST_ID]!r} is of no use; give 1 to {LONGEST_ID} printable characters"
+        )
+    return event_id
+
+
+def parse_error(value: object) -> str | None:
+    """Name an error that is told as an exception or in words, never with its message; None is none."""
+    if value is None:
+        return None
+    return describe_error(value) if isinstance(value, BaseException) else safe_error(str(value))
+
+
+def _usd(value: Any, name: str) -> Decimal:
+    return to_usd(parse_amount(value, name, MAX_COST_USD))
+
+
+def _flag(value: object, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name}: {value!r} is of no use; give True or False")
+    return value
+
+
+def _tags(value: object, name: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{name}: {value!r} is of no use; give a dict such as {{'plan': 'gold'}}")
+    return dict(value)
+
+
+def _name(value: object, name: str) -> str:
+    return str(value)
+
+
+_Read = Callable[[Any, str], Any]
+_READERS: dict[str, _Read] = {
+    **dict.fromkeys(FIELDS, parse_text),
+    **dict.fromkeys((*USAGE_FIELDS, "cache_miss_tokens"), parse_count),
+    "duration_seconds": parse_number,
+    "duration_ms": parse_number,
+    "cost_usd": _usd,
+    "stream": _flag,
+    "tags": _tags,
+    **dict.fromkeys(("request_id", "user", "feature"), _name),
+}
+for _own in OWN_FIELDS:
+    del _READERS[_own]

@@ -1,0 +1,271 @@
+"""From the end of a call to the event that records it: pure, no I/O."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from ..events import LLMEvent, made_of
+from ..money import to_nano, to_usd
+from ..pricing import price_of, warn_of
+from ..usage import BASE_COUNTS, OTHER_COUNTS, Usage
+
+if TYPE_CHECKING:
+    from ..pricing import Price
+    from .flow import Flight
+
+
+@dataclass(slots=True)
+class Request:
+    """What a patch recognises of a call before it is sent. `size` is in characters, `max_output` in tokens.
+
+    A `later` one costs nothing itself: it asks what an earlier call, such as a batch, has cost. `fields` are event
+    fields that only the request tells. `priced_as` is the price list's name for what was asked for, where that says
+    more than the model that answers (Bedrock's regional and global profiles differ in price).
+    """
+
+    provider: str
+    model: str
+    endpoint: str
+    stream: bool = False
+    size: int = 0
+    max_output: int | None = None
+    service_tier: str | None = None
+    later: bool = False
+    fields: dict[str, Any] | None = None
+    priced_as: str | None = None
+
+
+class Part(NamedTuple):
+    """Tokens that the provider leaves out of a call's usage; `model` is the one that used them, None the same.
+
+    What is not `counted` is only billed: the counts of the event have it already, or have other fields for it.
+    """
+
+    model: str | None
+    usage: Usage
+    counted: bool = True
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a call ended. `usage` None means the provider did not say; `observed_output` is what was seen, in tokens.
+
+    `answered` tells that a successful status came back, after which the provider bills whatever follows.
+    `event_id` is the event's where what was used may be told more than once, such as by polling: it counts once.
+    `estimated` says that a part of the usage is ours; `parts` are counted on top of it.
+    """
+
+    usage: Usage | None = None
+    model: str | None = None
+    request_id: str | None = None
+    error: BaseException | None = None
+    answered: bool = True
+    observed_output: int = 0
+    service_tier: str | None = None
+    tags: dict[str, Any] | None = None
+    fields: dict[str, Any] | None = None
+    event_id: str | None = None
+    estimated: bool = False
+    parts: tuple[Part, ...] = ()
+
+
+Settlement: TypeAlias = tuple[str, LLMEvent, int | None, str | None]
+"""What the store is to record of a flight: the hold to close, its event, the cost in nano-dollars, a hold to give back.
+
+Not a named tuple: that would take five times as long to make.
+"""
+
+
+def conclude(flight: Flight, outcome: Outcome) -> Settlement | None:
+    """Turn the end of a call into its event and its cost.
+
+    None when it only asked what an earlier call has cost, and was not told.
+    """
+    request, usage, estimated = flight.request, outcome.usage, outcome.estimated
+    if request.later and outcome.event_id is None:
+        return None
+    if outcome.service_tier is not None:
+        request.service_tier = outcome.service_tier  # the tier that answered is the one that is billed
+    if outcome.fields:
+        request.provider = outcome.fields.get("provider", request.provider)
+    if usage is None:
+        usage, estimated = _assume(flight, outcome)
+    elif usage.input_tokens is None and usage.output_tokens and not outcome.fields:
+        usage.input_tokens, usage.total_tokens, estimated = flight.estimate[0], None, True  # no output comes of nothing
+    counts = vars(usage)
+    event = _event(flight, outcome, counts)
+    if estimated:
+        event.tags["estimated"] = True
+    elif usage is outcome.usage and outcome.error is None and not request.later and "estimated" not in event.tags:
+        received = usage.received() if "cache_outside_input" in counts else event.input_tokens
+        flight.habit.learn(request.size, received, event.output_tokens)
+    cost = price_event(flight, event, usage)
+    for part in outcome.parts:
+        cost = _add(flight, event, part, cost)
+    if outcome.event_id is None:
+        return flight.call_id, event, cost, None
+    event.event_id = outcome.event_id
+    return event.event_id, event, cost, None if request.later else flight.call_id
+
+
+def _event(flight: Flight, outcome: Outcome, counts: dict[str, Any]) -> LLMEvent:
+    """Make the event of a call, with all but its cost."""
+    request, scope = flight.request, flight.scope
+    model = request.model if outcome.model is None else outcome.model
+    tags = flight.tags if outcome.tags is None else {**flight.tags, **outcome.tags}
+    if model != request.model and request.model:
+        tags["requested_model"] = request.model
+    received, generated = counts.get("input_tokens"), counts.get("output_tokens")
+    if received is None:
+        received = 0  # the base counts have no None on an event
+    if generated is None:
+        generated = 0
+    total, cached = counts.get("total_tokens"), counts.get("cached_tokens")
+    row = {
+        "event_id": flight.call_id,
+        "tenant_id": flight.tenant_id,
+        "session_id": None if scope is None else scope.session_id,
+        "provider": request.provider,
+        "model": model,
+        "endpoint": request.endpoint,
+        "input_tokens": received,
+        "output_tokens": generated,
+        "total_tokens": received + generated if total is None else total,
+        "cached_tokens": 0 if cached is None else cached,
+        "duration_ms": (time.perf_counter() - flight.started) * 1000,
+        "timestamp": flight.started_at,
+        "request_id": outcome.request_id,
+        "stream": request.stream,
+        "error": None if outcome.error is None else describe_error(outcome.error),
+        "service_tier": request.service_tier,
+        "tags": tags,
+    }
+    if not OTHER_COUNTS.isdisjoint(counts):
+        row.update((name, count) for name, count in counts.items() if count is not None and name in OTHER_COUNTS)
+    if scope is not None and scope.attributes:
+        _attribute(row, scope.attributes)
+    for fields in (request.fields, outcome.fields):
+        if fields:
+            row.update(fields)
+    return made_of(LLMEvent, row)
+
+
+def price_event(flight: Flight, event: LLMEvent, usage: Usage) -> int | None:
+    """Set the event's cost and price version; nano-dollars, None when no price is known."""
+    row = vars(event)
+    given = row.pop("cost_usd", None)
+    if given is not None:
+        event.cost_usd = given
+        return to_nano(given)
+    if event.error is not None and not any(usage.billable().values()):
+        event.cost_usd = Decimal(0)  # nothing was used, whatever the model costs
+        return 0
+    price = _price(flight, event.model)
+    cost = None if price is None else price.of_usage(usage)
+    if price is None or cost is None:
+        return None
+    row["cost_nano"], row["price_version"] = cost, price.version
+    if "web_searches" in row or "file_searches" in row:
+        for name in price.leaves_out(usage):
+            event.tags.setdefault("unpriced", []).append(name)
+            warn_of(event.provider, event.model, name)
+    return cost
+
+
+def _price(flight: Flight, model: str) -> Price | None:
+    request = flight.request
+    if request.priced_as is not None and (price := flight.price(request.priced_as)) is not None:
+        return price
+    price = price_of(request.provider, model, flight.started_at, request.service_tier)
+    return flight.price(request.model) if price is None and request.model else price
+
+
+def _add(flight: Flight, event: LLMEvent, part: Part, cost: int | None) -> int | None:
+    """Add a part to an event at the price of its own model; return the new cost."""
+    for name in (*BASE_COUNTS, *OTHER_COUNTS) if part.counted else ():
+        more, counted = getattr(part.usage, name), getattr(event, name)
+        if more is not None:
+            setattr(event, name, more if counted is None else counted + more)
+    if part.model is not None and part.model != event.model:
+        event.tags.setdefault("other_models", []).append(part.model)
+    price = (
+        _price(flight, event.model) if part.model is None else flight.price(part.model) or _price(flight, event.model)
+    )
+    if price is None or cost is None:
+        return cost
+    cost += price.cost(part.usage.billable())
+    event.cost_usd = to_usd(cost)
+    return cost
+
+
+def _assume(flight: Flight, outcome: Outcome) -> tuple[Usage, bool]:
+    """Return the usage to bill where the provider did not say, and whether it is our estimate.
+
+    An HTTP error costs nothing; an answer that broke off, or a connection lost after sending, costs the input
+    and what was seen of the output.
+    """
+    if outcome.fields:  # a custom extractor said all it knows
+        return Usage(), False
+    if outcome.error is not None and not outcome.answered and not may_be_billed(outcome.error):
+        return Usage(input_tokens=0, output_tokens=0), False
+    return Usage(input_tokens=flight.estimate[0], output_tokens=outcome.observed_output), True
+
+
+NEVER_SENT = frozenset(
+    {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError"}
+    | {"ConnectionRefusedError", "gaierror", "ClientConnectorError"}
+)
+MAYBE_SENT = frozenset(
+    {"TransportError", "APIConnectionError", "TimeoutError", "ConnectionError"}
+    | {"ClientConnectionError", "ClientPayloadError", "Timeout"}  # aiohttp's, and requests'
+)
+
+
+def may_be_billed(error: BaseException) -> bool:
+    """Tell whether a call without an answer may have reached the provider, by the classes of its error's causes."""
+    names: set[str] = set()
+    link: BaseException | None = error
+    while link is not None:
+        if http_status(link) is not None:
+            return False
+        names.update(cls.__name__ for cls in type(link).__mro__)
+        link = link.__cause__
+    if names & NEVER_SENT:
+        return False
+    return bool(names & MAYBE_SENT) or isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, SystemExit))
+
+
+_CODE = re.compile(r"[\w.:-]{1,64}")
+
+
+def describe_error(error: BaseException) -> str:
+    """Name an error by class, HTTP status and provider code; never its message, which may echo input or keys."""
+    parts = [type(error).__name__]
+    status = http_status(error)
+    named = (getattr(error, name, None) for name in ("code", "status", "type"))  # OpenAI's, Google's, Anthropic's
+    code = next((name for name in named if isinstance(name, str)), None)
+    if isinstance(status, int):
+        parts.append(str(status))
+    if code is not None and _CODE.fullmatch(code):
+        parts.append(code)
+    return " ".join(parts)
+
+
+def http_status(error: BaseException) -> Any:
+    """Return the HTTP status of an SDK's error: `status_code`, or Google's `code` beside a `status` in words."""
+    status = getattr(error, "status_code", None)
+    return getattr(error, "code", None) if status is None and hasattr(error, "status") else status
+
+
+def _attribute(row: dict[str, Any], attributes: dict[str, Any]) -> None:
+    """Put a Scope's attributes on the event: `user` and `feature` have fields, the rest are tags."""
+    for name, value in attributes.items():
+        if name in ("user", "feature"):
+            row[name] = str(value)
+        else:
+            row["tags"][name] = value

@@ -1,0 +1,65 @@
+"""The tenant's own page for frameworks whose templates are Jinja2's."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote
+
+from markupsafe import Markup
+
+from ..errors import StoreError
+from ..meter import Meter
+from .rendering import TYPES, render, static, version
+from .tenant_usage import FRAGMENT, PAGE, as_json, context, usage_if_known, usage_of, why_not
+from .web import Request, Response, not_allowed, redirect, text, told
+
+FILES = ("console.css", "icon.svg")
+PATHS = ("", "usage.json", *FILES)
+"""Every path below the mount point; each needs a tenant."""
+RETURNED = "signed-in"
+"""The parameter of the page's address by which it knows those who come back from `login_url`."""
+
+
+def answer(request: Request, meter: Meter, tenant_id: str | None, login_url: str | None = None) -> Response:
+    """Answer a tenant's request for its own usage; without a tenant 401, or the way to `login_url`.
+
+    Who comes back from there without a tenant is told 403.
+    """
+    if request.method not in ("GET", "HEAD"):
+        return not_allowed("GET")
+    if request.path not in PATHS:
+        return text(404, "There is no such page.")
+    if tenant_id is None:
+        return _without_tenant(request, login_url)
+    if RETURNED in request.params and not request.path:
+        return redirect(request.url(""))  # the address that people keep is for when they are signed out, too
+    if request.path in FILES:
+        kind = TYPES[request.path[request.path.rfind(".") :]]
+        return Response(
+            200, {"Content-Type": kind, "Cache-Control": "private, max-age=3600"}, static(request.path) or b""
+        )
+    try:
+        usage = usage_of(meter, tenant_id)
+    except StoreError as error:
+        return told(request.path, *why_not(error))
+    if request.path:
+        return Response(200, {"Content-Type": "application/json"}, json.dumps(as_json(usage)).encode())
+    urls = {name: request.url(file, v=version(file)) for name, file in (("stylesheet", FILES[0]), ("icon", FILES[1]))}
+    page = render(PAGE, **context(usage), **urls, json_url=request.url("usage.json"))
+    return Response(200, {"Content-Type": "text/html; charset=utf-8"}, page.encode("utf-8", "replace"))
+
+
+def _without_tenant(request: Request, login_url: str | None) -> Response:
+    """Send people to sign in, once: a sign-in page may send those it knows straight back, with a tenant or not."""
+    if login_url is None or request.path:
+        return told(request.path, 401, "Sign in to see your usage.")
+    if RETURNED in request.params:
+        return text(403, "There is no usage to show for this account.")
+    mark = "&" if "?" in login_url else "?"
+    return redirect(f"{login_url}{mark}next={quote(request.url('', **{RETURNED: 1}))}")
+
+
+def fragment(meter: Meter, tenant_id: str | None) -> Markup:
+    """Make the usage of a tenant to embed in a page of the application's; empty without a tenant."""
+    usage = usage_if_known(meter, tenant_id)
+    return Markup("" if usage is None else render(FRAGMENT, **context(usage)))

@@ -1,0 +1,129 @@
+"""The tenant's own usage: page, JSON, fragment and headers. The tenant is the request's, never a parameter.
+
+Templates in `templates/own/` keep to what Jinja2 and Django both read, so that Django needs no Jinja2.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from ..cli.commands import spend_dict, status_dict
+from ..errors import KeptElsewhere, StoreError, internal_errors
+from ..limits import PER_MONTH, LimitStatus, window_of
+from ..meter import Meter
+from ..money import as_text, show_usd
+from ..stores.records import Spend
+from ..stores.reports import DaySpend
+from ..wording import FREQUENCY_LABELS, dollars, exact_usd, gauge, percent, utc
+from .charts import chart_of, shown
+
+logger = logging.getLogger("token_limit")
+
+DAY = 86400
+PAGE = "own/usage.html"
+FRAGMENT = "own/fragment.html"
+
+
+class Usage(NamedTuple):
+    """What a tenant may know: its limits, and its spend of the calendar month so far, by day and model."""
+
+    tenant_id: str
+    limits: list[LimitStatus]
+    days: list[DaySpend]
+    start: int
+    end: int
+    at: float
+
+    @property
+    def month(self) -> Spend:
+        """The totals of the month."""
+        sums = zip(*(row.total for row in self.days), strict=True) if self.days else ((0,),) * 5
+        return Spend(*map(sum, sums))
+
+
+def usage_of(meter: Meter, tenant_id: str) -> Usage:
+    """Read a tenant's usage. Raises `StoreError` when the store cannot answer."""
+    at = meter.config.clock()
+    start, end = window_of(PER_MONTH, at).start, (int(at // DAY) + 1) * DAY
+    days = meter.store.rollup(tenant_id, start, end)
+    return Usage(tenant_id, meter.store.usage(tenant_id, at), days, start, end, at)
+
+
+def usage_if_known(meter: Meter, tenant_id: str | None) -> Usage | None:
+    """Read a tenant's usage for a part of somebody's page; None, which is logged, when the store cannot answer."""
+    try:
+        return None if tenant_id is None else usage_of(meter, tenant_id)
+    except StoreError as error:
+        meter.unanswered(error, "the fragment of a tenant's usage stays empty")
+        return None
+
+
+def why_not(error: StoreError) -> tuple[int, str]:
+    """Log why a tenant's usage cannot be read, and return the status and the words of the answer."""
+    logger.error("a tenant's usage cannot be read: %s", error)
+    if isinstance(error, KeptElsewhere):  # where is for the log: it may be a name inside of somebody's network
+        return 501, "Your usage is not kept here."
+    return 503, "Your usage cannot be read just now. Try again in a moment."
+
+
+def as_json(usage: Usage) -> dict[str, Any]:
+    """Give the usage as JSON has it; money is US dollars as text."""
+    return {
+        "tenant": usage.tenant_id,
+        "month": spend_dict(usage.month),
+        "limits": [status_dict(status) for status in usage.limits],
+        "days": [
+            {
+                "day": f"{datetime.fromtimestamp(row.day * DAY, UTC):%Y-%m-%d}",
+                "provider": row.provider,
+                "model": row.model,
+                **spend_dict(row.total),
+            }
+            for row in usage.days
+        ],
+    }
+
+
+def context(usage: Usage) -> dict[str, Any]:
+    """Give what the templates show: texts ready for people, the bars' shares in percent."""
+    rows = [_window(status, usage.at) for status in usage.limits]
+    shown_usage = {"tenant_id": usage.tenant_id, "limits": rows, "month": shown(usage.month)}
+    return {"usage": shown_usage, "chart": chart_of(usage.days, usage.start, usage.end)}
+
+
+def headers(meter: Meter, tenant_id: str | None) -> dict[str, str]:
+    """Tell of the limit that leaves the least, if there is one: US dollars, and the unix time of its reset."""
+    if tenant_id is None:
+        return {}
+    with internal_errors("reading what is left of a limit"):
+        try:
+            states = meter.usage(tenant_id)
+        except StoreError as error:
+            meter.unanswered(error, "the response does not tell what is left of it")
+            return {}
+        if states:
+            least = min(states, key=lambda status: status.remaining_usd)
+            return {
+                "X-Token-Limit-Limit": as_text(least.limit.limit_usd),
+                "X-Token-Limit-Remaining": as_text(least.remaining_usd),
+                "X-Token-Limit-Reset": str(least.window.end),
+            }
+    return {}
+
+
+def _window(status: LimitStatus, at: float) -> dict[str, str]:
+    drawn, amount = gauge(status, at), status.limit.amount
+    return {
+        "level": drawn.level,
+        "settled": drawn.settled,
+        "held": drawn.held,
+        "share": percent(max(0, status.settled), amount) if amount else "all",
+        "spent": dollars(status.settled),
+        "limit": exact_usd(amount),
+        "remaining": show_usd(status.remaining_usd),
+        "period": FREQUENCY_LABELS[status.limit.frequency],
+        "resets": utc(status.window.end),
+        "resets_at": datetime.fromtimestamp(status.window.end, UTC).isoformat(),
+    }

@@ -1,0 +1,48 @@
+"""Outbox: copies of what a durable store has recorded, on their way to a remote backend.
+
+The store writes a delivery row in each settle's own transaction; this reads what is unsent, so a crash between the two
+loses nothing. At least once: the event id makes a second delivery harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..stores.contract import Store
+from .buffers import StoreBuffer
+from .queue import EventQueue
+from .transport import Transport
+
+LONGEST_DESTINATION = 255
+
+
+class Outbox:
+    """Delivers what a store records to a backend, in the background."""
+
+    def __init__(
+        self,
+        store: Store,
+        transport: Transport,
+        destination: str,
+        *,
+        on_flush_error: Callable[[Exception], None] | None = None,
+        **queue: Any,
+    ) -> None:
+        self._store, self._destination = store, destination[:LONGEST_DESTINATION]
+        if self._destination not in store.destinations:  # another Meter may share the store
+            store.destinations = (*store.destinations, self._destination)
+        self._buffer = StoreBuffer(store, self._destination)
+        self.queue = EventQueue(transport.deliver, buffer=self._buffer, on_flush_error=on_flush_error, **queue)
+
+    @property
+    def parked(self) -> int:
+        """How many events the backend refused for good."""
+        return self._store.parked_deliveries(self._destination)
+
+    def unpark(self) -> int:
+        """Let events that the backend refused be tried again; return how many."""
+        freed = self._buffer.unpark()
+        if freed:
+            self.queue.wake()
+        return freed

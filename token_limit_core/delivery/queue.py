@@ -1,0 +1,255 @@
+"""EventQueue: carry events to a remote destination without making the LLM call wait."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from ..errors import ConfigurationError, TokenLimitError, log_fault, logger
+from ..events import LLMEvent
+from ..runtime.forks import after_fork, warn_without_threads
+from .buffers import RECOUNT_SECONDS, Buffer, MemoryBuffer
+
+
+class DeliverLater(Exception):
+    """The destination cannot take events now: keep them and try again after `seconds`.
+
+    `asked` tells that the destination itself named the time, so that not even a flush comes earlier.
+    """
+
+    def __init__(self, seconds: float, reason: str, *, asked: bool = False) -> None:
+        super().__init__(reason)
+        self.seconds, self.asked = seconds, asked
+
+
+class DeliveryRefused(TokenLimitError):
+    """The destination will never take these events; `status` is its HTTP status.
+
+    `reasons` has its words by event id, where it gave any.
+    """
+
+    def __init__(self, status: int, events: Sequence[LLMEvent], reasons: Mapping[str, str] | None = None) -> None:
+        self.status, self.events, self.reasons = status, list(events), dict(reasons or {})
+        first = next(iter(self.reasons.values()), None)
+        super().__init__(f"the backend refused {len(events)} events with {status}" + (f": {first}" if first else ""))
+
+
+class EventQueue:
+    """A buffer of events and one daemon thread that hands them to `deliver` in batches.
+
+    The thread starts at the first `put`, so a preforking server may build the queue before it forks. It delivers
+    after `flush_interval` seconds or at `max_batch_size` events. A batch that `deliver` meets with `DeliverLater`
+    waits in the buffer, in front; what `DeliveryRefused` names, or all of one that it raises anything else on, is not
+    tried again: it is parked, counted in `parked`, and the error goes to `on_flush_error`.
+    Events that give way because `max_queue_size` wait already are counted in `dropped` and told to `on_dropped`.
+
+    Raises `ConfigurationError` when the interval or a size is not positive.
+    """
+
+    def __init__(
+        self,
+        deliver: Callable[[list[LLMEvent]], None],
+        *,
+        flush_interval: float = 5.0,
+        max_batch_size: int = 50,
+        max_queue_size: int = 1000,
+        buffer: Buffer | None = None,
+        on_flush_error: Callable[[Exception], None] | None = None,
+        on_dropped: Callable[[Sequence[LLMEvent]], None] | None = None,
+    ) -> None:
+        if not min(flush_interval, max_batch_size, max_queue_size) > 0:
+            raise ConfigurationError("flush_interval, max_batch_size and max_queue_size must be greater than 0")
+        self._deliver, self._on_flush_error, self._on_dropped = deliver, on_flush_error or _log, on_dropped
+        self._interval, self._batch_size = flush_interval, max_batch_size
+        self._buffer: Buffer = MemoryBuffer(max_queue_size) if buffer is None else buffer
+        self._reset()
+        after_fork(self._reset)
+        warn_without_threads()
+
+    def _reset(self) -> None:
+        # also in a forked child: the parent delivers what it has buffered, and its thread is not here
+        self._changed = threading.Condition()  # over an RLock: a finaliser may put while its thread is in here
+        self._buffer.reset()
+        self._thread: threading.Thread | None = None
+        self._idle = self._delivering = self._flushing = self.parked = 0
+        self._not_before, self._asked = 0.0, False
+
+    @property
+    def pending(self) -> int:
+        """How many events wait; those being delivered are not among them."""
+        return len(self._buffer)
+
+    @property
+    def dropped(self) -> int:
+        """How many events gave way because too many waited."""
+        return self._buffer.dropped
+
+    def health(self) -> dict[str, int]:
+        """Count what waits, what gave way, and what the destination refused for good since this process began."""
+        return {"events_waiting": self.pending, "events_dropped": self.dropped, "events_parked": self.parked}
+
+    def put(self, event: LLMEvent) -> None:
+        """Append an event; never waits for a delivery."""
+        with self._changed:
+            gone = self._buffer.put(event)
+        self.wake()
+        self._report(gone)
+
+    def wake(self) -> None:
+        """Let the thread look at the buffer, which somebody has filled."""
+        with self._changed:
+            self._start()
+            if self._idle or len(self._buffer) >= self._batch_size:
+                self._changed.notify_all()
+
+    def flush_now(self, timeout: float | None = None) -> bool:
+        """Deliver what waits and block until it is done; False if `timeout` seconds were not enough.
+
+        An attempt is made at once, unless the destination has asked for a later one.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            threadless = len(self._buffer) > 0 and not self._start()
+            if not self._asked:
+                self._not_before = 0.0
+        while threadless and self._not_before <= time.monotonic() and (batch := self._take()):
+            if not self._send(batch):
+                return False
+        with self._changed:
+            self._flushing += 1
+            try:
+                while len(self._buffer) or self._delivering:
+                    left = None if deadline is None else deadline - time.monotonic()
+                    inside = self._thread is threading.current_thread()  # `deliver` asks: it would wait for itself
+                    if inside or (left is not None and left <= 0) or (len(self._buffer) and not self._start()):
+                        return False
+                    if deadline is not None and self._asked and self._not_before > deadline and not self._delivering:
+                        return False  # it would wait in vain
+                    self._changed.notify_all()
+                    self._changed.wait(left)
+                return True
+            finally:
+                self._flushing -= 1
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Flush and end the thread; False if `timeout` seconds were not enough. A later `put` starts a new one."""
+        emptied = self.flush_now(timeout)
+        with self._changed:
+            thread, self._thread = self._thread, None
+            self._changed.notify_all()
+        if emptied and thread is not None:
+            thread.join(timeout)
+        return emptied
+
+    def _start(self) -> bool:
+        if self._thread is None or not self._thread.is_alive():
+            thread = threading.Thread(target=self._run, name="token-limit-events", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # no thread to be had, or the interpreter is going down: flush_now still delivers
+                return False
+            self._thread = thread
+        return True
+
+    def _run(self) -> None:
+        me = threading.current_thread()
+        try:
+            while self._step(me):
+                pass
+        finally:
+            with self._changed:
+                self._thread = None if self._thread is me else self._thread
+                self._changed.notify_all()
+
+    def _step(self, me: threading.Thread) -> bool:
+        """Deliver the next batch; False when the thread is to end."""
+        try:
+            batch = self._next_batch(me)
+            if batch:
+                self._send(batch)
+            return bool(batch)
+        except Exception:  # the store or the spool is away
+            log_fault("token-limit cannot reach the events that wait; it will try again")
+        with self._changed:
+            return not self._changed.wait_for(lambda: self._thread is not me, min(self._interval, RECOUNT_SECONDS))
+
+    def _next_batch(self, me: threading.Thread) -> list[LLMEvent]:
+        with self._changed:
+            while self._thread is me:
+                self._await_events(me)
+                self._changed.wait_for(lambda: self._due() or self._thread is not me, self._interval)
+                while self._thread is me and (wait := self._not_before - time.monotonic()) > 0:
+                    self._changed.wait(wait)
+                if self._thread is me and (batch := self._take()):
+                    return batch
+                self._changed.notify_all()  # another process was faster: whoever flushes has nothing to wait for
+            return []
+
+    def _await_events(self, me: threading.Thread) -> None:
+        self._idle += 1  # a count: a thread that close() left behind in a slow delivery passes here once more
+        try:
+            looking = self._interval if self._buffer.shared else None
+            self._changed.wait_for(lambda: len(self._buffer) or self._thread is not me, looking)
+        finally:
+            self._idle -= 1
+
+    def _due(self) -> bool:
+        return self._flushing > 0 or len(self._buffer) >= self._batch_size
+
+    def _take(self) -> list[LLMEvent]:
+        with self._changed:
+            batch = self._buffer.take(self._batch_size)
+            self._delivering += bool(batch)
+            return batch
+
+    def _send(self, batch: list[LLMEvent]) -> bool:
+        """Deliver a batch; False when it has to wait."""
+        gone: Sequence[LLMEvent] = ()
+        try:
+            error = self._attempt(batch)
+            later = isinstance(error, DeliverLater)
+            with self._changed:
+                if isinstance(error, DeliverLater):
+                    self._not_before, self._asked = time.monotonic() + error.seconds, error.asked
+                    gone = self._buffer.restore(batch)
+                else:
+                    self._asked = False
+                    self._park(batch, error)
+                    self._buffer.done(batch)
+            if error is not None and not later:
+                self._tell(error)
+            self._report(gone)
+            return not later
+        finally:
+            with self._changed:
+                self._delivering -= 1
+                self._changed.notify_all()
+
+    def _attempt(self, batch: list[LLMEvent]) -> Exception | None:
+        try:
+            self._deliver(batch)
+        except Exception as error:
+            return error
+        return None
+
+    def _park(self, batch: Sequence[LLMEvent], error: Exception | None) -> None:
+        """Set aside what will not be tried again; anything unforeseen must not be tried for ever either."""
+        if error is not None:
+            parked = error.events if isinstance(error, DeliveryRefused) else batch
+            self._buffer.park(parked)
+            self.parked += len(parked)
+
+    def _tell(self, error: Exception) -> None:
+        try:
+            self._on_flush_error(error)
+        except Exception:
+            log_fault("on_flush_error raised; token-limit goes on")
+
+    def _report(self, gone: Sequence[LLMEvent]) -> None:
+        if gone and self._on_dropped is not None:
+            self._on_dropped(gone)
+
+
+def _log(error: Exception) -> None:
+    logger.warning("token-limit could not deliver events: %r", error)

@@ -1,0 +1,252 @@
+"""Transport: the wire contract of a remote backend over `requests` (SPEC 1.5).
+
+Three calls: ingest (POST, gzip JSON), set limit (POST), check (GET).
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import threading
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urljoin, urlsplit
+
+from ..errors import ConfigurationError, StoreError
+from ..events import LLMEvent
+from ..runtime.forks import after_fork
+from ..stores.columns import plain
+from .queue import DeliverLater, DeliveryRefused
+
+if TYPE_CHECKING:
+    import requests
+
+CONNECT_SECONDS = 3.05
+READ_SECONDS = 10.0
+CHECK_READ_SECONDS = 2.0
+"""An admission waits for its check, so that one is given less time than a delivery."""
+
+FIRST_WAIT_SECONDS = 0.5
+LONGEST_WAIT_SECONDS = 60.0
+LONGEST_RETRY_AFTER_SECONDS = 3600.0
+
+ONE_MAY_BE_BAD = frozenset({400, 413, 422})
+"""Answers after which half of a batch may still be taken."""
+
+TRY_AGAIN = frozenset({408, 425, 429})
+"""The answers below 500 that speak of now, not of the request."""
+
+
+class CheckRefused(StoreError):
+    """The backend is there and will not answer for this tenant, say because the key does not cover it."""
+
+
+class Endpoints(NamedTuple):
+    """Where a backend is reached; what is not given is derived from the ingest URL, beside it."""
+
+    ingest: str
+    thresholds: str
+    check: str
+
+
+def endpoints(url: str, thresholds_url: str | None = None, check_url: str | None = None) -> Endpoints:
+    """Derive the endpoints: `https://host/v1/events` has `https://host/v1/thresholds` beside it.
+
+    Raises `ConfigurationError` for what is no http(s) URL.
+    """
+    _check_url(url, "url")
+    found = Endpoints(
+        url,
+        urljoin(url, "thresholds") if thresholds_url is None else thresholds_url,
+        urljoin(url, "check-tenant-limit") if check_url is None else check_url,
+    )
+    _check_url(found.thresholds, "thresholds_url")
+    _check_url(found.check, "check_url")
+    return found
+
+
+def shown(url: str) -> str:
+    """Write a URL without what may be a secret in it: a password, a query."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _check_url(url: str, name: str) -> None:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - reading it parses it
+        usable = parts.scheme in ("http", "https") and parts.hostname
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigurationError(f"{name}: {url!r} is not an http(s) URL such as https://limits.example.com/events")
+
+
+class Transport:
+    """Talks to one backend. Safe to use from any thread: each has its own session, and a forked child new ones."""
+
+    def __init__(self, where: Endpoints, api_key: str | None) -> None:
+        self._where = where
+        self.url = shown(where.ingest)
+        self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        self._reset()
+        after_fork(self._reset)
+
+    def _reset(self) -> None:
+        self._local = threading.local()
+        self._failures = 0
+
+    def deliver(self, batch: list[LLMEvent]) -> None:
+        """POST a batch; what the backend takes is never sent again.
+
+        Raises `DeliverLater` when it should be sent again, `DeliveryRefused` when that would not help. A batch that is
+        refused as a whole is halved until the event that is to blame stands alone.
+        """
+        refused: list[DeliveryRefused] = []
+        self._deliver(batch, refused)
+        self._failures = 0
+        if refused:
+            reasons = {key: why for one in refused for key, why in one.reasons.items()}
+            raise DeliveryRefused(refused[0].status, [event for one in refused for event in one.events], reasons)
+
+    def _deliver(self, batch: list[LLMEvent], refused: list[DeliveryRefused]) -> None:
+        response = self._post(batch)
+        if _is_taken(response):
+            reasons = _rejections(response)
+            bad = [event for event in batch if event.event_id in reasons]
+            if bad:
+                refused.append(DeliveryRefused(response.status_code, bad, reasons))
+        elif response.status_code < 300:
+            raise self._later("its answer is no acknowledgement")
+        elif response.status_code in TRY_AGAIN or response.status_code >= 500:
+            raise self._later(f"HTTP {response.status_code}", response.headers.get("Retry-After"))
+        elif response.status_code in ONE_MAY_BE_BAD and len(batch) > 1:
+            middle = len(batch) // 2
+            self._deliver(batch[:middle], refused)
+            self._deliver(batch[middle:], refused)
+        else:
+            refused.append(DeliveryRefused(response.status_code, batch))
+
+    def _post(self, batch: list[LLMEvent]) -> requests.Response:
+        import requests
+
+        body = gzip.compress(f'{{"events": [{", ".join(map(wire_json, batch))}]}}'.encode(), 5)
+        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        try:
+            return self._request("POST", self._where.ingest, READ_SECONDS, data=body, headers=headers)
+        except requests.RequestException as error:
+            raise self._later(type(error).__name__) from error
+
+    def _later(self, reason: str, retry_after: str | None = None) -> DeliverLater:
+        """Wait longer after each failure, with jitter, so that many services do not come back at once."""
+        self._failures += 1
+        told = _seconds_of(retry_after)
+        wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** min(self._failures - 1, 10))
+        wait *= random.uniform(0.5, 1.0)
+        return DeliverLater(
+            wait if told is None else max(wait, told),
+            f"the backend cannot take events now: {reason}",
+            asked=told is not None and told > wait,
+        )
+
+    def check(self, tenant_id: str) -> dict[str, Any]:
+        """Ask for the state of a tenant's limit. Raises `StoreError` when there is no usable answer."""
+        answer = self._ask("GET", self._where.check, params={"tenant_id": tenant_id}, read=CHECK_READ_SECONDS)
+        told = _json_of(answer)
+        if not isinstance(told, dict) or not isinstance(told.get("limit_exceeded"), bool):
+            raise StoreError("the backend's answer to a limit check is not understood")
+        return told
+
+    def set_limit(self, body: Mapping[str, Any]) -> None:
+        """Set a limit at the backend. Raises `StoreError` when it does not take it."""
+        self._ask("POST", self._where.thresholds, json=dict(body))
+
+    def remove_limit(self, tenant_id: str, frequency: str | None) -> int:
+        """Remove limits at a backend of ours; return how many. Raises `StoreError` when it does not."""
+        params = {"tenant_id": tenant_id} | ({} if frequency is None else {"frequency": frequency})
+        answer = self._ask("DELETE", self._where.thresholds, params=params)
+        told = _json_of(answer)
+        removed = told.get("removed") if isinstance(told, dict) else None
+        return removed if isinstance(removed, int) else 0
+
+    def _ask(self, method: str, url: str, *, read: float = READ_SECONDS, **options: Any) -> requests.Response:
+        import requests
+
+        try:
+            answer = self._request(method, url, read, **options)
+        except requests.RequestException as error:
+            raise StoreError(f"the backend cannot be reached: {type(error).__name__}") from error
+        if not 200 <= answer.status_code < 300:
+            away = answer.status_code in TRY_AGAIN or answer.status_code >= 500
+            told = f"the backend answered {answer.status_code} to {method} {urlsplit(url).path}"
+            raise StoreError(told) if away else CheckRefused(told)
+        return answer
+
+    def _request(self, method: str, url: str, read: float, **options: Any) -> requests.Response:
+        """Send a request; a redirect is not followed, since that would make a GET of it and drop the key."""
+        timeout = (CONNECT_SECONDS, read)
+        return self._session().request(method, url, timeout=timeout, allow_redirects=False, **options)
+
+    def _session(self) -> requests.Session:
+        session: requests.Session | None = getattr(self._local, "session", None)
+        if session is None:
+            import requests
+
+            session = self._local.session = requests.Session()
+            session.auth = self._sign  # a header alone gives way to what a .netrc has for the host
+        return session
+
+    def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers.update(self._headers)
+        return request
+
+
+def wire_json(event: LLMEvent) -> str:
+    """Give an event as JSON, whatever the application put into it."""
+    row = event.to_dict()
+    row["tags"] = plain(event.tags)
+    return json.dumps(row, default=str)
+
+
+def _is_taken(response: requests.Response) -> bool:
+    """Tell whether an answer acknowledges a batch: any 2xx but a page, or JSON that breaks off (SPEC 1.5 wants 2xx).
+
+    Such an answer comes from something that stands in front of the backend; to send a batch twice does no harm.
+    """
+    start = response.content.lstrip()[:1]
+    broken = start in (b"{", b"[") and _json_of(response) is None
+    return 200 <= response.status_code < 300 and start != b"<" and not broken
+
+
+def _json_of(response: requests.Response) -> Any:
+    """Read a JSON answer; None for what is none."""
+    try:
+        return response.json()
+    except ValueError:
+        return None
+
+
+def _rejections(response: requests.Response) -> dict[str, str]:
+    """Read which events of an accepted batch were not taken; only a backend of ours says."""
+    told = _json_of(response)
+    rows = told.get("rejected") if isinstance(told, dict) else None
+    if not isinstance(rows, list):
+        return {}
+    return {str(row.get("event_id")): str(row.get("reason", "")) for row in rows if isinstance(row, dict)}
+
+
+def _seconds_of(retry_after: str | None) -> float | None:
+    """Read a Retry-After header: seconds or an HTTP date (RFC 9110)."""
+    if retry_after is None:
+        return None
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(retry_after).timestamp() - time.time()
+        except ValueError:
+            return None
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_SECONDS) if seconds == seconds else None

@@ -1,0 +1,133 @@
+"""Clients with middleware: one call is any number of requests, or none when an answer comes from a cache.
+
+Anthropic's `Anthropic(middleware=[...])` runs inside the retry loop and hands each HTTP response to
+`_process_response` (research: sdks section 1). So each successful response is an event of its own there; the first
+takes over the hold of the call's admission, and an answer that no response stands behind costs nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from ..calls.flow import Flight, again, aland, land, unadmitted
+from ..calls.settlement import Outcome
+from ..errors import report
+from ..usage import Usage
+from .stainless import StainlessPatch, in_the_air
+from .streams import Follow, follow_async, follow_sync
+from .surfaces import Plan, Surface
+
+
+class RelayPatch(StainlessPatch):
+    """The funnel of an SDK whose clients may have middleware."""
+
+    def _noting(self, original: Any) -> Any:
+        noting = super()._noting(original)
+
+        @functools.wraps(original)
+        def process_response(client: Any, **kwargs: Any) -> Any:
+            if not _relays(client):
+                return noting(client, **kwargs)
+            hop = self._hop(client, kwargs, follow_sync)
+            if hop is not None:
+                land(*hop)
+            return original(client, **kwargs)
+
+        return process_response
+
+    def _anoting(self, original: Any) -> Any:
+        noting = super()._noting(original)
+
+        @functools.wraps(original)
+        async def process_response(client: Any, **kwargs: Any) -> Any:
+            if not _relays(client):
+                return await noting(client, **kwargs)
+            hop = self._hop(client, kwargs, follow_async)
+            if hop is not None:
+                await aland(*hop)
+            return await original(client, **kwargs)
+
+        return process_response
+
+    def _hop(self, client: Any, kwargs: dict[str, Any], follow: Follow) -> tuple[Flight, Outcome] | None:
+        """Read one response of a call, or follow its body and return None."""
+        response = kwargs["response"]
+        if not self.active or not response.is_success:
+            return None
+        try:
+            air = in_the_air.get()
+            if air is None or air[0] is not client:
+                plan = self._late(client, kwargs)
+                flight = None if plan is None else unadmitted(plan.meter, plan)
+            elif air[1].request.later:
+                air[1].answer = response
+                self.told_later(air[1], response)
+                return None
+            else:
+                air[1].answer = client
+                flight = again(air[1])
+                plan = self._plan_of_hop(flight, kwargs)
+            if flight is None or plan is None:
+                return None
+            flight.answer = response
+            outcome = super()._arrive(flight, plan, response, follow)
+            return None if outcome is None else (flight, outcome)
+        except Exception:
+            report("following a request of middleware")
+            return None
+
+    def _plan_of_hop(self, flight: Flight, kwargs: dict[str, Any]) -> Plan:
+        plan, body = flight.request, kwargs["options"].json_data
+        assert isinstance(plan, Plan)
+        if isinstance(body, dict) and isinstance(body.get("model"), str):  # on Bedrock it has moved into the path
+            plan.model = body["model"]
+        return plan
+
+    def _late(self, client: Any, kwargs: dict[str, Any]) -> Plan | None:
+        """Recognise a request that middleware sends while a raw stream is read: its call has returned long ago."""
+        options = kwargs["options"]
+        if options.method.lower() != "post" or not isinstance(self._kinds[options.url], Surface):
+            return None
+        return self._plan(client, (), kwargs)
+
+    def _arrive(self, flight: Flight, plan: Plan, result: Any, follow: Follow) -> Outcome | None:
+        if flight.landed:  # its responses have been followed one by one
+            client, flight.answer = flight.answer, None
+            if isinstance(result, self._stream_types):
+                within = _within if follow is follow_sync else _awithin
+                result._iterator = within(result._iterator, (client, flight))
+            return None
+        if flight.answer is None:
+            return Outcome(usage=Usage(input_tokens=0, output_tokens=0), tags={"answered_by": "middleware"})
+        return super()._arrive(flight, plan, result, follow)
+
+
+def _relays(client: Any) -> bool:
+    return bool(getattr(client, "_middleware", None))
+
+
+def _within(inner: Any, air: tuple[Any, Flight]) -> Iterator[Any]:
+    """Iterate with the call in the air: middleware may send its next request in the middle of a stream."""
+    while True:
+        token = in_the_air.set(air)
+        try:
+            chunk = next(inner)
+        except StopIteration:
+            return
+        finally:
+            in_the_air.reset(token)
+        yield chunk
+
+
+async def _awithin(inner: Any, air: tuple[Any, Flight]) -> AsyncIterator[Any]:
+    while True:
+        token = in_the_air.set(air)
+        try:
+            chunk = await anext(inner)
+        except StopAsyncIteration:
+            return
+        finally:
+            in_the_air.reset(token)
+        yield chunk

@@ -1,0 +1,300 @@
+"""Metered streams: the caller gets the SDK's own object and chunks, and each stream settles exactly once.
+
+Two ways in. A parsed stream has its `_iterator` replaced (0.2 microseconds a chunk); a raw response has its
+`iter_bytes` and `iter_raw` teed. In both, closing the HTTP response and a finaliser on the object are the nets for what
+is never exhausted (research: sdks section 2, rules 1 to 6).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from types import AsyncGeneratorType
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from ..calls.flow import Flight, aland, hand_over, land
+from ..calls.settlement import Outcome
+from ..errors import report
+
+Following = TypeVar("Following")
+
+
+class Reader(Protocol):
+    """Follows one stream: sees every chunk, and tells the outcome at any moment."""
+
+    def see(self, chunk: Any) -> bool:
+        """Look at a chunk; True hides it from the caller."""
+
+    def outcome(self, error: BaseException | None) -> Outcome:
+        """Tell how the stream ended; `error` None is exhaustion, close or abandonment."""
+
+
+class Tee(Protocol):
+    """Follows a body as bytes."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes in, return those the caller may have now."""
+
+    def rest(self) -> bytes:
+        """Return what was kept back, at the end of the body."""
+
+    def outcome(self, error: BaseException | None) -> Outcome:
+        """Tell how the body ended."""
+
+
+class _Watch:
+    """What the hooks of one stream share."""
+
+    __slots__ = ("_following", "flight", "outcome")
+
+    def __init__(self, flight: Flight, outcome: Callable[[BaseException | None], Outcome]) -> None:
+        self.flight = flight
+        self.outcome = outcome
+        self._following: Callable[[], Any] = _nothing
+
+    def by(self, generator: Following) -> Following:
+        """Note, and return, the generator that follows the stream."""
+        self._following = weakref.ref(generator)
+        return generator
+
+    @property
+    def pulling(self) -> bool:
+        """Whether the SDK is at work on the next chunk: a close from inside of that is no close by the caller."""
+        following = self._following()
+        if isinstance(following, AsyncGeneratorType):
+            return following.ag_running
+        return following is not None and following.gi_running
+
+    def land(self, error: BaseException | None = None) -> None:
+        if not self.flight.landed:
+            land(self.flight, self._read(error))
+
+    async def aland(self, error: BaseException | None = None) -> None:
+        if not self.flight.landed:
+            await aland(self.flight, self._read(error))
+
+    def hand_over(self, error: BaseException | None = None) -> None:
+        if not self.flight.landed:
+            hand_over(self.flight, self._read(error))
+
+    def _read(self, error: BaseException | None) -> Outcome:
+        try:
+            return self.outcome(error)
+        except Exception:
+            report("reading the end of a stream")
+            return Outcome(error=error)
+
+
+def _nothing() -> None:
+    """Stand for a generator that is not there yet."""
+
+
+def _follow_stream(stream: Any, response: Any, flight: Flight, reader: Reader) -> None:
+    """Follow a parsed sync stream."""
+    watch = _Watch(flight, reader.outcome)
+    stream._iterator = watch.by(_chunks(stream._iterator, watch, reader.see))
+    _on_close(response, watch)
+    weakref.finalize(stream, watch.hand_over)
+
+
+def _follow_async_stream(stream: Any, response: Any, flight: Flight, reader: Reader) -> None:
+    """Follow a parsed async stream."""
+    watch = _Watch(flight, reader.outcome)
+    stream._iterator = watch.by(_achunks(stream._iterator, watch, reader.see))
+    _on_aclose(response, watch)
+    weakref.finalize(stream, watch.hand_over)
+
+
+def _follow_body(response: Any, flight: Flight, tee: Tee) -> None:
+    """Follow a raw sync response as it is read."""
+    watch = _Watch(flight, tee.outcome)
+    tees = {"iter_bytes": tee, "iter_raw": _Undecoded(tee, response)}
+    _on_reading(response, tees, lambda body, tee: watch.by(_bytes(body, watch, tee)))
+    _on_close(response, watch)
+    weakref.finalize(response, watch.hand_over)
+
+
+def _follow_async_body(response: Any, flight: Flight, tee: Tee) -> None:
+    """Follow a raw async response as it is read."""
+    watch = _Watch(flight, tee.outcome)
+    tees = {"aiter_bytes": tee, "aiter_raw": _Undecoded(tee, response)}
+    _on_reading(response, tees, lambda body, tee: watch.by(_abytes(body, watch, tee)))
+    _on_aclose(response, watch)
+    weakref.finalize(response, watch.hand_over)
+
+
+class Follow(NamedTuple):
+    """How to follow a parsed stream and a raw body, for one kind of client."""
+
+    stream: Callable[[Any, Any, Flight, Reader], None]
+    body: Callable[[Any, Flight, Tee], None]
+
+
+follow_sync = Follow(_follow_stream, _follow_body)
+follow_async = Follow(_follow_async_stream, _follow_async_body)
+
+
+def follow_chunks(stream: Iterator[Any], flight: Flight, reader: Reader) -> Iterator[Any]:
+    """Follow a generator; what is returned takes its place."""
+    return _chunks(stream, _Watch(flight, reader.outcome), reader.see)
+
+
+def follow_async_chunks(stream: AsyncIterator[Any], flight: Flight, reader: Reader) -> AsyncIterator[Any]:
+    """Follow an asynchronous generator, which may never be started."""
+    watch = _Watch(flight, reader.outcome)
+    followed = _achunks(stream, watch, reader.see)
+    weakref.finalize(followed, watch.hand_over)
+    return followed
+
+
+def _chunks(inner: Any, watch: _Watch, see: Callable[[Any], bool]) -> Iterator[Any]:
+    try:
+        for chunk in inner:
+            try:
+                hidden = see(chunk)
+            except Exception:
+                report("reading a chunk")
+                hidden = False
+            if not hidden:
+                yield chunk
+        watch.land()
+    except GeneratorExit:  # closed or collected: this may be a finaliser
+        watch.hand_over()
+        raise
+    except BaseException as error:
+        watch.land(error)
+        raise
+
+
+async def _achunks(inner: Any, watch: _Watch, see: Callable[[Any], bool]) -> AsyncIterator[Any]:
+    try:
+        async for chunk in inner:
+            try:
+                hidden = see(chunk)
+            except Exception:
+                report("reading a chunk")
+                hidden = False
+            if not hidden:
+                yield chunk
+        await watch.aland()
+    except Exception as error:
+        await watch.aland(error)
+        raise
+    except BaseException as error:  # cancelled or closed: nothing may be awaited for our sake
+        watch.hand_over(None if isinstance(error, GeneratorExit) else error)
+        raise
+
+
+def _bytes(inner: Iterator[bytes], watch: _Watch, tee: Tee) -> Iterator[bytes]:
+    try:
+        for data in inner:
+            if told := tee.feed(data):
+                yield told
+        if told := tee.rest():
+            yield told
+        watch.land()
+    except GeneratorExit:
+        watch.hand_over()
+        raise
+    except BaseException as error:
+        watch.land(error)
+        raise
+
+
+async def _abytes(inner: AsyncIterator[bytes], watch: _Watch, tee: Tee) -> AsyncIterator[bytes]:
+    try:
+        async for data in inner:
+            if told := tee.feed(data):
+                yield told
+        if told := tee.rest():
+            yield told
+        await watch.aland()
+    except Exception as error:
+        await watch.aland(error)
+        raise
+    except BaseException as error:
+        watch.hand_over(None if isinstance(error, GeneratorExit) else error)
+        raise
+
+
+class _Undecoded:
+    """Shows a tee a body as it comes over the wire, decoded; of one that is encoded nothing can be hidden."""
+
+    def __init__(self, tee: Tee, response: Any) -> None:
+        self._tee = tee
+        self._response = response
+        self._encoded = response.headers.get("content-encoding", "identity") != "identity"
+        self.outcome = tee.outcome
+
+    def feed(self, data: bytes) -> bytes:
+        """Show a copy, decoded by httpx's own means, which are not in use: the caller has asked for raw bytes."""
+        if not self._encoded:
+            return self._tee.feed(data)
+        try:
+            decoded = self._response._get_content_decoder().decode(data)
+            self._tee.feed(decoded if isinstance(decoded, bytes) else b"".join(decoded))  # httpx's, and httpx2's
+        except Exception:
+            report("decoding a raw body")
+        return data
+
+    def rest(self) -> bytes:
+        """Return what was kept back."""
+        rest = self._tee.rest()
+        return b"" if self._encoded else rest
+
+
+def _on_reading(response: Any, tees: Mapping[str, Tee], follow: Callable[[Any, Tee], Any]) -> None:
+    """Follow a body in the first way in which it is read; httpx's other ways end in these."""
+    hooks: dict[str, Callable[..., Any]] = {}
+
+    def hook(plain: Callable[..., Any], tee: Tee) -> Callable[..., Any]:
+        def read(*args: Any, **kwargs: Any) -> Any:
+            while hooks:
+                _unhook(response, *hooks.popitem())
+            return follow(plain(*args, **kwargs), tee)
+
+        return read
+
+    for name, tee in tees.items():
+        hooks[name] = hook(getattr(response, name), tee)
+    vars(response).update(hooks)
+
+
+def _on_close(response: Any, watch: _Watch) -> None:
+    """Settle when somebody else than the SDK's own iteration closes the response."""
+    plain = response.close
+
+    def close() -> None:
+        _unhook(response, "close", close)
+        early = not watch.pulling
+        try:
+            plain()
+        finally:
+            if early:
+                watch.land()
+
+    response.close = close
+
+
+def _on_aclose(response: Any, watch: _Watch) -> None:
+    plain = response.aclose
+
+    async def aclose() -> None:
+        _unhook(response, "aclose", aclose)
+        early = not watch.pulling
+        try:
+            await plain()
+        finally:
+            if early:
+                await watch.aland()
+
+    response.aclose = aclose
+
+
+def _unhook(response: Any, name: str, hook: object) -> None:
+    """Take a hook out at its first use, which also ends the cycle it makes with its response.
+
+    The cycle is needed until then: a collector clears weak references before the SDK's generators close the response.
+    """
+    if response.__dict__.get(name) is hook:
+        del response.__dict__[name]

@@ -1,0 +1,115 @@
+"""Reading a raw body as it passes: server-sent events, or one JSON document."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from ..calls.settlement import Outcome
+from ..errors import report
+from .streams import Reader
+
+_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+
+
+class EventTee:
+    """Shows each event's JSON to a stream reader; an event the reader hides is left out of the bytes."""
+
+    def __init__(self, reader: Reader, hiding: bool) -> None:
+        self._reader = reader
+        self._hiding = hiding
+        self._buffer = b""
+        self.outcome = reader.outcome
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes in; while events may be hidden only whole events come out."""
+        looked_at = max(0, len(self._buffer) - 3)  # an end of four bytes may have begun
+        self._buffer += data
+        passed: list[bytes] = []
+        start = 0
+        for match in _END.finditer(self._buffer, looked_at):
+            event = self._buffer[start : match.end()]
+            start = match.end()
+            if not self._hides(event):
+                passed.append(event)
+        self._buffer = self._buffer[start:]
+        return b"".join(passed) if self._hiding else data
+
+    def rest(self) -> bytes:
+        """Return an unfinished last event."""
+        rest, self._buffer = self._buffer, b""
+        hidden = bool(rest) and self._hides(rest)
+        return rest if self._hiding and not hidden else b""
+
+    def _hides(self, event: bytes) -> bool:
+        data = b"\n".join(line[5:].strip() for line in event.splitlines() if line.startswith(b"data:"))
+        if not data.startswith(b"{"):
+            return False
+        try:
+            return self._reader.see(json.loads(data)) and self._hiding
+        except ValueError:
+            return False  # not ours to judge: the SDK will
+        except Exception:
+            report("reading an event")
+            return False
+
+
+class DocumentTee:
+    """Collects a JSON body, to be read at its end."""
+
+    def __init__(self, read: Callable[[Any], Outcome], request_id: str | None) -> None:
+        self._read = read
+        self._request_id = request_id
+        self._parts: list[bytes] = []
+
+    def feed(self, data: bytes) -> bytes:
+        """Keep a copy."""
+        self._parts.append(data)
+        return data
+
+    def rest(self) -> bytes:
+        """Nothing is ever kept back."""
+        return b""
+
+    def outcome(self, error: BaseException | None) -> Outcome:
+        """Read the document; what is no whole document has no usage."""
+        outcome = read_document(b"".join(self._parts), self._read)
+        outcome.error = error
+        if self._request_id is not None:
+            outcome.request_id = self._request_id
+        return outcome
+
+
+class BlindTee:
+    """Lets a body pass that is not JSON and may be large, such as speech."""
+
+    def __init__(self, read: Callable[[Any], Outcome], request_id: str | None) -> None:
+        self._read = read
+        self._request_id = request_id
+
+    def feed(self, data: bytes) -> bytes:
+        """Keep nothing."""
+        return data
+
+    def rest(self) -> bytes:
+        """Nothing is ever kept back."""
+        return b""
+
+    def outcome(self, error: BaseException | None) -> Outcome:
+        """Tell what is known without the body."""
+        outcome = self._read(None)
+        outcome.error = error
+        if self._request_id is not None:
+            outcome.request_id = self._request_id
+        return outcome
+
+
+def read_document(body: bytes, read: Callable[[Any], Outcome]) -> Outcome:
+    """Read a JSON body with `read`; anything else is read as None, and tells nothing."""
+    try:
+        document = json.loads(body)
+    except ValueError:
+        document = None
+    return read(document if isinstance(document, dict) else None)

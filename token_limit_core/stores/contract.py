@@ -1,0 +1,230 @@
+"""The Store contract, and the ledger algorithm that every transactional store shares.
+
+A store is synchronous, safe to use from any thread, and never asks the clock: `now` is passed in.
+Matching, windows and money are the pure functions of `limits.py`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeVar
+
+from ..events import LLMEvent
+from ..limits import ENFORCE, CounterKey, Decision, Limit, LimitStatus, judge
+from ..runtime.executor import executor
+from .records import Call, Entry, Hold, Pruned, Recorded, Spend
+from .reports import Reports, ReportsTransaction
+from .services import Peers, PeersTransaction
+
+T = TypeVar("T")
+
+
+class Store(Reports, Peers, ABC):
+    """Where ledger and limits live.
+
+    Operations raise `StoreError` when the store cannot answer; a row that its engine will never take is the engine's
+    own exception, so that nobody tries it for ever.
+    """
+
+    durable: bool = True
+    backend: str | None = None
+    """The backend that keeps limits and ledger, as a URL without secrets; None: this store does."""
+
+    leaves_loop: bool = True
+    """Whether operations do I/O and must be kept off an event loop."""
+
+    def __str__(self) -> str:
+        """Say for people what keeps limits and ledger, and where."""
+        return type(self).__name__
+
+    @abstractmethod
+    def limits(self, tenant_id: str) -> list[Limit]:
+        """List every limit of a tenant, those that begin later included."""
+
+    @abstractmethod
+    def set_limit(self, limit: Limit, now: float, by: str = "", expected: Collection[Limit] | None = None) -> Limit:
+        """Create the limit, or update the row of its identity; counters stay. Return it with its id.
+
+        `by` goes into the history. With `expected`, raise `LimitChanged` and change nothing when the rows of this
+        identity are others by now.
+        """
+
+    @abstractmethod
+    def welcome(self, limit: Limit, now: float) -> bool:
+        """Give a tenant that was never seen its first limit; False, and nothing done, for any other."""
+
+    @abstractmethod
+    def remove_limit(self, tenant_id: str, frequency: str | None, now: float, by: str = "") -> int:
+        """Remove a tenant's limits (of one frequency, or all); return how many."""
+
+    @abstractmethod
+    def cancel_limit(self, limit: Limit, now: float, by: str = "") -> None:
+        """Remove one limit and its counters; the one that a limit still to begin would have ended goes on.
+
+        Raises `LimitChanged`, and changes nothing, when the limit is not as given any more.
+        """
+
+    @abstractmethod
+    def admit(self, call: Call, now: float) -> Decision:
+        """Set the call's estimate aside on every limit that applies, or on none; atomic."""
+
+    @abstractmethod
+    def settle(self, call_id: str, event: LLMEvent, cost_nano: int | None, now: float) -> Recorded:
+        """Close the call's hold and record the event, once, however often it is called.
+
+        The event's id is the call id. Valid with an open, an expired (the estimate is corrected), a released or no
+        hold.
+        """
+
+    @abstractmethod
+    def record(self, entries: Sequence[tuple[LLMEvent, int | None]], now: float) -> list[Recorded]:
+        """Record events that had no admission; one result per event."""
+
+    @abstractmethod
+    def renew(self, call_id: str, expires_at: float) -> bool:
+        """Let an open hold live until `expires_at`; False when it is no longer open."""
+
+    @abstractmethod
+    def release(self, call_id: str, now: float, by: str | None = None) -> bool:
+        """Give an open hold back without a charge; False when it is no longer open.
+
+        `by` names who does it by hand, for the history; None is the call itself, which was never made.
+        """
+
+    @abstractmethod
+    def expire(self, now: float, tenant_id: str | None = None) -> int:
+        """Settle expired holds at their held amount, marked `estimated`; return how many."""
+
+    @abstractmethod
+    def holds(self, tenant_id: str | None = None) -> list[Hold]:
+        """List open holds, oldest first."""
+
+    @abstractmethod
+    def usage(self, tenant_id: str, now: float) -> list[LimitStatus]:
+        """Give the state of each limit in force, in its current window."""
+
+    def reached(self, tenant_id: str, now: float) -> Decision | None:
+        """Say how a call of the tenant would be refused now, or None; nothing is held."""
+        for status in self.usage(tenant_id, now):
+            decision = judge(status) if status.limit.mode == ENFORCE else None
+            if decision is not None:
+                return decision
+        return None
+
+    @abstractmethod
+    def spend(self, tenant_id: str, start: float, end: float) -> Spend:
+        """Sum the ledger of a tenant over `start <= timestamp < end`."""
+
+    @abstractmethod
+    def prune(self, before: float, now: float) -> Pruned:
+        """Delete rows older than `before`, never of an open window nor younger than 35 days."""
+
+    def check(self) -> None:
+        """Open the store, for checks at start-up; raises `ConfigurationError` or `StoreError` when it cannot work."""
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Block until everything is where it belongs (seconds; None is for ever); False if the time was not enough."""
+        return True
+
+    def health(self) -> dict[str, Any]:
+        """Give what `Meter.status()` shows of this store beyond its class."""
+        return {}
+
+    async def run_async(self, work: Callable[[], T]) -> T:
+        """Run an operation of this store off the event loop."""
+        return await executor.run(work)
+
+    def close(self) -> None:
+        """Release connections; the store may be used again afterwards."""
+
+
+class Transaction(ReportsTransaction, PeersTransaction):
+    """One atomic unit of work on an engine: the primitives the shared algorithm is written in.
+
+    All row locks are taken in the order tenant, limit, window.
+    """
+
+    @abstractmethod
+    def lock_tenant(self, tenant_id: str, now: float) -> bool:
+        """Create the tenant if it is new, and keep other writers of its ledger out until the end.
+
+        False when it surely was there already; of two that create it at once both may be told True.
+        """
+
+    @abstractmethod
+    def limits(self, tenant_id: str) -> list[Limit]: ...
+
+    @abstractmethod
+    def insert_limit(self, limit: Limit) -> Limit: ...
+
+    @abstractmethod
+    def update_limit(self, limit: Limit) -> None: ...
+
+    @abstractmethod
+    def delete_limits(self, ids: Sequence[int]) -> None:
+        """Delete limits and their counters."""
+
+    @abstractmethod
+    def counter(self, key: CounterKey) -> tuple[int, int] | None:
+        """Read (settled, held) of a counter, or None where its window was not opened yet."""
+
+    @abstractmethod
+    def open_counter(self, key: CounterKey, window_end: int, settled: int) -> None:
+        """Insert the counter if it is absent."""
+
+    @abstractmethod
+    def take(self, key: CounterKey, amount: int, bounded: bool) -> bool:
+        """Add to `held` in one conditional UPDATE; if `bounded`, only while settled + held < the limit's amount."""
+
+    @abstractmethod
+    def charge(self, key: CounterKey, settled: int, held: int) -> None:
+        """Add the signed amounts to a counter; nothing where it is absent."""
+
+    @abstractmethod
+    def insert_hold(self, hold: Hold) -> None: ...
+
+    @abstractmethod
+    def hold(self, call_id: str) -> Hold | None: ...
+
+    @abstractmethod
+    def close_hold(self, call_id: str, state: str, was: str = "open") -> bool:
+        """Change the state in one conditional UPDATE; False when the state was another."""
+
+    @abstractmethod
+    def renew_hold(self, call_id: str, expires_at: float) -> bool: ...
+
+    @abstractmethod
+    def open_holds(self, tenant_id: str | None, expired_at: float | None = None) -> list[Hold]:
+        """List open holds, oldest first; with `expired_at`, those that expired by then."""
+
+    @abstractmethod
+    def insert_entry(self, entry: Entry) -> bool:
+        """Append to the ledger; False when the (tenant, event_id) is there already."""
+
+    @abstractmethod
+    def known_events(self, tenant_id: str, event_ids: Sequence[str]) -> set[str]:
+        """Tell which of these ids the tenant's ledger has already."""
+
+    @abstractmethod
+    def held_calls(self, call_ids: Sequence[str]) -> set[str]:
+        """Tell which of these calls have a hold, in whatever state."""
+
+    @abstractmethod
+    def insert_entries(self, entries: Sequence[Entry]) -> None:
+        """Append entries that the ledger is known not to have."""
+
+    @abstractmethod
+    def roll_up(self, entry: Entry) -> None:
+        """Add the entry to the total of its (tenant, day, provider, model)."""
+
+    @abstractmethod
+    def roll_up_all(self, entries: Sequence[Entry]) -> None:
+        """Add many entries, each total once."""
+
+    @abstractmethod
+    def spend(self, tenant_id: str, start: float, end: float) -> Spend: ...
+
+    @abstractmethod
+    def prune(self, before: float) -> tuple[int, int, int]:
+        """Delete ledger rows and closed holds older than `before`, and counters whose window ended by then."""

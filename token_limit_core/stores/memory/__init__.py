@@ -1,0 +1,5 @@
+"""The memory store."""
+
+from .store import MemoryStore
+
+__all__ = ["MemoryStore"]

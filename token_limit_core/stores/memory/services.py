@@ -1,0 +1,89 @@
+"""What the memory store keeps of other services."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ...ingest.keys import ApiKey
+from ..records import Entry
+from ..services import Claim, PeersTransaction
+
+
+@dataclass(slots=True)
+class _Delivery:
+    id: int
+    destination: str
+    entry: Entry
+    claimed_until: float = 0.0
+    parked: bool = False
+
+
+class MemoryPeers(PeersTransaction):
+    """The primitives on dictionaries."""
+
+    _api_keys: dict[str, ApiKey]
+    _deliveries: dict[int, _Delivery]
+    _last_delivery: int
+
+    def insert_api_key(self, key: ApiKey) -> bool:
+        if key.public_id in self._api_keys:
+            return False
+        self._api_keys[key.public_id] = key
+        return True
+
+    def api_key(self, public_id: str) -> ApiKey | None:
+        return self._api_keys.get(public_id)
+
+    def api_keys(self, account: str | None) -> list[ApiKey]:
+        found = [key for key in self._api_keys.values() if account in (None, key.account)]
+        return sorted(found, key=lambda key: (key.account, key.created_at, key.public_id))
+
+    def revoke_api_key(self, public_id: str, at: float) -> bool:
+        key = self._api_keys.get(public_id)
+        if key is None or key.revoked_at is not None:
+            return False
+        self._api_keys[public_id] = replace(key, revoked_at=at)
+        return True
+
+    def insert_deliveries(self, destination: str, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            self._last_delivery += 1
+            self._deliveries[self._last_delivery] = _Delivery(self._last_delivery, destination, entry)
+
+    def claim_deliveries(self, destination: str, claimer: str, now: float, until: float, limit: int) -> list[Claim]:
+        claimed = self._waiting(destination, now)[:limit]
+        for row in claimed:
+            row.claimed_until = until
+        return [Claim(row.id, row.entry) for row in claimed]
+
+    def delete_deliveries(self, ids: Sequence[int]) -> None:
+        for key in ids:
+            if key in self._deliveries and not self._deliveries[key].parked:
+                del self._deliveries[key]
+
+    def free_deliveries(self, ids: Sequence[int]) -> None:
+        for key in ids:
+            if key in self._deliveries:
+                self._deliveries[key].claimed_until = 0.0
+
+    def park_deliveries(self, ids: Sequence[int]) -> None:
+        for key in ids:
+            if key in self._deliveries:
+                self._deliveries[key].parked = True
+
+    def unpark_deliveries(self, destination: str) -> int:
+        parked = [row for row in self._deliveries.values() if row.parked and row.destination == destination]
+        for row in parked:
+            row.parked, row.claimed_until = False, 0.0
+        return len(parked)
+
+    def waiting_deliveries(self, destination: str, now: float, most: int) -> int:
+        return min(most, len(self._waiting(destination, now)))
+
+    def parked_deliveries(self, destination: str) -> int:
+        return sum(row.parked for row in self._deliveries.values() if row.destination == destination)
+
+    def _waiting(self, destination: str, now: float) -> list[_Delivery]:
+        rows = self._deliveries.values()
+        return [r for r in rows if r.destination == destination and not r.parked and r.claimed_until <= now]

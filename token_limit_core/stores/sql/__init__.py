@@ -1,0 +1,1 @@
+"""The SQL stores: SQLite, PostgreSQL and MySQL."""

@@ -1,0 +1,171 @@
+"""The reports of the SQL store: their statements are built per question, since consoles ask rarely."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import fields
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Float,
+    Select,
+    String,
+    and_,
+    case,
+    cast,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+)
+
+from ...limits import PER_DAY, CounterKey, Limit
+from ..columns import read_entry
+from ..records import Hold, Spend
+from ..reports import (
+    Change,
+    Cursor,
+    DaySpend,
+    EventQuery,
+    Page,
+    ReportsTransaction,
+    StoredEntry,
+    TenantQuery,
+    current_days,
+)
+from .tables import counter, hold, ledger, limit, limit_history, rollup, tenant
+
+_SUMS = [func.sum(rollup.c[name]) for name in Spend._fields]
+_INSERT_CHANGE = insert(limit_history)
+_NONE = {"spend": 0, "share": -1}
+"""Where in an order tenants stand that have no spend or no limit: with those that spent nothing, and behind all."""
+
+
+class SqlReports(ReportsTransaction):
+    """The primitives of the reports on one connection."""
+
+    _execute: Callable[..., Any]
+
+    def tenant_page(self, query: TenantQuery, now: float) -> Page[tuple[str, str]]:
+        found = _found(query)
+        total = self._execute(select(func.count()).select_from(tenant).where(*found)).scalar_one()
+        rows = select(tenant.c.id, tenant.c.name).where(*found)
+        if query.sort != "id":
+            order = _spent(current_days(now)[0], tenant.c.id) if query.sort == "spend" else _share(now)
+            rows = rows.order_by(func.coalesce(order, _NONE[query.sort]).desc())
+        rows = rows.order_by(tenant.c.id).offset(query.offset).limit(query.size)
+        return Page([tuple(row) for row in self._execute(rows)], total)
+
+    def limits_of(self, tenant_ids: Collection[str]) -> list[Limit]:
+        columns = [limit.c[field.name] for field in fields(Limit)]
+        rows = select(*columns).where(limit.c.tenant_id.in_(tenant_ids)).order_by(limit.c.id)
+        return [Limit(*row) for row in self._execute(rows)]
+
+    def counters(self, keys: Sequence[CounterKey]) -> dict[CounterKey, tuple[int, int]]:
+        columns = (counter.c.tenant_id, counter.c.limit_id, counter.c.window_start)
+        rows = select(*columns, counter.c.settled, counter.c.held).where(
+            counter.c.tenant_id.in_({key.tenant_id for key in keys}),
+            counter.c.limit_id.in_({key.limit_id for key in keys}),
+            counter.c.window_start.in_({key.window_start for key in keys}),
+        )
+        return {CounterKey(*key): (settled, held) for *key, settled, held in self._execute(rows)}
+
+    def spends(self, tenant_ids: Collection[str], days: range) -> dict[str, Spend]:
+        rows = (
+            select(rollup.c.tenant_id, *_SUMS)
+            .where(rollup.c.tenant_id.in_(tenant_ids), _within(days))
+            .group_by(rollup.c.tenant_id)
+        )
+        return {tenant_id: Spend(*map(int, sums)) for tenant_id, *sums in self._execute(rows)}
+
+    def rollup(self, tenant_id: str, days: range) -> list[DaySpend]:
+        key = (rollup.c.day, rollup.c.provider, rollup.c.model)
+        totals = [rollup.c[name] for name in Spend._fields]
+        rows = select(*key, *totals).where(rollup.c.tenant_id == tenant_id, _within(days)).order_by(*key)
+        return [DaySpend(day, provider, model, Spend(*total)) for day, provider, model, *total in self._execute(rows)]
+
+    def entries(self, query: EventQuery) -> list[StoredEntry]:
+        rows = _newest(select(ledger).where(*_conditions(query)), ledger.c.timestamp, query.after, query.size)
+        return [StoredEntry(row["id"], read_entry(row)) for row in self._execute(rows).mappings()]
+
+    def hold_page(self, tenant_id: str | None, offset: int, size: int) -> Page[Hold]:
+        found = [hold.c.state == "open"]
+        if tenant_id is not None:
+            found.append(hold.c.tenant_id == tenant_id)
+        total = self._execute(select(func.count()).select_from(hold).where(*found)).scalar_one()
+        columns = [hold.c[name] for name in Hold._fields if name != "items"]
+        rows = select(*columns).where(*found).order_by(hold.c.created_at, hold.c.call_id)
+        return Page([Hold(*row) for row in self._execute(rows.offset(offset).limit(size))], total)
+
+    def insert_change(self, change: Change) -> None:
+        row = change._asdict()
+        del row["id"]
+        self._execute(_INSERT_CHANGE, row)
+
+    def changes(self, tenant_id: str | None, after: Cursor | None, size: int) -> list[Change]:
+        rows = select(*(limit_history.c[name] for name in Change._fields))
+        if tenant_id is not None:
+            rows = rows.where(limit_history.c.tenant_id == tenant_id)
+        return [Change(*row) for row in self._execute(_newest(rows, limit_history.c.at, after, size))]
+
+
+def _found(query: TenantQuery) -> list[ColumnElement[bool]]:
+    exactly = [] if query.tenant_id is None else [tenant.c.id == query.tenant_id]
+    if not query.search:
+        return exactly
+    as_text = cast(tenant.c.id, String(255))  # MySQL keeps ids as bytes, which have no case
+    wanted = query.search.lower()
+    return [
+        *exactly,
+        or_(*(func.lower(column).contains(wanted, autoescape=True) for column in (as_text, tenant.c.name))),
+    ]
+
+
+def _within(days: range) -> ColumnElement[bool]:
+    return and_(rollup.c.day >= days.start, rollup.c.day < days.stop)
+
+
+def _spent(days: range, tenant_id: ColumnElement[str]) -> ColumnElement[Any]:
+    """Sum some days of each tenant: a look along its own part of the primary key."""
+    total = select(func.sum(rollup.c.cost_nano)).where(rollup.c.tenant_id == tenant_id, _within(days))
+    return total.correlate(tenant, limit).scalar_subquery()
+
+
+def _share(now: float) -> ColumnElement[Any]:
+    """Give the largest share of a limit that each tenant has spent; a limit of nothing is always used up."""
+    month, day = (_spent(days, limit.c.tenant_id) for days in current_days(now))
+    spent = func.coalesce(case((limit.c.frequency == PER_DAY, day), else_=month), 0)
+    share = case((limit.c.amount == 0, 1.0), (spent <= 0, 0.0), else_=cast(spent, Float) / limit.c.amount)
+    in_force = and_(
+        limit.c.effective_from <= now, or_(limit.c.effective_until.is_(None), limit.c.effective_until > now)
+    )
+    return select(func.max(share)).where(limit.c.tenant_id == tenant.c.id, in_force).correlate(tenant).scalar_subquery()
+
+
+def _conditions(query: EventQuery) -> list[ColumnElement[bool]]:
+    known = (
+        (ledger.c.tenant_id, query.tenant_id),
+        (ledger.c.provider, query.provider),
+        (ledger.c.model, query.model),
+    )
+    conditions = [column == value for column, value in known if value is not None]
+    if query.failed:
+        conditions.append(ledger.c.error.is_not(None))
+    if query.unpriced:
+        conditions.append(ledger.c.cost_nano.is_(None))
+    if query.estimated:
+        conditions.append(ledger.c.details["tags"]["estimated"].as_boolean().is_(True))
+    if query.start is not None:
+        conditions.append(ledger.c.timestamp >= query.start)
+    if query.end is not None:
+        conditions.append(ledger.c.timestamp < query.end)
+    return conditions
+
+
+def _newest(rows: Select[Any], time: ColumnElement[float], after: Cursor | None, size: int) -> Select[Any]:
+    number = time.table.c.id
+    if after is not None:
+        rows = rows.where(tuple_(time, number) < tuple_(*after))
+    return rows.order_by(time.desc(), number.desc()).limit(size)
