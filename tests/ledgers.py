@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -13,12 +12,9 @@ from typing import Any, NamedTuple
 import pytest
 import sqlalchemy
 
-from tests.support import postgres_schema
+from tests.support import mysql_database, postgres_schema
 from token_limit_core.stores import open_store
 from token_limit_core.stores.contract import Store
-
-MYSQL = os.environ.get("TOKEN_LIMIT_TEST_MYSQL")
-"""A server's URL such as mysql+pymysql://root@127.0.0.1/test; without it MySQL is left out."""
 
 
 class Opened(NamedTuple):
@@ -58,15 +54,8 @@ def postgres() -> Iterator[str]:
 
 @contextmanager
 def sql_mysql(request: pytest.FixtureRequest, folder: Path) -> Iterator[Opened]:
-    assert MYSQL
-    engine = sqlalchemy.create_engine(MYSQL, poolclass=sqlalchemy.NullPool)
-    name = f"contract_{uuid.uuid4().hex}"
-    with engine.begin() as connection:
-        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
-    with sql(engine.url.set(database=name).render_as_string(hide_password=False)) as opened:
+    with mysql_database() as url, sql(url) as opened:
         yield opened
-    with engine.begin() as connection:
-        connection.execute(sqlalchemy.text(f"DROP DATABASE {name}"))
 
 
 @contextmanager

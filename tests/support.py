@@ -1,4 +1,4 @@
-"""What several test suites need from the machine: a PostgreSQL or Redis server, a browser."""
+"""Services that several test suites need: PostgreSQL, MariaDB or MySQL, Redis, a browser."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import NoReturn
 import pytest
 
 POSTGRES = os.environ.get("TOKEN_LIMIT_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
+MYSQL = os.environ.get("TOKEN_LIMIT_TEST_MYSQL", "mysql+pymysql://root@127.0.0.1:3306")
 REDIS = os.environ.get("TOKEN_LIMIT_TEST_REDIS", "redis://127.0.0.1:6379/0")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -40,6 +41,25 @@ def postgres_schema() -> Iterator[str]:
     finally:
         with engine.begin() as connection:
             connection.execute(sqlalchemy.schema.DropSchema(name, cascade=True))
+
+
+@contextmanager
+def mysql_database() -> Iterator[str]:
+    """Create an empty MariaDB or MySQL database and give the SQLAlchemy URL that works in it; drop it at the end."""
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(MYSQL, poolclass=sqlalchemy.NullPool, connect_args={"connect_timeout": 5})
+    name = f"test_{uuid.uuid4().hex}"
+    try:
+        with engine.begin() as connection:
+            connection.execute(sqlalchemy.text(f"CREATE DATABASE {name} CHARACTER SET utf8mb4"))
+    except sqlalchemy.exc.OperationalError as error:
+        unavailable(f"MySQL cannot be reached at {engine.url!r} (TOKEN_LIMIT_TEST_MYSQL): {error.orig}")
+    try:
+        yield engine.url.set(database=name).render_as_string(hide_password=False)
+    finally:
+        with engine.begin() as connection:
+            connection.execute(sqlalchemy.text(f"DROP DATABASE {name}"))
 
 
 def require_chromium() -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.ledgers import (
-    MYSQL,
     Factory,
     Opened,
     django_postgres,
@@ -20,9 +19,7 @@ from tests.ledgers import (
 )
 from token_limit_core.stores.contract import Store
 
-FACTORIES: list[Factory] = [memory, sql_sqlite, sql_postgres, django_sqlite, django_postgres]
-if MYSQL:
-    FACTORIES.append(sql_mysql)
+FACTORIES: list[Factory] = [memory, sql_sqlite, sql_postgres, sql_mysql, django_sqlite, django_postgres]
 
 
 @pytest.fixture(params=FACTORIES, ids=lambda factory: factory.__name__)
