@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -80,3 +81,29 @@ def redis_url() -> str:
     except redis.ConnectionError as error:
         unavailable(f"Redis cannot be reached at {REDIS} (TOKEN_LIMIT_TEST_REDIS): {error}")
     return REDIS
+
+
+@contextmanager
+def redis_database() -> Iterator[str]:
+    """Claim an empty logical database of the Redis server and give its URL; empty it at the end.
+
+    For libraries whose keys cannot have a prefix. The claim is a key in the database of TOKEN_LIMIT_TEST_REDIS.
+    """
+    import redis
+
+    base = redis_url()
+    with redis.Redis.from_url(base) as claims:
+        for number in range(1, int(claims.config_get("databases")["databases"])):
+            url, claim = re.sub(r"/\d*$", f"/{number}", base), f"token-limit-test-database-{number}"
+            if not claims.set(claim, os.getpid(), nx=True, ex=600):
+                continue
+            try:
+                with redis.Redis.from_url(url) as database:
+                    if database.dbsize() > 0:
+                        continue
+                    yield url
+                    database.flushdb()
+                    return
+            finally:
+                claims.delete(claim)
+    unavailable(f"every database of Redis at {base} is in use")

@@ -10,7 +10,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +18,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests import pages
-from tests.frameworks.servers import answers, free_port
+from tests.servers import answers, free_port
 from tests.support import unavailable
+from tests.waiting import wait_until
 from token_limit_core.settings import RULES
 from token_limit_core.testing import FakeProvider
 from token_limit_django.conf import RULES as DJANGO_RULES
@@ -73,11 +73,7 @@ class Project:
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         self.servers.append(server)
-        deadline = time.monotonic() + 30
-        while not answers(self.port):
-            assert server.poll() is None, f"{command} has ended"
-            assert time.monotonic() < deadline, f"{command} does not answer"
-            time.sleep(0.05)
+        wait_until(lambda: answers(self.port), server)
         return ""
 
     def stop(self) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 import requests
 
-from tests.frameworks.servers import serving
+from tests.servers import serving
 from token_limit_core.testing import FakeProvider
 
 GUNICORN = ("gunicorn", "--threads=2", "--log-level=error", "--bind=127.0.0.1:{port}")
@@ -39,8 +39,8 @@ class Site(NamedTuple):
 @pytest.fixture(scope="module", params=list(SERVERS))
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     command = SERVERS[request.param]
-    with FakeProvider() as provider, serving(command, STREAMING_PROVIDER=provider.base_url) as port:
-        yield Site(f"http://127.0.0.1:{port}{'/asgi' if request.param == 'django on uvicorn' else ''}", provider)
+    with FakeProvider() as provider, serving(*command, env={"STREAMING_PROVIDER": provider.base_url}) as server:
+        yield Site(f"{server.url}{'/asgi' if request.param == 'django on uvicorn' else ''}", provider)
 
 
 @pytest.mark.parametrize("how", ["peeked", "peeked-ended"])

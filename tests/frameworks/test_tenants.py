@@ -13,7 +13,7 @@ import pytest
 import requests
 from websockets.sync.client import connect
 
-from tests.frameworks.servers import serving
+from tests.servers import serving
 from tests.waiting import wait_until
 from token_limit_core import LLMEvent, Meter, MeterConfig
 from token_limit_core.stores.reports import EventQuery
@@ -97,9 +97,9 @@ SERVERS = {
 class Site:
     """A running application, and a Meter of the test's own over its store."""
 
-    def __init__(self, server: Server, port: int, meter: Meter, provider: FakeProvider) -> None:
+    def __init__(self, server: Server, address: str, meter: Meter, provider: FakeProvider) -> None:
         self.server = server
-        self.address = f"127.0.0.1:{port}"
+        self.address = address
         self.meter = meter
         self.provider = provider
         self._local = threading.local()
@@ -132,8 +132,8 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         for tenant, amount in {"acme": 5, "globex": 5, "broke": 0}.items():
             meter.set_limit(tenant, amount)
         env = {"SAAS_STORE": store, "SAAS_PROVIDER": provider.base_url, "SAAS_ORDER": server.order}
-        with serving(server.command, **env) as port:
-            yield Site(server, port, meter, provider)
+        with serving(*server.command, env=env) as running:
+            yield Site(server, running.address, meter, provider)
 
 
 def _asked_by(event: LLMEvent) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import uuid
@@ -16,11 +14,10 @@ from typing import Any
 import redis
 
 from tests.contract.processes import environment
+from tests.servers import ROOT, end
 from tests.support import redis_url
 from token_limit_core import Meter, MeterConfig
 from token_limit_core.testing import FakeProvider
-
-ROOT = Path(__file__).parents[2]
 
 
 class Queue:
@@ -69,17 +66,6 @@ class Queue:
             yield process
         finally:
             try:
-                ended(process)
+                end(process)
             finally:
                 print((self.folder / "worker.log").read_text()[-4000:])
-
-
-def ended(process: subprocess.Popen[bytes]) -> None:
-    """Ask a worker, the leader of a session, to end in good order; fail when it does not."""
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(30)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        raise

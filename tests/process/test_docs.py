@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import os
-import random
-import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
 from tests.contract.processes import environment
 from tests.pages import code_of, section
-from tests.process.queues import Queue, ended
-from tests.support import redis_url
+from tests.process.queues import Queue
+from tests.servers import end
+from tests.support import redis_database
 from token_limit_core import Meter, MeterConfig
-
-KEYS = ("celery*", "_kombu*", "unacked*", "rq:*", "dramatiq*")
 
 
 @pytest.fixture
@@ -32,20 +26,6 @@ def shell(tmp_path: Path, queue: Queue) -> dict[str, Any]:
     return {"cwd": tmp_path, "env": {**env, **variables, "PYTHONPATH": f"{env['PYTHONPATH']}{os.pathsep}{tmp_path}"}}
 
 
-@contextmanager
-def own_database(env: dict[str, str]) -> Iterator[None]:
-    """Use a database of the Redis server that nobody else is likely to use, and leave none of the libraries' keys."""
-    url = re.sub(r"/\d*$", f"/{random.randrange(8, 16)}", redis_url())
-    env["REDIS_URL"] = url
-    try:
-        yield
-    finally:
-        with redis.Redis.from_url(url) as client:
-            for pattern in KEYS:
-                for key in client.scan_iter(pattern):
-                    client.delete(key)
-
-
 @pytest.mark.parametrize(("heading", "file"), [("Celery", "tasks.py"), ("RQ", "jobs.py"), ("Dramatiq", "actors.py")])
 def test_the_tasks_of_the_page_run_for_the_tenant_that_starts_them(
     shell: dict[str, Any], tmp_path: Path, heading: str, file: str
@@ -54,14 +34,15 @@ def test_the_tasks_of_the_page_run_for_the_tenant_that_starts_them(
     (tmp_path / file).write_text(code_of("docs/workers.md", f"## {heading}"))
     words = code_of("docs/workers.md", f"## {heading}", "console").split()
     command = [sys.executable, *words[1:]] if words[0] == "python" else [sys.executable, "-m", *words]
-    with own_database(shell["env"]), (tmp_path / "worker.log").open("w") as log:
+    with redis_database() as url, (tmp_path / "worker.log").open("w") as log:
+        shell["env"]["REDIS_URL"] = url
         worker = subprocess.Popen(command, **shell, stdout=log, stderr=log, start_new_session=True)
         try:
             run = subprocess.run(
                 [sys.executable, file], **shell, capture_output=True, text=True, timeout=90, check=False
             )
         finally:
-            ended(worker)
+            end(worker)
             print((tmp_path / "worker.log").read_text()[-3000:])
     assert run.stdout == "acme paid for 1 answer\n", run.stderr
     with Meter(MeterConfig(store=f"sqlite:///{tmp_path / 'token_limit.db'}", patches=[])) as meter:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +10,7 @@ import pytest
 import requests
 
 from tests.contract.processes import environment
-from tests.process.queues import ROOT, ended
-from tests.waiting import wait_until
+from tests.servers import ROOT, serving
 from token_limit_core import Meter, MeterConfig
 from token_limit_core.testing import FakeProvider
 
@@ -29,31 +27,13 @@ SERVERS = {
 }
 
 
-def answers(url: str) -> bool:
-    try:
-        return requests.head(f"{url}/nothing", timeout=10).status_code == 404
-    except requests.ConnectionError:
-        return False
-
-
 @pytest.mark.parametrize("server", list(SERVERS))
 def test_a_server_that_is_stopped_stores_what_it_has_captured(server: str, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url, store = f"http://127.0.0.1:{port}", f"sqlite:///{tmp_path / 'ledger.db'}"
+    store = f"sqlite:///{tmp_path / 'ledger.db'}"
     with FakeProvider() as provider, Meter(MeterConfig(store=store, patches=[])) as meter:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *(word.format(port=port) for word in SERVERS[server])],
-            cwd=ROOT,
-            env={**environment(), "LEAVING_PROVIDER": provider.base_url, "LEAVING_STORE": store},
-            start_new_session=True,
-        )
-        try:
-            wait_until(lambda: answers(url))
-            done = sum(requests.get(url, timeout=30).ok for _ in range(6))
-        finally:
-            ended(process)
+        env = {"LEAVING_PROVIDER": provider.base_url, "LEAVING_STORE": store}
+        with serving(*SERVERS[server], env=env) as running:
+            done = sum(requests.get(running.url, timeout=30).ok for _ in range(6))
         assert done == len(provider.requests) == 6
         assert meter.store.spend("acme", 0, 4e9).calls == 6
         assert meter.store.holds() == []

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
-from tests.waiting import wait_until
+from tests import servers
+from tests.servers import PYTHON, Server
 
-ROOT = Path(__file__).parents[2]
 SITES = "tests.remote.sites"
 COMMANDS = {
     "werkzeug": [SITES, "{site}", "{port}"],
@@ -28,51 +22,9 @@ COMMANDS = {
 }  # fmt: skip
 
 
-class Server:
-    """A server process; `restart` brings it back on the same port."""
-
-    def __init__(
-        self,
-        command: str,
-        site: str,
-        *,
-        program: Sequence[str] = (sys.executable, "-m"),
-        options: Sequence[str] = (),
-        **settings: Any,
-    ) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        self._words = [*program, *(part.format(port=self.port, site=site) for part in COMMANDS[command]), *options]
-        self._env = {**os.environ, "PYTHONPATH": str(ROOT), "SITE": json.dumps(settings)}
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.restart()
-
-    def restart(self) -> None:
-        self.process = subprocess.Popen(self._words, cwd=ROOT, env=self._env)
-        wait_until(self._answers, self.process)
-
-    def stop(self) -> None:
-        """End it as an operator does, and wait."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            raise
-
-    def _answers(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-
-@contextmanager
-def serving(command: str, site: str, **settings: Any) -> Iterator[Server]:
-    """Run a server for a block."""
-    server = Server(command, site, **settings)
-    try:
-        yield server
-    finally:
-        server.stop()
+def serving(
+    command: str, site: str, *, program: Sequence[str] = PYTHON, options: Sequence[str] = (), **settings: Any
+) -> AbstractContextManager[Server]:
+    """Run a server for a block; the site reads its settings from SITE."""
+    words = [word.replace("{site}", site) for word in COMMANDS[command]]
+    return servers.serving(*words, *options, program=program, env={"SITE": json.dumps(settings)})

@@ -16,7 +16,8 @@ import pytest
 
 from tests.ledgers import Factory, django_postgres, django_sqlite, sql_sqlite
 from tests.remote.receiver import key_for
-from tests.remote.servers import Server, serving
+from tests.remote.servers import serving
+from tests.servers import Server
 from token_limit_core import LimitExhausted, Meter, MeterConfig
 from token_limit_core.stores.contract import Store
 from token_limit_core.testing import FakeProvider

@@ -14,7 +14,8 @@ import pytest
 import requests
 
 from tests.remote.receiver import Receiver
-from tests.remote.servers import ROOT, Server, serving
+from tests.remote.servers import serving
+from tests.servers import ROOT, Server
 from tests.support import unavailable
 from tests.waiting import wait_until
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ from typing import Any
 import pytest
 import requests
 
+from tests.servers import serving
 from tests.waiting import wait_until
 from token_limit_core.testing import FakeProvider
 
@@ -24,15 +23,14 @@ ROOT = Path(__file__).resolve().parents[3]
 SITE = ROOT / "examples" / "django_saas"
 sys.path.insert(0, str(ROOT / "examples"))
 
-from shared.serving import free_port  # noqa: E402
 from shared.visitor import Visitor  # noqa: E402
 
 SERVERS = {
-    "gunicorn": ["gunicorn", "saas.wsgi", "--bind={address}", "--workers=2", "--threads=4", "--log-level=error"],
+    "gunicorn": ["gunicorn", "saas.wsgi", "--bind=127.0.0.1:{port}", "--workers=2", "--threads=4", "--log-level=error"],
     "gunicorn --preload": [
         "gunicorn",
         "saas.wsgi",
-        "--bind={address}",
+        "--bind=127.0.0.1:{port}",
         "--workers=2",
         "--preload",
         "--log-level=error",
@@ -119,21 +117,8 @@ def running(name: str, loaded: Path, folder: Path) -> Iterator[Site]:
     with FakeProvider() as provider:
         env = environment(folder)
         env |= {"OPENAI_BASE_URL": provider.base_url, "DEMO_PROVIDER_HOST": provider.host}
-        port = free_port()
-        command = [part.format(address=f"127.0.0.1:{port}", port=port) for part in SERVERS[name]]
-        process = subprocess.Popen([sys.executable, "-m", *command], cwd=SITE, env=env)
-        try:
-            wait_until(lambda: answers(port))
-            with shell(env) as asked:
-                yield Site(f"http://127.0.0.1:{port}", env, provider, process, asked)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(20)
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        with serving(*SERVERS[name], folder=SITE, env=env) as server, shell(env) as asked:
+            yield Site(server.url, env, provider, server.process, asked)
 
 
 @pytest.fixture(scope="module", params=list(SERVERS))

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,11 +10,11 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.servers import serving
 from tests.waiting import wait_until
 from token_limit_core import Meter, MeterConfig
 from token_limit_core.testing import FakeProvider
 
-ROOT = Path(__file__).parents[3]
 APP = "tests.frameworks.flask.saas:create_app()"
 SERVERS = {
     "werkzeug": ["flask", "--app", APP, "run", "--port", "{port}", "--with-threads", "--no-reload"],
@@ -48,9 +43,6 @@ class Site:
 @pytest.fixture(scope="module", params=list(SERVERS))
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     store = f"sqlite:///{tmp_path_factory.mktemp('site')}/spend.db"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     with FakeProvider() as provider, Meter(MeterConfig(store=store)) as meter:
         config = {
             "PROVIDER": provider.base_url,
@@ -58,20 +50,8 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             "TOKEN_LIMIT_HOSTS": {provider.host: "openai"},
             "TOKEN_LIMIT_USER_TENANT_ATTRIBUTES": ["organization"],
         }
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "FLASK_SITE": json.dumps(config)}
-        command = [part.format(port=port) for part in SERVERS[request.param]]
-        process = subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, env=env, stderr=subprocess.DEVNULL)
-        try:
-            wait_until(lambda: answers(port), process)
-            yield Site(f"http://127.0.0.1:{port}", provider, meter)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(20)
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        with serving(*SERVERS[request.param], env={"FLASK_SITE": json.dumps(config)}) as server:
+            yield Site(server.url, provider, meter)
 
 
 def test_two_tenants_interleaved_are_billed_apart(site: Site) -> None:

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from tests.frameworks.llm import async_client
 from tests.frameworks.llm import request as question
-from tests.frameworks.servers import free_port
+from tests.servers import free_port
 from token_limit_core import ConfigurationError, Meter
 from token_limit_core.patches import state
 from token_limit_core.testing import FakeProvider
