@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import gc
+import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
+import certifi
 import pytest
 
 from tests.support import postgres_schema
 from token_limit_core import patches
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the SDKs one root certificate: each client they make reads all of them, which takes longer than a test.
+
+    No test connects with TLS.
+    """
+    end = "-----END CERTIFICATE-----\n"
+    folder = tempfile.TemporaryDirectory(prefix="token-limit-tests-")
+    config.add_cleanup(folder.cleanup)
+    roots = Path(folder.name, "roots.pem")
+    roots.write_text(Path(certifi.where()).read_text().partition(end)[0] + end)
+    os.environ["SSL_CERT_FILE"] = str(roots)
 
 
 @pytest.fixture(autouse=True)

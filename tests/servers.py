@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.contract.processes import environment
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[1]
 PYTHON = (sys.executable, "-m")
@@ -36,7 +36,7 @@ def answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def end(process: subprocess.Popen[bytes], seconds: float = 30.0) -> None:
+def end(process: subprocess.Popen[bytes], seconds: float = PATIENCE) -> None:
     """End a process that leads a session with SIGTERM; kill its processes and fail when it does not end."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)

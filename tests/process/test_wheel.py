@@ -55,6 +55,7 @@ def run(*command: str | Path, cwd: Path) -> str:
     """Run a command to its good end; give what it printed."""
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "site_of_ours.settings"}
     environment.pop("PYTHONPATH", None)  # the source tree must not stand in for the wheel
+    environment.pop("SSL_CERT_FILE", None)  # pip may have to reach its index
     done = subprocess.run(list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -11,6 +11,7 @@ import pytest
 
 from tests.remote.mounts import MOUNTS, Mounted
 from tests.remote.receiver import Receiver
+from tests.waiting import PATIENCE
 from token_limit_core import LimitExhausted, Meter, MeterConfig
 from token_limit_core.calls.flow import depart, land
 from token_limit_core.calls.settlement import Outcome, Request
@@ -18,7 +19,6 @@ from token_limit_core.ingest.endpoints import CHECKS, EVENTS, THRESHOLDS, Ingest
 from token_limit_core.usage import Usage
 
 DEFAULT = Decimal("0.01")
-PATIENCE = 20.0
 
 
 @pytest.fixture(params=list(MOUNTS))

@@ -16,6 +16,7 @@ import pytest
 
 from tests.remote import backend as does
 from tests.remote.backend import Backend
+from tests.waiting import PATIENCE
 from token_limit_core import LimitExhausted, Meter, MeterConfig, StoreError, TenantBusy
 from token_limit_core.calls.flow import depart, land
 from token_limit_core.calls.settlement import Outcome, Request
@@ -27,7 +28,6 @@ from token_limit_core.runtime import log_throttle as seldom
 from token_limit_core.testing.clock import Clock
 from token_limit_core.usage import Usage
 
-PATIENCE = 20.0
 MODEL = "gpt-4o-mini"
 MILLION = Outcome(usage=Usage(input_tokens=1_000_000, output_tokens=0))
 MILLION_COSTS = Decimal("0.15")

@@ -18,11 +18,11 @@ from tests.ledgers import Factory, django_postgres, django_sqlite, sql_sqlite
 from tests.remote.receiver import key_for
 from tests.remote.servers import serving
 from tests.servers import Server
+from tests.waiting import PATIENCE
 from token_limit_core import LimitExhausted, Meter, MeterConfig
 from token_limit_core.stores.contract import Store
 from token_limit_core.testing import FakeProvider
 
-PATIENCE = 30.0
 MESSAGES: Any = [{"role": "user", "content": "hello"}]
 SITES = [("werkzeug", "flask_ingest"), ("gunicorn", "django_ingest"), ("uvicorn", "starlette_ingest")]
 BACKENDS: list[tuple[str, str, Factory]] = [

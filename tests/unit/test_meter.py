@@ -17,6 +17,7 @@ import pytest
 
 import token_limit_core
 from tests.unit.acme import Client
+from tests.waiting import threads_started
 from token_limit_core import (
     PER_DAY,
     PER_MONTH,
@@ -339,9 +340,9 @@ def test_status_tells_what_is_guarded_and_counted(meter: Meter, events: list[LLM
 
 
 def test_flush_without_anything_to_do_starts_no_thread(meter: Meter) -> None:
-    before = threading.active_count()
-    assert meter.flush() is True
-    assert threading.active_count() == before
+    with threads_started() as started:
+        assert meter.flush() is True
+    assert started == []
 
 
 def test_flush_gives_up_after_its_time(meter: Meter) -> None:
@@ -357,16 +358,17 @@ def test_close_unpatches_settles_and_ends_the_thread_and_may_be_repeated(
     acme: None, events: list[LLMEvent], tmp_path: Path
 ) -> None:
     original = Client.__dict__["generate"]
-    others = set(threading.enumerate())
     url = f"sqlite:///{tmp_path}/ledger.db"
-    meter = Meter(MeterConfig(store=url, patches=["acme"])).patch_all()
-    asyncio.run(Client().agenerate("hi"))
-    meter.settler.put(lambda: manual(meter, tenant_id="a"))
-    meter.close()
-    meter.close()
+    with threads_started() as started:
+        meter = Meter(MeterConfig(store=url, patches=["acme"])).patch_all()
+        asyncio.run(Client().agenerate("hi"))
+        meter.settler.put(lambda: manual(meter, tenant_id="a"))
+        meter.close()
+        meter.close()
 
     assert Client.__dict__["generate"] is original
-    assert "token-limit-settler" not in {thread.name for thread in set(threading.enumerate()) - others}
+    (settler,) = (thread for thread in started if thread.name == "token-limit-settler")
+    assert not settler.is_alive()
     with Meter(MeterConfig(store=url)) as reader:
         assert spent(reader, "a") == (1, 210_000)
         assert spent(reader, "")[0] == 1

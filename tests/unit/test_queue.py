@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import PATIENCE, threads_started
 from token_limit_core.delivery.queue import EventQueue
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.events import LLMEvent
 
 NEVER = 3600.0
-PATIENCE = 10.0
 
 
 def event(number: int) -> LLMEvent:
@@ -72,13 +72,13 @@ def make(destination: Destination) -> Iterator[Callable[..., EventQueue]]:
 
 
 def test_no_thread_until_the_first_put_and_then_one_daemon(make, destination):
-    before = set(threading.enumerate())
-    queue = make()
-    assert queue.flush_now(0)
-    assert set(threading.enumerate()) == before
-    for number in range(3):
-        queue.put(event(number))
-    (thread,) = set(threading.enumerate()) - before
+    with threads_started() as started:
+        queue = make()
+        assert queue.flush_now(0)
+        assert started == []
+        for number in range(3):
+            queue.put(event(number))
+    (thread,) = started
     assert thread.daemon
     assert queue.flush_now(PATIENCE)
     assert destination.threads == {thread}

@@ -16,6 +16,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
+from tests.waiting import PATIENCE, threads_started, wait_until
 from token_limit_core import LimitExceededException, patches, pytest_plugin
 from token_limit_core.testing import Clock, FakeProvider
 
@@ -23,7 +24,6 @@ fake_provider = pytest_plugin.fake_provider
 token_limit_clock = pytest_plugin.token_limit_clock
 token_limit_meter = pytest_plugin.token_limit_meter
 
-PATIENCE = 10.0
 MODEL = "gpt-4o-mini"
 MESSAGES: Any = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where does my money go?"}]
 
@@ -481,8 +481,7 @@ def test_slow_spaces_the_chunks(client, provider):
 
 
 def test_stop_frees_the_port_and_hangs_up_on_kept_alive_and_waiting_clients():
-    before = set(threading.enumerate())
-    with FakeProvider() as provider:
+    with threads_started() as started, FakeProvider() as provider:
         port = int(provider.host.rpartition(":")[2])
         client = openai.OpenAI(base_url=provider.base_url, api_key="k", max_retries=0)
         assert chat(client).choices
@@ -500,7 +499,8 @@ def test_stop_frees_the_port_and_hangs_up_on_kept_alive_and_waiting_clients():
         waiting.start()
         assert pause.reached.wait(PATIENCE)
     waiting.join(PATIENCE)
-    assert set(threading.enumerate()) <= before  # those of earlier tests may end meanwhile
+    assert len(started) >= 3  # the server's, its connection's and the client's
+    assert [thread for thread in started if thread.is_alive()] == []
     client.close()
     provider.stop()
     with FakeProvider(port) as again:
@@ -514,8 +514,7 @@ def test_many_clients_are_served_at_once(provider):
     threads = [threading.Thread(target=lambda client=client: answers.append(chat(client))) for client in clients]
     for thread in threads:
         thread.start()
-    while len(provider.requests) < 8:
-        threads[0].join(0.001)
+    wait_until(lambda: len(provider.requests) == 8)
     assert answers == []
     pause.set()
     for thread, client in zip(threads, clients, strict=True):

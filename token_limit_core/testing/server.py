@@ -20,16 +20,6 @@ class Exchange(BaseHTTPRequestHandler):
     server: Server
     body: Any = None
 
-    def setup(self) -> None:
-        """Remember the connection, so that stopping can hang up on a client that keeps it alive."""
-        super().setup()
-        self.server.connections[self.connection] = threading.current_thread()
-
-    def finish(self) -> None:
-        """Forget the connection."""
-        self.server.connections.pop(self.connection, None)
-        super().finish()
-
     def do_GET(self) -> None:
         """Answer a GET."""
         self.body = None
@@ -86,12 +76,10 @@ class Exchange(BaseHTTPRequestHandler):
 class Server(ThreadingHTTPServer):
     """Listens on loopback, with a thread per connection."""
 
-    daemon_threads = True
-
     def __init__(self, port: int, serve: Callable[[Exchange], None]) -> None:
         super().__init__(("127.0.0.1", port), Exchange)
         self.serve = serve
-        self.connections: dict[socket.socket, threading.Thread] = {}
+        self._connections: list[tuple[socket.socket, threading.Thread]] = []
         self.stopped = threading.Event()
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), name="fake-provider", daemon=True)
 
@@ -100,6 +88,13 @@ class Server(ThreadingHTTPServer):
         self._thread.start()
         return self
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer a connection in a thread of its own, which `stop` hangs up on and waits for."""
+        thread = threading.Thread(target=self.process_request_thread, args=(request, client_address), daemon=True)
+        self._connections = [(other, each) for other, each in self._connections if each.is_alive()]
+        self._connections.append((request, thread))
+        thread.start()
+
     def stop(self) -> None:
         """Hang up on everybody, wait for the threads and free the port; twice does no harm."""
         self.stopped.set()
@@ -107,7 +102,7 @@ class Server(ThreadingHTTPServer):
             self.shutdown()
             self._thread.join()
         self.server_close()
-        for connection, thread in list(self.connections.items()):
+        for connection, thread in self._connections:
             hang_up(connection)
             thread.join()
 

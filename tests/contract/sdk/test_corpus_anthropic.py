@@ -35,6 +35,7 @@ def wanted(exchange: Exchange) -> bool:
     )
 
 
+KNOWN = inspect.signature(anthropic.resources.Messages.create).parameters
 EXCHANGES = list(corpus.exchanges(wanted))
 
 
@@ -59,8 +60,7 @@ def arguments(exchange: Exchange) -> dict[str, Any]:
         body["model"] = unquote(urlsplit(exchange["url"]).path.split("/")[2])
         if exchange["stream"] or exchange["url"].endswith("-stream"):
             body["stream"] = True
-    known = inspect.signature(anthropic.Anthropic(api_key="x").messages.create).parameters
-    extra = {name: body.pop(name) for name in list(body) if name not in known}
+    extra = {name: body.pop(name) for name in list(body) if name not in KNOWN}
     return {"max_tokens": None, **body, **({"extra_body": extra} if extra else {})}
 
 

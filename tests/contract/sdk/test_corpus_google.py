@@ -21,6 +21,8 @@ from tests.contract.sdk.uses import each, value
 PATCH = "google"
 FAMILIES = ("gemini", "gemini-interactions", "vertex-predict")
 
+EXCHANGES = list(corpus.exchanges(lambda exchange: exchange["family"] in FAMILIES))
+
 URL = re.compile(
     r"(?P<prefix>.*?)/(?P<version>v1\w*)/(projects/(?P<project>[^/]+)/locations/(?P<location>[^/]+)/)?"
     r"(.*/)?(?P<model>[^/:]+)(:(?P<verb>\w+))?"
@@ -99,7 +101,7 @@ def test_recorded_exchanges_are_billed_as_reported(
 ) -> None:
     outcomes: Counter[str] = Counter()
     wrong: dict[str, Any] = {}
-    for exchange in map(as_events, corpus.exchanges(lambda exchange: exchange["family"] in FAMILIES)):
+    for exchange in map(as_events, EXCHANGES):
         transport = corpus.replay().transport(exchange, lib=httpx.__name__)
         made = client(exchange, transport)
 

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import threading
-import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from django.core.management import call_command
 from django.core.signals import request_finished, request_started
 from django.db import connections, router, transaction
 
+from tests.waiting import wait_until
 from token_limit_core.errors import StoreError
 from token_limit_core.events import LLMEvent
 from token_limit_core.limits import Limit
@@ -29,6 +30,7 @@ ROOT = Path(__file__).parents[3]
 SQLITE = "django.db.backends.sqlite3"
 TABLES = ["api_key", "counter", "delivery", "hold", "hold_item", "ledger", "limit", "limit_history", "rollup", "tenant"]
 NOW = 1_800_000_000.0
+KEPT = f"token_limit_kept_{uuid.uuid4().hex}"
 
 
 def run(settings: dict[str, Any], *words: str) -> subprocess.CompletedProcess[str]:
@@ -62,8 +64,8 @@ def postgres(postgres_url: str) -> dict[str, Any]:
 @pytest.fixture
 def kept_connections(postgres: dict[str, Any], django_db_blocker: Any) -> Iterator[str]:
     """Give an alias with our tables on PostgreSQL whose connections are kept for ever."""
-    alias, label = "kept", "token_limit_kept"
-    database = {**postgres, "CONN_MAX_AGE": None, "OPTIONS": {**postgres["OPTIONS"], "application_name": label}}
+    alias, options = "kept", {**postgres["OPTIONS"], "application_name": KEPT}
+    database = {**postgres, "CONN_MAX_AGE": None, "OPTIONS": options}
     connections.settings[alias] = connections.configure_settings({"default": database})["default"]
     with django_db_blocker.unblock():
         with connections[alias].schema_editor() as editor:
@@ -79,18 +81,8 @@ def backends(url: str, action: str = "pid") -> list[Any]:
     """Ask PostgreSQL about the connections of `kept_connections`."""
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
     with engine.connect() as connection:
-        query = f"SELECT {action} FROM pg_stat_activity WHERE application_name = 'token_limit_kept'"
+        query = f"SELECT {action} FROM pg_stat_activity WHERE application_name = '{KEPT}'"
         return list(connection.execute(sqlalchemy.text(query)).scalars())
-
-
-def all_gone(url: str, seconds: float = 10.0) -> bool:
-    """Wait for the server to notice: it ends a backend a moment after its client has left."""
-    deadline = time.monotonic() + seconds
-    while left := backends(url):
-        if time.monotonic() > deadline:
-            return not left
-        time.sleep(0.02)
-    return True
 
 
 def spend(store: DjangoStore, call_id: str = "call") -> None:
@@ -258,6 +250,6 @@ async def test_closing_the_store_closes_the_connections_of_its_threads(
     spend(store, "two")
     assert backends(postgres_url)
     store.close()
-    assert all_gone(postgres_url)
+    wait_until(lambda: backends(postgres_url) == [])  # the server ends a backend a moment after its client has left
     await store.run_async(lambda: spend(store, "three"))
     store.close()
