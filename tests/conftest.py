@@ -32,9 +32,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def _sdks_as_they_came() -> Iterator[None]:
     """Fail a test that leaves hooks in the SDKs, and take them out: the tests after it would call through them."""
     yield
-    left = patches.meters()
-    for meter in left:
-        meter.unpatch_all()
+    left = patches.engines()
+    for engine in left:
+        patches.uninstall_all(engine)
     assert left == [], "a Meter still has hooks in the SDKs: close it at the end of the test"
 
 

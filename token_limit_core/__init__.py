@@ -1,20 +1,12 @@
 """Per-tenant metering and spend limits for LLM calls. Start with `calls/flow.py`."""
 
 from .config import MeterConfig
-from .errors import (
-    CallDoesNotFit,
-    ConfigurationError,
-    LimitExceededException,
-    LimitExhausted,
-    LimitUnverifiable,
-    NoTenant,
-    StoreError,
-    TenantBusy,
-    TokenLimitError,
-)
+from .errors import CallDoesNotFit, LimitExceededException, LimitExhausted, LimitUnverifiable, NoTenant, TenantBusy
 from .events import LLMEvent
-from .limits import PER_DAY, PER_MONTH, Decision, Limit, LimitStatus
+from .limits import Decision, Limit, LimitStatus
 from .meter import Meter
+from .runtime.faults import ConfigurationError, StoreError, TokenLimitError
+from .windows import PER_DAY, PER_MONTH
 
 __all__ = [
     "PER_DAY",

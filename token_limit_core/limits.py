@@ -1,92 +1,21 @@
-"""Limits, windows and decisions: value objects and arithmetic, no I/O."""
+"""Limits and decisions: value objects and arithmetic, no I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Literal, NamedTuple
 
-from .errors import ConfigurationError, shown
-from .money import show_usd, to_nano, to_usd
-
-PER_DAY = "per_day"
-PER_MONTH = "per_month"
-FREQUENCIES = (PER_DAY, PER_MONTH)
+from . import wording
+from .money import to_nano, to_usd
+from .windows import PER_MONTH, Window, window_of
 
 OBSERVE = "observe"
 ENFORCE = "enforce"
 MODES = (OBSERVE, ENFORCE)
 
 Kind = Literal["admitted", "exhausted", "does_not_fit", "busy", "unverifiable", "no_tenant"]
-
-
-def parse_choice(value: str, allowed: Iterable[str], name: str) -> str:
-    """Return `value` if it is one of `allowed`, else raise `ConfigurationError` with the list."""
-    allowed = tuple(allowed)
-    if value not in allowed:
-        raise ConfigurationError(f"{name}: {shown(value)} is not available; use one of {', '.join(map(repr, allowed))}")
-    return value
-
-
-def parse_effective_date(value: date | datetime | str | None, now: float) -> float:
-    """Turn an effective date (date, datetime or ISO string; naive means UTC) into unix seconds; None is `now`."""
-    if value is None:
-        return now
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            raise ConfigurationError(
-                f"effective_date: {shown(value)} is not an ISO date such as '2027-01-31'"
-            ) from None
-    if not isinstance(value, date):
-        raise ConfigurationError(f"effective_date: {shown(value)} is not a date, datetime or ISO string")
-    if not isinstance(value, datetime):
-        value = datetime(value.year, value.month, value.day)
-    try:
-        return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC).timestamp()
-    except OverflowError:
-        raise ConfigurationError(f"effective_date: {value!s} is outside of the years 1 to 9999 in UTC") from None
-
-
-def parse_time(value: float, name: str) -> float:
-    """Return a unix time; raise `ConfigurationError` for one that no calendar has, which no window would count."""
-    try:
-        seconds = float(value)
-        datetime.fromtimestamp(seconds, UTC)
-    except (OSError, OverflowError, TypeError, ValueError):
-        raise ConfigurationError(f"{name}: {value!r} is not a time in unix seconds, such as 1800021600") from None
-    return seconds
-
-
-class Window(NamedTuple):
-    """One period of a limit, in unix seconds: `start <= t < end`."""
-
-    start: int
-    end: int
-
-
-_windows: dict[str, Window] = {}
-
-
-def window_of(frequency: str, at: float) -> Window:
-    """Return the calendar window in UTC that contains `at` (unix seconds)."""
-    cached = _windows.get(frequency)  # the same window answers nearly every call
-    if cached is not None and cached.start <= at < cached.end:
-        return cached
-    day = datetime.fromtimestamp(at, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    if frequency == PER_DAY:
-        first, last = day, day + timedelta(days=1)
-    elif frequency == PER_MONTH:
-        first = day.replace(day=1)
-        last = (first + timedelta(days=32)).replace(day=1)
-    else:
-        parse_choice(frequency, FREQUENCIES, "frequency")
-        raise AssertionError
-    window = _windows[frequency] = Window(int(first.timestamp()), int(last.timestamp()))
-    return window
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,22 +143,7 @@ class Decision:
 
     def explain(self) -> str:
         """Say in one sentence what happened and what to do."""
-        per = {PER_DAY: "daily", PER_MONTH: "monthly"}.get(self.frequency or "", "spend")
-        limit = show_usd(self.limit_usd) if self.limit_usd is not None else "the limit"
-        spent = show_usd(self.spent_usd) if self.spent_usd is not None else "an unknown amount"
-        until = datetime.fromtimestamp(self.resets_at, UTC).strftime("%d %B %Y %H:%M UTC") if self.resets_at else None
-        reset = f" It resets on {until}." if until else ""
-        if self.kind == "exhausted":
-            return f"The {per} limit of {limit} is used up ({spent} spent).{reset}"
-        if self.kind == "does_not_fit":
-            return f"This call may cost more than what is left of the {per} limit of {limit} ({spent} spent).{reset}"
-        if self.kind == "busy":
-            return f"Calls in flight hold what is left of the {per} limit of {limit}; try again in a moment."
-        if self.kind == "unverifiable":
-            return "The spend limit cannot be checked right now; try again in a moment."
-        if self.kind == "no_tenant":
-            return "It is not known whose account would pay for this call; sign in or choose an account, and try again."
-        return "Admitted."
+        return wording.refusal(self.kind, self.frequency, self.limit_usd, self.spent_usd, self.resets_at)
 
 
 ADMITTED = Decision("admitted")

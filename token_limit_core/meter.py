@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import logging
-import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,38 +12,24 @@ from types import TracebackType
 from typing import Any, Self
 
 from . import patches, scope
-from .calls.engine import Recording
-from .calls.estimates import Habits
-from .calls.flow import Flight
-from .calls.listeners import listeners_of
+from .calls.engine import Engine
+from .calls.flight import Flight
 from .calls.manual import outcome_of, parse_error, parse_event_id, parse_text
-from .calls.settlement import Request, conclude
-from .calls.settler import Settler
+from .calls.request import Request
+from .calls.settlement import conclude
 from .config import MeterConfig
-from .errors import StoreError, raise_on_error, refusal
+from .errors import refusal
 from .events import LLMEvent, own_copy
-from .limits import (
-    ENFORCE,
-    FREQUENCIES,
-    MODES,
-    PER_MONTH,
-    Decision,
-    Limit,
-    LimitStatus,
-    parse_choice,
-    parse_effective_date,
-    parse_time,
-)
+from .limits import ENFORCE, MODES, Decision, Limit, LimitStatus
 from .money import Money, parse_amount
 from .patches.clients import ProviderClients
 from .runtime.executor import on_loop
-from .stores import outbox_of, store_of
+from .runtime.faults import StoreError, raise_on_error
 from .stores.contract import Store
+from .windows import FREQUENCIES, PER_MONTH, parse_choice, parse_effective_date, parse_time
 
-logger = logging.getLogger("token_limit")
 
-
-class Meter(ProviderClients, Recording):
+class Meter(ProviderClients):
     """Meters LLM calls for tenants, one per application.
 
     Patching methods chain; as a context manager it unpatches and drains on leaving.
@@ -53,25 +37,24 @@ class Meter(ProviderClients, Recording):
     """
 
     def __init__(self, config: MeterConfig | None = None) -> None:
-        super().__init__()
         self.config = config if config is not None else MeterConfig()
         for name in self.config.patches or ():
             patches.patch_class(name)
-        self.store: Store = store_of(self.config)
-        self.outbox = outbox_of(self.config, self.store)
-        self.habits = Habits()
-        self.settler = Settler(self.config.max_queue_size)
-        self.listeners = listeners_of(self.config, self.outbox)
-        self._patched: list[str] = []
+        self._engine = Engine(self.config)
         if self.config.raise_on_error:
             raise_on_error(True)
         atexit.register(_close_at_exit, weakref.ref(self))
+
+    @property
+    def store(self) -> Store:
+        """The store of limits and ledger, for reports and maintenance."""
+        return self._engine.store
 
     # -- patching -------------------------------------------------------------------------------
 
     def patch_all(self) -> Self:
         """Hook every configured SDK that is installed."""
-        patches.attend(self)
+        patches.attend(self._engine)
         names = patches.PATCH_REGISTRY if self.config.patches is None else self.config.patches
         for name in list(names):
             self.patch(name)
@@ -82,42 +65,34 @@ class Meter(ProviderClients, Recording):
 
         Raises `ConfigurationError` for an unknown name.
         """
-        patches.attend(self)
-        if patches.install(name, self) and name not in self._patched:
-            self._patched.append(name)
+        patches.attend(self._engine)
+        patches.install(name, self._engine)
         return self
 
     def unpatch(self, name: str) -> Self:
-        """Take this Meter's hook of one SDK out; the last Meter restores the original."""
-        patches.patch_class(name)
-        self._unpatch(name)
+        """Remove this Meter's hook of one SDK; the last Meter restores the original.
+
+        Raises `ConfigurationError` for an unknown name.
+        """
+        patches.uninstall(name, self._engine)
         return self
 
     def unpatch_all(self) -> Self:
-        """Take every hook of this Meter out."""
-        for name in list(self._patched):
-            self._unpatch(name)
-        patches.leave(self)
+        """Remove every hook of this Meter."""
+        patches.uninstall_all(self._engine)
         return self
-
-    def _unpatch(self, name: str) -> None:
-        patches.uninstall(name, self)
-        if name in self._patched:
-            self._patched.remove(name)
-        if not self._patched:
-            patches.leave(self)
 
     # -- who pays -------------------------------------------------------------------------------
 
     @contextmanager
     def for_tenant(self, tenant_id: str, *, session_id: str | None = None, **attributes: Any) -> Iterator[None]:
         """Attribute every call in the block to a tenant; attributes (user, feature, ...) go on the events."""
-        with scope.use(scope.child(self, tenant_id, session_id, attributes)):
+        with scope.use(scope.child(self._engine, tenant_id, session_id, attributes)):
             yield
 
     def set_tenant(self, tenant_id: str) -> None:
         """Attribute the calls of the current thread or task to a tenant from now on."""
-        scope.enter(scope.child(self, tenant_id))
+        scope.enter(scope.child(self._engine, tenant_id))
 
     @property
     def current_tenant_id(self) -> str | None:
@@ -191,7 +166,7 @@ class Meter(ProviderClients, Recording):
         try:
             return self.store.reached(tenant_id, self.config.clock())
         except StoreError as error:
-            self.unanswered(error, "it counts as not reached")
+            self._engine.store_failed(error, "it counts as not reached")
             return None
 
     def _refuse(self, current: scope.Scope | None, decision: Decision | None) -> None:
@@ -223,7 +198,7 @@ class Meter(ProviderClients, Recording):
         if tenant_id is None:
             tenant_id = None if current is None else current.tenant()
         request = Request(parse_text(provider, "provider"), parse_text(model, "model"), "manual")
-        flight = Flight(self, request, current, "" if tenant_id is None else scope.check_tenant(tenant_id))
+        flight = Flight(self._engine, request, current, "" if tenant_id is None else scope.check_tenant(tenant_id))
         flight.call_id = parse_event_id(fields.pop("event_id", flight.call_id))
         flight.started_at = parse_time(fields.pop("timestamp", flight.started_at), "timestamp")
         error, session_id = parse_error(fields.pop("error", None)), fields.pop("session_id", None)
@@ -234,46 +209,31 @@ class Meter(ProviderClients, Recording):
             outcome.fields["session_id"] = str(session_id)
         settlement = conclude(flight, outcome)
         assert settlement is not None  # that is the answer to a question only
-        if self.store.leaves_loop and on_loop():
-            self.settler.start()
-            self.settler.put(partial(self.settle, settlement))
+        engine = self._engine
+        if engine.store.leaves_loop and on_loop():
+            engine.settler.start()
+            engine.settler.put(partial(engine.settle, settlement))
         else:
-            self.settle(settlement)
+            engine.settle(settlement)
         return own_copy(settlement[1])
 
     # -- health and end -------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
         """Report what is patched, what is guarded, and what this process has counted."""
-        return {
-            "patches": patches.status(),
-            "store": type(self.store).__name__,
-            "durable": self.store.durable,
-            **self.told(),
-            "settles_waiting": self.settler.waiting,
-            "settles_lost": self.settler.lost,
-            **self.store.health(),
-            **({} if self.outbox is None else self.outbox.queue.health()),
-        }
+        return {"patches": patches.status(), **self._engine.status()}
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Block until what was captured so far is stored or delivered; True when all of it is.
+        """Block until everything captured so far is stored or delivered; return whether all of it is.
 
-        `timeout` is seconds; None is for ever.
+        `timeout` is seconds; None waits without a limit.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        settled = self.settler.flush(timeout)
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        deliver = self.store.flush if self.outbox is None else self.outbox.queue.flush_now
-        return deliver(left) and settled
+        return self._engine.flush(timeout)
 
     def close(self) -> None:
         """Unpatch, flush and release the store."""
         self.unpatch_all()
-        self.settler.stop(timeout=10.0)
-        if self.outbox is not None:
-            self.outbox.queue.close(timeout=5.0)  # what is not delivered by then waits in the store
-        self.store.close()
+        self._engine.close()
 
     def __enter__(self) -> Self:
         return self
@@ -284,9 +244,15 @@ class Meter(ProviderClients, Recording):
         self.close()
 
 
+def engine_of(meter: Meter) -> Engine:
+    """Return what a Meter runs on: for the framework packages, not for applications."""
+    return meter._engine
+
+
 def _close_at_exit(reference: weakref.ref[Meter]) -> None:
     meter = reference()
     if meter is not None:
-        meter.settler.collect()
+        settler = engine_of(meter).settler
+        settler.collect()
         meter.close()
-        meter.settler.end(timeout=10.0)
+        settler.end(timeout=10.0)

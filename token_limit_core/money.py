@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Context, Decimal, InvalidOperation
 from fractions import Fraction
 
-from .errors import ConfigurationError, shown
+from .runtime.faults import ConfigurationError, shown
 
 Money = int | str | Decimal | float
 """What an amount may be given as."""

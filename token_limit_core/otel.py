@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .calls.settlement import Request
+from .calls.request import Request
 from .events import LLMEvent
 from .limits import Decision
+from .meter import Meter, engine_of
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
-
-    from .meter import Meter
 
 TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
 SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
@@ -52,7 +51,7 @@ def export_metrics(meter: Meter, provider: MeterProvider | None = None, *, tenan
     """
     from opentelemetry import metrics
 
-    meter.listeners.append(_Recorder(metrics.get_meter("token_limit", meter_provider=provider), tenant))
+    engine_of(meter).listeners.append(_Recorder(metrics.get_meter("token_limit", meter_provider=provider), tenant))
 
 
 class _Recorder:

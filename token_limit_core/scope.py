@@ -16,11 +16,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from .errors import ConfigurationError, log_fault, report, shown
+from .runtime.faults import ConfigurationError, log_fault, report, shown
 
 if TYPE_CHECKING:
     from .limits import Decision
-    from .meter import Meter
 
 logger = logging.getLogger("token_limit")
 
@@ -32,7 +31,8 @@ class Scope:
     """The tenant of a request, task or block, found at the first LLM call and frozen from then on."""
 
     tenant_id: str | None = None
-    meter: Meter | None = None
+    engine: Any = None
+    """The `calls.engine.Engine` that meters the calls; None: the one patched last. Scopes are below engines."""
     parent: Scope | None = None
     session_id: str | None = None
     attributes: dict[str, Any] | None = None
@@ -45,7 +45,7 @@ class Scope:
         self,
         tenant_id: str | None = None,
         *,
-        meter: Meter | None = None,
+        engine: Any = None,
         parent: Scope | None = None,
         resolve: Resolver | None = None,
         aresolve: AsyncResolver | None = None,
@@ -53,7 +53,7 @@ class Scope:
         attributes: dict[str, Any] | None = None,
     ) -> None:
         self.tenant_id = tenant_id
-        self.meter = meter
+        self.engine = engine
         self.parent = parent
         self.session_id = session_id
         self.attributes = attributes
@@ -105,7 +105,7 @@ class Scope:
 
     def detached(self) -> Scope:
         """Make a Scope with the same tenant that keeps nothing of the request, which may be over before the work is."""
-        return Scope(self.tenant(), meter=self.meter, session_id=self.session_id, attributes=self.attributes)
+        return Scope(self.tenant(), engine=self.engine, session_id=self.session_id, attributes=self.attributes)
 
     def deny(self, decision: Decision) -> None:
         """Remember a refusal here and on the request above, for the middleware to render."""
@@ -194,7 +194,7 @@ def use(scope: Scope | None) -> Iterator[Scope | None]:
 
 
 def child(
-    meter: Meter, tenant_id: str, session_id: str | None = None, attributes: dict[str, Any] | None = None
+    engine: Any, tenant_id: str, session_id: str | None = None, attributes: dict[str, Any] | None = None
 ) -> Scope:
     """Make a Scope with an explicit tenant below the one in force."""
-    return Scope(check_tenant(tenant_id), meter=meter, parent=current(), session_id=session_id, attributes=attributes)
+    return Scope(check_tenant(tenant_id), engine=engine, parent=current(), session_id=session_id, attributes=attributes)

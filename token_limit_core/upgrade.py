@@ -14,9 +14,10 @@ from string import Template
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from .errors import ConfigurationError, report
-from .limits import PER_DAY, PER_MONTH, Decision
+from .limits import Decision
 from .money import MONEY, as_text, show_usd
+from .runtime.faults import ConfigurationError, report
+from .windows import PER_DAY, PER_MONTH
 
 JSON_TYPES = ("application/problem+json", "application/json")
 HTML_TYPES = ("text/html", "application/xhtml+xml")

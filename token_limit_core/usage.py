@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from fractions import Fraction
 from operator import index
 
-from .errors import ConfigurationError
+from .runtime.faults import ConfigurationError
 
 
 @dataclass

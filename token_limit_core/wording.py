@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import NamedTuple
 
-from .limits import ENFORCE, OBSERVE, PER_DAY, PER_MONTH, LimitStatus
 from .money import MONEY, show_usd, to_usd
+from .windows import PER_DAY, PER_MONTH
 
 FREQUENCY_LABELS = {PER_MONTH: "per month", PER_DAY: "per day"}
-MODE_LABELS = {ENFORCE: "Enforce: refuse calls once it is spent", OBSERVE: "Observe: only record, never refuse"}
+MODE_LABELS = {"enforce": "Enforce: refuse calls once it is spent", "observe": "Observe: only record, never refuse"}
 PERMISSION_LABELS = {"ingest": "Report events", "check": "Ask for limits", "set-limit": "Set and remove limits"}
 NEAR_PERCENT = 80
 
@@ -72,27 +71,23 @@ def percent(part: int, whole: int) -> str:
     return "under 1 %" if part and not share else f"{share:,} %"
 
 
-class Gauge(NamedTuple):
-    """A limit's window as a bar: shares of its length in percent, and the text that says the same."""
-
-    level: str
-    settled: str
-    held: str
-    text: str
-    note: str
-
-
-def gauge(status: LimitStatus, at: float) -> Gauge:
-    """Draw a window as of `at` (unix seconds): settled solid, held shaded, near from 80 percent on."""
-    amount, settled, held = status.limit.amount, max(0, status.settled), max(0, status.held)
-    level = "reached" if settled >= amount else "near" if (settled + held) * 100 >= amount * NEAR_PERCENT else "fine"
-    full = min(100.0, settled * 100 / amount) if amount else 100.0
-    shaded = min(100.0 - full, held * 100 / amount) if amount else 0.0
-    share = f" ({percent(settled, amount)})" if amount else ""
-    return Gauge(
-        level,
-        f"{full:.2f}",
-        f"{shaded:.2f}",
-        f"{dollars(status.settled)} of {exact_usd(amount)}{share}",
-        (f"{dollars(held)} held, " if held else "") + f"resets in {span(status.window.end - at)}",
-    )
+def refusal(
+    kind: str, frequency: str | None, limit_usd: Decimal | None, spent_usd: Decimal | None, resets_at: int | None
+) -> str:
+    """Say in one sentence why a call was refused and what to do; amounts are US dollars, `resets_at` unix seconds."""
+    per = {PER_DAY: "daily", PER_MONTH: "monthly"}.get(frequency or "", "spend")
+    limit = show_usd(limit_usd) if limit_usd is not None else "the limit"
+    spent = show_usd(spent_usd) if spent_usd is not None else "an unknown amount"
+    until = datetime.fromtimestamp(resets_at, UTC).strftime("%d %B %Y %H:%M UTC") if resets_at else None
+    reset = f" It resets on {until}." if until else ""
+    if kind == "exhausted":
+        return f"The {per} limit of {limit} is used up ({spent} spent).{reset}"
+    if kind == "does_not_fit":
+        return f"This call may cost more than what is left of the {per} limit of {limit} ({spent} spent).{reset}"
+    if kind == "busy":
+        return f"Calls in flight hold what is left of the {per} limit of {limit}; try again in a moment."
+    if kind == "unverifiable":
+        return "The spend limit cannot be checked right now; try again in a moment."
+    if kind == "no_tenant":
+        return "It is not known whose account would pay for this call; sign in or choose an account, and try again."
+    return "Admitted."

@@ -16,10 +16,10 @@ from django.template.loader import get_template
 from django.utils.module_loading import import_string
 
 from token_limit_core import MeterConfig, patches
+from token_limit_core.config import CALLABLES, hint_for
 from token_limit_core.delivery.spool import Spool
 from token_limit_core.errors import ConfigurationError, StoreError
 from token_limit_core.patches import PATCH_REGISTRY
-from token_limit_core.settings import CALLABLES, hint_for
 from token_limit_core.stores import open_store
 from token_limit_core.stores.contract import Store
 from token_limit_core.upgrade import check_upgrade_url

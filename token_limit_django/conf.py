@@ -9,11 +9,11 @@ from django.conf import settings as django_settings
 from django.utils.functional import Promise
 
 from token_limit_core import MeterConfig
+from token_limit_core.config import BOOL, METER_KEYS, Rule, check_value, is_text, load
+from token_limit_core.config import RULES as COMMON
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.events import LLMEvent
 from token_limit_core.money import Money
-from token_limit_core.settings import BOOL, METER_KEYS, Rule, check_value, is_text, load
-from token_limit_core.settings import RULES as COMMON
 from token_limit_core.stores.contract import Store
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from django.http.response import HttpResponseBase
 
 from token_limit_core import scope as scopes
 from token_limit_core.errors import LimitExceededException, refusal_in
+from token_limit_core.meter import engine_of
 from token_limit_core.scope import Scope
 
 from .conf import settings
@@ -83,7 +84,7 @@ class TokenLimitMiddleware:
 
 
 def _scope_of(request: HttpRequest) -> Scope:
-    return Scope(meter=get_meter(), resolve=partial(resolve, request), aresolve=partial(aresolve, request))
+    return Scope(engine=engine_of(get_meter()), resolve=partial(resolve, request), aresolve=partial(aresolve, request))
 
 
 def _refusal_of(request: HttpRequest) -> LimitExceededException | None:

@@ -10,9 +10,10 @@ from decimal import Decimal
 
 from django.db import models
 
-from token_limit_core.limits import ENFORCE, PER_MONTH
+from token_limit_core.limits import ENFORCE
 from token_limit_core.money import show_usd, to_usd
 from token_limit_core.stores.columns import WIDTHS
+from token_limit_core.windows import PER_MONTH
 
 TENANT_WIDTH = 255
 

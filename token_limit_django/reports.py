@@ -10,7 +10,7 @@ from django.db.models import Case, F, FloatField, Model, OuterRef, Q, QuerySet, 
 from django.db.models.functions import Cast, Coalesce, Greatest
 
 from token_limit_core import limits as core
-from token_limit_core.limits import PER_DAY, CounterKey
+from token_limit_core.limits import CounterKey
 from token_limit_core.stores import records
 from token_limit_core.stores.columns import read_entry
 from token_limit_core.stores.records import Spend
@@ -25,6 +25,7 @@ from token_limit_core.stores.reports import (
     TenantQuery,
     current_days,
 )
+from token_limit_core.windows import PER_DAY
 
 from .models import Counter, Hold, LedgerEntry, Limit, LimitChange, Rollup, Tenant
 

@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.template.loader import render_to_string
 
-from token_limit_core.errors import report
 from token_limit_core.limits import Decision
+from token_limit_core.runtime.faults import report
 from token_limit_core.upgrade import render
 
 from .conf import settings

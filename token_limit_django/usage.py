@@ -25,7 +25,9 @@ from django.views.decorators.http import require_safe
 from token_limit_core import console, scope
 from token_limit_core.console import tenant_usage as own
 from token_limit_core.console.web import SECURITY, told
-from token_limit_core.errors import StoreError, internal_errors
+from token_limit_core.errors import StoreError
+from token_limit_core.meter import engine_of
+from token_limit_core.runtime.faults import internal_errors
 
 from .core_templates import core_template
 from .meter import get_meter
@@ -61,13 +63,15 @@ def page(request: HttpRequest, tenant_id: str) -> HttpResponse:
     """Show the tenant its limits, and its spend of the month by day and model."""
     names = {"stylesheet": "usage_css", "icon": "usage_icon", "json_url": "usage_json"}
     urls = {key: reverse(f"token_limit:{name}") for key, name in names.items()}
-    return HttpResponse(_render(own.PAGE, {**own.context(own.usage_of(get_meter(), tenant_id)), **urls}, request))
+    return HttpResponse(
+        _render(own.PAGE, {**own.context(own.usage_of(engine_of(get_meter()), tenant_id)), **urls}, request)
+    )
 
 
 @_own
 def data(request: HttpRequest, tenant_id: str) -> HttpResponse:
     """Give the same as JSON; money is US dollars as text."""
-    return JsonResponse(own.as_json(own.usage_of(get_meter(), tenant_id)))
+    return JsonResponse(own.as_json(own.usage_of(engine_of(get_meter()), tenant_id)))
 
 
 @_own
@@ -85,7 +89,7 @@ def icon(request: HttpRequest, tenant_id: str) -> HttpResponse:
 def fragment() -> SafeString:
     """Make the usage of the request's tenant as HTML to embed; empty without a tenant."""
     with internal_errors("making the usage fragment"):
-        usage = own.usage_if_known(get_meter(), _tenant())
+        usage = own.usage_if_known(engine_of(get_meter()), _tenant())
         if usage is not None:
             return mark_safe(_render(own.FRAGMENT, own.context(usage)))
     return mark_safe("")
@@ -110,14 +114,14 @@ class UsageHeadersMiddleware:
         if self.is_async:
             return self.__acall__(request)
         response = cast(HttpResponseBase, self.get_response(request))
-        return _told(response, own.headers(get_meter(), _known_tenant()))
+        return _told(response, own.headers(engine_of(get_meter()), _known_tenant()))
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         response = cast(HttpResponseBase, await self.get_response(request))
         tenant_id = _known_tenant()
         if tenant_id is None:
             return response
-        return _told(response, await sync_to_async(own.headers)(get_meter(), tenant_id))
+        return _told(response, await sync_to_async(own.headers)(engine_of(get_meter()), tenant_id))
 
 
 def _told(response: HttpResponseBase, headers: dict[str, str]) -> HttpResponseBase:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, Request
 
 from token_limit_core import Meter, MeterConfig
+from token_limit_core.config import CALLABLES, METER_KEYS, RULES, check_value, hint_for, load
 from token_limit_core.errors import ConfigurationError
-from token_limit_core.settings import CALLABLES, METER_KEYS, RULES, check_value, hint_for, load
 from token_limit_core.upgrade import check_upgrade_url
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from flask import Flask, current_app, g, has_request_context, request
 from token_limit_core import Meter
 from token_limit_core import scope as scopes
 from token_limit_core.errors import ConfigurationError
+from token_limit_core.meter import engine_of
 from token_limit_core.runtime.executor import on_loop
 from token_limit_core.scope import Scope, first_tenant, tenant_id
 
@@ -30,7 +31,7 @@ class RequestScope(Scope):
     context: Context | None = None
 
     def __init__(self, meter: Meter, settings: Settings) -> None:
-        self.meter = meter
+        self.engine = engine_of(meter)
         self.settings = settings
         if settings.peek_streams:
             self.peeks = True

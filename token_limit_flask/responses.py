@@ -6,8 +6,8 @@ from typing import Any
 
 from flask import Response, current_app, make_response, render_template, request
 
-from token_limit_core.errors import report
 from token_limit_core.limits import Decision
+from token_limit_core.runtime.faults import report
 from token_limit_core.upgrade import render
 
 from .conf import Settings

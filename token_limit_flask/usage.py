@@ -11,10 +11,12 @@ from flask import Blueprint, Flask
 from flask import Response as FlaskResponse
 from markupsafe import Markup
 
-from token_limit_core import Meter, scope
+from token_limit_core import scope
+from token_limit_core.calls.engine import Engine
 from token_limit_core.console import tenant_app as own_app
 from token_limit_core.console import tenant_usage as own
-from token_limit_core.errors import ConfigurationError, internal_errors
+from token_limit_core.errors import ConfigurationError
+from token_limit_core.runtime.faults import internal_errors
 
 from .console import asked, sent
 
@@ -55,13 +57,13 @@ def send_usage_headers(app: Flask) -> None:
     @app.after_request
     def tell(response: FlaskResponse) -> FlaskResponse:
         current = scope.current()
-        if current is not None and current.meter is not None and current.tenant_id is not None:
-            response.headers.update(own.headers(current.meter, current.tenant_id))
+        if current is not None and current.engine is not None and current.tenant_id is not None:
+            response.headers.update(own.headers(current.engine, current.tenant_id))
         return response
 
 
-def _current() -> tuple[Meter, str | None]:
+def _current() -> tuple[Engine, str | None]:
     current = scope.current()
-    if current is None or current.meter is None:
+    if current is None or current.engine is None:
         raise ConfigurationError("usage: TokenLimit is not on this app; call TokenLimit(app), or init_app(app)")
-    return current.meter, current.tenant()
+    return current.engine, current.tenant()

@@ -19,8 +19,10 @@ from starlette.types import ASGIApp, Message, Receive, Send
 
 from token_limit_core import Meter
 from token_limit_core import scope as scopes
-from token_limit_core.errors import ConfigurationError, LimitExceededException, internal_errors, refusal_in
+from token_limit_core.errors import ConfigurationError, LimitExceededException, refusal_in
+from token_limit_core.meter import engine_of
 from token_limit_core.runtime.executor import on_loop
+from token_limit_core.runtime.faults import internal_errors
 from token_limit_core.scope import Scope
 
 from .options import KEY, Answer, Options, Page, Resolver, make_meter
@@ -91,7 +93,7 @@ class TokenLimitMiddleware:
         scope[KEY] = options = self.options
         loop = None if options.resolver is None else asyncio.get_running_loop()
         own = Scope(
-            meter=options.meter,
+            engine=engine_of(options.meter),
             resolve=partial(resolve, options, scope, loop),
             aresolve=partial(aresolve, options, scope, loop),
         )
@@ -124,7 +126,7 @@ class TokenLimitMiddleware:
         async def flush_first(message: Message) -> None:
             if message["type"].startswith("lifespan.shutdown."):
                 with internal_errors("flushing the meter"):
-                    meter.settler.collect()  # a stream cut off in the last moment settles when it is freed
+                    engine_of(meter).settler.collect()  # a stream cut off in the last moment settles when it is freed
                     await run_in_threadpool(meter.flush, FLUSH_SECONDS)
             await send(message)
 

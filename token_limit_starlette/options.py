@@ -10,10 +10,9 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from token_limit_core import Meter, MeterConfig
-from token_limit_core.config import CONFIG_FIELDS
+from token_limit_core.config import BOOL, CONFIG_FIELDS, HOOK, RULES, check_value
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.limits import Decision
-from token_limit_core.settings import BOOL, HOOK, RULES, check_value
 from token_limit_core.upgrade import check_upgrade_url
 
 Resolver = Callable[[HTTPConnection], Any]

@@ -9,8 +9,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
-from token_limit_core.errors import refusal_in, report
+from token_limit_core.errors import refusal_in
 from token_limit_core.limits import Decision
+from token_limit_core.runtime.faults import report
 from token_limit_core.upgrade import render
 
 from .options import options_of

@@ -11,10 +11,12 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from token_limit_core import Meter, scope
+from token_limit_core import scope
+from token_limit_core.calls.engine import Engine
 from token_limit_core.console import tenant_app as own_app
 from token_limit_core.console import tenant_usage as own
-from token_limit_core.errors import ConfigurationError, internal_errors
+from token_limit_core.errors import ConfigurationError
+from token_limit_core.runtime.faults import internal_errors
 
 from .console import asked, refuse_websocket, sent
 
@@ -29,9 +31,9 @@ def usage_page(*, login_url: str | None = None) -> ASGIApp:
         if asgi["type"] != "http":
             await refuse_websocket(send)
             return
-        meter, tenant_id = await _current()
+        engine, tenant_id = await _current()
         request = await asked(Request(asgi, receive))
-        answer = await run_in_threadpool(own_app.answer, request, meter, tenant_id, login_url)
+        answer = await run_in_threadpool(own_app.answer, request, engine, tenant_id, login_url)
         await sent(answer)(asgi, receive, send)
 
     return app
@@ -61,16 +63,16 @@ class UsageHeadersMiddleware:
         current = scope.current()
 
         async def tell(message: Message) -> None:
-            if message["type"] == "http.response.start" and current is not None and current.meter is not None:
-                known = await run_in_threadpool(own.headers, current.meter, current.tenant_id)
+            if message["type"] == "http.response.start" and current is not None and current.engine is not None:
+                known = await run_in_threadpool(own.headers, current.engine, current.tenant_id)
                 MutableHeaders(scope=message).update(known)
             await send(message)
 
         await self.app(asgi, receive, tell)
 
 
-async def _current() -> tuple[Meter, str | None]:
+async def _current() -> tuple[Engine, str | None]:
     current = scope.current()
-    if current is None or current.meter is None:
+    if current is None or current.engine is None:
         raise ConfigurationError("usage: add TokenLimitMiddleware to the application with add_middleware()")
-    return current.meter, await current.atenant()
+    return current.engine, await current.atenant()

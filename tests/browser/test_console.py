@@ -21,6 +21,7 @@ from tests.console.mounts import PREFIX, flask_app, starlette_app
 from tests.console.site import EVIL, USD, sqlite
 from tests.support import require_chromium
 from token_limit_core import Meter, scope
+from token_limit_core.meter import engine_of
 from token_limit_flask.usage import usage_page
 
 pytestmark = pytest.mark.browser
@@ -194,7 +195,7 @@ def own_page(meter: Meter, tenant: str) -> Iterator[str]:
         return render_template_string("<!doctype html><title>Shop</title><h1>Shop</h1>{{ token_limit_usage() }}")
 
     def scoped(environ: Any, start_response: Any) -> Any:
-        with scope.use(scope.child(meter, tenant)):
+        with scope.use(scope.child(engine_of(meter), tenant)):
             return list(inner(environ, start_response))
 
     inner, app.wsgi_app = app.wsgi_app, scoped  # type: ignore[method-assign]

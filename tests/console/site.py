@@ -8,8 +8,9 @@ from pathlib import Path
 
 from token_limit_core import Meter, MeterConfig
 from token_limit_core.events import LLMEvent
-from token_limit_core.limits import ENFORCE, OBSERVE, PER_DAY, PER_MONTH, Limit
+from token_limit_core.limits import ENFORCE, OBSERVE, Limit
 from token_limit_core.stores.records import Call
+from token_limit_core.windows import PER_DAY, PER_MONTH
 
 NOW = 1_800_021_600.0  # 15 January 2027, 14:00 UTC
 DAY = 86400.0

@@ -16,7 +16,7 @@ from token_limit_core import patches
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.chdir(tmp_path)
-    before = patches.meters()
+    before = patches.engines()
 
     def run(name: str) -> Any:
         (code,) = (block.code for block in blocks("docs/console.md") if block.title == name)
@@ -25,7 +25,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         return names
 
     yield run
-    for meter in patches.meters():  # those that the pages made: the SDKs are everybody's
+    for meter in patches.engines():  # those that the pages made: the SDKs are everybody's
         if meter not in before:
             meter.close()
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from token_limit_core import Meter
-from token_limit_core.limits import PER_DAY, PER_MONTH
+from token_limit_core.windows import PER_DAY, PER_MONTH
 
 from .mounts import Client
 from .site import NOW, USD

@@ -16,7 +16,8 @@ from token_limit_core import Meter
 from token_limit_core.console.context import harmless
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.events import LLMEvent
-from token_limit_core.limits import PER_MONTH, Limit, LimitStatus, Window, parse_effective_date
+from token_limit_core.limits import Limit, LimitStatus
+from token_limit_core.windows import PER_MONTH, Window, parse_effective_date
 from token_limit_core.wording import moment, percent
 from token_limit_starlette.console import console as starlette_console
 

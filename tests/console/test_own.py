@@ -31,7 +31,8 @@ from token_limit_core import scope as scopes
 from token_limit_core.console import tenant_usage as own
 from token_limit_core.errors import KeptElsewhere, StoreError
 from token_limit_core.events import LLMEvent
-from token_limit_core.limits import PER_DAY
+from token_limit_core.meter import engine_of
+from token_limit_core.windows import PER_DAY
 from token_limit_django.meter import get_meter as django_meter
 from token_limit_flask import TokenLimit
 from token_limit_flask.usage import send_usage_headers
@@ -375,7 +376,7 @@ async def test_headers_of_an_async_django_view() -> None:
 def test_what_a_limit_of_nothing_shows() -> None:
     meter = Meter(MeterConfig(store="memory://", patches=[], clock=lambda: NOW))
     meter.set_limit("acme", 0)
-    [row] = own.context(own.usage_of(meter, "acme"))["usage"]["limits"]
+    [row] = own.context(own.usage_of(engine_of(meter), "acme"))["usage"]["limits"]
     assert (row["share"], row["level"], row["settled"]) == ("all", "reached", "100.00")
     meter.close()
 

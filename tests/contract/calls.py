@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from token_limit_core.events import LLMEvent
-from token_limit_core.limits import PER_MONTH, Decision, Limit, LimitStatus
+from token_limit_core.limits import Decision, Limit, LimitStatus
 from token_limit_core.stores.contract import Store
 from token_limit_core.stores.records import HOLD_SECONDS, Call, Recorded
+from token_limit_core.windows import PER_MONTH
 
 USD = 10**9
 DAY = 86400.0

@@ -10,10 +10,11 @@ import pytest
 from tests.contract.calls import DAY, MONTH, NOW, admit, at, call, limit_to, record
 from token_limit_core.errors import LimitChanged, StoreError
 from token_limit_core.ingest.keys import make_key
-from token_limit_core.limits import OBSERVE, PER_DAY, PER_MONTH, Limit
+from token_limit_core.limits import OBSERVE, Limit
 from token_limit_core.stores.contract import Store
 from token_limit_core.stores.records import Call, Spend
 from token_limit_core.stores.reports import EventQuery, Reports, TenantQuery
+from token_limit_core.windows import PER_DAY, PER_MONTH
 
 
 def ids(store: Store, now: float = NOW, **query: Any) -> list[str]:

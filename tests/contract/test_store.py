@@ -35,12 +35,13 @@ from tests.contract.calls import (
 )
 from tests.contract.processes import environment, workers
 from token_limit_core.events import LLMEvent
-from token_limit_core.limits import ENFORCE, OBSERVE, PER_DAY, PER_MONTH, Limit
+from token_limit_core.limits import ENFORCE, OBSERVE, Limit
 from token_limit_core.stores.contract import Store
 from token_limit_core.stores.memory.store import MemoryStore
 from token_limit_core.stores.records import Call, Spend
 from token_limit_core.stores.reports import TenantQuery
 from token_limit_core.stores.transactional import ATTEMPTS, TransactionalStore
+from token_limit_core.windows import PER_DAY, PER_MONTH
 
 # -- admission ----------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from tests import pages
 from tests.servers import answers, free_port
 from tests.support import unavailable
 from tests.waiting import wait_until
-from token_limit_core.settings import RULES
+from token_limit_core.config import RULES
 from token_limit_core.testing import FakeProvider
 from token_limit_django.conf import RULES as DJANGO_RULES
 

@@ -9,6 +9,7 @@ from typing import Any
 import openai
 
 from token_limit_core import Meter, MeterConfig
+from token_limit_core.meter import engine_of
 
 PROVIDER = os.environ["LEAVING_PROVIDER"]
 MESSAGES: Any = [{"role": "user", "content": "What does a limit do?"}]
@@ -24,7 +25,7 @@ def leave() -> str:
     with meter.for_tenant("acme"):
         stream = client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, stream=True)
         next(iter(stream))
-    meter.settler.put(lambda: time.sleep(0.5))
+    engine_of(meter).settler.put(lambda: time.sleep(0.5))
     return str(os.getpid())
 
 
@@ -33,7 +34,7 @@ async def aleave() -> str:
     with meter.for_tenant("acme"):
         stream = await client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, stream=True)
         await anext(aiter(stream))
-    meter.settler.put(lambda: time.sleep(0.5))
+    engine_of(meter).settler.put(lambda: time.sleep(0.5))
     return str(os.getpid())
 
 

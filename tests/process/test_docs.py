@@ -72,13 +72,16 @@ meter = get_meter(app)
 """
 FASTAPI = """
 from starlette.testclient import TestClient
-from token_limit_core.patches import meters
+from token_limit_starlette import TokenLimitMiddleware
 client = TestClient(app)
 def ask():
     response = client.get("/chat/?text=hello")
     return response.status_code, response.headers["content-type"], response.content
 ask()
-(meter,) = meters()
+layer = app.middleware_stack
+while not isinstance(layer, TokenLimitMiddleware):
+    layer = layer.app
+meter = layer.options.meter
 """
 DJANGO = """
 import django

@@ -10,6 +10,7 @@ from typing import Any
 import openai
 
 from token_limit_core import Meter, MeterConfig
+from token_limit_core.meter import engine_of
 
 PROVIDER = os.environ["TASKS_PROVIDER"]
 PREFIX = os.environ["TASKS_PREFIX"]
@@ -49,5 +50,5 @@ def abandon() -> None:
     """Drop a stream that nobody has read to its end, when the thread that settles it is busy for a while."""
     stream = client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, stream=True)
     next(iter(stream))
-    meter.settler.put(lambda: time.sleep(1.0))
+    engine_of(meter).settler.put(lambda: time.sleep(1.0))
     del stream

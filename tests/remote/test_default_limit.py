@@ -14,8 +14,9 @@ from tests.remote.receiver import Receiver
 from tests.waiting import PATIENCE
 from token_limit_core import LimitExhausted, Meter, MeterConfig
 from token_limit_core.calls.flow import depart, land
-from token_limit_core.calls.settlement import Outcome, Request
+from token_limit_core.calls.request import Outcome, Request
 from token_limit_core.ingest.endpoints import CHECKS, EVENTS, THRESHOLDS, Ingest
+from token_limit_core.meter import engine_of
 from token_limit_core.usage import Usage
 
 DEFAULT = Decimal("0.01")
@@ -66,10 +67,10 @@ def test_calls_of_a_reporting_service_trip(tmp_path: Any) -> None:
     with Receiver(backend.store, Ingest.of(backend)) as receiver:
         meter = Meter(MeterConfig(url=receiver.url, api_key=receiver.token))
         with meter.for_tenant("new"):
-            land(depart(meter, Request("openai", "gpt-4o-mini", "chat.completions", size=4)), outcome)
+            land(depart(engine_of(meter), Request("openai", "gpt-4o-mini", "chat.completions", size=4)), outcome)
             for _ in range(3):
                 with pytest.raises(LimitExhausted):
-                    depart(meter, Request("openai", "gpt-4o-mini", "chat.completions", size=4))
+                    depart(engine_of(meter), Request("openai", "gpt-4o-mini", "chat.completions", size=4))
         assert meter.flush(PATIENCE)
         assert backend.usage("new")[0].spent_usd == Decimal("0.015")
         meter.close()

@@ -19,12 +19,13 @@ from tests.remote.backend import Backend
 from tests.waiting import PATIENCE
 from token_limit_core import LimitExhausted, Meter, MeterConfig, StoreError, TenantBusy
 from token_limit_core.calls.flow import depart, land
-from token_limit_core.calls.settlement import Outcome, Request
+from token_limit_core.calls.request import Outcome, Request
 from token_limit_core.console import tenant_usage as own
 from token_limit_core.delivery import transport
 from token_limit_core.delivery.spool import Spool
 from token_limit_core.errors import EventsLost, KeptElsewhere
-from token_limit_core.runtime import log_throttle as seldom
+from token_limit_core.meter import engine_of
+from token_limit_core.runtime import log_throttle
 from token_limit_core.testing.clock import Clock
 from token_limit_core.usage import Usage
 
@@ -71,7 +72,7 @@ def make(backend: Backend, clock: Clock) -> Iterator[Make]:
 
 def call(meter: Meter, tenant_id: str = "acme", outcome: Outcome = MILLION, size: int = 4) -> None:
     with meter.for_tenant(tenant_id):
-        land(depart(meter, Request("openai", MODEL, "chat.completions", size=size)), outcome)
+        land(depart(engine_of(meter), Request("openai", MODEL, "chat.completions", size=size)), outcome)
 
 
 def test_what_is_polled_again_after_its_delivery_counts_once(make: Make, backend: Backend) -> None:
@@ -80,7 +81,7 @@ def test_what_is_polled_again_after_its_delivery_counts_once(make: Make, backend
     told = Outcome(usage=Usage(input_tokens=1_000_000, output_tokens=0), event_id="of-the-response")
     for _ in range(3):
         with meter.for_tenant("acme"):
-            land(depart(meter, asks), told)
+            land(depart(engine_of(meter), asks), told)
         assert meter.flush(PATIENCE)
     call(meter)
     assert meter.flush(PATIENCE)
@@ -142,11 +143,11 @@ def test_calls_in_flight_count_too(make: Make, backend: Backend) -> None:
     backend.limits["acme"] = Decimal("0.0000001")
     meter = make()
     with meter.for_tenant("acme"):
-        flight = depart(meter, Request("openai", MODEL, "chat.completions", size=4))
+        flight = depart(engine_of(meter), Request("openai", MODEL, "chat.completions", size=4))
         with pytest.raises(TenantBusy):
-            depart(meter, Request("openai", MODEL, "chat.completions", size=4))
+            depart(engine_of(meter), Request("openai", MODEL, "chat.completions", size=4))
         land(flight, Outcome(usage=Usage(input_tokens=0, output_tokens=0)))
-        land(depart(meter, Request("openai", MODEL, "chat.completions", size=4)), MILLION)
+        land(depart(engine_of(meter), Request("openai", MODEL, "chat.completions", size=4)), MILLION)
 
 
 def test_spend_is_counted_once_over_a_delivery_and_a_new_answer(make: Make, backend: Backend, clock: Clock) -> None:
@@ -226,14 +227,14 @@ def test_a_backend_that_stays_away_is_told_in_one_line_and_not_for_each_call(
         call(meter, f"new-{number}")
     with meter.for_tenant("new-9"):
         meter.check_limit()
-    assert own.headers(meter, "new-9") == {}
+    assert own.headers(engine_of(meter), "new-9") == {}
 
     assert meter.status()["counts"]["unverified"] == 5
     assert [record.getMessage() for record in caplog.records if record.exc_info] == []
     assert caplog.text.count("cannot be asked for a limit") == 1
-    monkeypatch.setattr(seldom, "REST_SECONDS", 0)
+    monkeypatch.setattr(log_throttle, "INTERVAL_SECONDS", 0)
     call(meter, "new-0")
-    assert "7 times since this was last said" in caplog.text
+    assert "7 times since the last message" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -317,7 +318,7 @@ def test_nothing_is_lost_or_doubled_over_an_outage_longer_than_any_queue(
     meter.flush(0.3)
     backend.scripts["events"] = []
     assert meter.flush(PATIENCE)
-    keeper: Any = meter.outbox or meter.store
+    keeper: Any = engine_of(meter).outbox or meter.store
     keeper.unpark()
 
     assert meter.flush(PATIENCE)
@@ -402,7 +403,7 @@ def test_an_overflow_is_told_at_once_and_then_seldom(
     assert meter.status()["events_dropped"] == 8
     assert [error.count for error in told] == [1]
     assert caplog.text.count("events lost") == 1
-    monkeypatch.setattr(seldom, "REST_SECONDS", 0)
+    monkeypatch.setattr(log_throttle, "INTERVAL_SECONDS", 0)
     call(meter)
     assert [type(error) for error in told] == [EventsLost, EventsLost]
     assert [error.count for error in told] == [1, 8]

@@ -151,7 +151,7 @@ async def test_a_view_asks_for_the_peek_of_its_own_request(meter: Meter) -> None
 
     assert (view(1), await aview(number=2)) == (1, 2)  # outside of a request there is nothing to ask
     for call in (view, aview):
-        scope = Scope(meter=meter)
+        scope = Scope(engine=meter)
         with scopes.use(scope), meter.for_tenant("acme"):
             answer: Any = call(3)
             assert (await answer if call is aview else answer) == 3

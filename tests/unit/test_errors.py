@@ -24,8 +24,9 @@ from token_limit_core import (
     TenantBusy,
     TokenLimitError,
 )
-from token_limit_core.calls.settlement import describe_error
-from token_limit_core.errors import internal_errors, refusal, refusal_in
+from token_limit_core.calls.failures import describe_error
+from token_limit_core.errors import refusal, refusal_in
+from token_limit_core.runtime.faults import internal_errors
 
 EXHAUSTED = LimitExhausted(Decision("exhausted", "a", Decimal(5), Decimal(5)))
 

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from token_limit_core import PER_DAY, PER_MONTH, ConfigurationError, Decision, Limit, LimitStatus
-from token_limit_core.limits import Window, items_for, judge, parse_choice, parse_effective_date, window_of
+from token_limit_core.limits import items_for, judge
 from token_limit_core.money import parse_amount, show_usd, to_nano, to_usd
 from token_limit_core.pricing import price_of
 from token_limit_core.usage import Usage
+from token_limit_core.windows import Window, parse_choice, parse_effective_date, window_of
 from token_limit_core.wording import exact_usd
 
 USD = 10**9

@@ -29,7 +29,8 @@ from token_limit_core import (
     pricing,
 )
 from token_limit_core.config import CONFIG_FIELDS
-from token_limit_core.errors import raise_on_error
+from token_limit_core.meter import engine_of
+from token_limit_core.runtime.faults import raise_on_error
 from token_limit_core.stores.reports import EventQuery
 from token_limit_core.testing import Clock
 
@@ -292,8 +293,8 @@ def test_what_on_event_does_with_an_event_changes_no_record(acme: None) -> None:
 def test_on_event_may_flush_without_waiting_for_itself(acme: None) -> None:
     flushed: list[bool] = []
     meter = Meter(MeterConfig(store="memory://", on_event=lambda event: flushed.append(meter.flush(5))))
-    meter.settler.start()
-    meter.settler.put(lambda: manual(meter))
+    engine_of(meter).settler.start()
+    engine_of(meter).settler.put(lambda: manual(meter))
     assert meter.flush(5)
     meter.close()
     assert flushed == [False]
@@ -347,8 +348,8 @@ def test_flush_without_anything_to_do_starts_no_thread(meter: Meter) -> None:
 
 def test_flush_gives_up_after_its_time(meter: Meter) -> None:
     gate = threading.Event()
-    meter.settler.start()
-    meter.settler.put(gate.wait)
+    engine_of(meter).settler.start()
+    engine_of(meter).settler.put(gate.wait)
     assert meter.flush(0.01) is False
     gate.set()
     assert meter.flush(5) is True
@@ -362,7 +363,7 @@ def test_close_unpatches_settles_and_ends_the_thread_and_may_be_repeated(
     with threads_started() as started:
         meter = Meter(MeterConfig(store=url, patches=["acme"])).patch_all()
         asyncio.run(Client().agenerate("hi"))
-        meter.settler.put(lambda: manual(meter, tenant_id="a"))
+        engine_of(meter).settler.put(lambda: manual(meter, tenant_id="a"))
         meter.close()
         meter.close()
 
@@ -388,7 +389,7 @@ def test_what_settles_where_no_thread_can_be_started_is_settled_by_flush(
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     asyncio.run(Client().agenerate("hi"))
-    meter.settler.put(lambda: manual(meter, tenant_id="a"))
+    engine_of(meter).settler.put(lambda: manual(meter, tenant_id="a"))
     assert meter.flush() is True
     assert spent(meter, "a") == (1, 210_000)
     assert "cannot be started" in caplog.text

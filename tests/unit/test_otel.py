@@ -14,7 +14,8 @@ export = pytest.importorskip("opentelemetry.sdk.metrics.export")
 
 from token_limit_core import LimitExhausted, Meter, MeterConfig  # noqa: E402
 from token_limit_core.calls.flow import depart  # noqa: E402
-from token_limit_core.calls.settlement import Request  # noqa: E402
+from token_limit_core.calls.request import Request  # noqa: E402
+from token_limit_core.meter import engine_of  # noqa: E402
 from token_limit_core.otel import export_metrics  # noqa: E402
 
 
@@ -71,7 +72,7 @@ def test_a_call_is_exported_by_the_conventions_names(exported: Exported) -> None
 def test_a_refusal_is_exported(exported: Exported) -> None:
     exported.meter.set_limit("acme", 0)
     with exported.meter.for_tenant("acme"), pytest.raises(LimitExhausted):
-        depart(exported.meter, Request("openai", "gpt-4o-mini", "chat.completions"))
+        depart(engine_of(exported.meter), Request("openai", "gpt-4o-mini", "chat.completions"))
 
     (refused,) = exported.points("token_limit.refusals")
     assert refused.value == 1

@@ -16,6 +16,7 @@ import pytest
 from tests.unit.acme import Client
 from token_limit_core import ConfigurationError, LimitExhausted, LLMEvent, Meter, MeterConfig, NoTenant
 from token_limit_core import scope as scopes
+from token_limit_core.meter import engine_of
 from token_limit_core.scope import Scope
 
 
@@ -105,7 +106,7 @@ def test_threads_do_not_see_each_others_tenant(meter: Meter, events: list[LLMEve
 
 
 def test_two_tasks_of_one_request_that_set_their_tenant_are_billed_apart(meter: Meter, events: list[LLMEvent]) -> None:
-    request = Scope("request", meter=meter)
+    request = Scope("request", engine=engine_of(meter))
 
     async def work(tenant_id: str, barrier: asyncio.Barrier) -> None:
         meter.set_tenant(tenant_id)
@@ -168,7 +169,7 @@ def calling(request: pytest.FixtureRequest) -> Call:
 
 
 def scope_of(resolver: Resolver, meter: Meter) -> Scope:
-    return Scope(meter=meter, resolve=resolver, aresolve=resolver.later)
+    return Scope(engine=engine_of(meter), resolve=resolver, aresolve=resolver.later)
 
 
 def test_the_tenant_is_resolved_at_the_first_call_and_frozen(
@@ -203,7 +204,7 @@ def test_an_explicit_tenant_wins_without_asking(meter: Meter, events: list[LLMEv
 def test_an_asynchronous_call_uses_a_synchronous_resolver_where_there_is_no_other(
     meter: Meter, events: list[LLMEvent]
 ) -> None:
-    acall(Scope(meter=meter, resolve=Resolver("sync")))
+    acall(Scope(engine=engine_of(meter), resolve=Resolver("sync")))
     assert tenants(events) == ["sync"]
 
 
@@ -244,7 +245,7 @@ def test_a_misconfigured_resolver_is_loud_under_test_and_quiet_in_production(
 
 def test_a_refusal_is_recorded_on_every_scope_above_but_on_no_other(meter: Meter, calling: Call) -> None:
     meter.set_limit("broke", 0)
-    request, other = Scope("rich", meter=meter), Scope("rich", meter=meter)
+    request, other = Scope("rich", engine=engine_of(meter)), Scope("rich", engine=engine_of(meter))
     with scopes.use(request), meter.for_tenant("broke"):
         inner = scopes.current()
         assert inner is not None
@@ -264,6 +265,6 @@ def test_a_call_belongs_to_the_meter_of_its_scope_else_to_the_one_that_patched_l
 
     with meter("first") as first, meter("second"):
         calling(Scope("a"))
-        calling(Scope("a", meter=first))
-        calling(Scope("a", parent=Scope("b", meter=first)))
+        calling(Scope("a", engine=engine_of(first)))
+        calling(Scope("a", parent=Scope("b", engine=engine_of(first))))
     assert seen == ["second", "first", "first"]

@@ -17,11 +17,11 @@ FORKING = """
     from token_limit_core import Meter, MeterConfig
     meter = Meter(MeterConfig(store=sys.argv[1]))
     def record(who):
-        meter.settler.put(lambda: meter.track_manually(
+        engine_of(meter).settler.put(lambda: meter.track_manually(
             provider="openai", model="gpt-4o-mini", input_tokens=1, output_tokens=1, tenant_id=who))
     gate = threading.Event()
-    meter.settler.start()
-    meter.settler.put(gate.wait)
+    engine_of(meter).settler.start()
+    engine_of(meter).settler.put(gate.wait)
     record("parent")
     child = os.fork()
     if not child:

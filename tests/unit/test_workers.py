@@ -21,6 +21,7 @@ from dramatiq.middleware import AsyncIO
 from tests.unit.acme import Client
 from token_limit_core import LimitExhausted, LLMEvent, Meter, NoTenant
 from token_limit_core import scope as scopes
+from token_limit_core.meter import engine_of
 from token_limit_core.scope import Scope
 from token_limit_core.workers import celery as over_celery
 from token_limit_core.workers import dramatiq as over_dramatiq
@@ -45,7 +46,7 @@ class Request:
 
 def request_scope(meter: Meter, tenant: str | None) -> tuple[Request, Scope]:
     request = Request(tenant)
-    return request, Scope(meter=meter, resolve=request.resolve, aresolve=request.aresolve)
+    return request, Scope(engine=engine_of(meter), resolve=request.resolve, aresolve=request.aresolve)
 
 
 def generate(*args: Any) -> None:
@@ -221,7 +222,7 @@ def test_carried_work_does_not_keep_the_request_alive(meter: Meter, events: list
 
 
 async def test_work_carried_from_a_loop_looks_up_without_blocking(meter: Meter, events: list[LLMEvent]) -> None:
-    scope = Scope(meter=meter, aresolve=Request("acme").aresolve)
+    scope = Scope(engine=engine_of(meter), aresolve=Request("acme").aresolve)
     with scopes.use(scope):
         await asyncio.get_running_loop().run_in_executor(None, await acarry(generate))
     assert tenants(events) == ["acme"]

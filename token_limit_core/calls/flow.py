@@ -14,24 +14,25 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from .. import pricing
 from .. import scope as scopes
-from ..errors import NoTenant, StoreError, refusal, report
+from ..errors import NoTenant, refusal
 from ..limits import ADMITTED, Decision
 from ..pricing import price_of
 from ..runtime.executor import executor
+from ..runtime.faults import StoreError, report
 from ..runtime.ids import new_id
 from ..stores.records import call_of
-from .settlement import Outcome, Request, Settlement, conclude
+from .flight import Flight
+from .request import Outcome, Request
+from .settlement import Settlement, conclude
 
 if TYPE_CHECKING:
-    from ..meter import Meter
-    from ..pricing import Price
+    from .engine import Engine
 
 T = TypeVar("T")
 
@@ -39,53 +40,12 @@ LEFT = (asyncio.CancelledError, GeneratorExit)
 """How an awaiting caller is told to leave: its task was cancelled, or its coroutine dropped."""
 
 
-class Flight:
-    """A call between its admission and its settle."""
-
-    __slots__ = (
-        "_open", "answer", "call_id", "estimate", "habit", "meter", "request", "scope", "started", "started_at", "tags",
-        "tenant_id",
-    )  # fmt: skip
-
-    def __init__(self, meter: Meter, request: Request, scope: scopes.Scope | None, tenant_id: str) -> None:
-        self.meter = meter
-        self.request = request
-        self.scope = scope
-        self.tenant_id = tenant_id
-        self.call_id = new_id()
-        clock = meter.config.clock
-        self.started_at = clock()
-        self.started = time.perf_counter()
-        self.habit = meter.habits[request.provider, request.model]
-        self.estimate = self.habit.estimate(request.size, request.max_output)
-        self.tags: dict[str, Any] = {}
-        self.answer: Any = None
-        self._open = True
-
-    @property
-    def landed(self) -> bool:
-        """True once somebody has claimed the settle."""
-        return not hasattr(self, "_open")
-
-    def claim(self) -> bool:
-        """Return True to exactly one caller; taking a slot's value away is atomic, and safe inside a finaliser."""
-        try:
-            del self._open
-        except AttributeError:
-            return False
-        return True
-
-    def price(self, model: str) -> Price | None:
-        """Return the price of `model` at the time of the call."""
-        return price_of(self.request.provider, model, self.started_at, self.request.service_tier)
-
-
-def depart(meter: Meter, request: Request) -> Flight | None:
+def depart(engine: Engine, request: Request) -> Flight | None:
     """Admit a call or raise its refusal; None when we failed and the call goes out unmetered."""
     scope = scopes.current()
     try:
         tenant_id = None if scope is None else scope.tenant_id or scope.tenant()
-        flight = Flight(meter, request, scope, _nobody(meter, request, scope) if tenant_id is None else tenant_id)
+        flight = Flight(engine, request, scope, _nobody(engine, request, scope) if tenant_id is None else tenant_id)
         decision = _admit(flight)
     except NoTenant:
         raise
@@ -95,31 +55,31 @@ def depart(meter: Meter, request: Request) -> Flight | None:
     return flight if decision is ADMITTED else _board(flight, scope, decision)
 
 
-def at_once(meter: Meter) -> bool:
+def at_once(engine: Engine) -> bool:
     """Tell whether a call on an event loop departs and lands without waiting: no storage, tenant and prices known.
 
     Then `depart` and `land` do for it, which saves making coroutines; what is handed over finds its thread started.
     """
-    if meter.store.leaves_loop or not pricing.is_loaded():
+    if engine.store.leaves_loop or not pricing.is_loaded():
         return False
     scope = scopes.current()
     if scope is not None and scope.tenant_id is None:
         return False
-    if meter.settler.thread is None:
-        meter.settler.start()
+    if engine.settler.thread is None:
+        engine.settler.start()
     return True
 
 
-async def adepart(meter: Meter, request: Request) -> Flight | None:
+async def adepart(engine: Engine, request: Request) -> Flight | None:
     """Do what `depart` does, with storage off the event loop."""
     scope = scopes.current()
     try:
-        meter.settler.start()
+        engine.settler.start()
         if not pricing.is_loaded():
             await executor.run(pricing.load)
         tenant_id = None if scope is None else scope.tenant_id or await scope.atenant()
-        flight = Flight(meter, request, scope, _nobody(meter, request, scope) if tenant_id is None else tenant_id)
-        decision = await _admit_off_loop(flight) if meter.store.leaves_loop else _admit(flight)
+        flight = Flight(engine, request, scope, _nobody(engine, request, scope) if tenant_id is None else tenant_id)
+        decision = await _admit_off_loop(flight) if engine.store.leaves_loop else _admit(flight)
     except NoTenant:
         raise
     except Exception:
@@ -132,7 +92,7 @@ def land(flight: Flight | None, outcome: Outcome) -> None:
     """Settle a flight, once."""
     if flight is not None and flight.claim():
         try:
-            flight.meter.settle(conclude(flight, outcome))
+            flight.engine.settle(conclude(flight, outcome))
         except Exception:
             report("settling a call")
 
@@ -141,15 +101,15 @@ async def aland(flight: Flight | None, outcome: Outcome) -> None:
     """Do what `land` does, with storage off the event loop."""
     if flight is None or flight.landed:
         return
-    if not flight.meter.store.leaves_loop:
+    if not flight.engine.store.leaves_loop:
         land(flight, outcome)
         return
     try:
         settle = partial(_settle, flight, conclude(flight, outcome))
         try:
-            await _off_loop(flight.meter, settle)
+            await _off_loop(flight.engine, settle)
         except LEFT:  # the loop may be closing, and the work may never have started
-            flight.meter.settler.put(settle)
+            flight.engine.settler.put(settle)
             raise
     except Exception:
         report("settling a call")
@@ -158,7 +118,7 @@ async def aland(flight: Flight | None, outcome: Outcome) -> None:
 def hand_over(flight: Flight | None, outcome: Outcome) -> None:
     """Settle a flight from the settler's thread; does no I/O and takes no lock."""
     if flight is not None and flight.claim():
-        flight.meter.settler.put(partial(_conclude_late, flight, outcome))
+        flight.engine.settler.put(partial(_conclude_late, flight, outcome))
 
 
 def again(flight: Flight) -> Flight:
@@ -173,50 +133,50 @@ def again(flight: Flight) -> Flight:
     return further
 
 
-def unadmitted(meter: Meter, request: Request) -> Flight:
+def unadmitted(engine: Engine, request: Request) -> Flight:
     """Make a flight of something already sent: it can only be recorded."""
     scope = scopes.current()
     tenant_id = None if scope is None else scope.tenant()
-    return Flight(meter, request, scope, "" if tenant_id is None else tenant_id)
+    return Flight(engine, request, scope, "" if tenant_id is None else tenant_id)
 
 
 def _settle(flight: Flight, settlement: Settlement | None) -> None:
     if flight.claim():
-        flight.meter.settle(settlement)
+        flight.engine.settle(settlement)
 
 
 def _conclude_late(flight: Flight, outcome: Outcome) -> None:
-    flight.meter.settle(conclude(flight, outcome))
+    flight.engine.settle(conclude(flight, outcome))
 
 
-def _nobody(meter: Meter, request: Request, scope: scopes.Scope | None) -> str:
+def _nobody(engine: Engine, request: Request, scope: scopes.Scope | None) -> str:
     """Refuse a call without a tenant, or return the tenant that stands for nobody; what asks for an earlier one may."""
-    if meter.config.on_no_tenant == "refuse" and not request.later:
+    if engine.config.on_no_tenant == "refuse" and not request.later:
         decision = Decision("no_tenant")
         if scope is not None:
             scope.deny(decision)
-        meter.refused(decision, request)
+        engine.refused(decision, request)
         raise refusal(decision)
-    meter.count("unattributed")
+    engine.count("unattributed")
     return ""
 
 
 def _admit(flight: Flight) -> Decision:
-    meter, request = flight.meter, flight.request
+    engine, request = flight.engine, flight.request
     if not flight.tenant_id or request.later:
         return ADMITTED
     price = price_of(request.provider, request.model, flight.started_at, request.service_tier)
     received, generated = flight.estimate
     amount = None if price is None else price.of_tokens(received, generated)
-    config = meter.config
+    config = engine.config
     call = call_of((flight.call_id, flight.tenant_id, amount, config.hold_seconds, "call", received + generated))
     try:
         if config.default_limit_usd is not None:
-            meter.welcome(flight.tenant_id, flight.started_at)
-        return meter.store.admit(call, flight.started_at)
+            engine.welcome(flight.tenant_id, flight.started_at)
+        return engine.store.admit(call, flight.started_at)
     except StoreError as error:
-        meter.unanswered(error, "the call goes out unverified")
-        meter.count("unverified")
+        engine.store_failed(error, "the call goes out unverified")
+        engine.count("unverified")
         flight.tags["unverified"] = True
         return ADMITTED
 
@@ -225,7 +185,7 @@ def _board(flight: Flight, scope: scopes.Scope | None, decision: Decision) -> Fl
     if decision.kind != "admitted":
         if scope is not None:
             scope.deny(decision)
-        flight.meter.refused(decision, flight.request)
+        flight.engine.refused(decision, flight.request)
         raise refusal(decision)
     if decision.observed:
         flight.tags["would_refuse"] = decision.observed[0]
@@ -235,10 +195,10 @@ def _board(flight: Flight, scope: scopes.Scope | None, decision: Decision) -> Fl
 async def _admit_off_loop(flight: Flight) -> Decision:
     """Admit; when the caller leaves meanwhile, the hold is given back by whoever comes second, it or the thread."""
     try:
-        return await _off_loop(flight.meter, partial(_admit_unless_left, flight))
+        return await _off_loop(flight.engine, partial(_admit_unless_left, flight))
     except LEFT:
         flight.claim()
-        flight.meter.settler.put(partial(_give_back, flight))
+        flight.engine.settler.put(partial(_give_back, flight))
         raise
 
 
@@ -250,9 +210,9 @@ def _admit_unless_left(flight: Flight) -> Decision:
 
 
 def _give_back(flight: Flight) -> None:
-    flight.meter.store.release(flight.call_id, flight.started_at)
+    flight.engine.store.release(flight.call_id, flight.started_at)
 
 
-async def _off_loop(meter: Meter, work: Callable[[], T]) -> T:
+async def _off_loop(engine: Engine, work: Callable[[], T]) -> T:
     """Run a store operation off the loop; a cancelled caller does not stop what has started."""
-    return await asyncio.shield(meter.store.run_async(work))
+    return await asyncio.shield(engine.store.run_async(work))

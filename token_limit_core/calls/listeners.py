@@ -1,4 +1,4 @@
-"""Listeners: who is told of every event and refusal right after its capture."""
+"""Listeners: what receives every event and refusal right after its capture."""
 
 from __future__ import annotations
 
@@ -6,53 +6,53 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
-from ..errors import report
 from ..events import own_copy
+from ..runtime.faults import report
 
 if TYPE_CHECKING:
     from ..config import MeterConfig
     from ..delivery.outbox import Outbox
     from ..events import LLMEvent
     from ..limits import Decision
-    from .settlement import Request
+    from .request import Request
 
 logger = logging.getLogger("token_limit")
 
 
 class Listener(Protocol):
-    """Is told of every event and refusal; what it raises is kept from the application."""
+    """Receives every event and refusal; exceptions it raises are logged and swallowed."""
 
     def on_event(self, event: LLMEvent, /) -> object:
-        """Take a captured event."""
+        """Receive a captured event."""
 
     def on_refusal(self, decision: Decision, request: Request, /) -> None:
-        """Take a refused call."""
+        """Receive a refused call."""
 
 
 class Hook:
-    """Tells a function of events only."""
+    """Passes events to a function and ignores refusals."""
 
     def __init__(self, on_event: Callable[[LLMEvent], object]) -> None:
         self.on_event = on_event
 
     def on_refusal(self, decision: Decision, request: Request, /) -> None:
-        """Tell nobody."""
+        """Ignore a refusal."""
 
 
 def listeners_of(config: MeterConfig, outbox: Outbox | None) -> list[Listener]:
-    """Return those that a Meter's settings name."""
+    """Return the listeners that a Meter's settings name."""
     theirs = None if config.on_event is None else _with_copies(config.on_event)
     hooks = (None if outbox is None else outbox.queue.put, _log if config.debug else None, theirs)
     return [Hook(hook) for hook in hooks if hook is not None]
 
 
 def _with_copies(hook: Callable[[LLMEvent], object]) -> Callable[[LLMEvent], object]:
-    """Give a function of the application's events of its own."""
+    """Wrap a function of the application so that it gets its own copy of each event."""
     return lambda event: hook(own_copy(event))
 
 
-def tell(listeners: Iterable[Listener], event: LLMEvent) -> None:
-    """Tell of an event."""
+def notify(listeners: Iterable[Listener], event: LLMEvent) -> None:
+    """Pass an event to every listener."""
     for listener in listeners:
         try:
             listener.on_event(event)
@@ -60,8 +60,8 @@ def tell(listeners: Iterable[Listener], event: LLMEvent) -> None:
             report("calling on_event")
 
 
-def tell_refusal(listeners: Iterable[Listener], decision: Decision, request: Request) -> None:
-    """Tell of a refusal."""
+def notify_refusal(listeners: Iterable[Listener], decision: Decision, request: Request) -> None:
+    """Pass a refusal to every listener."""
     for listener in listeners:
         try:
             listener.on_refusal(decision, request)

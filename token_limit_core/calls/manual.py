@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from ..errors import ConfigurationError
 from ..events import FIELDS, LONGEST_ID, as_length, is_event_id, safe_error
 from ..money import MAX_COST_USD, parse_amount, to_usd
+from ..runtime.faults import ConfigurationError
 from ..usage import CACHE_OUTSIDE_INPUT, USAGE_FIELDS, Usage, parse_count, parse_number
-from .settlement import Outcome, describe_error
+from .failures import describe_error
+from .request import Outcome
 
 logger = logging.getLogger("token_limit")
 

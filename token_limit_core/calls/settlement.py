@@ -2,76 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import re
 import time
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..events import LLMEvent, made_of
 from ..money import to_nano, to_usd
 from ..pricing import price_of, warn_of
 from ..usage import BASE_COUNTS, OTHER_COUNTS, Usage
+from .failures import describe_error, may_be_billed
 
 if TYPE_CHECKING:
     from ..pricing import Price
-    from .flow import Flight
-
-
-@dataclass(slots=True)
-class Request:
-    """What a patch recognises of a call before it is sent. `size` is in characters, `max_output` in tokens.
-
-    A `later` one costs nothing itself: it asks what an earlier call, such as a batch, has cost. `fields` are event
-    fields that only the request tells. `priced_as` is the price list's name for what was asked for, where that says
-    more than the model that answers (Bedrock's regional and global profiles differ in price).
-    """
-
-    provider: str
-    model: str
-    endpoint: str
-    stream: bool = False
-    size: int = 0
-    max_output: int | None = None
-    service_tier: str | None = None
-    later: bool = False
-    fields: dict[str, Any] | None = None
-    priced_as: str | None = None
-
-
-class Part(NamedTuple):
-    """Tokens that the provider leaves out of a call's usage; `model` is the one that used them, None the same.
-
-    What is not `counted` is only billed: the counts of the event have it already, or have other fields for it.
-    """
-
-    model: str | None
-    usage: Usage
-    counted: bool = True
-
-
-@dataclass(slots=True)
-class Outcome:
-    """How a call ended. `usage` None means the provider did not say; `observed_output` is what was seen, in tokens.
-
-    `answered` tells that a successful status came back, after which the provider bills whatever follows.
-    `event_id` is the event's where what was used may be told more than once, such as by polling: it counts once.
-    `estimated` says that a part of the usage is ours; `parts` are counted on top of it.
-    """
-
-    usage: Usage | None = None
-    model: str | None = None
-    request_id: str | None = None
-    error: BaseException | None = None
-    answered: bool = True
-    observed_output: int = 0
-    service_tier: str | None = None
-    tags: dict[str, Any] | None = None
-    fields: dict[str, Any] | None = None
-    event_id: str | None = None
-    estimated: bool = False
-    parts: tuple[Part, ...] = ()
+    from .flight import Flight
+    from .request import Outcome, Part
 
 
 Settlement: TypeAlias = tuple[str, LLMEvent, int | None, str | None]
@@ -214,52 +158,6 @@ def _assume(flight: Flight, outcome: Outcome) -> tuple[Usage, bool]:
     if outcome.error is not None and not outcome.answered and not may_be_billed(outcome.error):
         return Usage(input_tokens=0, output_tokens=0), False
     return Usage(input_tokens=flight.estimate[0], output_tokens=outcome.observed_output), True
-
-
-NEVER_SENT = frozenset(
-    {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError"}
-    | {"ConnectionRefusedError", "gaierror", "ClientConnectorError"}
-)
-MAYBE_SENT = frozenset(
-    {"TransportError", "APIConnectionError", "TimeoutError", "ConnectionError"}
-    | {"ClientConnectionError", "ClientPayloadError", "Timeout"}  # aiohttp's, and requests'
-)
-
-
-def may_be_billed(error: BaseException) -> bool:
-    """Tell whether a call without an answer may have reached the provider, by the classes of its error's causes."""
-    names: set[str] = set()
-    link: BaseException | None = error
-    while link is not None:
-        if http_status(link) is not None:
-            return False
-        names.update(cls.__name__ for cls in type(link).__mro__)
-        link = link.__cause__
-    if names & NEVER_SENT:
-        return False
-    return bool(names & MAYBE_SENT) or isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, SystemExit))
-
-
-_CODE = re.compile(r"[\w.:-]{1,64}")
-
-
-def describe_error(error: BaseException) -> str:
-    """Name an error by class, HTTP status and provider code; never its message, which may echo input or keys."""
-    parts = [type(error).__name__]
-    status = http_status(error)
-    named = (getattr(error, name, None) for name in ("code", "status", "type"))  # OpenAI's, Google's, Anthropic's
-    code = next((name for name in named if isinstance(name, str)), None)
-    if isinstance(status, int):
-        parts.append(str(status))
-    if code is not None and _CODE.fullmatch(code):
-        parts.append(code)
-    return " ".join(parts)
-
-
-def http_status(error: BaseException) -> Any:
-    """Return the HTTP status of an SDK's error: `status_code`, or Google's `code` beside a `status` in words."""
-    status = getattr(error, "status_code", None)
-    return getattr(error, "code", None) if status is None and hasattr(error, "status") else status
 
 
 def _attribute(row: dict[str, Any], attributes: dict[str, Any]) -> None:

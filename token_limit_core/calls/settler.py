@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
-from ..errors import StoreError, log_fault
+from ..runtime.faults import StoreError, log_fault
 from ..runtime.forks import after_fork
 
 logger = logging.getLogger("token_limit")

@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigurationError
-from ..limits import ENFORCE, PER_MONTH, LimitStatus, window_of
+from ..limits import ENFORCE, LimitStatus
 from ..money import parse_typed_amount, to_usd
+from ..runtime.faults import ConfigurationError
 from ..scope import check_tenant
 from ..stores.records import KEEP_SECONDS, Spend
 from ..stores.reports import TenantQuery, TenantUsage
+from ..windows import PER_MONTH, window_of
 from ..wording import FREQUENCY_LABELS, dollars, exact_usd, utc
 
 if TYPE_CHECKING:

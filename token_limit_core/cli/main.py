@@ -9,10 +9,11 @@ from contextlib import contextmanager
 import click
 
 from ..config import MeterConfig
-from ..errors import StoreError
-from ..limits import ENFORCE, FREQUENCIES, MODES, PER_MONTH
+from ..delivery.configured import DEFAULT_STORE
+from ..limits import ENFORCE, MODES
 from ..meter import Meter
-from ..stores import DEFAULT_STORE
+from ..runtime.faults import StoreError
+from ..windows import FREQUENCIES, PER_MONTH
 from . import commands
 from .services import peer_groups
 

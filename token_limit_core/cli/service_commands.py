@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from ..delivery.queue import EventQueue
-from ..errors import ConfigurationError
 from ..ingest.keys import DEFAULT_PERMISSIONS, ApiKey, make_key
+from ..meter import Meter, engine_of
+from ..runtime.faults import ConfigurationError
 from ..wording import utc
 from .commands import BY
-
-if TYPE_CHECKING:
-    from ..meter import Meter
 
 
 class Deliveries(Protocol):
@@ -76,8 +74,9 @@ RETRY_SECONDS = 30.0
 
 
 def _keeper(meter: Meter) -> Deliveries:
-    if meter.outbox is not None:
-        return meter.outbox
+    outbox = engine_of(meter).outbox
+    if outbox is not None:
+        return outbox
     from ..delivery.remote_store import RemoteStore
 
     if isinstance(meter.store, RemoteStore):

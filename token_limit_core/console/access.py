@@ -8,7 +8,7 @@ import secrets
 from base64 import urlsafe_b64encode
 from urllib.parse import urlsplit
 
-from ..errors import ConfigurationError
+from ..runtime.faults import ConfigurationError
 from .web import Request
 
 logger = logging.getLogger("token_limit")

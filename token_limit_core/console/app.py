@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from ..errors import KeptElsewhere, StoreError
+from ..errors import KeptElsewhere
 from ..meter import Meter
+from ..runtime.faults import StoreError
 from . import forms, keys, pages, tables
 from .access import HOW_TO_OPEN, Csrf, actor_of
 from .context import Visit

@@ -7,11 +7,13 @@ from dataclasses import astuple, dataclass, field, replace
 from hashlib import sha256
 from typing import TypeVar
 
-from ..errors import ConfigurationError, LimitChanged
-from ..limits import ENFORCE, FREQUENCIES, MODES, PER_MONTH, Limit, parse_choice, parse_effective_date
+from ..errors import LimitChanged
+from ..limits import ENFORCE, MODES, Limit
 from ..money import parse_typed_amount
+from ..runtime.faults import ConfigurationError
 from ..scope import check_tenant
 from ..stores.reports import TenantQuery
+from ..windows import FREQUENCIES, PER_MONTH, parse_choice, parse_effective_date
 from ..wording import FREQUENCY_LABELS, editable_usd, exact_usd, moment
 from .context import Visit
 from .pages import unknown_tenant

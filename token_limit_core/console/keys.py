@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..errors import ConfigurationError
 from ..ingest.keys import DEFAULT_PERMISSIONS, PERMISSIONS, make_key, new_public_id
+from ..runtime.faults import ConfigurationError
 from ..wording import PERMISSION_LABELS
 from .context import Visit
 from .web import Response, redirect

@@ -10,7 +10,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..wording import FREQUENCY_LABELS, MODE_LABELS, dollars, editable_usd, exact_usd, gauge, moment, shown_id, span
+from ..wording import FREQUENCY_LABELS, MODE_LABELS, dollars, editable_usd, exact_usd, moment, shown_id, span
+from .gauges import gauge
 
 TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 

@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from ..errors import StoreError
-from ..meter import Meter
+from ..calls.engine import Engine
+from ..runtime.faults import StoreError
 from .rendering import TYPES, render, static, version
 from .tenant_usage import FRAGMENT, PAGE, as_json, context, usage_if_known, usage_of, why_not
 from .web import Request, Response, not_allowed, redirect, text, told
@@ -20,7 +20,7 @@ RETURNED = "signed-in"
 """The parameter of the page's address by which it knows those who come back from `login_url`."""
 
 
-def answer(request: Request, meter: Meter, tenant_id: str | None, login_url: str | None = None) -> Response:
+def answer(request: Request, engine: Engine, tenant_id: str | None, login_url: str | None = None) -> Response:
     """Answer a tenant's request for its own usage; without a tenant 401, or the way to `login_url`.
 
     Who comes back from there without a tenant is told 403.
@@ -39,7 +39,7 @@ def answer(request: Request, meter: Meter, tenant_id: str | None, login_url: str
             200, {"Content-Type": kind, "Cache-Control": "private, max-age=3600"}, static(request.path) or b""
         )
     try:
-        usage = usage_of(meter, tenant_id)
+        usage = usage_of(engine, tenant_id)
     except StoreError as error:
         return told(request.path, *why_not(error))
     if request.path:
@@ -59,7 +59,7 @@ def _without_tenant(request: Request, login_url: str | None) -> Response:
     return redirect(f"{login_url}{mark}next={quote(request.url('', **{RETURNED: 1}))}")
 
 
-def fragment(meter: Meter, tenant_id: str | None) -> Markup:
+def fragment(engine: Engine, tenant_id: str | None) -> Markup:
     """Make the usage of a tenant to embed in a page of the application's; empty without a tenant."""
-    usage = usage_if_known(meter, tenant_id)
+    usage = usage_if_known(engine, tenant_id)
     return Markup("" if usage is None else render(FRAGMENT, **context(usage)))

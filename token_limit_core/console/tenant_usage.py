@@ -9,15 +9,18 @@ import logging
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from ..calls.engine import Engine
 from ..cli.commands import spend_dict, status_dict
-from ..errors import KeptElsewhere, StoreError, internal_errors
-from ..limits import PER_MONTH, LimitStatus, window_of
-from ..meter import Meter
+from ..errors import KeptElsewhere
+from ..limits import LimitStatus
 from ..money import as_text, show_usd
+from ..runtime.faults import StoreError, internal_errors
 from ..stores.records import Spend
 from ..stores.reports import DaySpend
-from ..wording import FREQUENCY_LABELS, dollars, exact_usd, gauge, percent, utc
+from ..windows import PER_MONTH, window_of
+from ..wording import FREQUENCY_LABELS, dollars, exact_usd, percent, utc
 from .charts import chart_of, shown
+from .gauges import gauge
 
 logger = logging.getLogger("token_limit")
 
@@ -43,20 +46,20 @@ class Usage(NamedTuple):
         return Spend(*map(sum, sums))
 
 
-def usage_of(meter: Meter, tenant_id: str) -> Usage:
+def usage_of(engine: Engine, tenant_id: str) -> Usage:
     """Read a tenant's usage. Raises `StoreError` when the store cannot answer."""
-    at = meter.config.clock()
+    at = engine.config.clock()
     start, end = window_of(PER_MONTH, at).start, (int(at // DAY) + 1) * DAY
-    days = meter.store.rollup(tenant_id, start, end)
-    return Usage(tenant_id, meter.store.usage(tenant_id, at), days, start, end, at)
+    days = engine.store.rollup(tenant_id, start, end)
+    return Usage(tenant_id, engine.store.usage(tenant_id, at), days, start, end, at)
 
 
-def usage_if_known(meter: Meter, tenant_id: str | None) -> Usage | None:
+def usage_if_known(engine: Engine, tenant_id: str | None) -> Usage | None:
     """Read a tenant's usage for a part of somebody's page; None, which is logged, when the store cannot answer."""
     try:
-        return None if tenant_id is None else usage_of(meter, tenant_id)
+        return None if tenant_id is None else usage_of(engine, tenant_id)
     except StoreError as error:
-        meter.unanswered(error, "the fragment of a tenant's usage stays empty")
+        engine.store_failed(error, "the fragment of a tenant's usage stays empty")
         return None
 
 
@@ -93,15 +96,15 @@ def context(usage: Usage) -> dict[str, Any]:
     return {"usage": shown_usage, "chart": chart_of(usage.days, usage.start, usage.end)}
 
 
-def headers(meter: Meter, tenant_id: str | None) -> dict[str, str]:
+def headers(engine: Engine, tenant_id: str | None) -> dict[str, str]:
     """Tell of the limit that leaves the least, if there is one: US dollars, and the unix time of its reset."""
     if tenant_id is None:
         return {}
     with internal_errors("reading what is left of a limit"):
         try:
-            states = meter.usage(tenant_id)
+            states = engine.store.usage(tenant_id, engine.config.clock())
         except StoreError as error:
-            meter.unanswered(error, "the response does not tell what is left of it")
+            engine.store_failed(error, "the response does not tell what is left of it")
             return {}
         if states:
             least = min(states, key=lambda status: status.remaining_usd)

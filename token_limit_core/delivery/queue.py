@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from ..errors import ConfigurationError, TokenLimitError, log_fault, logger
 from ..events import LLMEvent
+from ..runtime.faults import ConfigurationError, TokenLimitError, log_fault, logger
 from ..runtime.forks import after_fork, warn_without_threads
 from .buffers import RECOUNT_SECONDS, Buffer, MemoryBuffer
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from ..errors import StoreError
-from ..limits import FREQUENCIES, PER_MONTH, Decision, Limit, LimitStatus, Window, judge, refuse, window_of
+from ..limits import Decision, Limit, LimitStatus, judge, refuse
 from ..money import to_nano
+from ..runtime.faults import StoreError
 from ..stores.records import Call, Hold
+from ..windows import FREQUENCIES, PER_MONTH, Window, window_of
 
 MAX_TOLD = 1000
 """Ids of events that are remembered of a tenant, so that what is polled for long counts once."""

@@ -12,11 +12,12 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
-from ..errors import EventsLost, KeptElsewhere, StoreError, internal_errors, logger
+from ..errors import EventsLost, KeptElsewhere
 from ..events import LLMEvent
 from ..limits import ADMITTED, ENFORCE, Decision, Limit, LimitStatus
+from ..runtime.faults import StoreError, internal_errors, logger
 from ..runtime.forks import after_fork
-from ..runtime.log_throttle import Seldom
+from ..runtime.log_throttle import LogThrottle
 from ..stores.contract import Store
 from ..stores.records import Call, Hold, Pruned, Recorded, Spend
 from .queue import DeliveryRefused, EventQueue
@@ -52,7 +53,7 @@ class RemoteStore(Store):
         self._ttl = ttl
         self._spool = spool
         self._on_flush_error = on_flush_error
-        self._overflow = Seldom()
+        self._overflow = LogThrottle()
         self.queue = EventQueue(
             self._deliver, buffer=spool, on_flush_error=on_flush_error, on_dropped=self._give_up, **queue
         )

@@ -14,8 +14,8 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import ConfigurationError, StoreError, logger
 from ..events import LLMEvent, event_of
+from ..runtime.faults import ConfigurationError, StoreError, logger
 from ..stores.columns import batched
 from .buffers import CLAIM_SECONDS, MOST_COUNTED, SharedBuffer
 from .transport import wire_json

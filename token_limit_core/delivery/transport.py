@@ -15,8 +15,8 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
-from ..errors import ConfigurationError, StoreError
 from ..events import LLMEvent
+from ..runtime.faults import ConfigurationError, StoreError
 from ..runtime.forks import after_fork
 from ..stores.columns import plain
 from .queue import DeliverLater, DeliveryRefused

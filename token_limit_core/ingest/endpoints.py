@@ -6,22 +6,21 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
-from ..errors import ConfigurationError, StoreError
 from ..events import LLMEvent
-from ..limits import ENFORCE, FREQUENCIES, MODES, PER_MONTH, Limit, LimitStatus, parse_choice, parse_effective_date
+from ..limits import ENFORCE, MODES, Limit, LimitStatus
+from ..meter import Meter, engine_of
 from ..money import parse_amount
+from ..runtime.faults import ConfigurationError, StoreError
 from ..scope import check_tenant
 from ..stores.contract import Store
 from ..stores.records import Recorded
 from ..upgrade import Rendered
+from ..windows import FREQUENCIES, PER_MONTH, parse_choice, parse_effective_date
 from .body import BadBody, Read, read_json
 from .events import Priced, Rejected, read_event
 from .keys import CHECK, INGEST, SET_LIMIT, ApiKey, proves, public_id_of, token_in
-
-if TYPE_CHECKING:
-    from ..meter import Meter
 
 logger = logging.getLogger("token_limit")
 
@@ -75,7 +74,7 @@ class Ingest:
     @classmethod
     def of(cls, meter: Meter) -> Self:
         """Answer over a Meter's store, by its clock; new tenants get its default limit."""
-        return cls(meter.store, meter.config.clock, meter.welcome)
+        return cls(meter.store, meter.config.clock, engine_of(meter).welcome)
 
     def answer(self, incoming: Incoming) -> Rendered:
         """Answer a request; what is wrong with it becomes a problem document, and is logged without any secret."""

@@ -10,8 +10,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..errors import ConfigurationError
-from ..limits import parse_choice
+from ..runtime.faults import ConfigurationError
+from ..windows import parse_choice
 
 INGEST, CHECK, SET_LIMIT = "ingest", "check", "set-limit"
 PERMISSIONS = (INGEST, CHECK, SET_LIMIT)

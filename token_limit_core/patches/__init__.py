@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from ..errors import ConfigurationError, report
+from ..runtime.faults import ConfigurationError, report
 from .aliases import DeepSeekPatch, LangChainPatch, OpenRouterPatch
 from .anthropic import AnthropicPatch
 from .asyncio_runner import LoopsPatch
@@ -22,7 +22,7 @@ from .google import GooglePatch
 from .openai import GroqPatch, OpenAIPatch, TogetherPatch
 
 if TYPE_CHECKING:
-    from ..meter import Meter
+    from ..calls.engine import Engine
 
 __all__ = ["PATCH_REGISTRY", "BasePatch"]
 
@@ -55,7 +55,7 @@ def patch_class(name: str) -> type[BasePatch]:
         raise ConfigurationError(f"patches: {name!r} is not known; known are: {known}") from None
 
 
-def install(name: str, meter: Meter) -> bool:
+def install(name: str, engine: Engine) -> bool:
     """Hook an SDK for a Meter; False when the SDK is not installed or cannot be hooked."""
     cls = patch_class(name)
     if not _importable(cls.module):
@@ -65,51 +65,61 @@ def install(name: str, meter: Meter) -> bool:
         new = patch is None
         if patch is None:
             patch = _installed[cls.through or name] = PATCH_REGISTRY[cls.through or name]()
-        patch.names.setdefault(meter, set()).add(name)
+        patch.names.setdefault(engine, set()).add(name)
         patch.claimed()
-        if meter not in patch.meters:
-            patch.meters.append(meter)
+        if engine not in patch.engines:
+            patch.engines.append(engine)
         return _install_now_or_on_import(patch) if new else True
 
 
-def uninstall(name: str, meter: Meter) -> None:
-    """Take a Meter's claim on a hook back; the last one restores the SDK."""
+def uninstall(name: str, engine: Engine) -> None:
+    """Remove a Meter's claim on a hook; the last claim restores the SDK, the Meter's last one restores asyncio."""
     with _lock:
-        patch = _installed.get(PATCH_REGISTRY[name].through or name)
-        names = None if patch is None else patch.names.get(meter)
-        if patch is None or names is None or name not in names:
-            return
-        names.remove(name)
-        if not names:
-            del patch.names[meter]
-            patch.meters.remove(meter)
-        patch.claimed()
-        if not patch.meters:
-            del _installed[patch.name]
-            patch.uninstall()
+        patch = _installed.get(patch_class(name).through or name)
+        names = None if patch is None else patch.names.get(engine)
+        if patch is not None and names is not None and name in names:
+            names.remove(name)
+            if not names:
+                del patch.names[engine]
+                patch.engines.remove(engine)
+            patch.claimed()
+            if not patch.engines:
+                del _installed[patch.name]
+                patch.uninstall()
+        if not any(engine in patch.names for patch in _installed.values()):
+            leave(engine)
 
 
-def attend(meter: Meter) -> None:
+def uninstall_all(engine: Engine) -> None:
+    """Remove every claim of a Meter."""
+    with _lock:
+        names = [name for patch in _installed.values() for name in patch.names.get(engine, ())]
+        for name in names:
+            uninstall(name, engine)
+        leave(engine)
+
+
+def attend(engine: Engine) -> None:
     """Tell apart whose runs those of a kept event loop are; without any SDK, too, for what is tracked by hand."""
     with _lock:
-        if meter not in _loops.meters:
-            _loops.meters.append(meter)
+        if engine not in _loops.engines:
+            _loops.engines.append(engine)
         _loops.install()
 
 
-def leave(meter: Meter) -> None:
+def leave(engine: Engine) -> None:
     """Take back what `attend` did; the last Meter to leave restores asyncio."""
     with _lock:
-        if meter in _loops.meters:
-            _loops.meters.remove(meter)
-        if not _loops.meters:
+        if engine in _loops.engines:
+            _loops.engines.remove(engine)
+        if not _loops.engines:
             _loops.uninstall()
 
 
-def meters() -> list[Meter]:
+def engines() -> list[Engine]:
     """List the Meters that have a hook in any SDK, or would have one if there was an SDK."""
     with _lock:
-        return list(dict.fromkeys(meter for patch in (*_installed.values(), _loops) for meter in patch.meters))
+        return list(dict.fromkeys(engine for patch in (*_installed.values(), _loops) for engine in patch.engines))
 
 
 def state(name: str) -> str:

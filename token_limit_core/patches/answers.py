@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from ..calls.flow import Flight
-from ..calls.settlement import Outcome
-from ..errors import report
+from ..calls.flight import Flight
+from ..calls.request import Outcome
+from ..runtime.faults import report
 from .base import BasePatch
 from .streams import Follow, Tee
 from .surfaces import Plan
@@ -39,12 +39,12 @@ class Answers(BasePatch):
                 request_id = self._request_id(flight, response)
                 outcome = self._read_events(plan, response, request_id) if plan.stream else plan.read(result)
             elif isinstance(result, self._stream_types):
-                flight.meter.settler.start()
+                flight.engine.settler.start()
                 reader = plan.reader(self._request_id(flight, response), plan.injected)
                 follow.stream(result, response, flight, reader)
                 return None
             elif (plan.stream and plan.kept) or not hasattr(response, "_content"):  # the body is still to be read
-                flight.meter.settler.start()
+                flight.engine.settler.start()
                 follow.body(response, flight, self.tee(plan, response, self._request_id(flight, response)))
                 return None
             else:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..calls.flow import Flight, again, hand_over
-from ..calls.settlement import Outcome
+from ..calls.flight import Flight
+from ..calls.flow import again, hand_over
+from ..calls.request import Outcome
 from ..hosts import UNKNOWN
 from ..usage import Usage
 from .client_middleware import RelayPatch
@@ -20,7 +21,7 @@ from .surfaces import Plan, Surface
 from .tees import BlindTee
 
 if TYPE_CHECKING:
-    from ..meter import Meter
+    from ..calls.engine import Engine
 
 PROVIDERS = {
     "BaseBedrockClient": "aws",
@@ -66,9 +67,9 @@ class AnthropicPatch(RelayPatch):
     def provider_of_client(self, client: Any) -> str:
         return next((PROVIDERS[cls.__name__] for cls in type(client).__mro__ if cls.__name__ in PROVIDERS), UNKNOWN)
 
-    def _provider(self, client: Any, meter: Meter) -> str | None:
+    def _provider(self, client: Any, engine: Engine) -> str | None:
         """Name the provider a client talks to; Foundry, on Azure's hosts, charges Anthropic's prices."""
-        provider = super()._provider(client, meter)
+        provider = super()._provider(client, engine)
         return "anthropic" if provider == "azure" else provider
 
     def refine(self, plan: Plan) -> None:
@@ -82,7 +83,7 @@ class AnthropicPatch(RelayPatch):
         return BlindTee(plan.read, request_id) if plan.later else super().tee(plan, response, request_id)
 
     def told_later(self, flight: Flight, response: Any) -> None:
-        flight.meter.settler.start()
+        flight.engine.settler.start()
         show_lines(response, partial(_record_result, flight, response.request.url.path))
 
     def _arrive(self, flight: Flight, plan: Plan, result: Any, follow: Follow) -> Outcome | None:

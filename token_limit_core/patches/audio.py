@@ -6,7 +6,7 @@ import logging
 from functools import cache, partial
 from typing import Any
 
-from ..calls.settlement import Outcome
+from ..calls.request import Outcome
 from ..usage import Usage
 from .chat import StreamReader, usage_of
 from .reading import count, fields_of, seconds, text

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import wrapt
 
 from ..calls.estimates import size_of
-from ..calls.flow import Flight, adepart, aland, depart, hand_over, land
+from ..calls.flight import Flight
+from ..calls.flow import adepart, aland, depart, hand_over, land
 from ..calls.manual import outcome_of
-from ..calls.settlement import Outcome, Request
-from ..errors import report
+from ..calls.request import Outcome, Request
+from ..runtime.faults import report
 from ..scope import current
 from .hooks import hook
 from .surfaces import unguarded
 
 if TYPE_CHECKING:
-    from ..meter import Meter
+    from ..calls.engine import Engine
 
 Extractor = Callable[[Any, tuple[Any, ...], dict[str, Any], BaseException | None], dict[str, Any]]
 Recognise = Callable[[tuple[Any, ...], dict[str, Any]], Request | None]
@@ -53,8 +54,8 @@ class BasePatch:
     """Websockets pass no funnel: module, class (or `Async` and that), and how an application calls its `connect`."""
 
     def __init__(self) -> None:
-        self.meters: list[Meter] = []
-        self.names: dict[Meter, set[str]] = {}
+        self.engines: list[Engine] = []
+        self.names: dict[Engine, set[str]] = {}
         """What each Meter has patched through this: its own name, or that of a provider."""
         self.active = False
         self._swapped: list[tuple[Any, str, Any, Any]] = []
@@ -94,12 +95,12 @@ class BasePatch:
 
     def _connect(self, what: str, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.active:
-            unguarded(self.meter(), f"the websocket {what}.connect of the {self.name} SDK")
+            unguarded(self.engine(), f"the websocket {what}.connect of the {self.name} SDK")
         return wrapped(*args, **kwargs)
 
-    def claims(self, meter: Meter, provider: str) -> bool:
+    def claims(self, engine: Engine, provider: str) -> bool:
         """Tell whether a Meter meters a provider's calls through this patch: all of them, or those it names."""
-        names = self.names.get(meter)
+        names = self.names.get(engine)
         return names is None or self.name in names or provider in names
 
     def claimed(self) -> None:
@@ -128,14 +129,15 @@ class BasePatch:
                 setattr(obj, attr, original)
         self._swapped.clear()
 
-    def meter(self) -> Meter:
+    def engine(self) -> Engine:
         """Return the Meter of the Scope in force, else the one that patched last."""
         scope = current()
         while scope is not None:
-            if scope.meter is not None:
-                return scope.meter
+            if scope.engine is not None:
+                engine: Engine = scope.engine
+                return engine
             scope = scope.parent
-        return self.meters[-1]
+        return self.engines[-1]
 
     def _make_sync_wrapper(self, original: Callable[..., Any], extractor: Extractor) -> Callable[..., Any]:
         """Wrap a function so that calls are admitted before and recorded after.
@@ -160,7 +162,7 @@ class BasePatch:
         @functools.wraps(original)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             request = recognise(args, kwargs) if self.active else None
-            flight = None if request is None else depart(self.meter(), request)
+            flight = None if request is None else depart(self.engine(), request)
             if flight is None:
                 return original(*args, **kwargs)
             try:
@@ -184,7 +186,7 @@ class BasePatch:
         @functools.wraps(original)
         async def wrapper(*args: Any, **kwargs: Any) -> Any:
             request = recognise(args, kwargs) if self.active else None
-            flight = None if request is None else await adepart(self.meter(), request)
+            flight = None if request is None else await adepart(self.engine(), request)
             if flight is None:
                 return await original(*args, **kwargs)
             try:
@@ -224,7 +226,7 @@ def _reader(extractor: Extractor) -> Read:
     ) -> Outcome:
         try:
             fields = extractor(response, args, kwargs, error)
-            return outcome_of(fields, flight.request.provider, error, capture=flight.meter.config.capture_content)
+            return outcome_of(fields, flight.request.provider, error, capture=flight.engine.config.capture_content)
         except Exception:
             report("reading a response")
             return Outcome(error=error, answered=error is None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..calls.settlement import Outcome
+from ..calls.request import Outcome
 from ..events import made_of
 from ..usage import Usage
 from .reading import count, fields_of, text

@@ -11,9 +11,10 @@ import functools
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from ..calls.flow import Flight, again, aland, land, unadmitted
-from ..calls.settlement import Outcome
-from ..errors import report
+from ..calls.flight import Flight
+from ..calls.flow import again, aland, land, unadmitted
+from ..calls.request import Outcome
+from ..runtime.faults import report
 from ..usage import Usage
 from .stainless import StainlessPatch, in_the_air
 from .streams import Follow, follow_async, follow_sync
@@ -60,7 +61,7 @@ class RelayPatch(StainlessPatch):
             air = in_the_air.get()
             if air is None or air[0] is not client:
                 plan = self._late(client, kwargs)
-                flight = None if plan is None else unadmitted(plan.meter, plan)
+                flight = None if plan is None else unadmitted(plan.engine, plan)
             elif air[1].request.later:
                 air[1].answer = response
                 self.told_later(air[1], response)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from ..errors import ConfigurationError
+from ..runtime.faults import ConfigurationError
 from .surfaces import register
 
 if TYPE_CHECKING:

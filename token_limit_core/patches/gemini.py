@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..calls.settlement import Outcome
+from ..calls.request import Outcome
 from ..usage import Usage
 from .reading import count, text
 

@@ -15,10 +15,12 @@ from urllib.parse import urlsplit
 from .. import bodies
 from .. import scope as scopes
 from ..calls.estimates import size_of
-from ..calls.flow import Flight, depart
-from ..calls.settlement import Outcome, Request
-from ..errors import UnguardedCall, report
+from ..calls.flight import Flight
+from ..calls.flow import depart
+from ..calls.request import Outcome, Request
+from ..errors import UnguardedCall
 from ..hosts import provider_of
+from ..runtime.faults import report
 from .base import BasePatch
 from .gemini import ChunkReader, Row, document_of, model_name, read_content, read_prediction
 from .interactions import read_response
@@ -96,7 +98,7 @@ class GooglePatch(BasePatch):
         @functools.wraps(original)
         def wrapper(*args: Any, **kwargs: Any) -> Iterator[Any]:
             request = self._recognise(args, kwargs) if self.active else None
-            flight = None if request is None else depart(self.meter(), request)
+            flight = None if request is None else depart(self.engine(), request)
             chunks = original(*args, **kwargs)
             yield from chunks if flight is None else follow_chunks(chunks, flight, ChunkReader())
 
@@ -176,10 +178,10 @@ class GooglePatch(BasePatch):
 
     def _judge(self, what: str, path: str) -> None:
         if not FREE.search(path):
-            unguarded(self.meter(), f"{what} of the google SDK")
+            unguarded(self.engine(), f"{what} of the google SDK")
 
     def _provider(self, url: str) -> str:
-        return provider_of(*_host(url), self.meter().config.hosts)
+        return provider_of(*_host(url), self.engine().config.hosts)
 
 
 def _arguments(
@@ -257,5 +259,5 @@ def _follow(
     """Follow a stream that was opened."""
     if error is not None:
         return Outcome(error=error, answered=False)
-    flight.meter.settler.start()
+    flight.engine.settler.start()
     return follow_async_chunks(stream, flight, ChunkReader())

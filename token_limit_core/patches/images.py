@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..calls.settlement import Outcome, Part
+from ..calls.request import Outcome, Part
 from ..usage import Usage
 from .chat import StreamReader, usage_of
 from .reading import count, fields_of, text

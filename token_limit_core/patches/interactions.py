@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..calls.flow import Flight
-from ..calls.settlement import Outcome
-from ..errors import report
+from ..calls.flight import Flight
+from ..calls.request import Outcome
+from ..runtime.faults import report
 from ..usage import Usage
 from .gemini import Row, billed_searches, document_of, list_of, row_of, so_far, sum_of, tier_of, with_modalities
 from .reading import count, event_id_of, text
@@ -38,7 +38,7 @@ def read_response(
             return Outcome(error=StatusError(response.status_code), answered=False)
         if hasattr(response, "_content"):
             return read_document(response.content, read_interaction)
-        flight.meter.settler.start()
+        flight.engine.settler.start()
         follow.body(response, flight, _tee(flight, response))
     except Exception:
         report("reading an answer")

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-from ..errors import report
+from ..runtime.faults import report
 from .streams import Reader
 
 See = Callable[[dict[str, Any]], object]

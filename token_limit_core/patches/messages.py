@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..calls.settlement import Outcome, Part
+from ..calls.request import Outcome, Part
 from ..usage import Usage
 from .reading import count, fields_of, text
 

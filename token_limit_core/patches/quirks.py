@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from ..calls.settlement import Outcome
+from ..calls.request import Outcome
 from ..events import as_length
 from .reading import count, fields_of, text
 from .streams import Reader
@@ -80,7 +80,7 @@ AMENDS: Mapping[str, Amend] = {"openrouter": openrouter, "deepseek": deepseek, "
 
 def fill_in_the_middle(plan: Plan) -> None:
     """Name DeepSeek's completions what they are, with the lengths of what is before and after the gap."""
-    body, capture = plan.body, plan.meter.config.capture_content
+    body, capture = plan.body, plan.engine.config.capture_content
     plan.endpoint = "fim.completions"
     plan.fields = {
         field: told

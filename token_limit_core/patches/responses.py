@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..calls.settlement import Outcome, Part
+from ..calls.request import Outcome, Part
 from ..usage import Usage
 from .chat import StreamReader, read_answer
 from .images import image_usage

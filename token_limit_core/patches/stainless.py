@@ -14,16 +14,18 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..calls.flow import Flight, adepart, aland, at_once, depart, hand_over, land
-from ..errors import UnguardedCall, report
+from ..calls.flight import Flight
+from ..calls.flow import adepart, aland, at_once, depart, hand_over, land
+from ..errors import UnguardedCall
 from ..hosts import UNKNOWN, provider_of
+from ..runtime.faults import report
 from .answers import Answers
 from .hooks import raw_types, refuses_stream_options, with_options
 from .streams import follow_async, follow_sync
 from .surfaces import Classified, Plan, Surface, mask, pattern_of, registered, unguarded
 
 if TYPE_CHECKING:
-    from ..meter import Meter
+    from ..calls.engine import Engine
 
 MAX_ADDRESSES = 256
 """How many clients' addresses are remembered: an application may make a client for every request."""
@@ -58,7 +60,7 @@ class StainlessPatch(Answers):
 
     def __init__(self) -> None:
         super().__init__()
-        self._hosts: dict[int, tuple[Any, Meter, str | None]] = {}
+        self._hosts: dict[int, tuple[Any, Engine, str | None]] = {}
         self._later = [(pattern_of(surface), surface) for surface in self.later]
         self._kinds = Classified(self.surfaces, self.free)
 
@@ -85,19 +87,19 @@ class StainlessPatch(Answers):
             method = options.method
             if method != "post" and method.lower() != "post":
                 return self._recognise_later(client, options, stream)
-            surface, meter = self._kinds[options.url], self.meter()
-            provider = self._provider(client, meter)
+            surface, engine = self._kinds[options.url], self.engine()
+            provider = self._provider(client, engine)
             if provider is None:
                 return None
             if isinstance(surface, Surface):
-                plan = Plan(meter, surface, options, provider, stream)
+                plan = Plan(engine, surface, options, provider, stream)
                 if stream and (changed := self.inject(plan)) is not None:
                     plan.options, plan.injected = changed, True
                 if surface.refined or provider in self.refined:
                     self.refine(plan)
                 return plan
             if surface is None:
-                unguarded(meter, f"POST {mask(options.url.partition('?')[0])} of the {self.name} SDK")
+                unguarded(engine, f"POST {mask(options.url.partition('?')[0])} of the {self.name} SDK")
         except UnguardedCall:
             raise
         except Exception:
@@ -107,34 +109,34 @@ class StainlessPatch(Answers):
     def _recognise_later(self, client: Any, options: Any, stream: bool) -> Plan | None:
         if options.method.lower() != "get":
             return None
-        meter = self.meter()
+        engine = self.engine()
         path = options.url.partition("?")[0]
         surface = next((surface for pattern, surface in self._later if pattern.search(path)), None)
-        provider = None if surface is None else self._provider(client, meter)
+        provider = None if surface is None else self._provider(client, engine)
         if surface is None or provider is None:
             return None
-        plan = Plan(meter, surface, options, provider, stream)
+        plan = Plan(engine, surface, options, provider, stream)
         plan.later = True
         if provider in self.refined:
             self.refine(plan)
         return plan
 
-    def _provider(self, client: Any, meter: Meter) -> str | None:
+    def _provider(self, client: Any, engine: Engine) -> str | None:
         """Name the provider a client talks to; None when the Meter does not meter it.
 
         Looked up again when the client's address, the Meter or what it has patched changes.
         """
         url = client._base_url
         known = self._hosts.get(id(url))
-        if known is not None and known[0] is url and known[1] is meter:
+        if known is not None and known[0] is url and known[1] is engine:
             return known[2]
-        provider = registered(client) or provider_of(url.host, url.port, meter.config.hosts, url.path)
+        provider = registered(client) or provider_of(url.host, url.port, engine.config.hosts, url.path)
         if provider == UNKNOWN:
             provider = self.provider_of_client(client)
-        metered = provider if self.claims(meter, provider) else None
+        metered = provider if self.claims(engine, provider) else None
         if len(self._hosts) >= MAX_ADDRESSES:
             self._hosts.clear()
-        self._hosts[id(url)] = (url, meter, metered)  # keeping the address keeps its id from being used again
+        self._hosts[id(url)] = (url, engine, metered)  # keeping the address keeps its id from being used again
         return metered
 
     def claimed(self) -> None:
@@ -159,7 +161,7 @@ class StainlessPatch(Answers):
         @functools.wraps(original)
         def request(client: Any, *args: Any, **kwargs: Any) -> Any:
             plan = self._plan(client, args, kwargs) if self.active else None
-            flight = None if plan is None else depart(plan.meter, plan)
+            flight = None if plan is None else depart(plan.engine, plan)
             if plan is None or flight is None:
                 with nothing_in_the_air():
                     return original(client, *args, **kwargs)
@@ -194,8 +196,8 @@ class StainlessPatch(Answers):
             if plan is None:
                 with nothing_in_the_air():
                     return await original(client, *args, **kwargs)
-            directly = at_once(plan.meter)
-            flight = depart(plan.meter, plan) if directly else await adepart(plan.meter, plan)
+            directly = at_once(plan.engine)
+            flight = depart(plan.engine, plan) if directly else await adepart(plan.engine, plan)
             if flight is None:
                 with nothing_in_the_air():
                     return await original(client, *args, **kwargs)

@@ -12,9 +12,10 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from types import AsyncGeneratorType
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from ..calls.flow import Flight, aland, hand_over, land
-from ..calls.settlement import Outcome
-from ..errors import report
+from ..calls.flight import Flight
+from ..calls.flow import aland, hand_over, land
+from ..calls.request import Outcome
+from ..runtime.faults import report
 
 Following = TypeVar("Following")
 

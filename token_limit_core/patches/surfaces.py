@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
 from ..calls.estimates import ATTACHMENT, size_of
-from ..calls.settlement import Outcome, Request
+from ..calls.request import Outcome, Request
 from ..errors import UnguardedCall
 from .reading import fields_of
 from .streams import Reader
 
 if TYPE_CHECKING:
-    from ..meter import Meter
+    from ..calls.engine import Engine
 
 logger = logging.getLogger("token_limit")
 
@@ -51,16 +51,16 @@ class Plan(Request):
     `body` is what will be sent: `extra_body` wins over the method's own arguments.
     """
 
-    __slots__ = ("body", "injected", "kept", "meter", "options", "read", "reader")
+    __slots__ = ("body", "engine", "injected", "kept", "options", "read", "reader")
 
-    def __init__(self, meter: Meter, surface: Surface, options: Any, provider: str, stream: bool) -> None:
+    def __init__(self, engine: Engine, surface: Surface, options: Any, provider: str, stream: bool) -> None:
         sent = vars(options)  # a model looks for each attribute in vain before it finds it
         body, extra = sent.get("json_data"), sent.get("extra_json")
         if type(body) is not dict:
             body = fields_of(body)
         if extra is not None:
             body = {**body, **fields_of(extra)}
-        self.meter = meter
+        self.engine = engine
         self.options = options
         self.injected = self.later = False
         self.body: Mapping[str, Any] = body
@@ -97,16 +97,16 @@ def mask(path: str) -> str:
     return _ID.sub("{id}", path)
 
 
-def unguarded(meter: Meter, what: str) -> None:
+def unguarded(engine: Engine, what: str) -> None:
     """Let a call pass that would go out unmetered, as `on_unguarded` says: warned about once, refused, or ignored.
 
     Raises `UnguardedCall` under "refuse".
     """
-    meter.count("unguarded")
-    policy = meter.config.on_unguarded
+    engine.count("unguarded")
+    policy = engine.config.on_unguarded
     if policy == "refuse":
         raise UnguardedCall(what)
-    if policy == "warn" and meter.first_time(what):
+    if policy == "warn" and engine.first_time(what):
         logger.warning(
             "%s is not metered: its cost counts against no limit; record it with meter.track_manually(...), "
             "or set on_unguarded to 'refuse' or 'ignore'",

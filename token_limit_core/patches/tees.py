@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ..calls.settlement import Outcome
-from ..errors import report
+from ..calls.request import Outcome
+from ..runtime.faults import report
 from .streams import Reader
 
 _END = re.compile(rb"\r\n\r\n|\n\n|\r\r")

@@ -10,7 +10,7 @@ from contextlib import suppress
 from importlib import import_module
 from inspect import ismethod
 
-from ..errors import logger
+from .faults import logger
 
 _calls: list[Callable[[], Callable[[], None] | None]] = []
 pid = os.getpid()

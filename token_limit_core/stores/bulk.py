@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..limits import CounterKey, window_of
+from ..limits import CounterKey
+from ..windows import window_of
 from .contract import Transaction
 from .records import Entry, Recorded
 

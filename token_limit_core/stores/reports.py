@@ -9,8 +9,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar
 
-from ..errors import StoreError
-from ..limits import PER_DAY, PER_MONTH, CounterKey, Limit, LimitStatus, Window, window_of
+from ..limits import CounterKey, Limit, LimitStatus
+from ..runtime.faults import StoreError
+from ..windows import PER_DAY, PER_MONTH, Window, window_of
 
 if TYPE_CHECKING:
     from .records import Entry, Hold, Spend

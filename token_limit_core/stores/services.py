@@ -10,8 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from ..errors import StoreError
 from ..ingest.keys import ApiKey
+from ..runtime.faults import StoreError
 from .reports import Change
 
 if TYPE_CHECKING:

@@ -16,15 +16,8 @@ from typing import TypeVar
 
 from ..errors import LimitChanged
 from ..events import LLMEvent
-from ..limits import (
-    PER_MONTH,
-    Decision,
-    Limit,
-    LimitStatus,
-    items_for,
-    scheduled,
-    window_of,
-)
+from ..limits import Decision, Limit, LimitStatus, items_for, scheduled
+from ..windows import PER_MONTH, window_of
 from . import ledger
 from .bulk import record_entries
 from .contract import Store, Transaction

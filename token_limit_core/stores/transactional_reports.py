@@ -6,7 +6,8 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from ..limits import Item, LimitStatus, Window, items_for
+from ..limits import Item, LimitStatus, items_for
+from ..windows import Window
 from .records import NO_SPEND, Hold
 from .reports import (
     Change,

@@ -6,7 +6,7 @@ import re
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
-from ..errors import ConfigurationError
+from ..runtime.faults import ConfigurationError
 
 SCHEMES = {
     "memory": None,

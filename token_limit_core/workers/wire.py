@@ -12,14 +12,13 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import patches
 from .. import scope as scopes
+from ..calls.engine import Engine
+from ..meter import Meter, engine_of
 from ..scope import Scope
-
-if TYPE_CHECKING:
-    from ..meter import Meter
 
 logger = logging.getLogger("token_limit")
 
@@ -51,7 +50,7 @@ def load(data: Any, meter: Meter | None = None) -> Scope:
     `on_no_tenant` then decides what becomes of the task's calls. Never raises: a task runs whatever came with it.
     """
     if data is None:
-        return Scope(meter=meter)
+        return Scope(engine=_engine(meter))
     try:
         if data["v"] != VERSION:
             raise ValueError(f"version {data['v']!r} is not {VERSION}")
@@ -59,10 +58,10 @@ def load(data: Any, meter: Meter | None = None) -> Scope:
         attributes = data.get("attributes")
         if not isinstance(attributes, dict | None):
             raise ValueError("attributes: not a dict")
-        return Scope(tenant_id, meter=meter, session_id=data.get("session"), attributes=attributes)
+        return Scope(tenant_id, engine=_engine(meter), session_id=data.get("session"), attributes=attributes)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         logger.warning("the tenant that came with a task cannot be read (%r); the task has none", error)
-        return Scope(meter=meter)
+        return Scope(engine=_engine(meter))
 
 
 @contextmanager
@@ -77,10 +76,14 @@ def task(data: Any, meter: Meter | None = None) -> Iterator[None]:
 
 def flush(meter: Meter | None = None) -> None:
     """Store what this process has captured, at most `FLUSH_SECONDS` a Meter: for hooks at a process's end."""
-    for each in dict.fromkeys([*patches.meters(), *([] if meter is None else [meter])]):
-        each.settler.collect()
-        if not each.flush(FLUSH_SECONDS):
-            logger.error("the process ends with %d settled calls that the store did not take", each.settler.waiting)
+    for engine in dict.fromkeys([*patches.engines(), *([] if meter is None else [engine_of(meter)])]):
+        engine.settler.collect()
+        if not engine.flush(FLUSH_SECONDS):
+            logger.error("the process ends with %d settled calls that the store did not take", engine.settler.waiting)
+
+
+def _engine(meter: Meter | None) -> Engine | None:
+    return None if meter is None else engine_of(meter)
 
 
 def _is_json(name: str, value: Any) -> bool:

@@ -9,8 +9,9 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from token_limit_core.console.gauges import gauge
 from token_limit_core.limits import LimitStatus
-from token_limit_core.wording import gauge, moment, shown_id
+from token_limit_core.wording import moment, shown_id
 
 NOTHING = "-"
 

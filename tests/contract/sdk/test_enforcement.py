@@ -31,8 +31,9 @@ from token_limit_core import (
     TenantBusy,
 )
 from token_limit_core import scope as scopes
-from token_limit_core.calls.settlement import Request
+from token_limit_core.calls.request import Request
 from token_limit_core.errors import refusal
+from token_limit_core.meter import engine_of
 from token_limit_core.testing import Clock
 
 EVERY_WAY = [
@@ -202,7 +203,7 @@ def test_a_call_without_a_tenant_is_refused_where_configured(make: Callable[...,
     metered.meter.patch("openai")
     wired = Wire(wire.chat)
     told: list[tuple[Decision, Request]] = []
-    metered.meter.listeners.append(Ear(told))
+    engine_of(metered.meter).listeners.append(Ear(told))
     result = run(uses.plain, make(wired), CHAT)
     metered.meter.close()
 

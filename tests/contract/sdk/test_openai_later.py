@@ -15,6 +15,7 @@ from tests.contract.sdk.metered import TENANT, Metered, price, run
 from tests.contract.sdk.uses import Endpoint, Use, each, entered, value
 from tests.contract.sdk.wire import Answer, Script, Wire
 from token_limit_core import LimitExceededException, LLMEvent, Meter, MeterConfig, NoTenant
+from token_limit_core.meter import engine_of
 
 ASKED = {"model": wire.MODEL, "input": "What is forty plus two?", "background": True}
 POST = Endpoint("responses", wire.responses, ASKED)
@@ -315,10 +316,10 @@ def test_a_streamed_run_is_billed_at_its_end_and_not_again(
 
 
 def test_what_is_only_queued_teaches_nothing_about_the_next_call(make: Callable[..., Any], metered: Metered) -> None:
-    before = metered.meter.habits["openai", wire.MODEL].estimate(400, None)
+    before = engine_of(metered.meter).habits["openai", wire.MODEL].estimate(400, None)
     metered_post(make, metered, answering(response("queued")))
 
-    assert metered.meter.habits["openai", wire.MODEL].estimate(400, None) == before
+    assert engine_of(metered.meter).habits["openai", wire.MODEL].estimate(400, None) == before
 
 
 def test_asking_again_after_a_cancelled_task_bills_once(metered: Metered) -> None:

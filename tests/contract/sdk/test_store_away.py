@@ -16,6 +16,7 @@ from tests.contract.sdk.uses import CHAT, Use
 from tests.contract.sdk.wire import Wire
 from token_limit_core import Decision, LimitExceededException, LLMEvent, StoreError
 from token_limit_core.limits import Limit
+from token_limit_core.meter import engine_of
 from token_limit_core.runtime.executor import executor
 from token_limit_core.stores.memory.store import MemoryStore
 from token_limit_core.stores.records import Call, Recorded
@@ -125,7 +126,7 @@ def test_a_settle_the_store_did_not_take_is_kept_and_stored_once(
 @pytest.mark.parametrize("idle", [False, True], ids=["new thread", "idle thread"])
 def test_a_settle_that_waits_is_tried_again_without_being_asked(idle: bool, store: Fragile, fragile: Metered) -> None:
     if idle:
-        fragile.meter.settler.start()
+        engine_of(fragile.meter).settler.start()
     store.failing.add("settle")
     fragile.meter.patch("openai")
     with fragile.meter.for_tenant(TENANT, session_id="s1", user="ann", plan="gold"):

@@ -8,6 +8,7 @@ from django.test import override_settings
 from token_limit_core.config import CONFIG_FIELDS
 from token_limit_core.delivery.remote_store import RemoteStore
 from token_limit_core.errors import ConfigurationError
+from token_limit_core.meter import engine_of
 from token_limit_django.conf import RULES, Settings, settings
 from token_limit_django.meter import get_meter
 from token_limit_django.store import DjangoStore
@@ -103,10 +104,10 @@ def test_a_url_beside_the_projects_database_is_an_outbox_and_alone_it_keeps_the_
     backend = {"URL": "https://limits.example.com/events", "API_KEY": "k1"}
     with override_settings(TOKEN_LIMIT=backend):
         meter = get_meter()
-        assert (type(meter.store), meter.outbox is not None) == (DjangoStore, True)
+        assert (type(meter.store), engine_of(meter).outbox is not None) == (DjangoStore, True)
         assert meter.store.destinations == (backend["URL"],)
     with override_settings(TOKEN_LIMIT={**backend, "STORE": "remote"}):
         meter = get_meter()
-        assert (type(meter.store), meter.outbox) == (RemoteStore, None)
+        assert (type(meter.store), engine_of(meter).outbox) == (RemoteStore, None)
     with override_settings(TOKEN_LIMIT={"STORE": "remote"}), pytest.raises(ConfigurationError, match="'URL'"):
         get_meter()

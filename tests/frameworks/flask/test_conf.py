@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 from token_limit_core import ConfigurationError, LLMEvent
-from token_limit_core.settings import RULES
+from token_limit_core.config import RULES
 from token_limit_core.stores.memory.store import MemoryStore
 from token_limit_flask import TokenLimit, get_meter
 from token_limit_flask.conf import PREFIX, Settings

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, TypeVar
 
-from ...limits import PER_DAY, CounterKey, Limit
+from ...limits import CounterKey, Limit
+from ...windows import PER_DAY
 from ..records import NO_SPEND, Entry, Hold, Spend, add_spends
 from ..reports import (
     Change,

@@ -21,7 +21,8 @@ from sqlalchemy import (
     tuple_,
 )
 
-from ...limits import PER_DAY, CounterKey, Limit
+from ...limits import CounterKey, Limit
+from ...windows import PER_DAY
 from ..columns import read_entry
 from ..records import Hold, Spend
 from ..reports import (

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from ...errors import ConfigurationError, StoreError
+from ...runtime.faults import ConfigurationError, StoreError
 from ...runtime.forks import after_fork
 from ..contract import Transaction
 from ..transactional import CONFLICTS, SQLITE_CONFLICTS, TransactionalStore

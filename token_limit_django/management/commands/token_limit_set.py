@@ -8,7 +8,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from token_limit_core.cli import commands
 from token_limit_core.errors import StoreError
-from token_limit_core.limits import ENFORCE, FREQUENCIES, MODES, PER_MONTH
+from token_limit_core.limits import ENFORCE, MODES
+from token_limit_core.windows import FREQUENCIES, PER_MONTH
 from token_limit_django.meter import get_meter
 
 

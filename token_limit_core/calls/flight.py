@@ -1,0 +1,56 @@
+"""Flight: a call between its admission and its settle."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from ..pricing import price_of
+from ..runtime.ids import new_id
+
+if TYPE_CHECKING:
+    from .. import scope as scopes
+    from ..pricing import Price
+    from .engine import Engine
+    from .request import Request
+
+
+class Flight:
+    """A call between its admission and its settle."""
+
+    __slots__ = (
+        "_open", "answer", "call_id", "engine", "estimate", "habit", "request", "scope", "started", "started_at",
+        "tags", "tenant_id",
+    )  # fmt: skip
+
+    def __init__(self, engine: Engine, request: Request, scope: scopes.Scope | None, tenant_id: str) -> None:
+        self.engine = engine
+        self.request = request
+        self.scope = scope
+        self.tenant_id = tenant_id
+        self.call_id = new_id()
+        clock = engine.config.clock
+        self.started_at = clock()
+        self.started = time.perf_counter()
+        self.habit = engine.habits[request.provider, request.model]
+        self.estimate = self.habit.estimate(request.size, request.max_output)
+        self.tags: dict[str, Any] = {}
+        self.answer: Any = None
+        self._open = True
+
+    @property
+    def landed(self) -> bool:
+        """True once somebody has claimed the settle."""
+        return not hasattr(self, "_open")
+
+    def claim(self) -> bool:
+        """Return True to exactly one caller; taking a slot's value away is atomic, and safe inside a finaliser."""
+        try:
+            del self._open
+        except AttributeError:
+            return False
+        return True
+
+    def price(self, model: str) -> Price | None:
+        """Return the price of `model` at the time of the call."""
+        return price_of(self.request.provider, model, self.started_at, self.request.service_tier)

@@ -1,0 +1,63 @@
+"""What flow and patches say to each other: the Request before a call, and the Outcome after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ..usage import Usage
+
+
+@dataclass(slots=True)
+class Request:
+    """What a patch recognises of a call before it is sent. `size` is in characters, `max_output` in tokens.
+
+    A `later` one costs nothing itself: it asks what an earlier call, such as a batch, has cost. `fields` are event
+    fields that only the request tells. `priced_as` is the price list's name for what was asked for, where that says
+    more than the model that answers (Bedrock's regional and global profiles differ in price).
+    """
+
+    provider: str
+    model: str
+    endpoint: str
+    stream: bool = False
+    size: int = 0
+    max_output: int | None = None
+    service_tier: str | None = None
+    later: bool = False
+    fields: dict[str, Any] | None = None
+    priced_as: str | None = None
+
+
+class Part(NamedTuple):
+    """Tokens that the provider leaves out of a call's usage; `model` is the one that used them, None the same.
+
+    What is not `counted` is only billed: the counts of the event have it already, or have other fields for it.
+    """
+
+    model: str | None
+    usage: Usage
+    counted: bool = True
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a call ended. `usage` None means the provider did not say; `observed_output` is what was seen, in tokens.
+
+    `answered` tells that a successful status came back, after which the provider bills whatever follows.
+    `event_id` is the event's where what was used may be told more than once, such as by polling: it counts once.
+    `estimated` says that a part of the usage is ours; `parts` are counted on top of it.
+    """
+
+    usage: Usage | None = None
+    model: str | None = None
+    request_id: str | None = None
+    error: BaseException | None = None
+    answered: bool = True
+    observed_output: int = 0
+    service_tier: str | None = None
+    tags: dict[str, Any] | None = None
+    fields: dict[str, Any] | None = None
+    event_id: str | None = None
+    estimated: bool = False
+    parts: tuple[Part, ...] = ()

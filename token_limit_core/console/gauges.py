@@ -1,0 +1,34 @@
+"""A limit's window as a bar, for the console and for Django's admin."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..limits import LimitStatus
+from ..wording import NEAR_PERCENT, dollars, exact_usd, percent, span
+
+
+class Gauge(NamedTuple):
+    """A limit's window as a bar: shares of its length in percent, and the text that says the same."""
+
+    level: str
+    settled: str
+    held: str
+    text: str
+    note: str
+
+
+def gauge(status: LimitStatus, at: float) -> Gauge:
+    """Draw a window as of `at` (unix seconds): settled solid, held shaded, near from 80 percent on."""
+    amount, settled, held = status.limit.amount, max(0, status.settled), max(0, status.held)
+    level = "reached" if settled >= amount else "near" if (settled + held) * 100 >= amount * NEAR_PERCENT else "fine"
+    full = min(100.0, settled * 100 / amount) if amount else 100.0
+    shaded = min(100.0 - full, held * 100 / amount) if amount else 0.0
+    share = f" ({percent(settled, amount)})" if amount else ""
+    return Gauge(
+        level,
+        f"{full:.2f}",
+        f"{shaded:.2f}",
+        f"{dollars(status.settled)} of {exact_usd(amount)}{share}",
+        (f"{dollars(held)} held, " if held else "") + f"resets in {span(status.window.end - at)}",
+    )

@@ -1,0 +1,47 @@
+"""What a MeterConfig opens: its store, and the outbox that copies events to a remote backend."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..stores import open_store
+from ..stores.contract import Store
+
+if TYPE_CHECKING:
+    from ..config import MeterConfig
+    from .outbox import Outbox
+    from .transport import Transport
+
+DEFAULT_STORE = "sqlite:///token_limit.db"
+
+
+def store_of(config: MeterConfig) -> Store:
+    """Return the store that a configuration means: the one it names, the remote backend, or a local file."""
+    if not config.limits_are_remote:
+        return open_store(DEFAULT_STORE if config.store is None else config.store)
+    from .remote_store import RemoteStore
+    from .spool import Spool
+
+    spool = None if config.spool is None else Spool(config.spool)
+    return RemoteStore(_transport_of(config), ttl=config.limit_check_cache_ttl, spool=spool, **_queue_of(config))
+
+
+def outbox_of(config: MeterConfig, store: Store) -> Outbox | None:
+    """Return what takes copies of a local store's events to the configured backend; None without one."""
+    if config.url is None or config.limits_are_remote:
+        return None
+    from .outbox import Outbox
+
+    return Outbox(store, _transport_of(config), config.url, **_queue_of(config))
+
+
+def _transport_of(config: MeterConfig) -> Transport:
+    from .transport import Transport, endpoints
+
+    assert config.url is not None
+    return Transport(endpoints(config.url, config.thresholds_url, config.check_url), config.api_key)
+
+
+def _queue_of(config: MeterConfig) -> dict[str, Any]:
+    names = ("flush_interval", "max_batch_size", "max_queue_size", "on_flush_error")
+    return {name: getattr(config, name) for name in names}
