@@ -21,7 +21,7 @@ class TokenLimitConfig(AppConfig):
 
     def ready(self) -> None:
         """Hook everything up."""
-        from . import checks, databases
+        from . import checks, databases, routers
         from .meter import install
 
         register(checks.check_settings, self.label)
@@ -30,5 +30,5 @@ class TokenLimitConfig(AppConfig):
         post_migrate.connect(databases.migrate_along, sender=self, dispatch_uid="token_limit_django.migrate_along")
         with contextlib.suppress(ConfigurationError):  # the system checks and the middleware say what is wrong
             databases.add_alias()
-            databases.add_router()
+            routers.add_router()
             install()

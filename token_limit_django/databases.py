@@ -17,14 +17,13 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from django.conf import settings as django_settings
-from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.recorder import MigrationRecorder
 
 from .conf import settings
 
 APP_LABEL = "token_limit"
-ROUTER = "token_limit_django.routers.TokenLimitRouter"
 
 SQLITE_OPTIONS = {
     "transaction_mode": "IMMEDIATE",  # an upgrade from reader to writer fails at once under concurrency
@@ -66,15 +65,6 @@ def add_alias() -> None:
         _on_default.add(alias)
     databases[alias] = connections.configure_settings({DEFAULT_DB_ALIAS: added})[DEFAULT_DB_ALIAS]
     django_settings.DATABASES[alias] = databases[alias]
-
-
-def add_router() -> None:
-    """Put our router in front of the project's."""
-    if ROUTER not in django_settings.DATABASE_ROUTERS:
-        from .routers import TokenLimitRouter
-
-        django_settings.DATABASE_ROUTERS = [ROUTER, *django_settings.DATABASE_ROUTERS]
-        router.routers.insert(0, TokenLimitRouter())
 
 
 def same_place(alias: str, other: str) -> bool:

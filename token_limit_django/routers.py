@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings as django_settings
+from django.db import router
 from django.db.models import Model
 
 from .databases import APP_LABEL, store_alias, tables_alias
+
+ROUTER = "token_limit_django.routers.TokenLimitRouter"
 
 
 class TokenLimitRouter:
@@ -25,3 +29,10 @@ class TokenLimitRouter:
         if app_label == APP_LABEL:
             return db == tables_alias()
         return False if db != "default" and db == store_alias() else None
+
+
+def add_router() -> None:
+    """Put our router in front of the project's."""
+    if ROUTER not in django_settings.DATABASE_ROUTERS:
+        django_settings.DATABASE_ROUTERS = [ROUTER, *django_settings.DATABASE_ROUTERS]
+        router.routers.insert(0, TokenLimitRouter())

@@ -25,9 +25,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         return names
 
     yield run
-    for meter in patches.engines():  # those that the pages made: the SDKs are everybody's
-        if meter not in before:
-            meter.close()
+    for engine in patches.engines():  # those that the pages made: the SDKs are everybody's
+        if engine not in before:
+            patches.uninstall_all(engine)
+            engine.close()
 
 
 def test_the_flask_app_lets_staff_in_and_nobody_else(run: Any) -> None:

@@ -15,6 +15,7 @@ from token_limit_core import Meter, MeterConfig
 FORKING = """
     import os, sys, threading
     from token_limit_core import Meter, MeterConfig
+    from token_limit_core.meter import engine_of
     meter = Meter(MeterConfig(store=sys.argv[1]))
     def record(who):
         engine_of(meter).settler.put(lambda: meter.track_manually(

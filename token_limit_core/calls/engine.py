@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from ..limits import Decision
     from ..stores.contract import Store
     from ..stores.records import Recorded
-    from .request import Request
-    from .settlement import Settlement
+    from .request import Request, Settlement
 
 logger = logging.getLogger("token_limit")
 

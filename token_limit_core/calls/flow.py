@@ -28,8 +28,8 @@ from ..runtime.faults import StoreError, report
 from ..runtime.ids import new_id
 from ..stores.records import call_of
 from .flight import Flight
-from .request import Outcome, Request
-from .settlement import Settlement, conclude
+from .request import Outcome, Request, Settlement
+from .settlement import conclude
 
 if TYPE_CHECKING:
     from .engine import Engine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from ..events import LLMEvent, made_of
 from ..money import to_nano, to_usd
@@ -15,14 +15,7 @@ from .failures import describe_error, may_be_billed
 if TYPE_CHECKING:
     from ..pricing import Price
     from .flight import Flight
-    from .request import Outcome, Part
-
-
-Settlement: TypeAlias = tuple[str, LLMEvent, int | None, str | None]
-"""What the store is to record of a flight: the hold to close, its event, the cost in nano-dollars, a hold to give back.
-
-Not a named tuple: that would take five times as long to make.
-"""
+    from .request import Outcome, Part, Settlement
 
 
 def conclude(flight: Flight, outcome: Outcome) -> Settlement | None:
