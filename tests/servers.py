@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.contract.processes import environment
+from tests.support import environment
 from tests.waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[1]

@@ -1,10 +1,11 @@
-"""Services that several test suites need: PostgreSQL, MariaDB or MySQL, Redis, a browser."""
+"""What several test suites need: PostgreSQL, MariaDB or MySQL, Redis, a browser, the environment of a process."""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,11 @@ POSTGRES = os.environ.get("TOKEN_LIMIT_TEST_POSTGRES", "postgresql+psycopg://pos
 MYSQL = os.environ.get("TOKEN_LIMIT_TEST_MYSQL", "mysql+pymysql://root@127.0.0.1:3306")
 REDIS = os.environ.get("TOKEN_LIMIT_TEST_REDIS", "redis://127.0.0.1:6379/0")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def environment() -> dict[str, str]:
+    """Let a new process import what this one imports."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
 
 
 def unavailable(reason: str) -> NoReturn:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-from tests.contract.processes import environment
+from tests.support import environment
 from token_limit_core.errors import ConfigurationError, StoreError
 from token_limit_core.events import LLMEvent
 from token_limit_core.limits import Limit

@@ -33,7 +33,8 @@ from tests.contract.calls import (
     settle,
     state,
 )
-from tests.contract.processes import environment, workers
+from tests.contract.processes import workers
+from tests.support import environment
 from token_limit_core.events import LLMEvent
 from token_limit_core.limits import ENFORCE, OBSERVE, Limit
 from token_limit_core.stores.contract import Store
@@ -806,7 +807,7 @@ def test_processes_spend_a_limit_to_its_end_and_no_further(store: Store, spec: s
         for worker in started:
             worker.go()
         settled = [line for worker in started for line in worker.finish()]
-        assert [worker.process.returncode for worker in started] == [0] * 4
+        assert [worker.process.exitcode for worker in started] == [0] * 4
     assert len(set(settled)) == 61
     assert amounts(store) == (61 * estimate, 0)
     assert store.spend("acme", *MONTH).calls == 61
@@ -825,7 +826,8 @@ def test_what_was_settled_survives_kill_9_and_what_was_held_expires(store: Store
         for worker in busy + stuck:
             worker.kill()
         settled += [line for worker in busy for line in worker.finish()]
-        assert [worker.process.wait() for worker in busy + stuck] == [-signal.SIGKILL] * 4
+        stuck[0].finish()
+        assert [worker.process.exitcode for worker in busy + stuck] == [-signal.SIGKILL] * 4
 
     assert [settle(store, call_id, estimate) for call_id in settled] == ["duplicate"] * len(settled)
     recorded = store.spend("acme", *MONTH).calls
@@ -858,7 +860,7 @@ def test_a_store_survives_a_fork_on_both_sides(store: Store, spec: str) -> None:
     with workers(spec, 1, "fork", 5) as [worker]:
         worker.go()
         assert sorted(worker.finish()) == ["child", "parent"]
-        assert worker.process.returncode == 0
+        assert worker.process.exitcode == 0
     assert amounts(store) == (20, 0)
     assert store.spend("acme", *MONTH).calls == 4
 

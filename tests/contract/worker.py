@@ -1,15 +1,18 @@
-"""A process of its own on a store, driven through its pipes: `worker.py SPEC COMMAND TENANT ESTIMATE NOW`.
+"""What a process of its own does on a store, driven through a pipe.
 
-It prints `ready`, waits for a line, then runs the command: `spend` prints the id of each call that is settled, `hold`
-of one that is admitted and never settled, `fork` prints who was able to work after a fork.
+It sends `ready`, waits for a line, then runs a command: `spend` sends the id of each call that is settled, `hold` of
+one that is admitted and never settled, `fork` sends who was able to work after a fork.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 import uuid
+from multiprocessing.connection import Connection
+
+import django
+from django.conf import settings
 
 from token_limit_core.events import LLMEvent
 from token_limit_core.stores import open_store
@@ -22,9 +25,6 @@ def open_spec(spec: str) -> Store:
     kind, _, database = spec.partition(":")
     if kind != "django":
         return open_store(spec)
-    import django
-    from django.conf import settings
-
     default = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
     databases = {"default": default, "ledger": json.loads(database)}
     settings.configure(DATABASES=databases, INSTALLED_APPS=["token_limit_django"], USE_TZ=True)
@@ -44,42 +44,38 @@ def once(store: Store, tenant: str, estimate: int, now: float) -> str | None:
     return call_id
 
 
-def spend(store: Store, tenant: str, estimate: int, now: float) -> None:
+def spend(pipe: Connection, store: Store, tenant: str, estimate: int, now: float) -> None:
     """Call until the limit is exhausted."""
     while (call_id := once(store, tenant, estimate, now)) is not None:
         if call_id:
-            print(call_id, flush=True)
+            pipe.send(call_id)
 
 
-def hold(store: Store, tenant: str, estimate: int, now: float) -> None:
+def hold(pipe: Connection, store: Store, tenant: str, estimate: int, now: float) -> None:
     """Start a call that never ends."""
     call_id = str(uuid.uuid4())
     if store.admit(Call(call_id, tenant, estimate), now).admitted:
-        print(call_id, flush=True)
-    sys.stdin.readline()
+        pipe.send(call_id)
+    pipe.recv()
 
 
-def fork(store: Store, tenant: str, estimate: int, now: float) -> None:
+def fork(pipe: Connection, store: Store, tenant: str, estimate: int, now: float) -> None:
     """Call before a fork, in the child, and in the parent while the child lives and after it ended."""
     once(store, tenant, estimate, now)
     child = os.fork()
     if not once(store, tenant, estimate, now):
         raise SystemExit(f"no call after the fork in {'the parent' if child else 'the child'}")
-    print("parent" if child else "child", flush=True)
+    pipe.send("parent" if child else "child")
     if child:
         if os.waitpid(child, 0)[1] != 0:
             raise SystemExit("the child failed")
         once(store, tenant, estimate, now)
 
 
-def main(spec: str, command: str, tenant: str, estimate: str, now: str) -> None:
+def main(pipe: Connection, spec: str, command: str, tenant: str, estimate: int, now: float) -> None:
     """Run one command against the store of `spec`."""
     store = open_spec(spec)
-    print("ready", flush=True)
-    sys.stdin.readline()
-    {"spend": spend, "hold": hold, "fork": fork}[command](store, tenant, int(estimate), float(now))
+    pipe.send("ready")
+    pipe.recv()
+    {"spend": spend, "hold": hold, "fork": fork}[command](pipe, store, tenant, estimate, now)
     store.close()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

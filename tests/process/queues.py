@@ -13,9 +13,8 @@ from typing import Any
 
 import redis
 
-from tests.contract.processes import environment
 from tests.servers import ROOT, end
-from tests.support import redis_url
+from tests.support import environment, redis_url
 from token_limit_core import Meter, MeterConfig
 from token_limit_core.testing import FakeProvider
 

@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.contract.processes import environment
 from tests.pages import code_of, section
 from tests.process.queues import Queue
 from tests.servers import end
-from tests.support import redis_database
+from tests.support import environment, redis_database
 from token_limit_core import Meter, MeterConfig
 
 

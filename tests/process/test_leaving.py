@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.contract.processes import environment
 from tests.servers import ROOT, serving
+from tests.support import environment
 from token_limit_core import Meter, MeterConfig
 from token_limit_core.testing import FakeProvider
 

@@ -17,9 +17,9 @@ from flask import Flask
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from tests.contract.processes import environment
 from tests.pages import blocks, code_of
 from tests.remote.receiver import Receiver, key_for
+from tests.support import environment
 from token_limit_core import Meter, MeterConfig
 from token_limit_core.stores.contract import Store
 from token_limit_core.stores.memory.store import MemoryStore

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import requests
 
-from tests.contract.processes import environment
 from tests.ledgers import Factory, django_postgres, django_sqlite, sql_postgres, sql_sqlite
 from tests.remote.backend import Handler
 from tests.remote.receiver import Receiver, key_for
 from tests.remote.servers import serving
+from tests.support import environment
 from token_limit_core.ingest.events import read_event
 from token_limit_core.limits import Limit
 
