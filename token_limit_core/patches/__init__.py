@@ -18,6 +18,7 @@ from .aliases import DeepSeekPatch, LangChainPatch, OpenRouterPatch
 from .anthropic import AnthropicPatch
 from .asyncio_runner import LoopsPatch
 from .base import BasePatch
+from .bedrock import BedrockPatch
 from .google import GooglePatch
 from .openai import GroqPatch, OpenAIPatch, TogetherPatch
 
@@ -37,6 +38,7 @@ PATCH_REGISTRY: dict[str, type[BasePatch]] = {
         LangChainPatch,
         GroqPatch,
         TogetherPatch,
+        BedrockPatch,
     )
 }
 

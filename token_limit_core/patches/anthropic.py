@@ -13,7 +13,9 @@ from ..calls.request import Outcome
 from ..hosts import UNKNOWN
 from ..usage import Usage
 from .client_middleware import RelayPatch
-from .lines import AwsTee, show_lines
+from .converse import InvokeReader
+from .frames import FrameTee
+from .lines import show_lines
 from .messages import MessageReader, read, usage_of
 from .reading import event_id_of, fields_of
 from .streams import Follow, Tee
@@ -79,7 +81,7 @@ class AnthropicPatch(RelayPatch):
 
     def tee(self, plan: Plan, response: Any, request_id: str | None) -> Tee:
         if response.headers.get("content-type", "").startswith("application/vnd.amazon.eventstream"):
-            return AwsTee(plan.reader(request_id, plan.injected))
+            return FrameTee(InvokeReader(request_id))
         return BlindTee(plan.read, request_id) if plan.later else super().tee(plan, response, request_id)
 
     def told_later(self, flight: Flight, response: Any) -> None:

@@ -1,47 +1,14 @@
-"""Bodies that are neither one JSON document nor server-sent events: JSON lines, and AWS's binary event stream."""
+"""Bodies of JSON lines, read as they pass."""
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from ..runtime.faults import report
-from .streams import Reader
 
 See = Callable[[dict[str, Any]], object]
-
-
-class AwsTee:
-    """Shows the JSON in each frame of an AWS event stream to a stream reader; nothing is ever hidden.
-
-    Bedrock wraps each of Anthropic's events as base64 in a `chunk` frame. botocore, which the SDK itself needs to read
-    these streams, takes the frames apart.
-    """
-
-    def __init__(self, reader: Reader) -> None:
-        from botocore.eventstream import EventStreamBuffer  # type: ignore[import-untyped]
-
-        self._reader = reader
-        self._frames = EventStreamBuffer()
-        self.outcome = reader.outcome
-
-    def feed(self, data: bytes) -> bytes:
-        """Take bytes in; all of them come out."""
-        try:
-            self._frames.add_data(data)
-            for frame in self._frames:
-                chunk = json.loads(frame.payload).get("bytes")
-                if chunk is not None:
-                    self._reader.see(json.loads(base64.b64decode(chunk)))
-        except Exception:
-            report("reading a frame")
-        return data
-
-    def rest(self) -> bytes:
-        """Nothing is ever kept back."""
-        return b""
 
 
 class _Lines:

@@ -43,8 +43,8 @@ class Tee(Protocol):
         """Tell how the body ended."""
 
 
-class _Watch:
-    """What the hooks of one stream share."""
+class Watch:
+    """What the hooks of one stream share: its flight, and how to settle it."""
 
     __slots__ = ("_following", "flight", "outcome")
 
@@ -92,23 +92,23 @@ def _nothing() -> None:
 
 def _follow_stream(stream: Any, response: Any, flight: Flight, reader: Reader) -> None:
     """Follow a parsed sync stream."""
-    watch = _Watch(flight, reader.outcome)
-    stream._iterator = watch.by(_chunks(stream._iterator, watch, reader.see))
+    watch = Watch(flight, reader.outcome)
+    stream._iterator = watch.by(chunks(stream._iterator, watch, reader.see))
     _on_close(response, watch)
     weakref.finalize(stream, watch.hand_over)
 
 
 def _follow_async_stream(stream: Any, response: Any, flight: Flight, reader: Reader) -> None:
     """Follow a parsed async stream."""
-    watch = _Watch(flight, reader.outcome)
-    stream._iterator = watch.by(_achunks(stream._iterator, watch, reader.see))
+    watch = Watch(flight, reader.outcome)
+    stream._iterator = watch.by(achunks(stream._iterator, watch, reader.see))
     _on_aclose(response, watch)
     weakref.finalize(stream, watch.hand_over)
 
 
 def _follow_body(response: Any, flight: Flight, tee: Tee) -> None:
     """Follow a raw sync response as it is read."""
-    watch = _Watch(flight, tee.outcome)
+    watch = Watch(flight, tee.outcome)
     tees = {"iter_bytes": tee, "iter_raw": _Undecoded(tee, response)}
     _on_reading(response, tees, lambda body, tee: watch.by(_bytes(body, watch, tee)))
     _on_close(response, watch)
@@ -117,7 +117,7 @@ def _follow_body(response: Any, flight: Flight, tee: Tee) -> None:
 
 def _follow_async_body(response: Any, flight: Flight, tee: Tee) -> None:
     """Follow a raw async response as it is read."""
-    watch = _Watch(flight, tee.outcome)
+    watch = Watch(flight, tee.outcome)
     tees = {"aiter_bytes": tee, "aiter_raw": _Undecoded(tee, response)}
     _on_reading(response, tees, lambda body, tee: watch.by(_abytes(body, watch, tee)))
     _on_aclose(response, watch)
@@ -137,18 +137,19 @@ follow_async = Follow(_follow_async_stream, _follow_async_body)
 
 def follow_chunks(stream: Iterator[Any], flight: Flight, reader: Reader) -> Iterator[Any]:
     """Follow a generator; what is returned takes its place."""
-    return _chunks(stream, _Watch(flight, reader.outcome), reader.see)
+    return chunks(stream, Watch(flight, reader.outcome), reader.see)
 
 
 def follow_async_chunks(stream: AsyncIterator[Any], flight: Flight, reader: Reader) -> AsyncIterator[Any]:
     """Follow an asynchronous generator, which may never be started."""
-    watch = _Watch(flight, reader.outcome)
-    followed = _achunks(stream, watch, reader.see)
+    watch = Watch(flight, reader.outcome)
+    followed = achunks(stream, watch, reader.see)
     weakref.finalize(followed, watch.hand_over)
     return followed
 
 
-def _chunks(inner: Any, watch: _Watch, see: Callable[[Any], bool]) -> Iterator[Any]:
+def chunks(inner: Any, watch: Watch, see: Callable[[Any], bool]) -> Iterator[Any]:
+    """Pass chunks on to the caller, and settle at their end."""
     try:
         for chunk in inner:
             try:
@@ -167,7 +168,8 @@ def _chunks(inner: Any, watch: _Watch, see: Callable[[Any], bool]) -> Iterator[A
         raise
 
 
-async def _achunks(inner: Any, watch: _Watch, see: Callable[[Any], bool]) -> AsyncIterator[Any]:
+async def achunks(inner: Any, watch: Watch, see: Callable[[Any], bool]) -> AsyncIterator[Any]:
+    """Do what `chunks` does for an asynchronous stream."""
     try:
         async for chunk in inner:
             try:
@@ -186,7 +188,7 @@ async def _achunks(inner: Any, watch: _Watch, see: Callable[[Any], bool]) -> Asy
         raise
 
 
-def _bytes(inner: Iterator[bytes], watch: _Watch, tee: Tee) -> Iterator[bytes]:
+def _bytes(inner: Iterator[bytes], watch: Watch, tee: Tee) -> Iterator[bytes]:
     try:
         for data in inner:
             if told := tee.feed(data):
@@ -202,7 +204,7 @@ def _bytes(inner: Iterator[bytes], watch: _Watch, tee: Tee) -> Iterator[bytes]:
         raise
 
 
-async def _abytes(inner: AsyncIterator[bytes], watch: _Watch, tee: Tee) -> AsyncIterator[bytes]:
+async def _abytes(inner: AsyncIterator[bytes], watch: Watch, tee: Tee) -> AsyncIterator[bytes]:
     try:
         async for data in inner:
             if told := tee.feed(data):
@@ -261,7 +263,7 @@ def _on_reading(response: Any, tees: Mapping[str, Tee], follow: Callable[[Any, T
     vars(response).update(hooks)
 
 
-def _on_close(response: Any, watch: _Watch) -> None:
+def _on_close(response: Any, watch: Watch) -> None:
     """Settle when somebody else than the SDK's own iteration closes the response."""
     plain = response.close
 
@@ -277,7 +279,7 @@ def _on_close(response: Any, watch: _Watch) -> None:
     response.close = close
 
 
-def _on_aclose(response: Any, watch: _Watch) -> None:
+def _on_aclose(response: Any, watch: Watch) -> None:
     plain = response.aclose
 
     async def aclose() -> None:
