@@ -77,6 +77,9 @@ class LLMEvent:
     reasoning_tokens: int | None = None
     web_searches: int | None = None
     file_searches: int | None = None
+    rerank_searches: int | None = None
+    document_pages: int | None = None
+    annotated_pages: int | None = None
     cost_usd: Decimal | None = _Dollars()  # type: ignore[assignment]
     upstream_provider: str | None = None
     fim_prefix: str | None = None

@@ -16,6 +16,7 @@ class Usage:
     `output_tokens` has reasoning inside; `cached_tokens` and `cache_creation_tokens` are inside `input_tokens` unless
     `cache_outside_input` (Anthropic, Bedrock Converse). The image, audio and video counts are parts of the input and
     the output. `duration_seconds` is audio billed by the second, `character_count` speech billed by the letter.
+    `annotated_pages` are inside `document_pages`, those that text recognition has read.
     """
 
     input_tokens: int | None = None
@@ -41,6 +42,9 @@ class Usage:
     duration_seconds: float | None = None
     web_searches: int | None = None
     file_searches: int | None = None
+    rerank_searches: int | None = None
+    document_pages: int | None = None
+    annotated_pages: int | None = None
     cache_outside_input: bool = False
 
     def received(self) -> int:
@@ -86,6 +90,9 @@ UNITS = (
     ("character_count", "input_characters"),
     ("web_searches", "web_searches"),
     ("file_searches", "storage_searches"),
+    ("rerank_searches", "rerank_searches"),
+    ("document_pages", "input_document_pages"),
+    ("annotated_pages", "input_annotated_document_pages"),
 )
 """Counts that are parts of the base counts, or billed beside them, and their units at genai-prices."""
 

@@ -47,7 +47,8 @@ class Outcome:
 
     `answered` tells that a successful status came back, after which the provider bills whatever follows.
     `event_id` is the event's where what was used may be told more than once, such as by polling: it counts once.
-    `estimated` says that a part of the usage is ours; `parts` are counted on top of it.
+    `estimated` says that a part of the usage is ours; `parts` are counted on top of it. `billed` is what makes the cost
+    where the provider bills less than it counts.
     """
 
     usage: Usage | None = None
@@ -62,6 +63,7 @@ class Outcome:
     event_id: str | None = None
     estimated: bool = False
     parts: tuple[Part, ...] = ()
+    billed: Usage | None = None
 
 
 Settlement: TypeAlias = tuple[str, LLMEvent, int | None, str | None]

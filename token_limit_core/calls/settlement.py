@@ -41,7 +41,7 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement | None:
     elif usage is outcome.usage and outcome.error is None and not request.later and "estimated" not in event.tags:
         received = usage.received() if "cache_outside_input" in counts else event.input_tokens
         flight.habit.learn(request.size, received, event.output_tokens)
-    cost = price_event(flight, event, usage)
+    cost = price_event(flight, event, usage if outcome.billed is None else outcome.billed)
     for part in outcome.parts:
         cost = _add(flight, event, part, cost)
     if outcome.event_id is None:

@@ -19,7 +19,9 @@ from .anthropic import AnthropicPatch
 from .asyncio_runner import LoopsPatch
 from .base import BasePatch
 from .bedrock import BedrockPatch
+from .cohere import CoherePatch
 from .google import GooglePatch
+from .mistral import MistralPatch
 from .openai import GroqPatch, OpenAIPatch, TogetherPatch
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ PATCH_REGISTRY: dict[str, type[BasePatch]] = {
         GroqPatch,
         TogetherPatch,
         BedrockPatch,
+        MistralPatch,
+        CoherePatch,
     )
 }
 
@@ -129,7 +133,7 @@ def state(name: str) -> str:
     key = PATCH_REGISTRY[name].through or name
     patch = _installed.get(key)
     if patch is not None and any(name in names for names in patch.names.values()):
-        return "installed" if patch.active else "waiting for import"
+        return "waiting for import" if patch.waiting else "installed"
     if key in _failed:
         return "failed"
     return "off" if _importable(PATCH_REGISTRY[name].module) else "not installed"
@@ -170,7 +174,7 @@ def _importable(module: str | None) -> bool:
 
 
 def _install_now_or_on_import(patch: BasePatch) -> bool:
-    if patch.module is None or patch.module in sys.modules:
+    if patch.module is None or patch.lazy or patch.module in sys.modules:
         return _install(patch)
 
     def imported(module: object) -> None:

@@ -41,6 +41,9 @@ class BasePatch:
     module: ClassVar[str | None] = None
     """The SDK's module: the patch waits for its import, and is skipped when it is not installed."""
 
+    lazy: ClassVar[bool] = False
+    """Whether `_install` only waits for modules of the SDK (`_when_imported`), and so may run before any import."""
+
     through: ClassVar[str | None] = None
     """The patch whose hooks this one uses; then it is only a name, which says which providers' calls are meant."""
 
@@ -105,6 +108,11 @@ class BasePatch:
 
     def claimed(self) -> None:
         """Take note that a Meter has patched or unpatched a name."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the SDK has not been imported yet."""
+        return not self.active or (self.lazy and not self._swapped)
 
     def install(self) -> None:
         """Put the hooks in, once; a failure half-way takes them out again."""

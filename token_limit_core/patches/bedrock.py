@@ -12,9 +12,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from ..calls.estimates import ATTACHMENT, size_of
-from ..calls.flow import Flight, land
-from ..calls.settlement import Outcome, Request
-from ..errors import UnguardedCall, report
+from ..calls.flight import Flight
+from ..calls.flow import land
+from ..calls.request import Outcome, Request
+from ..errors import UnguardedCall
+from ..runtime.faults import report
 from .base import BasePatch
 from .converse import ConverseReader, InvokeReader, read_converse, read_invoked
 from .frames import FrameReader, follow_async_frames, follow_frames
@@ -54,6 +56,7 @@ class BedrockPatch(BasePatch):
 
     name = "bedrock"
     module = "botocore"
+    lazy = True
     guards = ("converse", "converse_stream", "invoke_model", "invoke_model_with_response_stream")
     not_guarded = (
         "invoke_model_with_bidirectional_stream", "start_async_invoke", "apply_guardrail", "invoke_guardrail_checks",
@@ -85,7 +88,7 @@ class BedrockPatch(BasePatch):
             if service == RUNTIME and operation in OPERATIONS:
                 return _request(operation, parameters)
             if PAID_ELSEWHERE.match(operation):
-                unguarded(self.meter(), f"{operation} of boto3's {service}")
+                unguarded(self.engine(), f"{operation} of boto3's {service}")
         except UnguardedCall:
             raise
         except Exception:
@@ -181,7 +184,7 @@ def _opened(flight: Flight, answer: Any, error: BaseException | None, follow: Fo
     """Follow a stream that was opened, or read what an error leaves."""
     if error is not None:
         return Outcome(error=error, answered=False, request_id=_request_id(getattr(error, "response", None)))
-    flight.meter.settler.start()
+    flight.engine.settler.start()
     if flight.request.endpoint == INVOKE:
         follow(answer["body"], flight, InvokeReader(_request_id(answer)))
     else:

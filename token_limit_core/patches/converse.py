@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..calls.settlement import Outcome
+from ..calls.request import Outcome
 from ..usage import Usage
 from . import chat, messages
 from .frames import FrameReader

@@ -7,9 +7,9 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
-from ..calls.flow import Flight
-from ..calls.settlement import Outcome
-from ..errors import report
+from ..calls.flight import Flight
+from ..calls.request import Outcome
+from ..runtime.faults import report
 from .streams import Watch, achunks, chunks
 
 

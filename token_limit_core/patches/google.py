@@ -24,6 +24,7 @@ from ..runtime.faults import report
 from .base import BasePatch
 from .gemini import ChunkReader, Row, document_of, model_name, read_content, read_prediction
 from .interactions import read_response
+from .scoped import keep_scope
 from .streams import follow_async, follow_async_chunks, follow_chunks, follow_sync
 from .surfaces import mask, unguarded
 
@@ -70,8 +71,8 @@ class GooglePatch(BasePatch):
         self._wrap(client, "async_request", lambda call: self._aguard(call, self._recognise, _read))
         self._wrap(client, "request_streamed", self._guard_generator)
         self._wrap(client, "async_request_streamed", lambda call: self._aguard(call, self._recognise, _follow))
-        self._wrap(models.Models, "generate_content_stream", self._keep_scope)
-        self._wrap(chats.Chat, "send_message_stream", self._keep_scope)
+        self._wrap(models.Models, "generate_content_stream", functools.partial(keep_scope, self))
+        self._wrap(chats.Chat, "send_message_stream", functools.partial(keep_scope, self))
         self._wrap(models.AsyncModels, "generate_content_stream", self._akeep_scope)
         self._wrap(chats.AsyncChat, "send_message_stream", self._akeep_scope)
         self._when_imported("google.genai._gaos.basesdk", self._install_generated)
@@ -101,16 +102,6 @@ class GooglePatch(BasePatch):
             flight = None if request is None else depart(self.engine(), request)
             chunks = original(*args, **kwargs)
             yield from chunks if flight is None else follow_chunks(chunks, flight, ChunkReader())
-
-        return wrapper
-
-    def _keep_scope(self, original: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-        """Let a stream that sends its request when it is first read be paid by the tenant that asked for it."""
-
-        @functools.wraps(original)
-        def wrapper(*args: Any, **kwargs: Any) -> Iterator[Any]:
-            stream, scope = original(*args, **kwargs), scopes.current()
-            return stream if scope is None or not self.active else bodies.stream(stream, scope)
 
         return wrapper
 

@@ -6,20 +6,12 @@ from typing import Any
 
 from ..calls.flight import Flight
 from ..calls.request import Outcome
-from ..runtime.faults import report
 from ..usage import Usage
+from . import http_funnel
 from .gemini import Row, billed_searches, document_of, list_of, row_of, so_far, sum_of, tier_of, with_modalities
 from .reading import count, event_id_of, text
 from .streams import Follow, Tee
-from .tees import DocumentTee, EventTee, read_document
-
-
-class StatusError(Exception):
-    """An HTTP status that the SDK is going to raise for when the caller reads the raw response."""
-
-    def __init__(self, status_code: int) -> None:
-        super().__init__(status_code)
-        self.status_code = status_code
+from .tees import DocumentTee, EventTee
 
 
 def read_response(
@@ -31,19 +23,9 @@ def read_response(
     error: BaseException | None,
 ) -> Any:
     """Read the HTTP response of an interaction, or follow it when its body is still to come."""
-    if error is not None:
-        return Outcome(error=error, answered=False)
-    try:
-        if response.status_code >= 400:  # the SDK raises when the caller reads it
-            return Outcome(error=StatusError(response.status_code), answered=False)
-        if hasattr(response, "_content"):
-            return read_document(response.content, read_interaction)
-        flight.engine.settler.start()
-        follow.body(response, flight, _tee(flight, response))
-    except Exception:
-        report("reading an answer")
-        return Outcome()
-    return response
+    return http_funnel.read_response(
+        flight, response, error, follow, read_interaction, lambda: _tee(flight, response), stream=False
+    )
 
 
 def _tee(flight: Flight, response: Any) -> Tee:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from ..runtime.faults import report
+from .streams import Reader
 
 See = Callable[[dict[str, Any]], object]
 
@@ -35,6 +36,24 @@ class _Lines:
                 self._see(row)
         except Exception:
             report("reading a line")
+
+
+class LinesTee:
+    """Shows the JSON of each line of a body to a stream reader; nothing is ever hidden."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._lines = _Lines(reader.see)
+        self.outcome = reader.outcome
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes in; all of them come out."""
+        self._lines.feed(data)
+        return data
+
+    def rest(self) -> bytes:
+        """Show a last line without an end; nothing is ever kept back."""
+        self._lines.end()
+        return b""
 
 
 def show_lines(response: Any, see: See) -> None:

@@ -1,0 +1,134 @@
+"""SDKs whose funnel sends one HTTP request: which of them cost money, and how their httpx responses are read."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+from ..calls.flight import Flight
+from ..calls.request import Outcome
+from ..errors import UnguardedCall
+from ..hosts import UNKNOWN, provider_of
+from ..runtime.faults import report
+from .base import BasePatch, Read
+from .streams import Follow, Tee
+from .surfaces import Classified, Plan, Surface, mask, unguarded
+from .tees import BlindTee, DocumentTee, EventTee, read_document
+
+
+class StatusError(Exception):
+    """An HTTP status that the SDK is going to raise for when it reads the response."""
+
+    def __init__(self, status_code: int) -> None:
+        super().__init__(status_code)
+        self.status_code = status_code
+
+
+class HttpPatch(BasePatch):
+    """Guards the funnel of an SDK; a provider adds its table of surfaces."""
+
+    surfaces: ClassVar[tuple[Surface, ...]]
+    """What a POST may be, in the order it is looked for."""
+
+    free: ClassVar[re.Pattern[str]]
+    """Paths of POSTs that cost nothing. What is neither this nor a surface falls under `on_unguarded`."""
+
+    own_provider: ClassVar[str] = UNKNOWN
+    """The provider of a client on an unknown host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kinds = Classified(self.surfaces, self.free)
+
+    def plan_of(self, url: str, body: Any, stream: bool) -> Plan | None:
+        """Return the plan of a POST that costs money; None for any other, and where a fault of ours lets it pass.
+
+        Raises `UnguardedCall` for one that nobody has classified, if the policy is to refuse those.
+        """
+        try:
+            parts = urlsplit(url)
+            surface = self._kinds[parts.path]
+            if isinstance(surface, Surface):
+                engine = self.engine()
+                provider = provider_of(parts.hostname or "", parts.port, engine.config.hosts, parts.path)
+                if provider == UNKNOWN:
+                    provider = self.own_provider
+                plan = Plan(engine, surface, SimpleNamespace(json_data=body), provider, stream)
+                if surface.refined:
+                    self.refine(plan)
+                return plan
+            if surface is None:
+                unguarded(self.engine(), f"POST {mask(parts.path)} of the {self.name} SDK")
+        except UnguardedCall:
+            raise
+        except Exception:
+            report("recognising a call")
+        return None
+
+    def refine(self, plan: Plan) -> None:
+        """Put into the plan of a `refined` call what only its body tells."""
+
+    def tee(self, plan: Plan, response: Any) -> Tee:
+        """Return what follows a body that is still to be read."""
+        if plan.stream and plan.kept:
+            return EventTee(plan.reader(None, False), hiding=False)
+        return DocumentTee(plan.read, None) if plan.kept else BlindTee(plan.read, None)
+
+    def arrival(self, follow: Follow) -> Read:
+        """Return what reads the responses of one kind of client."""
+        return functools.partial(self._arrive, follow)
+
+    def _arrive(
+        self,
+        follow: Follow,
+        flight: Flight,
+        response: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        error: BaseException | None,
+    ) -> Any:
+        plan = flight.request
+        assert isinstance(plan, Plan)
+        return read_response(flight, response, error, follow, plan.read, lambda: self.tee(plan, response), plan.stream)
+
+
+def read_response(
+    flight: Flight,
+    response: Any,
+    error: BaseException | None,
+    follow: Follow,
+    read: Callable[[Any], Outcome],
+    tee: Callable[[], Tee],
+    stream: bool,
+) -> Any:
+    """Read a response whose body is there; follow one whose body is still to come, and return it."""
+    if error is not None:
+        return Outcome(error=error, answered=False)
+    try:
+        if response.status_code >= 400:
+            return Outcome(error=StatusError(response.status_code), answered=False)
+        if hasattr(response, "_content") and not stream:
+            return read_document(response.content, read)
+        flight.engine.settler.start()
+        follow.body(response, flight, tee())
+    except Exception:
+        report("reading an answer")
+        return Outcome()
+    return response
+
+
+def document_in(request: Any) -> Mapping[str, Any]:
+    """Read the body of an httpx request: a JSON document, or the plain fields of a form, whose files are left alone."""
+    fields = getattr(request.stream, "fields", None)
+    if fields is not None:
+        return {field.name: field.value for field in fields if hasattr(field, "value")}
+    try:
+        document = json.loads(request.content)
+    except Exception:  # not JSON, or a body that only the SDK may read
+        return {}
+    return document if isinstance(document, dict) else {}

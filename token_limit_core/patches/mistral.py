@@ -1,0 +1,188 @@
+"""Mistral's SDK, `mistralai`, with its Azure and Google Cloud clients: what costs money, what is free.
+
+Its generated clients send everything through `BaseSDK.do_request` and `do_request_async`; each of the three has a
+module of its own, imported at first use (research: sdks section 0). Releases before 2 have it in another place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from ..calls.request import Outcome
+from ..runtime.faults import report
+from ..usage import Usage
+from .chat import ChoicesReader, StreamReader, read_answer
+from .http_funnel import HttpPatch, document_in
+from .quirks import fill_in_the_middle
+from .reading import count, fields_of, seconds, text
+from .responses import EventReader, read_response
+from .streams import follow_async, follow_sync
+from .surfaces import Plan, Surface
+
+FUNNELS = (
+    "mistralai.client.basesdk", "mistralai.azure.client.basesdk", "mistralai.gcp.client.basesdk", "mistralai.basesdk",
+    "mistralai_azure.basesdk", "mistralai_gcp.basesdk",
+)  # fmt: skip
+
+FILL_IN = "fim.completions"
+OCR = "ocr"
+SPEECH = "audio.speech"
+
+
+def _read(answer: Any) -> Outcome:
+    """Read an answer of chat style."""
+    row = fields_of(answer)
+    outcome = _with_extras(read_answer(answer), fields_of(row.get("usage")))
+    if outcome.model is None:  # a conversation names the model of each of its parts
+        parts = row.get("outputs")
+        named = (text(fields_of(part).get("model")) for part in (parts if isinstance(parts, list) else ()))
+        outcome.model = next((name for name in named if name is not None), None)
+        outcome.request_id = outcome.request_id or text(row.get("conversation_id"))
+    return outcome
+
+
+def _with_extras(outcome: Outcome, usage: Mapping[str, Any]) -> Outcome:
+    """Add what Mistral reports beside the tokens: seconds of sound, its tier, and what a conversation's tools used.
+
+    The tokens that tools have read (`connector_tokens`) are in the total only, and billed as input.
+    """
+    outcome.service_tier = outcome.service_tier or text(usage.get("service_tier"))
+    used = outcome.usage
+    if used is None:
+        return outcome
+    used.duration_seconds = seconds(usage.get("prompt_audio_seconds")) or None
+    read = count(usage.get("connector_tokens"))
+    if read and used.input_tokens is not None:
+        used.input_tokens += read
+    tools = fields_of(usage.get("connectors")).items()
+    used.web_searches = sum(uses for name, uses in tools if name.startswith("web_search") and count(uses)) or None
+    return outcome
+
+
+def _read_pages(answer: Any) -> Outcome:
+    """Read an answer of text recognition, which is billed by the page."""
+    row = fields_of(answer)
+    pages = count(fields_of(row.get("usage_info")).get("pages_processed"))
+    return Outcome(None if pages is None else Usage(document_pages=pages), text(row.get("model")))
+
+
+def _read_annotated(answer: Any) -> Outcome:
+    """Read an answer whose pages were annotated, too."""
+    outcome = _read_pages(answer)
+    if outcome.usage is not None:
+        outcome.usage.annotated_pages = outcome.usage.document_pages
+    return outcome
+
+
+def _read_speech(letters: int, answer: Any) -> Outcome:
+    """Read nothing: the letters that are said are in the request."""
+    return Outcome(Usage(character_count=letters))
+
+
+class _Choices(ChoicesReader):
+    """Follows a stream of chat style."""
+
+    __slots__ = ()
+
+    def outcome(self, error: BaseException | None) -> Outcome:
+        return _with_extras(super().outcome(error), fields_of(self.usage))
+
+
+class _Events(StreamReader):
+    """Follows the events of a conversation, a transcript or speech: the last one has the usage."""
+
+    __slots__ = ()
+
+    def see(self, event: Any) -> bool:
+        """Look at an event; none is ever hidden."""
+        row = fields_of(event)
+        self.chunks += 1
+        if row.get("usage") is not None:
+            self.usage = row["usage"]
+        if "model" in row or "conversation_id" in row:
+            self.answer = {"model": row.get("model"), "id": row.get("conversation_id")}
+        words = row.get("text", row.get("content"))
+        if isinstance(words, str):
+            self.letters += len(words)
+        return False
+
+    def outcome(self, error: BaseException | None) -> Outcome:
+        return _with_extras(super().outcome(error), fields_of(self.usage))
+
+
+BOUNDS = ("max_tokens",)
+
+SURFACES = (
+    Surface("/fim/completions", FILL_IN, BOUNDS, _read, _Choices, refined=True),
+    Surface("/agents/completions", "agents.completions", BOUNDS, _read, _Choices),
+    Surface("/chat/completions", "chat.completions", BOUNDS, _read, _Choices),
+    Surface("/(rawPredict|streamRawPredict)", "chat.completions", BOUNDS, _read, _Choices, refined=True),
+    Surface("/embeddings", "embeddings", None, _read, _Choices),
+    Surface("/ocr", OCR, None, _read_pages, _Choices, refined=True),
+    Surface("/audio/transcriptions", "audio.transcriptions", (), _read, _Events),
+    Surface("/audio/speech", SPEECH, None, partial(_read_speech, 0), _Events, refined=True, kept=False),
+    Surface("/conversations", "conversations", (), _read, _Events),
+    Surface("/conversations/{}", "conversations", (), _read, _Events),
+    Surface("/conversations/{}/restart", "conversations", (), _read, _Events),
+    Surface("/responses", "responses", ("max_output_tokens",), read_response, EventReader),
+)
+
+FREE = re.compile(
+    r"/(files|agents|libraries(/.+)?|responses/input_tokens|batch/jobs/[^/]+/cancel|fine_tuning/models/[^/]+/archive"
+    r"|connectors(/[^/]+/[^/]+/(credentials|activate|deactivate))?|audio/(voices|agents)|service-accounts|triggers"
+    r"|webhooks|prompts(/.+)?|skills(/.+)?|context/search-indexes(/.+)?|client/sessions)$"
+)
+
+
+class MistralPatch(HttpPatch):
+    """Guards chat, agents, conversations, fill-in-the-middle, embeddings, text recognition and sound."""
+
+    name = own_provider = "mistral"
+    module = "mistralai"
+    lazy = True
+    guards = tuple(dict.fromkeys(surface.endpoint for surface in SURFACES))
+    not_guarded = (
+        "batch.jobs", "classifiers", "connectors.tools", "workflows", "observability", "rag",
+        "audio.realtime.connect",
+    )  # fmt: skip
+    surfaces = SURFACES
+    free = FREE
+
+    def _install(self) -> None:
+        for module in FUNNELS:
+            self._when_imported(module, self._hook)
+
+    def _hook(self, module: Any) -> None:
+        funnel = module.BaseSDK
+        self._swap(funnel, "do_request", self._guard(funnel.do_request, self._recognise, self.arrival(follow_sync)))
+        self._swap(
+            funnel,
+            "do_request_async",
+            self._aguard(funnel.do_request_async, self._recognise, self.arrival(follow_async)),
+        )
+
+    def _recognise(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
+        try:
+            request = kwargs["request"] if "request" in kwargs else args[2]
+            if request.method != "POST":
+                return None
+            stream = "text/event-stream" in request.headers.get("accept", "")
+            url, body = str(request.url.copy_with(fragment=None)), document_in(request)
+        except Exception:
+            report("recognising a call")
+            return None
+        return self.plan_of(url, body, stream)
+
+    def refine(self, plan: Plan) -> None:
+        if plan.endpoint == OCR and any(plan.body.get(name) for name in ANNOTATIONS):
+            plan.read = _read_annotated
+        elif plan.endpoint == SPEECH:
+            plan.read = partial(_read_speech, len(str(plan.body.get("input", ""))))
+        elif "prompt" in plan.body:  # Google Cloud has one path for both
+            fill_in_the_middle(plan)
+
+
+ANNOTATIONS = ("bbox_annotation_format", "document_annotation_format")
