@@ -252,7 +252,7 @@ def test_an_attribute_that_was_inherited_is_inherited_again(
 
 @pytest.mark.parametrize("method", ["patch", "unpatch"])
 def test_an_unknown_name_is_an_error_with_the_known_ones(meter: Meter, method: str) -> None:
-    known = "acme, anthropic, deepseek, google, groq, .*openai, openrouter, together"
+    known = "acme, anthropic, bedrock, cohere, deepseek, google, groq, .*mistral, openai, openrouter, together"
     with pytest.raises(ConfigurationError, match=f"'grok' is not known; known are: {known}"):
         getattr(meter, method)("grok")
 
