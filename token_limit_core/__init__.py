@@ -1,7 +1,16 @@
 """Per-tenant metering and spend limits for LLM calls. Start with `calls/flow.py`."""
 
 from .config import MeterConfig
-from .errors import CallDoesNotFit, LimitExceededException, LimitExhausted, LimitUnverifiable, NoTenant, TenantBusy
+from .errors import (
+    CallDoesNotFit,
+    CallUnpriced,
+    LimitExceededException,
+    LimitExhausted,
+    LimitUnverifiable,
+    NoTenant,
+    TenantBusy,
+    TenantSuspended,
+)
 from .events import LLMEvent
 from .limits import Decision, Limit, LimitStatus
 from .meter import Meter
@@ -12,6 +21,7 @@ __all__ = [
     "PER_DAY",
     "PER_MONTH",
     "CallDoesNotFit",
+    "CallUnpriced",
     "ConfigurationError",
     "Decision",
     "LLMEvent",
@@ -25,5 +35,6 @@ __all__ = [
     "NoTenant",
     "StoreError",
     "TenantBusy",
+    "TenantSuspended",
     "TokenLimitError",
 ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from .limits import Decision
+from .limits import Decision, Kind
 from .runtime.faults import ConfigurationError, StoreBusy, StoreError, TokenLimitError
 
 __all__ = [
     "CallDoesNotFit",
+    "CallUnpriced",
     "ConfigurationError",
     "EventsLost",
     "KeptElsewhere",
@@ -18,6 +19,7 @@ __all__ = [
     "StoreBusy",
     "StoreError",
     "TenantBusy",
+    "TenantSuspended",
     "TokenLimitError",
     "UnguardedCall",
     "refusal",
@@ -69,9 +71,16 @@ class LimitChanged(TokenLimitError):
 
 
 class LimitExceededException(TokenLimitError):
-    """The call was refused before any traffic was sent; `decision` says why and until when."""
+    """The call was refused before any traffic was sent; `decision` says why and until when.
 
-    def __init__(self, decision: Decision) -> None:
+    Each kind of refusal has a subclass. Without an argument, as in tests, the decision has its `kind` alone.
+    """
+
+    kind: Kind = "exhausted"
+
+    def __init__(self, decision: Decision | None = None) -> None:
+        if decision is None:
+            decision = Decision(self.kind)
         super().__init__(decision)
         self.decision = decision
 
@@ -87,29 +96,43 @@ class LimitExhausted(LimitExceededException):
 class CallDoesNotFit(LimitExceededException):
     """What is left does not cover this call's worst case (HTTP 402)."""
 
+    kind = "does_not_fit"
+
 
 class TenantBusy(LimitExceededException):
     """Only calls in flight stand in the way; try again shortly (HTTP 429)."""
+
+    kind = "busy"
 
 
 class LimitUnverifiable(LimitExceededException):
     """The store is down and the policy is to refuse (HTTP 503)."""
 
+    kind = "unverifiable"
+
 
 class NoTenant(LimitExceededException):
     """Nobody is known to pay for the call, and `on_no_tenant` is "refuse" (HTTP 403)."""
+
+    kind = "no_tenant"
 
     def __str__(self) -> str:
         return "no tenant is in force and on_no_tenant is 'refuse'; sign in, or wrap the call in meter.for_tenant(...)"
 
 
-_REFUSALS: dict[str, type[LimitExceededException]] = {
-    "exhausted": LimitExhausted,
-    "does_not_fit": CallDoesNotFit,
-    "busy": TenantBusy,
-    "unverifiable": LimitUnverifiable,
-    "no_tenant": NoTenant,
-}
+class CallUnpriced(LimitExceededException):
+    """No price is known for the call, and `on_unpriced` is "refuse" or the limit is strict (HTTP 402)."""
+
+    kind = "unpriced"
+
+
+class TenantSuspended(LimitExceededException):
+    """The tenant is suspended (HTTP 402)."""
+
+    kind = "suspended"
+
+
+_REFUSALS: dict[str, type[LimitExceededException]] = {cls.kind: cls for cls in LimitExceededException.__subclasses__()}
 
 
 def refusal(decision: Decision) -> LimitExceededException:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from . import wording
 from .money import to_nano, to_usd
@@ -15,7 +15,9 @@ OBSERVE = "observe"
 ENFORCE = "enforce"
 MODES = (OBSERVE, ENFORCE)
 
-Kind = Literal["admitted", "exhausted", "does_not_fit", "busy", "unverifiable", "no_tenant"]
+Kind = Literal["admitted", "exhausted", "does_not_fit", "busy", "unverifiable", "no_tenant", "unpriced", "suspended"]
+REFUSALS = tuple(kind for kind in get_args(Kind) if kind != "admitted")
+"""The kinds of refusals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,10 @@ class LimitStatus:
 class Decision:
     """The answer of an admission, with the facts a client needs.
 
-    Amounts are US dollars, `resets_at` unix seconds, `retry_after` seconds.
+    `kind` is "admitted" or why the call was refused: "exhausted" (the limit is spent), "does_not_fit" (what is left
+    does not pay for the call's worst case), "busy" (only calls in flight are in the way), "unverifiable" (the store
+    cannot be asked), "no_tenant" (nobody is known to pay), "unpriced" (no price is known) or "suspended" (the tenant
+    is). Amounts are US dollars, `resets_at` unix seconds, `retry_after` seconds.
     """
 
     kind: Kind
@@ -138,7 +143,7 @@ class Decision:
 
     @property
     def status(self) -> int:
-        """The HTTP status of the refusal: 402, 403, 429 or 503."""
+        """The HTTP status of the refusal: 402, 403 (no tenant), 429 (busy) or 503 (unverifiable)."""
         return {"busy": 429, "unverifiable": 503, "no_tenant": 403}.get(self.kind, 402)
 
     def explain(self) -> str:

@@ -63,6 +63,16 @@ _WORDS = {
         "No account to charge",
         "It is not known whose account pays for this request, so it was not sent. Please sign in or choose an account.",
     ),
+    "unpriced": _Words(
+        "No price is known",
+        "This model is not available",
+        "The price of the model is not known, so the request was not sent. Another model may be used.",
+    ),
+    "suspended": _Words(
+        "Account suspended",
+        "This account is suspended",
+        "AI features are turned off for this account, so the request was not sent.",
+    ),
 }
 _PERIODS = {PER_DAY: ("Daily", "day"), PER_MONTH: ("Monthly", "month")}
 _QVALUE = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
@@ -185,9 +195,9 @@ def _file(name: str) -> str:
 
 
 def _linked(decision: Decision, upgrade_url: str | None) -> str | None:
-    """Return the checked URL; None without one, and where there is no account to upgrade."""
+    """Return the checked URL; None without one, and where an upgrade would not help."""
     checked = None if upgrade_url is None else check_upgrade_url(upgrade_url)
-    return None if decision.kind == "no_tenant" else checked
+    return None if decision.kind in ("no_tenant", "unpriced") else checked
 
 
 def check_upgrade_url(url: str) -> str:

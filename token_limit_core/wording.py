@@ -76,18 +76,22 @@ def refusal(
 ) -> str:
     """Say in one sentence why a call was refused and what to do; amounts are US dollars, `resets_at` unix seconds."""
     per = {PER_DAY: "daily", PER_MONTH: "monthly"}.get(frequency or "", "spend")
-    limit = show_usd(limit_usd) if limit_usd is not None else "the limit"
-    spent = show_usd(spent_usd) if spent_usd is not None else "an unknown amount"
+    limit = f"{per} limit" if limit_usd is None else f"{per} limit of {show_usd(limit_usd)}"
+    spent = "" if spent_usd is None else f" ({show_usd(spent_usd)} spent)"
     until = datetime.fromtimestamp(resets_at, UTC).strftime("%d %B %Y %H:%M UTC") if resets_at else None
     reset = f" It resets on {until}." if until else ""
     if kind == "exhausted":
-        return f"The {per} limit of {limit} is used up ({spent} spent).{reset}"
+        return f"The {limit} is used up{spent}.{reset}"
     if kind == "does_not_fit":
-        return f"This call may cost more than what is left of the {per} limit of {limit} ({spent} spent).{reset}"
+        return f"This call may cost more than what is left of the {limit}{spent}.{reset}"
     if kind == "busy":
-        return f"Calls in flight hold what is left of the {per} limit of {limit}; try again in a moment."
+        return f"Calls in flight hold what is left of the {limit}; try again in a moment."
     if kind == "unverifiable":
         return "The spend limit cannot be checked right now; try again in a moment."
     if kind == "no_tenant":
         return "It is not known whose account would pay for this call; sign in or choose an account, and try again."
+    if kind == "unpriced":
+        return "No price is known for this model, so the call was not made; choose another model."
+    if kind == "suspended":
+        return "This account is suspended, so the call was not made."
     return "Admitted."

@@ -9,6 +9,7 @@ from fastapi import Depends
 
 from token_limit_core import scope as scopes
 from token_limit_core.errors import ConfigurationError
+from token_limit_core.limits import REFUSALS
 
 
 def bind_tenant(get_tenant: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,7 +38,7 @@ _MEMBERS: dict[str, dict[str, Any]] = {
     "title": {"type": "string"},
     "status": {"type": "integer"},
     "detail": {"type": "string"},
-    "kind": {"type": "string", "enum": ["exhausted", "does_not_fit", "busy", "unverifiable", "no_tenant"]},
+    "kind": {"type": "string", "enum": list(REFUSALS)},
     "limit_usd": {"type": "string", "description": "US dollars, a decimal"},
     "spent_usd": {"type": "string", "description": "US dollars, a decimal"},
     "remaining_usd": {"type": "string", "description": "US dollars, a decimal"},

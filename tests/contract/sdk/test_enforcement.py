@@ -20,6 +20,7 @@ from tests.contract.sdk.wire import Answer, Wire
 from token_limit_core import (
     PER_DAY,
     CallDoesNotFit,
+    CallUnpriced,
     Decision,
     LimitExceededException,
     LimitExhausted,
@@ -29,6 +30,7 @@ from token_limit_core import (
     MeterConfig,
     NoTenant,
     TenantBusy,
+    TenantSuspended,
 )
 from token_limit_core import scope as scopes
 from token_limit_core.calls.request import Request
@@ -124,6 +126,8 @@ DECISIONS = {
     TenantBusy: Decision("busy", "a", Decimal(5), Decimal(1), Decimal(4), retry_after=1),
     LimitUnverifiable: Decision("unverifiable", "a"),
     NoTenant: Decision("no_tenant"),
+    CallUnpriced: Decision("unpriced", "a"),
+    TenantSuspended: Decision("suspended", "a"),
 }
 
 
@@ -141,7 +145,15 @@ def test_refusals_survive_pickling(
 
 
 def test_the_kinds_have_their_status() -> None:
-    assert [decision.status for decision in DECISIONS.values()] == [402, 402, 429, 503, 403]
+    assert [decision.status for decision in DECISIONS.values()] == [402, 402, 429, 503, 403, 402, 402]
+
+
+def test_a_refusal_can_be_raised_by_tests_without_arguments() -> None:
+    assert LimitExceededException().decision.kind == "exhausted"
+    for kind, decision in DECISIONS.items():
+        assert kind().decision == Decision(decision.kind)
+        assert pickle.loads(pickle.dumps(kind())).decision == Decision(decision.kind)
+        assert "None" not in str(kind())
 
 
 def test_observe_never_refuses_but_says_so(make: Callable[..., Any], metered: Metered) -> None:
