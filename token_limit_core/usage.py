@@ -124,7 +124,9 @@ def parse_number(value: float, name: str) -> float:
     except (OverflowError, TypeError, ValueError):
         number = -1.0
     if not 0 <= number <= LARGEST_NUMBER or isinstance(value, (bool, str, bytes)):
-        raise ConfigurationError(f"{name}: {value!r} is of no use; give a number from 0 to 10^12, such as 12.5")
+        raise ConfigurationError(
+            f"{name}: invalid value {value!r}; expected a number from 0 to 10^12, for example 12.5"
+        )
     return number
 
 
@@ -138,6 +140,6 @@ def parse_count(value: int | None, name: str) -> int | None:
         count = -1
     if not 0 <= count <= LARGEST_NUMBER or isinstance(value, bool):
         raise ConfigurationError(
-            f"{name}: {value!r} is not a count; give a whole number up to 10^12, or None for 'not reported'"
+            f"{name}: invalid value {value!r}; expected a whole number from 0 to 10^12, or None for 'not reported'"
         )
     return count

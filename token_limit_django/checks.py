@@ -16,7 +16,7 @@ from django.template.loader import get_template
 from django.utils.module_loading import import_string
 
 from token_limit_core import MeterConfig, patches
-from token_limit_core.config import CALLABLES, hint_for
+from token_limit_core.config.rules import hint_for
 from token_limit_core.delivery.spool import Spool
 from token_limit_core.errors import ConfigurationError, StoreError
 from token_limit_core.patches import PATCH_REGISTRY
@@ -24,7 +24,7 @@ from token_limit_core.stores import open_store
 from token_limit_core.stores.contract import Store
 from token_limit_core.upgrade import check_upgrade_url
 
-from .conf import REMOTE, RULES, settings
+from .conf import REMOTE, SETTINGS, settings
 from .databases import in_memory, same_place, store_alias
 
 MIDDLEWARE = "token_limit_django.middleware.TokenLimitMiddleware"
@@ -36,11 +36,15 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     given = settings.given()
     if not isinstance(given, Mapping):
         return [_error(1, "TOKEN_LIMIT is not a dict.", "Write TOKEN_LIMIT = {...} in the settings.")]
-    messages = [_unknown(key) for key in given if key not in RULES]
+    messages = [_unknown(key) for key in given if key not in SETTINGS]
     messages += [
-        _error(3, f"{_named(key)}: {rule.shown(given[key])} is of no use.", f"Give {rule.wanted}.")
-        for key, rule in RULES.items()
-        if key in given and key not in CALLABLES and not rule.accepts(given[key])
+        _error(
+            3,
+            f"{_named(key)}: {setting.problem(given[key])}.",
+            f"{setting.hint[0].upper()}{setting.hint[1:]}.",
+        )
+        for key, setting in SETTINGS.items()
+        if key in given and not setting.dotted and not setting.accepts(given[key])
     ]
     looks = (
         _callables, _tenant_attributes, _upgrade_url, _upgrade_template, _store, _meter, _patches, _database,
@@ -84,15 +88,15 @@ def _gather(looks: Iterable[Callable[[], Iterable[CheckMessage]]]) -> list[Check
 
 
 def _unknown(key: Any) -> CheckMessage:
-    return _error(2, f"{_named(key)} is not a setting.", hint_for(str(key), RULES))
+    return _error(2, f"{_named(key)} is not a setting.", hint_for(str(key), SETTINGS))
 
 
 def _callables() -> Iterator[CheckMessage]:
-    for key in CALLABLES:
+    for key in (key for key, setting in SETTINGS.items() if setting.dotted):
         try:
-            getattr(settings, key)
+            settings.get(key)
         except ConfigurationError as error:
-            yield _error(4, f"{error}.", f"Give {RULES[key].wanted}.")
+            yield _error(4, f"{error}.", "Give a callable, its dotted path, or None.")
 
 
 def _tenant_attributes() -> Iterator[CheckMessage]:

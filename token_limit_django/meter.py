@@ -42,7 +42,7 @@ def install() -> None:
 def _make() -> Meter:
     global _meter
     given = settings.meter_options()
-    if settings.STORE == REMOTE and given["url"] is None:
+    if settings.STORE == REMOTE and given.get("url") is None:
         raise ConfigurationError("TOKEN_LIMIT['URL']: is missing; STORE = 'remote' needs it")
     _meter = Meter(MeterConfig(store=_store(), **given))
     return _meter

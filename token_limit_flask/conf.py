@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Request
 
 from token_limit_core import Meter, MeterConfig
-from token_limit_core.config import CALLABLES, METER_KEYS, RULES, check_value, hint_for, load
+from token_limit_core.config.rules import FLASK, check_value, hint_for, load
+from token_limit_core.config.table import meter_options, settings_of
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.upgrade import check_upgrade_url
 
@@ -33,35 +34,32 @@ class Settings:
     peek_streams: bool = False
 
 
-SETTINGS = tuple(field.name.upper() for field in fields(Settings))
+KNOWN = settings_of(FLASK)
 
 
 def read(app: Flask) -> tuple[Settings, Meter]:
     """Read an app's config; raises `ConfigurationError` naming the key and the cure for what cannot work."""
     given = {key.removeprefix(PREFIX): value for key, value in app.config.items() if key.startswith(PREFIX)}
     for key, value in given.items():
-        if key not in RULES:
-            raise ConfigurationError(f"{PREFIX}{key} is not a setting. {hint_for(key, RULES)}")
-        check_value(RULES[key], value, PREFIX + key)
-    for key in CALLABLES:
-        given[key] = load(given.get(key), PREFIX + key)
-    _check_async(app, given["TENANT_RESOLVER"])
+        if key not in KNOWN:
+            raise ConfigurationError(f"{PREFIX}{key} is not a setting. {hint_for(key, KNOWN)}")
+        check_value(KNOWN[key], value, PREFIX + key, dotted=True)
+        if KNOWN[key].dotted:
+            given[key] = load(value, PREFIX + key)
+    _check_async(app, given.get("TENANT_RESOLVER"))
     try:
         if given.get("UPGRADE_URL") is not None:
             check_upgrade_url(given["UPGRADE_URL"])
-        return Settings(**_lowered(given, SETTINGS)), Meter(MeterConfig(**_lowered(given, ("STORE", *METER_KEYS))))
+        of_requests = {field.name: given[key] for field in fields(Settings) if (key := field.name.upper()) in given}
+        return Settings(**of_requests), Meter(MeterConfig(store=given.get("STORE"), **meter_options(given)))
     except ConfigurationError as error:
         raise ConfigurationError(_with_key(str(error))) from error
-
-
-def _lowered(given: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    return {key.lower(): given[key] for key in keys if key in given}
 
 
 def _with_key(message: str) -> str:
     """Name the key in a message of core, which begins with the field: `hosts: ...`."""
     field, separator, rest = message.partition(":")
-    return f"{PREFIX}{field.upper()}:{rest}" if separator and field.upper() in RULES else message
+    return f"{PREFIX}{field.upper()}:{rest}" if separator and field.upper() in KNOWN else message
 
 
 def _check_async(app: Flask, resolver: Any) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from token_limit_core import Meter, MeterConfig
-from token_limit_core.config import BOOL, CONFIG_FIELDS, HOOK, RULES, check_value
+from token_limit_core.config import CONFIG_FIELDS
+from token_limit_core.config.rules import check_value
+from token_limit_core.config.table import SETTINGS
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.limits import Decision
 from token_limit_core.upgrade import check_upgrade_url
@@ -18,6 +20,9 @@ from token_limit_core.upgrade import check_upgrade_url
 Resolver = Callable[[HTTPConnection], Any]
 Answer = Callable[[HTTPConnection, Decision], Response | Awaitable[Response]]
 Page = Callable[[dict[str, Any]], str]
+
+NAMES = {"resolver": "TENANT_RESOLVER", "upgrade_page": "UPGRADE_RESPONSE"}
+"""Options that have a name of their own here, and the setting whose rule holds for them."""
 
 KEY = "token_limit"
 """Where a connection's ASGI scope has the options of the middleware it came through."""
@@ -41,10 +46,9 @@ class Options:
     def __post_init__(self) -> None:
         if not isinstance(self.meter, Meter):
             raise ConfigurationError(f"meter: {self.meter!r} is not a Meter; give Meter(MeterConfig(...)) or none")
-        for name in ("resolver", "upgrade_response", "upgrade_page"):
-            check_value(HOOK, getattr(self, name), name)
-        check_value(RULES["USER_TENANT_ATTRIBUTES"], self.user_tenant_attributes, "user_tenant_attributes")
-        check_value(BOOL, self.peek_streams, "peek_streams")
+        for name in fields(self):
+            if (setting := SETTINGS.get(NAMES.get(name.name, name.name.upper()))) is not None:
+                check_value(setting, getattr(self, name.name), name.name)
         if self.upgrade_url is not None:
             check_upgrade_url(self.upgrade_url)
 

@@ -21,9 +21,10 @@ from tests import pages
 from tests.servers import answers, free_port
 from tests.support import unavailable
 from tests.waiting import wait_until
-from token_limit_core.config import RULES
+from token_limit_core.config.rules import FLASK
+from token_limit_core.config.table import settings_of
 from token_limit_core.testing import FakeProvider
-from token_limit_django.conf import RULES as DJANGO_RULES
+from token_limit_django.conf import SETTINGS as DJANGO_SETTINGS
 
 
 class Page(NamedTuple):
@@ -111,7 +112,9 @@ def test_every_python_block_is_python(path: str) -> None:
         compile(block.code, path, "exec")
 
 
-@pytest.mark.parametrize(("path", "rules"), [("docs/django.md", DJANGO_RULES), ("docs/flask.md", RULES)])
+@pytest.mark.parametrize(
+    ("path", "rules"), [("docs/django.md", DJANGO_SETTINGS), ("docs/flask.md", settings_of(FLASK))]
+)
 def test_the_table_of_settings_has_every_setting(path: str, rules: dict[str, Any]) -> None:
     rows = re.findall(r"^\| (`.*?) \|", pages.section(path, "## Settings"), re.MULTILINE)
     named = [name.removeprefix("TOKEN_LIMIT").lstrip("_") for row in rows for name in re.findall(r"`(\w+)`", row)]

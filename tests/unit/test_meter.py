@@ -464,7 +464,7 @@ def test_a_setting_of_no_use_is_an_error_that_names_it(name: str, value: Any) ->
 
 
 def test_a_key_of_no_use_is_not_shown() -> None:
-    with pytest.raises(ConfigurationError, match="^api_key: the value is of no use; give the key"):
+    with pytest.raises(ConfigurationError, match="^api_key: invalid value; expected the key"):
         MeterConfig(api_key=b"secret")  # type: ignore[arg-type]
 
 

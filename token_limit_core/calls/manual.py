@@ -63,7 +63,7 @@ def _complete(usage: Usage, provider: str) -> None:
 def parse_text(value: object, name: str) -> str:
     """Return a text, else raise `ConfigurationError` naming it."""
     if not isinstance(value, str):
-        raise ConfigurationError(f"{name}: {value!r} is of no use; give a text")
+        raise ConfigurationError(f"{name}: invalid value {value!r}; expected a text")
     return value
 
 
@@ -72,7 +72,7 @@ def parse_event_id(value: object) -> str:
     event_id = str(value)
     if not is_event_id(event_id):
         raise ConfigurationError(
-            f"event_id: {event_id[: 2 * LONGEST_ID]!r} is of no use; give 1 to {LONGEST_ID} printable characters"
+            f"event_id: invalid value {event_id[: 2 * LONGEST_ID]!r}; expected 1 to {LONGEST_ID} printable characters"
         )
     return event_id
 
@@ -90,13 +90,13 @@ def _usd(value: Any, name: str) -> Decimal:
 
 def _flag(value: object, name: str) -> bool:
     if not isinstance(value, bool):
-        raise ConfigurationError(f"{name}: {value!r} is of no use; give True or False")
+        raise ConfigurationError(f"{name}: invalid value {value!r}; expected True or False")
     return value
 
 
 def _tags(value: object, name: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise ConfigurationError(f"{name}: {value!r} is of no use; give a dict such as {{'plan': 'gold'}}")
+        raise ConfigurationError(f"{name}: invalid value {value!r}; expected a dict, for example {{'plan': 'gold'}}")
     return dict(value)
 
 

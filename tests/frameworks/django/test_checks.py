@@ -17,7 +17,7 @@ from django.test import override_settings
 from token_limit_core.config import CONFIG_FIELDS
 from token_limit_core.patches import PATCH_REGISTRY
 from token_limit_core.stores import open_store
-from token_limit_django.conf import RULES
+from token_limit_django.conf import SETTINGS
 from token_limit_django.meter import get_meter
 from token_limit_django.middleware import TokenLimitMiddleware
 
@@ -93,23 +93,23 @@ WRONG = [
     ({"USER_TENANT_ATTRIBUTES": "organization"}, "E003", "'USER_TENANT_ATTRIBUTES'", "['organization']"),
     ({"UPGRADE_URL": 5}, "E003", "'UPGRADE_URL'", "'/billing/'"),
     ({"UPGRADE_TEMPLATE": None}, "E003", "'UPGRADE_TEMPLATE'", "'billing/upgrade.html'"),
-    ({"TENANT_RESOLVER": "nowhere.tenant_of"}, "E004", "'TENANT_RESOLVER'", "a dotted path"),
+    ({"TENANT_RESOLVER": "nowhere.tenant_of"}, "E004", "'TENANT_RESOLVER'", "its dotted path"),
     ({"TENANT_RESOLVER": f"{__name__}.ROOT"}, "E004", "'TENANT_RESOLVER'", "a callable"),
     ({"UPGRADE_RESPONSE": 5}, "E004", "'UPGRADE_RESPONSE'", "a callable"),
-    ({"ON_EVENT": "print"}, "E004", "'ON_EVENT'", "a dotted path"),
+    ({"ON_EVENT": "print"}, "E004", "'ON_EVENT'", "its dotted path"),
     ({"ON_NO_TENANT": "block"}, "E003", "'ON_NO_TENANT'", "'refuse'"),
     ({"ON_UNGUARDED": "shout"}, "E003", "'ON_UNGUARDED'", "'ignore'"),
-    ({"FLUSH_INTERVAL": float("inf")}, "E003", "'FLUSH_INTERVAL'", "such as 5"),
-    ({"LIMIT_CHECK_CACHE_TTL": float("inf")}, "E003", "'LIMIT_CHECK_CACHE_TTL'", "such as 5"),
+    ({"FLUSH_INTERVAL": float("inf")}, "E003", "'FLUSH_INTERVAL'", "for example 5"),
+    ({"LIMIT_CHECK_CACHE_TTL": float("inf")}, "E003", "'LIMIT_CHECK_CACHE_TTL'", "for example 5"),
     ({"UPGRADE_URL": "javascript:alert(1)"}, "E006", "'UPGRADE_URL'", "http(s)"),
     ({"UPGRADE_TEMPLATE": "nowhere.html"}, "E007", "'UPGRADE_TEMPLATE'", "APP_DIRS"),
     ({"STORE": "postgres://localhost/spend"}, "E008", "'STORE'", "the URL of a store that opens"),
     ({"STORE": "sqlite:////dev/null/spend.db"}, "E008", "'STORE'", "the URL of a store that opens"),
     ({"PATCHES": ["opena1"]}, "E009", "'opena1'", "Known are: "),
-    ({"URL": 5}, "E003", "'URL'", "the URL that takes the events"),
-    ({"API_KEY": b"secret"}, "E003", "'API_KEY']: the value", "the key that the backend gave you"),
-    ({"MAX_BATCH_SIZE": 0}, "E003", "'MAX_BATCH_SIZE'", "such as 50"),
-    ({"ON_FLUSH_ERROR": "nowhere.at_all"}, "E004", "'ON_FLUSH_ERROR'", "a dotted path"),
+    ({"URL": 5}, "E003", "'URL'", "a URL or None"),
+    ({"API_KEY": b"secret"}, "E003", "'API_KEY']: invalid value", "the key of the backend"),
+    ({"MAX_BATCH_SIZE": 0}, "E003", "'MAX_BATCH_SIZE'", "for example 50"),
+    ({"ON_FLUSH_ERROR": "nowhere.at_all"}, "E004", "'ON_FLUSH_ERROR'", "its dotted path"),
     ({"STORE": "remote"}, "E013", "'STORE'", "Give the URL of the backend"),
     ({"URL": "limits"}, "E014", "'URL'", "Several services"),
     ({"URL": "https://[half"}, "E014", "'URL'", "Several services"),
@@ -141,7 +141,7 @@ def test_every_wrong_setting_is_reported_at_once(monkeypatch: pytest.MonkeyPatch
 VALUES: list[Any] = ["", "x", "memory://", 0, 1, -1, 2.5, 10**10, math.inf, math.nan, True, b"x", [], ["x"], {}]
 
 
-@pytest.mark.parametrize("key", sorted({key for key in RULES if key.lower() in CONFIG_FIELDS}))
+@pytest.mark.parametrize("key", sorted({key for key in SETTINGS if key.lower() in CONFIG_FIELDS}))
 def test_with_settings_that_pass_a_meter_can_be_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, key: str) -> None:
     monkeypatch.chdir(tmp_path)  # 'x' is the name of a file as well
     monkeypatch.setattr("token_limit_core.meter.raise_on_error", print)  # it would hold for the tests after this one

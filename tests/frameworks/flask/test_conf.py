@@ -9,7 +9,8 @@ import pytest
 from flask import Flask
 
 from token_limit_core import ConfigurationError, LLMEvent
-from token_limit_core.config import RULES
+from token_limit_core.config.rules import FLASK
+from token_limit_core.config.table import settings_of
 from token_limit_core.stores.memory.store import MemoryStore
 from token_limit_flask import TokenLimit, get_meter
 from token_limit_flask.conf import PREFIX, Settings
@@ -61,7 +62,7 @@ def test_every_key_has_a_meaning() -> None:
         "LIMIT_CHECK_CACHE_TTL": 0.5,
         "ON_FLUSH_ERROR": f"{__name__}.hook",
     }
-    assert set(given) == set(RULES)
+    assert set(given) == set(settings_of(FLASK))
     app = extended(**given)
     with get_meter(app) as meter:
         assert app.extensions["token_limit"].settings == Settings(
@@ -115,34 +116,40 @@ def test_the_config_wins_over_options() -> None:
     ("config", "complaint"),
     [
         ({"STOR": "memory://"}, "TOKEN_LIMIT_STOR is not a setting. Did you mean 'STORE'? Known keys are: API_KEY, "),
-        ({"ENABLED": "no"}, "TOKEN_LIMIT_ENABLED: 'no' is of no use; give True or False"),
-        ({"STORE": 5}, "TOKEN_LIMIT_STORE: 5 is of no use; give a store URL such as"),
+        ({"ENABLED": "no"}, "TOKEN_LIMIT_ENABLED: invalid value 'no'; expected True or False"),
+        ({"STORE": 5}, "TOKEN_LIMIT_STORE: invalid value 5; expected a store URL"),
         ({"STORE": "postgres://localhost/x"}, "TOKEN_LIMIT_STORE: 'postgres://localhost/x' has no known scheme"),
-        ({"HOSTS": ["localhost"]}, "TOKEN_LIMIT_HOSTS: ['localhost'] is of no use; give a dict of provider by host"),
-        ({"PATCHES": "openai"}, "TOKEN_LIMIT_PATCHES: 'openai' is of no use; give a list such as ['openai']"),
+        ({"HOSTS": ["localhost"]}, "TOKEN_LIMIT_HOSTS: invalid value ['localhost']; expected a dict from host"),
+        ({"PATCHES": "openai"}, "TOKEN_LIMIT_PATCHES: invalid value 'openai'; expected a list of names of SDKs"),
         ({"PATCHES": ["opena1"]}, "TOKEN_LIMIT_PATCHES: 'opena1' is not known; known are: "),
-        ({"DEFAULT_LIMIT_USD": -5}, "TOKEN_LIMIT_DEFAULT_LIMIT_USD: -5 is of no use; give US dollars"),
-        ({"DEFAULT_LIMIT_USD": "nan"}, "TOKEN_LIMIT_DEFAULT_LIMIT_USD: 'nan' is of no use"),
-        ({"ON_NO_TENANT": "block"}, "TOKEN_LIMIT_ON_NO_TENANT: 'block' is of no use; give 'allow' or 'refuse'"),
-        ({"ON_UNGUARDED": "shout"}, "TOKEN_LIMIT_ON_UNGUARDED: 'shout' is of no use; give 'warn', 'ref"),
-        ({"TENANT_RESOLVER": 5}, "TOKEN_LIMIT_TENANT_RESOLVER: 5 is of no use; give a dotted path"),
+        ({"DEFAULT_LIMIT_USD": -5}, "TOKEN_LIMIT_DEFAULT_LIMIT_USD: invalid value -5; expected US dollars"),
+        ({"DEFAULT_LIMIT_USD": "nan"}, "TOKEN_LIMIT_DEFAULT_LIMIT_USD: invalid value 'nan'"),
+        ({"ON_NO_TENANT": "block"}, "TOKEN_LIMIT_ON_NO_TENANT: invalid value 'block'; expected 'allow' or 'refuse'"),
+        ({"ON_UNGUARDED": "shout"}, "TOKEN_LIMIT_ON_UNGUARDED: invalid value 'shout'; expected 'warn', 'ref"),
+        ({"TENANT_RESOLVER": 5}, "TOKEN_LIMIT_TENANT_RESOLVER: invalid value 5; expected a callable"),
         ({"TENANT_RESOLVER": "nowhere.at_all"}, "TOKEN_LIMIT_TENANT_RESOLVER: 'nowhere.at_all' cannot be imported"),
         (
             {"ON_EVENT": f"{__name__}.missing"},
             "TOKEN_LIMIT_ON_EVENT: 'tests.frameworks.flask.test_conf.missing",
         ),
         ({"UPGRADE_RESPONSE": f"{__name__}.not_callable"}, "test_conf.not_callable' is not callable"),
-        ({"USER_TENANT_ATTRIBUTES": "organization"}, "TOKEN_LIMIT_USER_TENANT_ATTRIBUTES: 'organization' is of no use"),
+        (
+            {"USER_TENANT_ATTRIBUTES": "organization"},
+            "TOKEN_LIMIT_USER_TENANT_ATTRIBUTES: invalid value 'organization'",
+        ),
         ({"UPGRADE_URL": "javascript:alert(1)"}, "TOKEN_LIMIT_UPGRADE_URL: 'javascript:alert(1)' cannot be linked to"),
         ({"STORE": None, "URL": "limits"}, "TOKEN_LIMIT_URL: 'limits' is not an http(s) URL"),
         ({"STORE": "memory://", "SPOOL": "x.db"}, "TOKEN_LIMIT_SPOOL: it keeps events for a remote backend"),
         (
             {"FLUSH_INTERVAL": float("inf")},
-            "TOKEN_LIMIT_FLUSH_INTERVAL: inf is of no use; give seconds, a year at most",
+            "TOKEN_LIMIT_FLUSH_INTERVAL: invalid value inf; expected seconds",
         ),
-        ({"LIMIT_CHECK_CACHE_TTL": "5"}, "TOKEN_LIMIT_LIMIT_CHECK_CACHE_TTL: '5' is of no use; give seconds"),
-        ({"API_KEY": b"secret"}, "TOKEN_LIMIT_API_KEY: the value is of no use; give the key"),
-        ({"UPGRADE_TEMPLATE": None}, "TOKEN_LIMIT_UPGRADE_TEMPLATE: None is of no use; give the name of a template"),
+        ({"LIMIT_CHECK_CACHE_TTL": "5"}, "TOKEN_LIMIT_LIMIT_CHECK_CACHE_TTL: invalid value '5'; expected seconds"),
+        ({"API_KEY": b"secret"}, "TOKEN_LIMIT_API_KEY: invalid value; expected the key"),
+        (
+            {"UPGRADE_TEMPLATE": None},
+            "TOKEN_LIMIT_UPGRADE_TEMPLATE: invalid value None; expected the name",
+        ),
     ],
 )
 def test_a_setting_that_cannot_be_names_its_key_and_the_cure(config: dict[str, Any], complaint: str) -> None:

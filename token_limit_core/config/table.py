@@ -1,0 +1,183 @@
+"""The one table of settings: for `MeterConfig`, for every framework, for the checks and for the documentation."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ..stores.contract import Store
+from ..stores.records import HOLD_SECONDS
+from . import rules
+from .rules import CORE, DJANGO, EVERYWHERE, FLASK, FRAMEWORKS, Setting
+
+
+def _bool(doc: str, where: tuple[str, ...] = EVERYWHERE, default: bool = False) -> Setting:
+    return Setting(rules.is_bool, "True or False", "True", doc, default, where)
+
+
+def _seconds(default: float, example: str, doc: str, where: tuple[str, ...] = EVERYWHERE) -> Setting:
+    return Setting(rules.are_positive_seconds, "seconds above 0, up to 31,622,400", example, doc, default, where)
+
+
+def _choice(default: str, others: tuple[str, ...], doc: str, where: tuple[str, ...] = EVERYWHERE) -> Setting:
+    names = (default, *others)
+    *most, last = map(repr, names)
+    return Setting(rules.is_one_of(*names), f"{', '.join(most)} or {last}", repr(others[0]), doc, default, where)
+
+
+def _hook(example: str, doc: str, where: tuple[str, ...] = EVERYWHERE) -> Setting:
+    return Setting(rules.is_callable_or_none, "a callable or None", example, doc, None, where, dotted=True)
+
+
+def _url(example: str, doc: str, expected: str = "a URL or None") -> Setting:
+    return Setting(rules.is_text_or_none, expected, example, doc)
+
+
+SETTINGS: dict[str, Setting] = {
+    # -- what is metered --
+    "ENABLED": _bool("Meter at all.", (DJANGO, FLASK), default=True),
+    "PATCHES": Setting(
+        lambda value: value is None or rules.are_names(value),
+        "a list of names of SDKs, or None for all",
+        "['openai']",
+        "The SDKs to meter. None is every SDK that is known.",
+    ),
+    "HOSTS": Setting(
+        rules.are_hosts,
+        "a dict from host or host:port, without scheme and path, to provider",
+        "{'127.0.0.1:8010': 'openai'}",
+        "The provider by host or host:port, for gateways and local endpoints, on top of the built-in table.",
+        {},
+    ),
+    "ON_UNGUARDED": _choice(
+        "warn",
+        ("refuse", "ignore"),
+        "What to do with a call that is neither metered nor known to be free: warn once per path, refuse it with "
+        "`UnguardedCall` before any traffic, or only count it.",
+    ),
+    "CAPTURE_CONTENT": _bool(
+        "Keep the prefix and suffix of fill-in-the-middle calls on their events. By default their lengths are kept."
+    ),
+    # -- who pays --
+    "TENANT_RESOLVER": _hook(
+        "'project.billing.tenant_of'",
+        "A callable, sync or async, from the request to its tenant or None. It replaces the built-in order.",
+        FRAMEWORKS,
+    ),
+    "USER_TENANT_ATTRIBUTES": Setting(
+        rules.are_names,
+        "a list of attributes of the user",
+        "['organization']",
+        "Attributes of the signed-in user that may hold the tenant, in the order they are tried. An object counts by "
+        "its primary key.",
+        (),
+        FRAMEWORKS,
+    ),
+    "ON_NO_TENANT": _choice(
+        "allow",
+        ("refuse",),
+        "What to do with a call that has no tenant: record it as unattributed, or refuse it.",
+    ),
+    "DEFAULT_LIMIT_USD": Setting(
+        rules.is_amount_or_none,
+        "US dollars a calendar month from 0 to 10^9, or None for no limit",
+        "25",
+        "The monthly limit in US dollars that a tenant starts with at its first call.",
+    ),
+    # -- the store --
+    "STORE": Setting(
+        lambda value: rules.is_text_or_none(value) or isinstance(value, Store),
+        "a store URL, a Store, or None for the default",
+        "'sqlite:////var/lib/app/token_limit.db'",
+        "Where limits and ledger live. None is the project's database in Django, the remote backend if `URL` is given, "
+        "and else the file token_limit.db.",
+    ),
+    "HOLD_SECONDS": _seconds(
+        HOLD_SECONDS,
+        "900",
+        "Seconds after which the hold of a call that never ended expires.",
+        (CORE,),
+    ),
+    "CLOCK": Setting(
+        callable, "a callable that returns unix seconds", "time.time", "The clock, in unix seconds.", time.time, (CORE,)
+    ),
+    # -- a remote backend --
+    "URL": _url(
+        "'https://limits.example.com/token-limit/events'",
+        "The URL of a remote backend that takes the events.",
+    ),
+    "THRESHOLDS_URL": _url("'https://limits.example.com/thresholds'", "Where limits are set. None is beside `URL`."),
+    "CHECK_URL": _url(
+        "'https://limits.example.com/check-tenant-limit'", "Where limits are checked. None is beside `URL`."
+    ),
+    "API_KEY": Setting(
+        rules.is_text_or_none, "the key of the backend, or None", "'tl_...'", "The API key of the backend.", secret=True
+    ),
+    "SPOOL": _url(
+        "'/var/lib/app/token_limit_spool.db'",
+        "A file that keeps events until the backend has them.",
+        "the path of a file or None",
+    ),
+    "FLUSH_INTERVAL": _seconds(5.0, "5", "Seconds to wait for a batch to fill before sending it."),
+    "MAX_BATCH_SIZE": Setting(
+        rules.is_number_of_events, "a whole number from 1 to 10^9", "50", "The most events of one batch.", 50
+    ),
+    "MAX_QUEUE_SIZE": Setting(
+        rules.is_number_of_events, "a whole number from 1 to 10^9", "1000", "The most events that wait in memory.", 1000
+    ),
+    "LIMIT_CHECK_CACHE_TTL": Setting(
+        rules.are_seconds,
+        "seconds from 0 to 31,622,400",
+        "5",
+        "Seconds for which the backend's answer about a tenant is used again. 0 asks before every call.",
+        5.0,
+    ),
+    "ON_FLUSH_ERROR": _hook(
+        "'project.billing.on_flush_error'", "A callable that gets the error of each failed delivery."
+    ),
+    # -- refusals in web applications --
+    "UPGRADE_URL": Setting(
+        lambda value: value is None or isinstance(value, str),
+        "a URL or a path",
+        "'/billing/'",
+        "Where the upgrade response sends people: a URL, or a path with the prefix of the application.",
+        where=FRAMEWORKS,
+    ),
+    "UPGRADE_TEMPLATE": Setting(
+        rules.is_text,
+        "the name of a template",
+        "'billing/upgrade.html'",
+        "The template of the upgrade page.",
+        "token_limit/upgrade.html",
+        (DJANGO, FLASK),
+    ),
+    "UPGRADE_RESPONSE": _hook(
+        "'project.billing.upgrade_response'",
+        "A callable from the request and the decision to a response. It replaces the upgrade response.",
+        FRAMEWORKS,
+    ),
+    "PEEK_STREAMS": _bool(
+        "Hold every streamed response back until its first chunk, so that a refusal before it is still a 402.",
+        FRAMEWORKS,
+    ),
+    # -- development --
+    "ON_EVENT": _hook("'project.billing.on_event'", "A callable that gets each event right after its capture."),
+    "DEBUG": _bool("Log each event at level INFO on the logger `token_limit`."),
+    "RAISE_ON_ERROR": _bool(
+        "Raise the library's own faults instead of logging them. Holds for the whole process, until it ends."
+    ),
+}
+"""Every setting by its upper-case name, which Django and Flask use; `MeterConfig` and Starlette use lower case."""
+
+METER_SETTINGS: dict[str, Setting] = {key.lower(): one for key, one in SETTINGS.items() if CORE in one.where}
+"""The settings that are fields of `MeterConfig`, by field."""
+
+
+def settings_of(package: str) -> dict[str, Setting]:
+    """Return the settings of a framework's package, by upper-case name."""
+    return {key: one for key, one in SETTINGS.items() if package in one.where}
+
+
+def meter_options(given: dict[str, Any]) -> dict[str, Any]:
+    """Return those of a framework's settings that are meant for `MeterConfig`, by field, the store left out."""
+    return {key.lower(): value for key, value in given.items() if key.lower() in METER_SETTINGS and key != "STORE"}
