@@ -91,13 +91,17 @@ def events(root: Path) -> str:
     )
 
 
+def _type(annotation: str) -> str:
+    return f"`{annotation.removesuffix(' | None')}`{' or None' if annotation.endswith(' | None') else ''}"
+
+
 def commands() -> str:
     """Write the reference of the command line from its own help."""
     lines = [
         "# Commands",
         "",
-        "`token-limit` works on a store. `flask token-limit` has the same commands over the application's store. Django",
-        "has them as management commands, such as `manage.py token_limit_usage`.",
+        "`token-limit` works on a store. `flask token-limit` has the same commands over the application's store.",
+        "Django has them as management commands, such as `manage.py token_limit_usage`.",
         "",
         *_command(main, "token-limit"),
     ]
