@@ -114,13 +114,15 @@ class Meter(ProviderClients):
     ) -> Limit:
         """Create or replace a tenant's limit in US dollars per window; its counters stay.
 
+        The tenant `""` is the calls without a tenant.
+
         With an `effective_date` in the future the earlier limit holds until then. `by` names who did it in the
         history of changes; empty is the application's code.
         Raises `ConfigurationError` naming the argument that cannot be used.
         """
         now = self.config.clock()
         limit = Limit(
-            tenant_id=scope.check_tenant(tenant_id),
+            tenant_id=scope.check_payer(tenant_id),
             amount=parse_amount(limit_usd),
             frequency=parse_choice(frequency, FREQUENCIES, "frequency"),
             mode=parse_choice(mode, MODES, "mode"),
@@ -198,7 +200,8 @@ class Meter(ProviderClients):
         if tenant_id is None:
             tenant_id = None if current is None else current.tenant()
         request = Request(parse_text(provider, "provider"), parse_text(model, "model"), "manual")
-        flight = Flight(self._engine, request, current, "" if tenant_id is None else scope.check_tenant(tenant_id))
+        payer = self._engine.payer(None) if tenant_id is None else scope.check_tenant(tenant_id)
+        flight = Flight(self._engine, request, current, payer)
         flight.call_id = parse_event_id(fields.pop("event_id", flight.call_id))
         flight.started_at = parse_time(fields.pop("timestamp", flight.started_at), "timestamp")
         error, session_id = parse_error(fields.pop("error", None)), fields.pop("session_id", None)

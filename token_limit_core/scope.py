@@ -146,6 +146,11 @@ def check_tenant(tenant_id: object) -> str:
     return name
 
 
+def check_payer(tenant_id: object) -> str:
+    """Return the id of what may have a limit: a tenant's, or `""` for calls without a tenant; see `check_tenant`."""
+    return "" if tenant_id == "" else check_tenant(tenant_id)
+
+
 def _has_utf8(name: str) -> bool:
     """Tell whether a database can keep a text: half of a surrogate pair, as JSON may have one, has no UTF-8."""
     try:

@@ -106,7 +106,6 @@ def test_a_limit_that_begins_later_leaves_the_earlier_one_in_force_until_then(
         (("a", 10**10), "limit_usd"),
         (("a", 5, "per_hour"), "frequency"),
         (("a", 5, PER_DAY, "soon"), "effective_date"),
-        (("", 5), "tenant_id"),
         ((None, 5), "tenant_id"),
     ],
 )
@@ -448,7 +447,8 @@ OF_NO_USE: dict[str, list[Any]] = {
     "store": [5, "", b"memory://"],
     "hosts": [["localhost"], {"localhost": 5}, {"": "openai"}, None],
     "default_limit_usd": [-1, "lots", "NaN", 10**10, True],
-    "on_no_tenant": ["maybe", None, 5],
+    "on_no_tenant": ["maybe", "refused", "block", "", None, 5],
+    "busy_wait": NO_SECONDS[1:],
     "on_unguarded": ["shout", None, 5],
 }
 """What each setting of a Meter refuses."""

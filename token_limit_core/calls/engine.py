@@ -46,6 +46,7 @@ class Engine:
         self._counts: Counter[str] = Counter()
         self._events = 0
         self._store_errors = LogThrottle()
+        self._unattributed = LogThrottle()
         self._warned: set[str] = set()
         self._welcomed: set[str] = set()
 
@@ -56,6 +57,13 @@ class Engine:
         amount = parse_amount(self.config.default_limit_usd)
         self.store.welcome(Limit(tenant_id, amount, effective_from=now), now)
         self._welcomed.add(tenant_id)
+
+    def payer(self, tenant_id: str | None) -> str:
+        """Return who is billed: the tenant, or by `on_no_tenant` another one or `""` for a call without a tenant."""
+        if tenant_id is not None:
+            return tenant_id
+        policy = self.config.on_no_tenant
+        return "" if policy in ("allow", "refuse") else policy
 
     def settle(self, settlement: Settlement | None) -> None:
         """Write a settled call to the store; when the store is away, keep the call and try again later.
@@ -92,6 +100,18 @@ class Engine:
     def count(self, name: str) -> None:
         """Add one to a counter of `status()`; threads may lose an update, which only makes the number less exact."""
         self._counts[name] += 1
+
+    def unattributed(self) -> None:
+        """Count a call without a tenant, and log how many there were; at most once a minute."""
+        self.count("unattributed")
+        times = self._unattributed.due()
+        if times:
+            logger.warning(
+                "a call has no tenant and is billed to %r (%d times since the last message); wrap it in "
+                "meter.for_tenant(...), or set on_no_tenant to 'refuse' or to a tenant",
+                self.payer(None),
+                times,
+            )
 
     def store_failed(self, error: StoreError, consequence: str) -> None:
         """Log that the store cannot be asked for a limit, and the consequence; at most once a minute."""

@@ -38,6 +38,12 @@ class Flight:
         self.answer: Any = None
         self._open = True
 
+    def start_again(self) -> None:
+        """Begin anew, after a wait: with the time and what the estimate is by now."""
+        self.started_at = self.engine.config.clock()
+        self.started = time.perf_counter()
+        self.estimate = self.habit.estimate(self.request.size, self.request.max_output)
+
     @property
     def landed(self) -> bool:
         """True once somebody has claimed the settle."""

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable
+import random
+import time
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.1
+"""Seconds between two attempts of a call that waits for calls in flight."""
+
 LEFT = (asyncio.CancelledError, GeneratorExit)
 """How an awaiting caller is told to leave: its task was cancelled, or its coroutine dropped."""
 
@@ -47,6 +52,13 @@ def depart(engine: Engine, request: Request) -> Flight | None:
         tenant_id = None if scope is None else scope.tenant_id or scope.tenant()
         flight = Flight(engine, request, scope, _nobody(engine, request, scope) if tenant_id is None else tenant_id)
         decision = _admit(flight)
+        if decision.kind == "busy":
+            for pause in _pauses(engine):
+                time.sleep(pause)
+                flight.start_again()
+                decision = _admit(flight)
+                if decision.kind != "busy":
+                    break
     except NoTenant:
         raise
     except Exception:
@@ -60,7 +72,7 @@ def at_once(engine: Engine) -> bool:
 
     Then `depart` and `land` do for it, which saves making coroutines; what is handed over finds its thread started.
     """
-    if engine.store.leaves_loop or not pricing.is_loaded():
+    if engine.store.leaves_loop or engine.config.busy_wait or not pricing.is_loaded():
         return False
     scope = scopes.current()
     if scope is not None and scope.tenant_id is None:
@@ -79,7 +91,15 @@ async def adepart(engine: Engine, request: Request) -> Flight | None:
             await executor.run(pricing.load)
         tenant_id = None if scope is None else scope.tenant_id or await scope.atenant()
         flight = Flight(engine, request, scope, _nobody(engine, request, scope) if tenant_id is None else tenant_id)
-        decision = await _admit_off_loop(flight) if engine.store.leaves_loop else _admit(flight)
+        admit = _admit_off_loop if engine.store.leaves_loop else _admit_on_loop
+        decision = await admit(flight)
+        if decision.kind == "busy":
+            for pause in _pauses(engine):
+                await asyncio.sleep(pause)
+                flight.start_again()
+                decision = await admit(flight)
+                if decision.kind != "busy":
+                    break
     except NoTenant:
         raise
     except Exception:
@@ -137,7 +157,7 @@ def unadmitted(engine: Engine, request: Request) -> Flight:
     """Make a flight of something already sent: it can only be recorded."""
     scope = scopes.current()
     tenant_id = None if scope is None else scope.tenant()
-    return Flight(engine, request, scope, "" if tenant_id is None else tenant_id)
+    return Flight(engine, request, scope, engine.payer(tenant_id))
 
 
 def _settle(flight: Flight, settlement: Settlement | None) -> None:
@@ -150,20 +170,23 @@ def _conclude_late(flight: Flight, outcome: Outcome) -> None:
 
 
 def _nobody(engine: Engine, request: Request, scope: scopes.Scope | None) -> str:
-    """Refuse a call without a tenant, or return the tenant that stands for nobody; what asks for an earlier one may."""
+    """Handle a call without a tenant: refuse it if `on_no_tenant` says so, else return who is billed.
+
+    A poll for an earlier call is never refused.
+    """
     if engine.config.on_no_tenant == "refuse" and not request.later:
         decision = Decision("no_tenant")
         if scope is not None:
             scope.deny(decision)
         engine.refused(decision, request)
         raise refusal(decision)
-    engine.count("unattributed")
-    return ""
+    engine.unattributed()
+    return engine.payer(None)
 
 
 def _admit(flight: Flight) -> Decision:
     engine, request = flight.engine, flight.request
-    if not flight.tenant_id or request.later:
+    if request.later:
         return ADMITTED
     price = price_of(request.provider, request.model, flight.started_at, request.service_tier)
     received, generated = flight.estimate
@@ -190,6 +213,19 @@ def _board(flight: Flight, scope: scopes.Scope | None, decision: Decision) -> Fl
     if decision.observed:
         flight.tags["would_refuse"] = decision.observed[0]
     return flight
+
+
+def _pauses(engine: Engine) -> Iterator[float]:
+    """Yield the pauses between the attempts of a call that only calls in flight are in the way of (`busy_wait`)."""
+    end = time.monotonic() + engine.config.busy_wait
+    pause = FIRST_PAUSE
+    while (left := end - time.monotonic()) > 0:
+        yield min(left, pause * random.uniform(0.5, 1))
+        pause = min(LONGEST_PAUSE, pause * 1.5)
+
+
+async def _admit_on_loop(flight: Flight) -> Decision:
+    return _admit(flight)
 
 
 async def _admit_off_loop(flight: Flight) -> Decision:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..limits import ENFORCE, LimitStatus
 from ..money import parse_typed_amount, to_usd
 from ..runtime.faults import ConfigurationError
-from ..scope import check_tenant
+from ..scope import check_payer
 from ..stores.records import KEEP_SECONDS, Spend
 from ..stores.reports import TenantQuery, TenantUsage
 from ..windows import PER_MONTH, window_of
@@ -88,7 +88,7 @@ def set_limit(
     """Set a tenant's limit in US dollars per window, or remove its limits (those of one frequency, or all)."""
     if remove == (amount is not None):
         raise ConfigurationError("amount: give an amount in US dollars, such as 25, or --remove; not both")
-    check_tenant(tenant)
+    check_payer(tenant)
     if amount is None:
         removed = meter.remove_limit(tenant, frequency, by=BY)
         exactly = "" if removed else " Ids are compared exactly."

@@ -45,7 +45,8 @@ class MeterConfig:
     check_url: str | None = None
     spool: str | None = None
     default_limit_usd: Money | None = None
-    on_no_tenant: Literal["allow", "refuse"] = "allow"
+    on_no_tenant: str = "allow"
+    busy_wait: float = 0.0
     on_unguarded: Literal["warn", "refuse", "ignore"] = "warn"
     capture_content: bool = False
     hold_seconds: float = HOLD_SECONDS

@@ -124,6 +124,22 @@ def are_positive_seconds(value: Any) -> bool:
     return are_seconds(value) and value > 0
 
 
+POLICY_WORDS = frozenset(
+    {"assume", "block", "deny", "drop", "error", "forbid", "free", "ignore", "maybe", "no", "none", "raise", "reject"}
+    | {"skip", "true", "false", "warn", "yes"}
+)
+"""Not accepted as ids of tenants: they look like policies."""
+
+
+def is_payer(value: Any) -> bool:
+    """Return whether a value is "allow", "refuse" or the id of a tenant, and no misspelt policy."""
+    if not is_text(value) or len(value) > 255 or not any(map(str.isalnum, value)):
+        return False
+    policies = ("allow", "refuse")
+    word = value.strip().lower()
+    return value in policies or not (word in POLICY_WORDS or get_close_matches(word, policies, cutoff=0.8))
+
+
 def is_number_of_events(value: Any) -> bool:
     """Return whether a value is a whole number from 1 to a billion."""
     return type(value) is int and 0 < value <= MOST_EVENTS

@@ -73,16 +73,26 @@ SETTINGS: dict[str, Setting] = {
         (),
         FRAMEWORKS,
     ),
-    "ON_NO_TENANT": _choice(
+    "ON_NO_TENANT": Setting(
+        rules.is_payer,
+        "'allow' or 'refuse', or the id of a tenant to bill",
+        "'refuse'",
+        "What to do with a call that has no tenant: bill it to the tenant `''`, which can be given limits like any "
+        "other, refuse it, or bill it to the tenant that is named here.",
         "allow",
-        ("refuse",),
-        "What to do with a call that has no tenant: record it as unattributed, or refuse it.",
     ),
     "DEFAULT_LIMIT_USD": Setting(
         rules.is_amount_or_none,
         "US dollars a calendar month from 0 to 10^9, or None for no limit",
         "25",
         "The monthly limit in US dollars that a tenant starts with at its first call.",
+    ),
+    "BUSY_WAIT": Setting(
+        rules.are_seconds,
+        "seconds from 0 to 31,622,400",
+        "10",
+        "Seconds that a call may wait for calls in flight which hold what is left of a limit. 0 refuses it at once.",
+        0.0,
     ),
     # -- the store --
     "STORE": Setting(

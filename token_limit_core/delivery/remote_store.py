@@ -73,6 +73,8 @@ class RemoteStore(Store):
     # -- admission and settling -----------------------------------------------------------------
 
     def admit(self, call: Call, now: float) -> Decision:
+        if not call.tenant_id:
+            return ADMITTED  # backends know tenants only
         account = self._account(call.tenant_id)
         self._ask_if_stale(account, call.tenant_id, now)
         with account.lock:

@@ -72,7 +72,7 @@ WRONG = [
         {"UPGRADEURL": "/x"},
         "E002",
         "'UPGRADEURL'",
-        "Did you mean 'UPGRADE_URL'? Known keys are: API_KEY, CAPTURE_CONTENT",
+        "Did you mean 'UPGRADE_URL'? Known keys are: API_KEY, ",
     ),
     ({"on_event": print}, "E002", "'on_event'", "Did you mean 'ON_EVENT'?"),
     ({7: 7}, "E002", "[7]", "Known keys are"),

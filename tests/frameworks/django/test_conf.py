@@ -23,6 +23,7 @@ DEFAULTS = {
     "PATCHES": None,
     "DEFAULT_LIMIT_USD": None,
     "ON_NO_TENANT": "allow",
+    "BUSY_WAIT": 0.0,
     "ON_UNGUARDED": "warn",
     "CAPTURE_CONTENT": False,
     "TENANT_RESOLVER": None,

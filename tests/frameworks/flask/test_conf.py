@@ -40,6 +40,7 @@ def test_every_key_has_a_meaning() -> None:
         "PATCHES": ["openai"],
         "DEFAULT_LIMIT_USD": "9.99",
         "ON_NO_TENANT": "refuse",
+        "BUSY_WAIT": 2,
         "ON_UNGUARDED": "refuse",
         "CAPTURE_CONTENT": True,
         "TENANT_RESOLVER": hook,
