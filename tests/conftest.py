@@ -28,6 +28,13 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["SSL_CERT_FILE"] = str(roots)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests have counted, such as the recorded exchanges that were replayed."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{name}: {value}")
+
+
 @pytest.fixture(autouse=True)
 def _sdks_as_they_came() -> Iterator[None]:
     """Fail a test that leaves hooks in the SDKs, and take them out: the tests after it would call through them."""

@@ -33,6 +33,10 @@ SAME_NAMES = (
 )
 
 
+COUNTED = "recorded exchanges"
+"""The property of a test's report that says how many exchanges it has replayed; the summary of the run shows it."""
+
+
 @cache
 def replay() -> ModuleType:
     """Load the corpus's own replay module."""

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from tests.remote.receiver import Receiver
+from tests.waiting import PATIENCE
+from token_limit_core.delivery import transport
 from token_limit_core.stores import open_store
+
+
+@pytest.fixture(autouse=True)
+def _patient_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait long for an answer: after a timeout a call goes through, and a busy machine may take that long."""
+    monkeypatch.setattr(transport, "READ_SECONDS", PATIENCE)
+    monkeypatch.setattr(transport, "CHECK_READ_SECONDS", PATIENCE)
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ import time
 import uuid
 from decimal import Decimal
 
+from tests.waiting import PATIENCE
 from token_limit_core import Meter, MeterConfig
-from token_limit_core.delivery import buffers, spool
+from token_limit_core.delivery import buffers, spool, transport
 from token_limit_core.delivery.buffers import CLAIM_SECONDS
 from token_limit_core.events import LLMEvent
 from token_limit_core.stores.records import Call
@@ -85,6 +86,7 @@ def spend(meter: Meter) -> None:
 def main(command: str, settings: str) -> None:
     """Run one command, and end as any application does: nothing is closed here."""
     given = json.loads(settings)
+    transport.CHECK_READ_SECONDS = PATIENCE  # after a timeout a call goes through
     spool.CLAIM_SECONDS = buffers.CLAIM_SECONDS = given.pop("claim_seconds", CLAIM_SECONDS)
     meter = Meter(MeterConfig(on_flush_error=print, **given))
     print("ready", flush=True)

@@ -40,8 +40,6 @@ Make = Callable[..., Meter]
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "FIRST_WAIT_SECONDS", 0.01)
     monkeypatch.setattr(transport, "LONGEST_WAIT_SECONDS", 0.05)
-    monkeypatch.setattr(transport, "CHECK_READ_SECONDS", 0.5)
-    monkeypatch.setattr(transport, "READ_SECONDS", 1.0)
 
 
 @pytest.fixture
@@ -293,8 +291,15 @@ HOMES = {
 @pytest.mark.parametrize("home", HOMES)
 @pytest.mark.parametrize("behaviour", AWAY)
 def test_what_is_not_taken_is_sent_again_until_it_is(
-    make: Make, backend: Backend, tmp_path: Any, behaviour: does.Behaviour, home: str
+    make: Make,
+    backend: Backend,
+    tmp_path: Any,
+    behaviour: does.Behaviour,
+    home: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if behaviour is does.takes_and_answers_late:
+        monkeypatch.setattr(transport, "READ_SECONDS", 0.2)
     backend.scripts["events"] = [behaviour] * 3
     meter = make(**HOMES[home](tmp_path))
     for _ in range(5):

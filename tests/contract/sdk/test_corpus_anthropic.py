@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import Counter
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -109,7 +110,7 @@ def events_of(exchange: Exchange, sync: bool, as_bytes: bool) -> list[LLMEvent]:
 @pytest.mark.parametrize("as_bytes", [False, True], ids=["parsed", "bytes"])
 @pytest.mark.parametrize("sync", [True, False], ids=["sync", "async"])
 def test_every_recorded_exchange_is_billed_as_the_provider_reported_it(
-    sync: bool, as_bytes: bool, capsys: pytest.CaptureFixture[str]
+    sync: bool, as_bytes: bool, record_property: Callable[[str, object], None]
 ) -> None:
     counted: Counter[str] = Counter()
     wrong: dict[str, Any] = {}
@@ -129,9 +130,7 @@ def test_every_recorded_exchange_is_billed_as_the_provider_reported_it(
         if told:
             wrong[name] = told
     kind = f"{'sync' if sync else 'async'}, {'bytes' if as_bytes else 'parsed'}"
-    with capsys.disabled():
-        print(f"\nrecorded exchanges of Claude, {kind}: {dict(counted)}, wrong: {len(wrong)}")
-
+    record_property(corpus.COUNTED, f"Claude, {kind}: {dict(counted)}, wrong: {len(wrong)}")
     assert wrong == {}
     assert sum(counted.values()) == len(EXCHANGES)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -97,7 +98,7 @@ async def replay(client: Any, exchange: Exchange, seen: list[Any]) -> None:
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
 def test_recorded_exchanges_are_billed_as_reported(
-    asynchronous: bool, metered: Metered, capsys: pytest.CaptureFixture[str]
+    asynchronous: bool, metered: Metered, record_property: Callable[[str, object], None]
 ) -> None:
     outcomes: Counter[str] = Counter()
     wrong: dict[str, Any] = {}
@@ -123,7 +124,6 @@ def test_recorded_exchanges_are_billed_as_reported(
             outcomes["different" if differences else "as reported"] += 1
             if differences:
                 wrong[exchange["id"]] = differences
-    with capsys.disabled():
-        print("", *(f"{count:5} {outcome}" for outcome, count in outcomes.most_common()), sep="\n")
+    record_property(corpus.COUNTED, f"Gemini: {dict(outcomes.most_common())}")
     assert wrong == {}
     assert metered.meter.store.holds() == []

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 import openai
 import pytest
 
+from tests.contract import corpus
 from tests.contract.corpus import Exchange, differences, exchanges, needs_corpus, replay
 from tests.contract.sdk.metered import TENANT, Metered
 from token_limit_core import LLMEvent
@@ -203,7 +204,7 @@ def about(event: LLMEvent, exchange: Exchange) -> Iterator[str]:
 
 @pytest.mark.parametrize("own", [False, True], ids=["openai", "own sdks"])
 def test_every_recorded_exchange(
-    recorded: list[Exchange], own: bool, metered: Metered, capsys: pytest.CaptureFixture[str]
+    recorded: list[Exchange], own: bool, metered: Metered, record_property: Callable[[str, object], None]
 ) -> None:
     for module, _ in OWN_SDKS.values() if own else ():
         pytest.importorskip(module, reason=f"{module} is not installed")
@@ -216,9 +217,6 @@ def test_every_recorded_exchange(
         found = problems(metered, exchange, own)
         if found:
             wrong[f"{exchange['provider']} {exchange['endpoint']} {exchange['id']}"] = found
-    with capsys.disabled():
-        print(
-            f"\n{sum(counts.values()) - len(wrong)} of {sum(counts.values())} recorded exchanges are exact:",
-            dict(counts),
-        )
+    exact = f"{sum(counts.values()) - len(wrong)} of {sum(counts.values())} are exact: {dict(counts)}"
+    record_property(corpus.COUNTED, exact)
     assert wrong == {}
