@@ -29,7 +29,7 @@ ON_LOOP = ["do/aask", "do/tasks", "do/to_thread", "do/astream", "do/produced"]
 LATER = ["do/background", "do/background_in_thread"]
 QUESTIONS = {"alice": "How does the limit of a whole company hold? " * 12, "bob": "Why?", "carol": "Any credit?"}
 TENANTS = {"alice": "acme", "bob": "globex"}
-CALLS = 200
+CALLS = 100
 BROWSER = "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"
 
 

@@ -31,19 +31,24 @@ def app(queue: Queue) -> Iterator[Celery]:
     app.close()
 
 
-@pytest.fixture(params=["prefork", "threads"])
-def worker(request: pytest.FixtureRequest, queue: Queue) -> Iterator[None]:
-    with queue.worker(*WORKER, f"--pool={request.param}", "--concurrency=2"):
-        yield
-
-
 def send(app: Celery, queue: Queue, name: str, tenant: str | None) -> AsyncResult[str]:
     with nullcontext() if tenant is None else queue.meter.for_tenant(tenant):
         return app.send_task(name)
 
 
-@pytest.mark.usefixtures("worker")
-def test_tasks_of_two_tenants_and_of_nobody_are_told_apart(app: Celery, queue: Queue) -> None:
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_task_spends_the_money_of_the_tenant_that_sent_it(app: Celery, queue: Queue, pool: str) -> None:
+    with queue.worker(*WORKER, f"--pool={pool}", "--concurrency=2"):
+        for check in (
+            tasks_of_two_tenants_and_of_nobody_are_told_apart,
+            retries_children_chains_and_chords_keep_the_tenant,
+            a_header_that_is_not_ours_does_not_choose_a_tenant,
+        ):
+            queue.count_anew()
+            check(app, queue)
+
+
+def tasks_of_two_tenants_and_of_nobody_are_told_apart(app: Celery, queue: Queue) -> None:
     tenants = ["acme", "globex", None] * 10
     results = [send(app, queue, "leave_behind" if i % 2 else "ask", tenant) for i, tenant in enumerate(tenants)]
     for result in results:
@@ -51,8 +56,7 @@ def test_tasks_of_two_tenants_and_of_nobody_are_told_apart(app: Celery, queue: Q
     assert queue.calls("acme", "globex", "", "left behind") == [10, 10, 10, 0]
 
 
-@pytest.mark.usefixtures("worker")
-def test_retries_children_chains_and_chords_keep_the_tenant(app: Celery, queue: Queue) -> None:
+def retries_children_chains_and_chords_keep_the_tenant(app: Celery, queue: Queue) -> None:
     for name, calls in (("flaky", 3), ("unreliable", 2)):
         assert send(app, queue, name, name).get(timeout=TIMEOUT) == name
         assert queue.calls(name) == [calls]
@@ -70,8 +74,18 @@ def test_retries_children_chains_and_chords_keep_the_tenant(app: Celery, queue: 
     assert queue.calls("parent", "chained", "joined", "") == [1, 3, 3, 0]
 
 
-@pytest.mark.parametrize("ends", ["after its task", "with the worker"])
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def a_header_that_is_not_ours_does_not_choose_a_tenant(app: Celery, queue: Queue) -> None:
+    forged = {"token_limit": {"v": 1, "tenant": "globex"}, "x-tenant": "globex"}
+    app.send_task("ask", headers=forged).get(timeout=TIMEOUT)
+    with queue.meter.for_tenant("acme"):
+        app.send_task("ask", headers=forged).get(timeout=TIMEOUT)
+    assert queue.calls("globex", "acme", "") == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("pool", "ends"),
+    [("prefork", "after its task"), ("prefork", "with the worker"), ("threads", "with the worker")],
+)
 def test_the_end_of_a_process_loses_no_call(app: Celery, queue: Queue, pool: str, ends: str) -> None:
     at_once = ["--max-tasks-per-child=1"] if ends == "after its task" else []
     with queue.worker(*WORKER, f"--pool={pool}", "--concurrency=1", *at_once):
@@ -108,15 +122,6 @@ def test_prefork_children_that_end_deliver_their_own_events_once(
             assert receiver.arrivals == {}
     assert [receiver.store.spend(tenant, 0, 4e9).calls for tenant in ("acme", "globex")] == [6, 6]
     assert list(receiver.deliveries.values()) == [1] * len(tenants)
-
-
-@pytest.mark.usefixtures("worker")
-def test_a_header_that_is_not_ours_does_not_choose_a_tenant(app: Celery, queue: Queue) -> None:
-    forged = {"token_limit": {"v": 1, "tenant": "globex"}, "x-tenant": "globex"}
-    app.send_task("ask", headers=forged).get(timeout=TIMEOUT)
-    with queue.meter.for_tenant("acme"):
-        app.send_task("ask", headers=forged).get(timeout=TIMEOUT)
-    assert queue.calls("globex", "acme", "") == [0, 1, 1]
 
 
 def test_a_killed_child_runs_its_task_again_for_the_same_tenant(app: Celery, queue: Queue) -> None:

@@ -26,12 +26,6 @@ def jobs(queue: Queue) -> Iterator[rq.Queue]:
         yield rq.Queue(f"{queue.prefix}queue", connection=connection)
 
 
-@pytest.fixture(params=["Worker", "SimpleWorker"])
-def worker(request: pytest.FixtureRequest, queue: Queue) -> Iterator[None]:
-    with queue.worker(JOBS, request.param):
-        yield
-
-
 def send(jobs: rq.Queue, queue: Queue, name: str, tenant: str | None, **options: Any) -> rq.job.Job:
     with nullcontext() if tenant is None else queue.meter.for_tenant(tenant):
         return jobs.enqueue(f"{JOBS}.{name}", **options)
@@ -43,8 +37,19 @@ def result_of(job: rq.job.Job) -> Any:
     return job.return_value(refresh=True)
 
 
-@pytest.mark.usefixtures("worker")
-def test_jobs_of_two_tenants_and_of_nobody_are_told_apart(jobs: rq.Queue, queue: Queue) -> None:
+@pytest.mark.parametrize("kind", ["Worker", "SimpleWorker"])
+def test_a_job_spends_the_money_of_the_tenant_that_sent_it(jobs: rq.Queue, queue: Queue, kind: str) -> None:
+    with queue.worker(JOBS, kind):
+        for check in (
+            jobs_of_two_tenants_and_of_nobody_are_told_apart,
+            retries_children_callbacks_and_coroutines_keep_the_tenant,
+            meta_that_is_not_ours_does_not_choose_a_tenant,
+        ):
+            queue.count_anew()
+            check(jobs, queue)
+
+
+def jobs_of_two_tenants_and_of_nobody_are_told_apart(jobs: rq.Queue, queue: Queue) -> None:
     tenants = ["acme", "globex", None] * 4
     made = [send(jobs, queue, "leave_behind" if i % 2 else "ask", tenant) for i, tenant in enumerate(tenants)]
     for job in made:
@@ -52,8 +57,7 @@ def test_jobs_of_two_tenants_and_of_nobody_are_told_apart(jobs: rq.Queue, queue:
     assert queue.calls("acme", "globex", "", "left behind") == [4, 4, 4, 0]
 
 
-@pytest.mark.usefixtures("worker")
-def test_retries_children_callbacks_and_coroutines_keep_the_tenant(jobs: rq.Queue, queue: Queue) -> None:
+def retries_children_callbacks_and_coroutines_keep_the_tenant(jobs: rq.Queue, queue: Queue) -> None:
     assert result_of(send(jobs, queue, "flaky", "flaky", retry=rq.Retry(max=2))) == "flaky"
     child = result_of(send(jobs, queue, "start_another", "parent"))
     assert result_of(rq.job.Job.fetch(child, connection=jobs.connection)) == "parent"
@@ -63,6 +67,15 @@ def test_retries_children_callbacks_and_coroutines_keep_the_tenant(jobs: rq.Queu
     assert queue.calls("flaky", "parent", "coroutine", "") == [3, 1, 1, 0]
 
 
+def meta_that_is_not_ours_does_not_choose_a_tenant(jobs: rq.Queue, queue: Queue) -> None:
+    forged = {"token_limit": {"v": 1, "tenant": "globex"}, "theirs": 1}
+    for tenant in (None, "acme"):
+        job = send(jobs, queue, "ask", tenant, meta=forged)
+        result_of(job)
+        assert job.get_meta()["theirs"] == 1
+    assert queue.calls("globex", "acme", "") == [0, 1, 1]
+
+
 @pytest.mark.parametrize("kind", ["Worker", "SimpleWorker"])
 def test_the_end_of_a_process_loses_no_call(jobs: rq.Queue, queue: Queue, kind: str) -> None:
     with queue.worker(JOBS, kind):
@@ -70,16 +83,6 @@ def test_the_end_of_a_process_loses_no_call(jobs: rq.Queue, queue: Queue, kind: 
             result_of(send(jobs, queue, "abandon", "acme"))
     assert queue.calls("acme") == [2]
     assert queue.meter.store.holds() == []
-
-
-@pytest.mark.usefixtures("worker")
-def test_meta_that_is_not_ours_does_not_choose_a_tenant(jobs: rq.Queue, queue: Queue) -> None:
-    forged = {"token_limit": {"v": 1, "tenant": "globex"}, "theirs": 1}
-    for tenant in (None, "acme"):
-        job = send(jobs, queue, "ask", tenant, meta=forged)
-        result_of(job)
-        assert job.get_meta()["theirs"] == 1
-    assert queue.calls("globex", "acme", "") == [0, 1, 1]
 
 
 def test_a_job_run_on_the_spot_is_its_callers(queue: Queue, jobs: rq.Queue) -> None:

@@ -74,10 +74,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the wheel in an environment that has nothing else."""
     folder = tmp_path_factory.mktemp("environment")
-    venv.create(folder, with_pip=True)
+    venv.create(folder)
     python = folder / "bin" / "python"
     constraints = ROOT / "constraints.txt"
-    run(python, "-m", "pip", "install", "--quiet", f"{wheel}[django,openai]", "-c", constraints, cwd=folder)
+    pip = (sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-compile")
+    run(*pip, f"{wheel}[django,openai]", "-c", constraints, cwd=folder)
     return python
 
 

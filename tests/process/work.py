@@ -50,5 +50,5 @@ def abandon() -> None:
     """Drop a stream that nobody has read to its end, when the thread that settles it is busy for a while."""
     stream = client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, stream=True)
     next(iter(stream))
-    engine_of(meter).settler.put(lambda: time.sleep(1.0))
+    engine_of(meter).settler.put(lambda: time.sleep(0.5))
     del stream

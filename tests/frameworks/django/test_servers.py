@@ -44,7 +44,7 @@ import sys
 from token_limit_django.meter import get_meter
 m = get_meter()
 for expression in sys.stdin:
-    print(eval(expression), flush=True)
+    print(repr(eval(expression)), flush=True)
 """
 
 
@@ -65,8 +65,9 @@ class Site:
         self.process = process
         self._shell = shell
 
-    def manage(self, *args: str) -> str:
-        return manage(*args, env=self.env)
+    def set_limit(self, tenant: str, amount: int) -> None:
+        """Set a limit in that process."""
+        assert self.query(f"m.set_limit({tenant!r}, {amount}).tenant_id") == tenant
 
     def query(self, expression: str) -> Any:
         """Evaluate an expression over the site's store, in a process beside the server's."""
@@ -128,7 +129,7 @@ def site(request: pytest.FixtureRequest, loaded: Path, tmp_path_factory: pytest.
 
 
 def test_two_customers_in_parallel_are_billed_apart(site: Site) -> None:
-    site.manage("token_limit_set", "acme", "1")
+    site.set_limit("acme", 1)
     visitors = [Visitor(site.url, name) for name in ("alice", "bob")]
     before = [site.query(f"m.store.spend({slug!r}, 0, 4e9).calls") for slug in ("acme", "globex")]
     with ThreadPoolExecutor(8) as pool:
@@ -143,11 +144,11 @@ def test_two_customers_in_parallel_are_billed_apart(site: Site) -> None:
 
 def test_a_limit_set_in_another_process_holds_for_the_next_call(site: Site) -> None:
     alice = Visitor(site.url, "alice")
-    site.manage("token_limit_set", "acme", "0")
+    site.set_limit("acme", 0)
     before = len(site.provider.requests)
     assert {alice.chat("refused?").status_code for _ in range(6)} == {402}
     assert len(site.provider.requests) == before
-    site.manage("token_limit_set", "acme", "1")
+    site.set_limit("acme", 1)
     assert {alice.chat("answered?").status_code for _ in range(6)} == {200}
     assert "of $1.00" in alice.usage()
 
