@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -99,8 +99,8 @@ class LLMEvent:
 
 
 def own_copy(event: LLMEvent) -> LLMEvent:
-    """Copy an event for code that is not ours: what it changes of it, its tags included, changes no record."""
-    return replace(event, tags=dict(event.tags))
+    """Copy an event for the application's code, which may change its copy, tags included, without touching a record."""
+    return made_of(LLMEvent, {**vars(event), "cost_usd": event.cost_usd, "tags": dict(event.tags)})
 
 
 FIELDS: tuple[str, ...] = tuple(f.name for f in fields(LLMEvent))
