@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from .limits import Decision
 from .money import MONEY, as_text, show_usd
 from .runtime.faults import ConfigurationError, report
-from .windows import PER_DAY, PER_MONTH
+from .windows import PER_DAY, PER_HOUR, PER_MINUTE, PER_MONTH, PER_WEEK, PER_YEAR, TOTAL
 
 JSON_TYPES = ("application/problem+json", "application/json")
 HTML_TYPES = ("text/html", "application/xhtml+xml")
@@ -74,7 +74,15 @@ _WORDS = {
         "AI features are turned off for this account, so the request was not sent.",
     ),
 }
-_PERIODS = {PER_DAY: ("Daily", "day"), PER_MONTH: ("Monthly", "month")}
+_PERIODS = {
+    PER_MINUTE: ("Per-minute", "minute"),
+    PER_HOUR: ("Hourly", "hour"),
+    PER_DAY: ("Daily", "day"),
+    PER_WEEK: ("Weekly", "week"),
+    PER_MONTH: ("Monthly", "month"),
+    PER_YEAR: ("Yearly", "year"),
+    TOTAL: ("Total", None),
+}
 _QVALUE = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
 _UNSAFE_IN_URL = re.compile(r"[\x00-\x20\x7f]")
 

@@ -6,9 +6,26 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from .money import MONEY, show_usd, to_usd
-from .windows import PER_DAY, PER_MONTH
+from .windows import PER_DAY, PER_HOUR, PER_MINUTE, PER_MONTH, PER_WEEK, PER_YEAR, TOTAL
 
-FREQUENCY_LABELS = {PER_MONTH: "per month", PER_DAY: "per day"}
+FREQUENCY_LABELS = {
+    PER_MONTH: "per month",
+    PER_DAY: "per day",
+    PER_WEEK: "per week",
+    PER_YEAR: "per year",
+    PER_HOUR: "per hour",
+    PER_MINUTE: "per minute",
+    TOTAL: "in total",
+}
+FREQUENCY_ADJECTIVES = {
+    PER_MONTH: "monthly",
+    PER_DAY: "daily",
+    PER_WEEK: "weekly",
+    PER_YEAR: "yearly",
+    PER_HOUR: "hourly",
+    PER_MINUTE: "per-minute",
+    TOTAL: "total",
+}
 MODE_LABELS = {"enforce": "Enforce: refuse calls once it is spent", "observe": "Observe: only record, never refuse"}
 PERMISSION_LABELS = {"ingest": "Report events", "check": "Ask for limits", "set-limit": "Set and remove limits"}
 NEAR_PERCENT = 80
@@ -75,7 +92,7 @@ def refusal(
     kind: str, frequency: str | None, limit_usd: Decimal | None, spent_usd: Decimal | None, resets_at: int | None
 ) -> str:
     """Say in one sentence why a call was refused and what to do; amounts are US dollars, `resets_at` unix seconds."""
-    per = {PER_DAY: "daily", PER_MONTH: "monthly"}.get(frequency or "", "spend")
+    per = FREQUENCY_ADJECTIVES.get(frequency or "", "spend")
     limit = f"{per} limit" if limit_usd is None else f"{per} limit of {show_usd(limit_usd)}"
     spent = "" if spent_usd is None else f" ({show_usd(spent_usd)} spent)"
     until = datetime.fromtimestamp(resets_at, UTC).strftime("%d %B %Y %H:%M UTC") if resets_at else None

@@ -75,9 +75,9 @@ def test_windows_follow_each_other_without_a_gap(frequency: str) -> None:
 
 
 def test_an_unknown_frequency_is_an_error_with_the_choices() -> None:
-    with pytest.raises(ConfigurationError, match=r"frequency: 'per_hour'.*'per_day', 'per_month'"):
-        window_of("per_hour", 0.0)
-    with pytest.raises(ConfigurationError, match=r"mode: 'strict' is not available.*'observe', 'enforce'"):
+    with pytest.raises(ConfigurationError, match=r"frequency: invalid value 'per_fortnight'.*'per_day', 'per_week'"):
+        window_of("per_fortnight", 0.0)
+    with pytest.raises(ConfigurationError, match=r"mode: invalid value 'strict'.*'observe', 'enforce'"):
         parse_choice("strict", ("observe", "enforce"), "mode")
 
 
