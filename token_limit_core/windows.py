@@ -6,6 +6,7 @@ from calendar import monthrange
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime
 from functools import cache
+from math import floor
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -147,7 +148,7 @@ def window_of(frequency: str, at: float, timezone: str = UTC_ZONE, anchor: str =
     if cached is not None and cached.start <= at < cached.end:
         return cached
     if frequency in RATES:
-        window = _clock_window(60 if frequency == PER_MINUTE else 3600, at, _zone(timezone))
+        window = _clock_window(60 if frequency == PER_MINUTE else 3600, floor(at), _zone(timezone))
     elif frequency == TOTAL:
         window = _total(at, _zone(timezone), anchor)
     else:
@@ -229,15 +230,15 @@ def _total(at: float, zone: ZoneInfo, anchor: str) -> Window:
 # -- the clock ----------------------------------------------------------------------------------
 
 
-def _clock_window(size: int, at: float, zone: ZoneInfo) -> Window:
+def _clock_window(size: int, second: int, zone: ZoneInfo) -> Window:
     """Return the minute or hour of the local clock; one in which the clock is changed ends or starts there."""
-    offset = _offset(at, zone)
-    begins = int((at + offset) // size * size - offset)
+    offset = _offset(second, zone)
+    begins = (second + offset) // size * size - offset
     ends = begins + size
     if _offset(begins, zone) != offset:
-        begins = _change(begins, int(at), zone)
+        begins = _change(begins, second, zone)
     if _offset(ends - 1, zone) != offset:
-        ends = _change(int(at), ends - 1, zone)
+        ends = _change(second, ends - 1, zone)
     return Window(begins, ends)
 
 
@@ -250,7 +251,7 @@ def _change(before: int, after: int, zone: ZoneInfo) -> int:
     return after
 
 
-def _offset(at: float, zone: ZoneInfo) -> int:
+def _offset(at: int, zone: ZoneInfo) -> int:
     """Return how far the local clock is ahead of UTC, in seconds."""
     ahead = _local(at, zone).utcoffset()
     assert ahead is not None

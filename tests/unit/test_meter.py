@@ -104,7 +104,7 @@ def test_a_limit_that_begins_later_leaves_the_earlier_one_in_force_until_then(
         (("a", -1), "limit_usd"),
         (("a", True), "limit_usd"),
         (("a", 10**10), "limit_usd"),
-        (("a", 5, "per_hour"), "frequency"),
+        (("a", 5, "per_fortnight"), "frequency"),
         (("a", 5, PER_DAY, "soon"), "effective_date"),
         ((None, 5), "tenant_id"),
     ],
@@ -121,7 +121,7 @@ def test_a_mode_that_is_not_there_is_a_clear_error(meter: Meter) -> None:
     with pytest.raises(ConfigurationError, match=r"mode: invalid value 'strict'; expected 'observe', 'enforce'"):
         meter.set_limit("a", 5, mode="strict")
     with pytest.raises(ConfigurationError, match="frequency"):
-        meter.remove_limit("a", "per_hour")
+        meter.remove_limit("a", "per_fortnight")
 
 
 # -- events recorded by hand ------------------------------------------------------------------------

@@ -81,7 +81,10 @@ def test_a_limit_is_set_changed_scheduled_and_removed(run: Run, meter: Meter) ->
         (["", "5"], "tenant_id: '' is not usable; give a text of 1 to 255 characters"),
         (["acme", "5", "--frequency", "hourly"], "Invalid value for '--frequency': 'hourly' is not one of"),
         (["acme", "5", "--mode", "shout"], "Invalid value for '--mode': 'shout' is not one of"),
-        (["acme", "5", "--effective-date", "soon"], "effective_date: invalid value 'soon'; expected an ISO date, for example '2027-01-31'"),
+        (
+            ["acme", "5", "--effective-date", "soon"],
+            "effective_date: invalid value 'soon'; expected an ISO date",
+        ),
     ],
 )
 def test_a_limit_that_cannot_be_names_its_argument(
