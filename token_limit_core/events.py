@@ -80,11 +80,13 @@ class LLMEvent:
     rerank_searches: int | None = None
     document_pages: int | None = None
     annotated_pages: int | None = None
+    containers: int | None = None
     cost_usd: Decimal | None = _Dollars()  # type: ignore[assignment]
     upstream_provider: str | None = None
     fim_prefix: str | None = None
     fim_suffix: str | None = None
     price_version: str | None = None
+    price_source: str | None = None
     service_tier: str | None = None
     user: str | None = None
     feature: str | None = None

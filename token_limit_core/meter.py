@@ -207,7 +207,7 @@ class Meter(ProviderClients):
         error, session_id = parse_error(fields.pop("error", None)), fields.pop("session_id", None)
         counts = {"input_tokens": input_tokens, "output_tokens": output_tokens}
         outcome = outcome_of({**fields, **counts}, provider, capture=self.config.capture_content)
-        outcome.fields = {"duration_ms": None, **(outcome.fields or {}), "error": error}
+        outcome.fields, outcome.extracted = {"duration_ms": None, **(outcome.fields or {}), "error": error}, True
         if session_id is not None:
             outcome.fields["session_id"] = str(session_id)
         settlement = conclude(flight, outcome)

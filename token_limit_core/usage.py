@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from operator import index
+from typing import NamedTuple
 
 from .runtime.faults import ConfigurationError
 
@@ -16,7 +17,8 @@ class Usage:
     `output_tokens` has reasoning inside; `cached_tokens` and `cache_creation_tokens` are inside `input_tokens` unless
     `cache_outside_input` (Anthropic, Bedrock Converse). The image, audio and video counts are parts of the input and
     the output. `duration_seconds` is audio billed by the second, `character_count` speech billed by the letter.
-    `annotated_pages` are inside `document_pages`, those that text recognition has read.
+    `annotated_pages` are inside `document_pages`, those that text recognition has read. `containers` of the code
+    interpreter count by their memory in gigabytes, as they are billed.
     """
 
     input_tokens: int | None = None
@@ -45,6 +47,7 @@ class Usage:
     rerank_searches: int | None = None
     document_pages: int | None = None
     annotated_pages: int | None = None
+    containers: int | None = None
     cache_outside_input: bool = False
 
     def received(self) -> int:
@@ -72,6 +75,17 @@ class Usage:
         return units
 
 
+class Part(NamedTuple):
+    """Tokens that the provider leaves out of a call's usage; `model` is the one that used them, None the same.
+
+    A part that is not `counted` is only billed: the event's counts include it already, or have other fields for it.
+    """
+
+    model: str | None
+    usage: Usage
+    counted: bool = True
+
+
 UNITS = (
     ("cached_tokens", "cache_read_tokens"),
     ("cache_creation_tokens", "cache_write_tokens"),
@@ -93,8 +107,9 @@ UNITS = (
     ("rerank_searches", "rerank_searches"),
     ("document_pages", "input_document_pages"),
     ("annotated_pages", "input_annotated_document_pages"),
+    ("containers", "containers"),
 )
-"""Counts that are parts of the base counts, or billed beside them, and their units at genai-prices."""
+"""Counts that are parts of the base counts, or billed beside them, and their units: those of genai-prices, and ours."""
 
 BASE_COUNTS = ("input_tokens", "output_tokens", "total_tokens", "cached_tokens")
 """The counts that an event always has; all others are None on it where they were not reported."""

@@ -21,6 +21,7 @@ from tests.remote.servers import serving
 from tests.support import environment
 from token_limit_core.ingest.events import read_event
 from token_limit_core.limits import Limit
+from token_limit_core.pricing import PriceBook
 
 SENDER = Path(__file__).with_name("sender.py")
 
@@ -69,7 +70,9 @@ def test_a_sender_that_is_killed_before_the_acknowledgement_loses_and_doubles_no
         """Store the events, or do not, and keep the sender waiting."""
         if taken:
             rows = handler.body()["events"]
-            receiver.store.record([read_event(row, row["timestamp"]) for row in rows], rows[0]["timestamp"])
+            receiver.store.record(
+                [read_event(row, row["timestamp"], PriceBook()) for row in rows], rows[0]["timestamp"]
+            )
         asked.set()
         ended.wait(60)
         handler.hang_up()

@@ -98,7 +98,7 @@ def test_a_fault_in_pricing_lets_the_call_pass(
         raise ZeroDivisionError
 
     meter.set_limit("a", 0)
-    monkeypatch.setattr("token_limit_core.calls.flow.price_of", broken)
+    monkeypatch.setattr("token_limit_core.pricing.book.PriceBook.price_for", broken)
     with meter.for_tenant("a"):
         with pytest.raises(ZeroDivisionError):
             Client().generate("hi")

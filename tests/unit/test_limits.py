@@ -13,7 +13,7 @@ import pytest
 from token_limit_core import PER_DAY, PER_MONTH, ConfigurationError, Decision, Limit, LimitStatus
 from token_limit_core.limits import items_for, judge
 from token_limit_core.money import parse_amount, show_usd, to_nano, to_usd
-from token_limit_core.pricing import price_of
+from token_limit_core.pricing import listed_price
 from token_limit_core.usage import Usage
 from token_limit_core.windows import Window, parse_choice, parse_effective_date, window_of
 from token_limit_core.wording import exact_usd
@@ -269,6 +269,6 @@ def test_money_is_exact_in_an_application_that_calculates_with_few_digits() -> N
         assert exact_usd(1_234_567_891_234_567) == "$1,234,567.891234567"
         decision = Decision("exhausted", limit_usd=Decimal("1234567.89"), spent_usd=Decimal("0.01"))
         assert decision.remaining_usd == Decimal("1234567.88")
-        price = price_of("openai", "whisper-1", 1_790_000_000)
+        price = listed_price("openai", "whisper-1", 1_790_000_000)
         assert price is not None
         assert price.of_usage(Usage(duration_seconds=1234.567)) == 123_456_700

@@ -30,6 +30,7 @@ from token_limit_core import (
 )
 from token_limit_core.config import CONFIG_FIELDS
 from token_limit_core.meter import engine_of
+from token_limit_core.pricing import price_list
 from token_limit_core.runtime.faults import raise_on_error
 from token_limit_core.stores.reports import EventQuery
 from token_limit_core.testing import Clock
@@ -223,8 +224,8 @@ def test_an_event_loop_does_not_wait_for_the_price_list(meter: Meter, monkeypatc
         load()
 
     monkeypatch.setattr(pricing, "load", noted)
-    monkeypatch.setattr(pricing, "_compiled", {})
-    pricing._find.cache_clear()
+    monkeypatch.setattr(price_list, "_compiled", {})
+    price_list._find.cache_clear()
     for _ in range(2):
         with meter.for_tenant("a"):
             asyncio.run(Client().agenerate("hi"))

@@ -13,11 +13,10 @@ from genai_prices import calc_price
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import PriceContext
 
-from token_limit_core import pricing
-from token_limit_core.events import made_of
+from token_limit_core.events import LLMEvent, made_of
 from token_limit_core.money import to_nano
-from token_limit_core.pricing import Price, price_of
-from token_limit_core.usage import Usage, parse_count
+from token_limit_core.pricing import Price, PriceBook, bill, listed_price, price_event, price_list
+from token_limit_core.usage import USAGE_FIELDS, Usage, parse_count
 
 NOW = datetime(2026, 11, 23, 12, 0, 30, tzinfo=UTC)
 PROVIDERS = [provider for provider in get_snapshot().providers if provider.id != "openrouter"]
@@ -58,7 +57,7 @@ def test_every_model_costs_what_the_price_list_says(units: dict[str, int]) -> No
         wanted = expected(provider, model, units)
         if wanted is None:
             continue
-        price = price_of(provider, model, NOW.timestamp())
+        price = listed_price(provider, model, NOW.timestamp())
         assert price is not None
         assert price.cost(units) == wanted, (provider, model)
         compared += 1
@@ -76,7 +75,7 @@ def test_plain_tokens_cost_the_same_however_they_are_priced(counts: tuple[int, i
     silent = made_of(Usage, {**vars(sparse), "audio_input_tokens": 0, "reasoning_tokens": 3})
     quick = 0
     for provider, model in MODELS:
-        price = price_of(provider, model, NOW.timestamp())
+        price = listed_price(provider, model, NOW.timestamp())
         if price is None:
             continue  # genai-prices does not find a few of its own models
         wanted = price.cost(units)
@@ -88,7 +87,7 @@ def test_plain_tokens_cost_the_same_however_they_are_priced(counts: tuple[int, i
 
 
 def test_what_was_not_reported_has_no_cost_and_what_is_none_costs_nothing() -> None:
-    price = price_of("openai", "gpt-4o", NOW.timestamp())
+    price = listed_price("openai", "gpt-4o", NOW.timestamp())
 
     assert price is not None
     assert price.of_usage(Usage()) is None
@@ -110,14 +109,14 @@ def test_a_usage_of_what_was_told_is_like_any_other() -> None:
 def test_a_service_tier_costs_what_the_price_list_says(model: str, tier: str) -> None:
     context: PriceContext = {"processing": "batch"} if tier == "batch" else {"service_tier": tier}
     units = {"input_tokens": 1_000, "output_tokens": 100, "cache_read_tokens": 10}
-    price = price_of("openai", model, NOW.timestamp(), tier)
+    price = listed_price("openai", model, NOW.timestamp(), tier)
 
     assert price is not None
     assert price.cost(units) == expected("openai", model, units, context)
 
 
 def test_a_part_above_its_whole_counts_as_the_whole() -> None:
-    price = price_of("openai", "gpt-4o", NOW.timestamp())
+    price = listed_price("openai", "gpt-4o", NOW.timestamp())
 
     assert price is not None
     assert price.cost({"input_tokens": 235, "cache_read_tokens": 373}) == price.cost(
@@ -126,31 +125,132 @@ def test_a_part_above_its_whole_counts_as_the_whole() -> None:
 
 
 def test_nothing_used_costs_nothing() -> None:
-    price = price_of("openai", "gpt-4o", NOW.timestamp())
+    price = listed_price("openai", "gpt-4o", NOW.timestamp())
 
     assert price is not None
     assert price.cost({}) == price.cost({"input_tokens": 0, "output_tokens": 0}) == 0
 
 
+def priced(provider: str, model: str, **fields: Any) -> LLMEvent:
+    """Price an event that reports nothing but what is given."""
+    usage = made_of(Usage, {name: count for name, count in fields.items() if name in USAGE_FIELDS})
+    event = LLMEvent("e", provider=provider, model=model, timestamp=NOW.timestamp(), **fields)
+    price_event(event, usage, PriceBook(), (model,))
+    return event
+
+
 @pytest.mark.parametrize(
     ("provider", "model"),
-    [("openai", "my-fine-thing"), ("openai", ""), ("unknown", "gpt-4o"), ("no such provider", "gpt-4o")],
+    [("openai", "my-fine-thing"), ("openai", "no-name"), ("unknown", "gpt-4o"), ("no such provider", "gpt-4o")],
 )
 def test_an_unknown_model_has_no_price_and_warns_once(
     provider: str, model: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pricing._find.cache_clear()  # other tests of this process may have asked already
+    bill._warn_unpriced.cache_clear()  # other tests of this process may have asked already
     with caplog.at_level(logging.WARNING, "token_limit"):
-        found = [price_of(provider, model, NOW.timestamp() + 60 * minute) for minute in range(3)]
+        assert listed_price(provider, model, NOW.timestamp()) is None
+        assert caplog.records == []
+        costs = [priced(provider, model, input_tokens=3).cost_usd for _ in range(3)]
 
-    assert found == [None, None, None]
+    assert costs == [None, None, None]
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert repr(model) in caplog.text
     assert ("name the provider of that host in `hosts`" in caplog.text) == (provider == "unknown")
 
 
+def test_a_reported_cost_needs_no_price_and_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    bill._warn_unpriced.cache_clear()
+    event = priced("no such provider", "gpt-4o", input_tokens=3, cost_usd=Decimal("0.5"))
+    assert (event.cost_usd, event.price_source, event.price_version) == (Decimal("0.5"), "reported", None)
+    assert caplog.records == []
+
+
+FREE = [
+    ("mistral", "mistral-nemo:free"),
+    ("openrouter", "deepseek/deepseek-r1:free"),
+    ("github-copilot", "gpt-4o"),
+    ("google", "gemma-3"),
+    ("cerebras", "qwen-3-coder-480b"),
+]
+
+
+@pytest.mark.parametrize(("provider", "model"), FREE)
+def test_a_model_that_the_list_has_for_free_costs_nothing(
+    provider: str, model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    event = priced(provider, model, input_tokens=1000, output_tokens=10, web_searches=1)
+    assert (event.cost_usd, event.tags, caplog.records) == (0, {}, [])
+    assert event.price_version == price_list.version()
+
+
+FEES = [
+    ("openai", "gpt-4o-search-preview", {"web_searches": 2}, "0.05"),
+    ("openai", "gpt-4o-mini-search-preview-2025-03-11", {"web_searches": 1}, "0.025"),
+    ("openai", "gpt-5-search-api-2025-10-14", {"web_searches": 1}, "0.01"),
+    ("openai", "gpt-4o", {"containers": 4}, "0.12"),
+    ("azure", "gpt-4o", {"containers": 1}, "0.03"),
+    ("openai", "code_interpreter", {"containers": 1}, "0.03"),
+    ("mistral", "voxtral-small-latest", {"duration_seconds": 60.0}, "0.004"),
+]
+
+
+@pytest.mark.parametrize(("provider", "model", "used", "cost"), FEES, ids=str)
+def test_a_fee_is_billed_beside_the_tokens(provider: str, model: str, used: dict[str, Any], cost: str) -> None:
+    event = priced(provider, model, **used)
+    assert (event.cost_usd, event.tags) == (Decimal(cost), {})
+
+
+NOT_PRICED = [
+    ("openai", "gpt-5.3-codex", {"input_tokens": 5, "web_searches": 1}),
+    ("groq", "openai/gpt-oss-120b", {"input_tokens": 5, "containers": 1}),
+    ("mistral", "mistral-small-latest", {"input_tokens": 5, "duration_seconds": 2.0}),
+    ("google", "imagen-4.0-generate-001", {"image_count": 2}),
+    ("openai", "dall-e-3", {"image_count": 2}),
+    ("anthropic", "claude-sonnet-4-5", {"input_tokens": 5, "document_pages": 1}),
+    ("no such provider", "m", {"character_count": 5}),
+]
+
+
+@pytest.mark.parametrize(("provider", "model", "used"), NOT_PRICED, ids=str)
+def test_what_has_no_price_is_listed_on_the_event(provider: str, model: str, used: dict[str, Any]) -> None:
+    event = priced(provider, model, **used)
+    assert event.tags["unpriced"] == [name for name in used if name != "input_tokens"]
+    assert (event.cost_usd is not None) == ("input_tokens" in used)
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "used"),
+    [
+        ("openai", "gpt-image-1", {"output_tokens": 9, "output_image_tokens": 9, "image_count": 1}),
+        ("openai", "gpt-4o-transcribe", {"input_tokens": 9, "audio_input_tokens": 9, "duration_seconds": 3.0}),
+        ("openai", "gpt-4o-mini-tts", {"output_tokens": 9, "character_count": 5}),
+    ],
+)
+def test_what_the_tokens_bill_already_is_no_fee(provider: str, model: str, used: dict[str, Any]) -> None:
+    event = priced(provider, model, **used)
+    assert event.cost_usd is not None
+    assert "unpriced" not in event.tags
+
+
+@pytest.mark.parametrize(
+    ("provider", "version", "model"),
+    [
+        ("aws", "openai.gpt-oss-120b", "openai.gpt-oss-120b-1:0"),
+        ("aws", "openai.gpt-oss-20b", "openai.gpt-oss-20b-1:0"),
+        ("aws", "us.openai.gpt-oss-20b-1:0", "openai.gpt-oss-20b-1:0"),
+        ("google", "models/gemini-2.5-flash", "gemini-2.5-flash"),
+        ("openai", "gpt-5-search-api-2025-10-14", "gpt-5-search-api"),
+    ],
+)
+def test_a_version_of_a_model_costs_what_the_model_costs(provider: str, version: str, model: str) -> None:
+    one, other = (listed_price(provider, name, NOW.timestamp()) for name in (version, model))
+    assert one is not None
+    assert other is not None
+    assert one.rates == other.rates
+
+
 def test_a_price_names_the_list_it_is_from() -> None:
-    price = price_of("openai", "gpt-4o", NOW.timestamp())
+    price = listed_price("openai", "gpt-4o", NOW.timestamp())
 
     assert price is not None
     assert price.version.startswith("genai-prices ")
@@ -167,7 +267,7 @@ def test_prices_that_change_with_time_are_looked_up_for_the_time_of_the_call() -
     costs = set()
     for provider, model in dated:
         for moment in (datetime(2024, 1, 1, 1, tzinfo=UTC), datetime(2026, 11, 1, 1, tzinfo=UTC), NOW):
-            price = price_of(provider, model, moment.timestamp())
+            price = listed_price(provider, model, moment.timestamp())
             assert price is not None
             found = calc_price(PricedUsage(**units), model, provider_id=provider, genai_request_timestamp=moment)
             assert price.cost(units) == to_nano(found.total_price), (provider, model, moment)
@@ -176,7 +276,7 @@ def test_prices_that_change_with_time_are_looked_up_for_the_time_of_the_call() -
 
 
 def test_amounts_too_small_for_a_nano_dollar_round_half_even_once() -> None:
-    price = price_of("openai", "text-embedding-3-small", NOW.timestamp())  # 20 nano-dollars a token
+    price = listed_price("openai", "text-embedding-3-small", NOW.timestamp())  # 20 nano-dollars a token
 
     assert price is not None
     assert [price.cost({"input_tokens": count}) for count in (1, 3)] == [20, 60]
@@ -211,19 +311,10 @@ def test_no_count_is_not_zero() -> None:
 
 
 def test_a_search_costs_as_much_where_claude_is_a_guest() -> None:
-    theirs, guest = (price_of(name, "claude-sonnet-4-6", NOW.timestamp()) for name in ("anthropic", "google"))
+    theirs, guest = (listed_price(name, "claude-sonnet-4-6", NOW.timestamp()) for name in ("anthropic", "google"))
     assert theirs is not None
     assert guest is not None
     searched = Usage(input_tokens=1, output_tokens=1, web_searches=3)
     plain = Usage(input_tokens=1, output_tokens=1)
     fees = [price.of_usage(searched) - price.of_usage(plain) for price in (theirs, guest)]  # type: ignore[operator]
     assert fees == [3 * 10_000_000] * 2
-
-
-def test_what_has_no_price_beside_the_tokens_is_named() -> None:
-    price = price_of("openai", "gpt-5.3-codex", NOW.timestamp())
-    assert price is not None
-    assert price.leaves_out(Usage(web_searches=1, file_searches=0)) == ["web_searches"]
-    with_fee = price_of("openai", "gpt-4o", NOW.timestamp())
-    assert with_fee is not None
-    assert with_fee.leaves_out(Usage(web_searches=1, file_searches=2)) == []

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..delivery.configured import outbox_of, store_of
 from ..limits import Limit
 from ..money import parse_amount
+from ..pricing import PriceBook
 from ..runtime.faults import StoreError, log_fault
 from ..runtime.log_throttle import LogThrottle
 from .estimates import Habits
@@ -40,6 +41,7 @@ class Engine:
         self.config = config
         self.store: Store = store_of(config)
         self.outbox = outbox_of(config, self.store)
+        self.prices = PriceBook()
         self.habits = Habits()
         self.settler = Settler(config.max_queue_size)
         self.listeners = listeners_of(config, self.outbox)

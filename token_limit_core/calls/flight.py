@@ -5,12 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..pricing import price_of
 from ..runtime.ids import new_id
 
 if TYPE_CHECKING:
     from .. import scope as scopes
-    from ..pricing import Price
     from .engine import Engine
     from .request import Request
 
@@ -56,7 +54,3 @@ class Flight:
         except AttributeError:
             return False
         return True
-
-    def price(self, model: str) -> Price | None:
-        """Return the price of `model` at the time of the call."""
-        return price_of(self.request.provider, model, self.started_at, self.request.service_tier)

@@ -24,7 +24,6 @@ from .. import pricing
 from .. import scope as scopes
 from ..errors import NoTenant, refusal
 from ..limits import ADMITTED, Decision
-from ..pricing import price_of
 from ..runtime.executor import executor
 from ..runtime.faults import StoreError, report
 from ..runtime.ids import new_id
@@ -188,7 +187,7 @@ def _admit(flight: Flight) -> Decision:
     engine, request = flight.engine, flight.request
     if request.later:
         return ADMITTED
-    price = price_of(request.provider, request.model, flight.started_at, request.service_tier)
+    price = engine.prices.price_for(request.provider, request.model, flight.started_at, request.service_tier)
     received, generated = flight.estimate
     amount = None if price is None else price.of_tokens(received, generated)
     config = engine.config

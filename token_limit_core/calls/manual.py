@@ -45,6 +45,8 @@ def outcome_of(
     outcome.request_id = told.pop("request_id", None)
     outcome.service_tier = told.pop("service_tier", None)
     outcome.tags = told.pop("tags", {})
+    outcome.extracted = bool(told)
+    outcome.cost_usd = told.pop("cost_usd", None)
     outcome.fields = told
     return outcome
 

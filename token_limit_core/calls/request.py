@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from decimal import Decimal
+from typing import Any, TypeAlias
 
 from ..events import LLMEvent
-from ..usage import Usage
+from ..usage import Part, Usage
 
 
 @dataclass(slots=True)
@@ -30,23 +31,14 @@ class Request:
     priced_as: str | None = None
 
 
-class Part(NamedTuple):
-    """Tokens that the provider leaves out of a call's usage; `model` is the one that used them, None the same.
-
-    What is not `counted` is only billed: the counts of the event have it already, or have other fields for it.
-    """
-
-    model: str | None
-    usage: Usage
-    counted: bool = True
-
-
 @dataclass(slots=True)
 class Outcome:
     """How a call ended. `usage` None means the provider did not say; `observed_output` is what was seen, in tokens.
 
     `answered` tells that a successful status came back, after which the provider bills whatever follows.
-    `event_id` is the event's where what was used may be told more than once, such as by polling: it counts once.
+    `cost_usd` is the cost that the answer reports. `extracted` says that a custom extractor gave the `fields`: nothing
+    else is known. `event_id` is the event's where what was used may be told more than once, such as by polling: it
+    counts once.
     `estimated` says that a part of the usage is ours; `parts` are counted on top of it. `billed` is what makes the cost
     where the provider bills less than it counts.
     """
@@ -64,6 +56,8 @@ class Outcome:
     estimated: bool = False
     parts: tuple[Part, ...] = ()
     billed: Usage | None = None
+    cost_usd: Decimal | None = None
+    extracted: bool = False
 
 
 Settlement: TypeAlias = tuple[str, LLMEvent, int | None, str | None]

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from ..events import LLMEvent, made_of
-from ..money import to_nano, to_usd
-from ..pricing import price_of, warn_of
+from ..pricing import price_event
 from ..usage import BASE_COUNTS, OTHER_COUNTS, Usage
 from .failures import describe_error, may_be_billed
 
 if TYPE_CHECKING:
-    from ..pricing import Price
+    from ..usage import Part
     from .flight import Flight
-    from .request import Outcome, Part, Settlement
+    from .request import Outcome, Settlement
 
 
 def conclude(flight: Flight, outcome: Outcome) -> Settlement | None:
@@ -32,7 +30,7 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement | None:
         request.provider = outcome.fields.get("provider", request.provider)
     if usage is None:
         usage, estimated = _assume(flight, outcome)
-    elif usage.input_tokens is None and usage.output_tokens and not outcome.fields:
+    elif usage.input_tokens is None and usage.output_tokens and not outcome.extracted:
         usage.input_tokens, usage.total_tokens, estimated = flight.estimate[0], None, True  # no output comes of nothing
     counts = vars(usage)
     event = _event(flight, outcome, counts)
@@ -41,9 +39,7 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement | None:
     elif usage is outcome.usage and outcome.error is None and not request.later and "estimated" not in event.tags:
         received = usage.received() if "cache_outside_input" in counts else event.input_tokens
         flight.habit.learn(request.size, received, event.output_tokens)
-    cost = price_event(flight, event, usage if outcome.billed is None else outcome.billed)
-    for part in outcome.parts:
-        cost = _add(flight, event, part, cost)
+    cost = _price(flight, event, usage, outcome)
     if outcome.event_id is None:
         return flight.call_id, event, cost, None
     event.event_id = outcome.event_id
@@ -92,52 +88,26 @@ def _event(flight: Flight, outcome: Outcome, counts: dict[str, Any]) -> LLMEvent
     return made_of(LLMEvent, row)
 
 
-def price_event(flight: Flight, event: LLMEvent, usage: Usage) -> int | None:
-    """Set the event's cost and price version; nano-dollars, None when no price is known."""
-    row = vars(event)
-    given = row.pop("cost_usd", None)
-    if given is not None:
-        event.cost_usd = given
-        return to_nano(given)
-    if event.error is not None and not any(usage.billable().values()):
-        event.cost_usd = Decimal(0)  # nothing was used, whatever the model costs
-        return 0
-    price = _price(flight, event.model)
-    cost = None if price is None else price.of_usage(usage)
-    if price is None or cost is None:
-        return None
-    row["cost_nano"], row["price_version"] = cost, price.version
-    if "web_searches" in row or "file_searches" in row:
-        for name in price.leaves_out(usage):
-            event.tags.setdefault("unpriced", []).append(name)
-            warn_of(event.provider, event.model, name)
+def _price(flight: Flight, event: LLMEvent, usage: Usage, outcome: Outcome) -> int | None:
+    """Set the event's cost, with that of its parts; nano-dollars, None when no price is known."""
+    if outcome.cost_usd is not None:
+        event.cost_usd = outcome.cost_usd
+    request, billed = flight.request, usage if outcome.billed is None else outcome.billed
+    names = request.priced_as, event.model, request.model or None
+    cost = price_event(event, billed, flight.engine.prices, names, outcome.parts)
+    for part in outcome.parts:
+        _add(event, part)
     return cost
 
 
-def _price(flight: Flight, model: str) -> Price | None:
-    request = flight.request
-    if request.priced_as is not None and (price := flight.price(request.priced_as)) is not None:
-        return price
-    price = price_of(request.provider, model, flight.started_at, request.service_tier)
-    return flight.price(request.model) if price is None and request.model else price
-
-
-def _add(flight: Flight, event: LLMEvent, part: Part, cost: int | None) -> int | None:
-    """Add a part to an event at the price of its own model; return the new cost."""
+def _add(event: LLMEvent, part: Part) -> None:
+    """Add the counts of a part to an event."""
     for name in (*BASE_COUNTS, *OTHER_COUNTS) if part.counted else ():
         more, counted = getattr(part.usage, name), getattr(event, name)
         if more is not None:
             setattr(event, name, more if counted is None else counted + more)
     if part.model is not None and part.model != event.model:
         event.tags.setdefault("other_models", []).append(part.model)
-    price = (
-        _price(flight, event.model) if part.model is None else flight.price(part.model) or _price(flight, event.model)
-    )
-    if price is None or cost is None:
-        return cost
-    cost += price.cost(part.usage.billable())
-    event.cost_usd = to_usd(cost)
-    return cost
 
 
 def _assume(flight: Flight, outcome: Outcome) -> tuple[Usage, bool]:
@@ -146,7 +116,7 @@ def _assume(flight: Flight, outcome: Outcome) -> tuple[Usage, bool]:
     An HTTP error costs nothing; an answer that broke off, or a connection lost after sending, costs the input
     and what was seen of the output.
     """
-    if outcome.fields:  # a custom extractor said all it knows
+    if outcome.extracted:  # it said all it knows
         return Usage(), False
     if outcome.error is not None and not outcome.answered and not may_be_billed(outcome.error):
         return Usage(input_tokens=0, output_tokens=0), False

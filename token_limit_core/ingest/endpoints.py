@@ -12,6 +12,7 @@ from ..events import LLMEvent
 from ..limits import ENFORCE, MODES, Limit, LimitStatus
 from ..meter import Meter, engine_of
 from ..money import parse_amount
+from ..pricing import PriceBook
 from ..runtime.faults import ConfigurationError, StoreError
 from ..scope import check_tenant
 from ..stores.contract import Store
@@ -52,7 +53,8 @@ class Refused(Exception):
 class Ingest:
     """Answers services that report here. Does I/O: keep it off event loops.
 
-    `welcome` is called with each tenant before it is first seen, and the unix time, to give it a limit.
+    `welcome` is called with each tenant before it is first seen, and the unix time, to give it a limit. `prices` are
+    for events without a cost; the default is the price list.
     Raises `ConfigurationError` for a store whose limits and ledger are elsewhere.
     """
 
@@ -61,6 +63,7 @@ class Ingest:
         store: Store,
         clock: Callable[[], float] = time.time,
         welcome: Callable[[str, float], None] = lambda tenant_id, now: None,
+        prices: PriceBook | None = None,
     ) -> None:
         if store.backend is not None:
             raise ConfigurationError(
@@ -70,11 +73,13 @@ class Ingest:
         self._store = store
         self._clock = clock
         self._welcome = welcome
+        self._prices = PriceBook() if prices is None else prices
 
     @classmethod
     def of(cls, meter: Meter) -> Self:
-        """Answer over a Meter's store, by its clock; new tenants get its default limit."""
-        return cls(meter.store, meter.config.clock, engine_of(meter).welcome)
+        """Answer over a Meter's store, by its clock and at its prices; new tenants get its default limit."""
+        engine = engine_of(meter)
+        return cls(meter.store, meter.config.clock, engine.welcome, engine.prices)
 
     def answer(self, incoming: Incoming) -> Rendered:
         """Answer a request; what is wrong with it becomes a problem document, and is logged without any secret."""
@@ -133,7 +138,7 @@ class Ingest:
         foreign = 0
         for index, row in enumerate(rows):
             try:
-                priced = read_event(row, now)
+                priced = read_event(row, now, self._prices)
                 tenant_id = priced.event.tenant_id
                 if tenant_id not in covered and not key.covers(tenant_id):
                     foreign += 1

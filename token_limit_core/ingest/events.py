@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ..events import LONGEST_ID, LLMEvent, as_length, is_event_id, made_of, safe_error
 from ..money import MAX_COST_USD, to_nano, to_usd
-from ..pricing import price_of
+from ..pricing import PriceBook, price_event
 from ..scope import check_tenant
 from ..stores.columns import WIDTHS, plain, text
 from ..stores.records import KEEP_SECONDS
@@ -24,7 +24,7 @@ LONGEST_TAGS = 16 * 1024
 
 COUNTS = (USAGE_FIELDS - {"duration_seconds"}) | {"cache_miss_tokens"}
 NUMBERS = ("duration_ms", "duration_seconds")
-TEXTS = (*WIDTHS, "upstream_provider", "fim_prefix", "fim_suffix")
+TEXTS = (*WIDTHS, "price_source", "upstream_provider", "fim_prefix", "fim_suffix")
 LONGEST_TEXT = 255
 REDUCED = {"fim_prefix": as_length, "fim_suffix": as_length, "error": safe_error}
 """Texts that may be prompts, or quote one or a key, whatever the sender was told to keep."""
@@ -41,8 +41,8 @@ class Priced(NamedTuple):
     cost_nano: int | None
 
 
-def read_event(row: Any, now: float) -> Priced:
-    """Read one event of a batch; fields that are not known are left out. Raises `Rejected`."""
+def read_event(row: Any, now: float, prices: PriceBook) -> Priced:
+    """Read one event of a batch, and price it unless it has a cost; unknown fields are left out. Raises `Rejected`."""
     if not isinstance(row, dict):
         raise Rejected("event: is no object")
     values: dict[str, Any] = {
@@ -55,11 +55,9 @@ def read_event(row: Any, now: float) -> Priced:
         if value is not None and (read := _READERS.get(name)) is not None:
             values[name] = read(name, value)
     event = made_of(LLMEvent, values)
-    given = row.get("cost_usd")
-    if given is None:
-        return Priced(event, _price(event))
-    event.cost_usd = to_usd(cost := _cost(given))
-    return Priced(event, cost)
+    if (given := row.get("cost_usd")) is not None:
+        event.cost_usd = to_usd(_cost(given))
+    return Priced(event, _price(event, prices))
 
 
 def _id(value: Any) -> str:
@@ -147,20 +145,13 @@ def _cost(value: Any) -> int:
     return to_nano(amount)
 
 
-def _price(event: LLMEvent) -> int | None:
-    """Price an event that came without a cost; nano-dollars, None when no price is known."""
+def _price(event: LLMEvent, prices: PriceBook) -> int | None:
+    """Set the cost of an event; return nano-dollars, None when no price is known."""
     counts = vars(event).items()  # a base count of 0 may be one that was not reported
     usage = made_of(
         Usage, {name: count for name, count in counts if name in USAGE_FIELDS and (count or name not in BASE_COUNTS)}
     )
     if event.provider in CACHE_OUTSIDE_INPUT:
         usage.cache_outside_input = True
-    if event.error is not None and not any(usage.billable().values()):
-        event.cost_usd = Decimal(0)
-        return 0
-    price = price_of(event.provider, event.model, event.timestamp, event.service_tier)
-    cost = None if price is None else price.of_usage(usage)
-    if price is None or cost is None:
-        return None
-    event.cost_usd, event.price_version = to_usd(cost), price.version
-    return cost
+    asked = event.tags.get("requested_model")
+    return price_event(event, usage, prices, (event.model, asked if isinstance(asked, str) else None))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..calls.request import Outcome, Part
-from ..usage import Usage
+from ..calls.request import Outcome
+from ..usage import Part, Usage
 from .chat import StreamReader, usage_of
 from .reading import count, fields_of, text
 

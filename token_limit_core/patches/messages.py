@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..calls.request import Outcome, Part
-from ..usage import Usage
+from ..calls.request import Outcome
+from ..usage import Part, Usage
 from .reading import count, fields_of, text
 
 LEFT_OUT = frozenset({"compaction", "advisor_message"})

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..calls.request import Outcome, Part
-from ..usage import Usage
+from ..calls.request import Outcome
+from ..usage import Part, Usage
 from .chat import StreamReader, read_answer
 from .images import image_usage
 from .reading import count, event_id_of, fields_of, text

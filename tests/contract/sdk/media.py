@@ -179,7 +179,7 @@ CASES = {
         drawn("edit", "gpt-image-1", pictures, image=("a.png", PICTURE)), IMAGES, IMAGES_COST, streams=True
     ),
     "pictures without usage": Case(
-        drawn("generate", "dall-e-2", old_pictures, n=2), {"image_count": 2, "output_tokens": 0}, None
+        drawn("generate", "dall-e-2", old_pictures, n=2), {"image_count": 2, "output_tokens": 0}, None, ("unpriced",)
     ),
     "variations": Case(
         Endpoint(
@@ -188,6 +188,7 @@ CASES = {
         ),
         {"image_count": 2},
         None,
+        ("unpriced",),
     ),
 }  # fmt: skip
 

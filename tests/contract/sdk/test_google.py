@@ -72,7 +72,8 @@ def check_whole(make: Callable[..., Any], way: Way, metered: Metered) -> None:
         assert {name: getattr(event, name) for name in expected} == expected
         assert (event.provider, event.endpoint, event.stream) == ("google", way.endpoint, way.streams)
         assert (event.model, event.request_id, event.error) == (way.model, way.request_id, None)
-        assert event.tags == {"plan": "gold"}
+        unpriced = {} if event.image_count is None else {"unpriced": ["image_count"]}
+        assert event.tags == {"plan": "gold", **unpriced}
         if way.priced is None:
             assert event.cost_usd is None
         else:
