@@ -108,7 +108,7 @@ class Engine:
         self.count("unattributed")
         times = self._unattributed.due()
         if times:
-            logger.warning(
+            logger.info(
                 "a call has no tenant and is billed to %r (%d times since the last message); wrap it in "
                 "meter.for_tenant(...), or set on_no_tenant to 'refuse' or to a tenant",
                 self.payer(None),

@@ -1,22 +1,42 @@
-"""What a call will probably cost: learned from recent calls of its model, before that from the request's size.
+"""What a call will probably cost: learned from the last calls of its model, before that from stated guesses.
 
-Only an estimate: enforce mode holds it to keep concurrent calls apart, and settles at what was really used.
+An estimate is an upper bound of most calls, not an average, since a hold that is too small lets a limit be passed.
+It is replaced by what was really used when the call settles.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-FIRST_OUTPUT = 256
-"""Output tokens assumed for a model not seen yet."""
+FIRST_OUTPUT = 512
+"""Output tokens assumed for a model without a call so far."""
 
 MILLION = 10**6
 
 FIRST_RATE = MILLION // 4
-"""Input tokens of a million characters, assumed for a model not seen yet."""
+"""Input tokens of a million characters, assumed for a model without a call so far."""
+
+SHORT = 256
+"""Characters that a shorter request counts as: its tokens are mostly those around the text, so its rate is no guide."""
 
 ATTACHMENT = 4000
 """Characters an inlined image or file counts as, whatever the length of its base64 text."""
+
+IMAGE, STORED = 1_600, 10_000
+"""Tokens guessed for an image behind a URL, and for what the provider has stored: a file, an earlier answer."""
+
+UNSEEN = {
+    "image_url": IMAGE,
+    "url": IMAGE,
+    **dict.fromkeys(("file_id", "file_url", "file_uri", "fileUri", "video_url", "s3Location"), STORED),
+    **dict.fromkeys(("previous_response_id", "previous_interaction_id", "conversation"), STORED),
+    **dict.fromkeys(("cached_content", "cachedContent", "vector_store_ids"), STORED),
+}
+"""Keys of a request that name input which is not in it, and the tokens guessed for each."""
+
+_NAMES = frozenset(UNSEEN)
+_NO_TEXTS = frozenset({"conversation", "s3Location", "vector_store_ids"})
+"""Those whose values may be something else than a text."""
 
 INLINED = frozenset({"mimeType", "mime_type", "format"})
 """What stands beside the `data` of an inlined file, at Google and with OpenAI's audio; Anthropic says `base64`."""
@@ -27,46 +47,77 @@ TOKEN_ID = 4
 MAX_PARTS = 1_000_000
 """Parts of a request that are looked at: what refers to itself has no end."""
 
-WEIGHT = 5
-"""A new call moves an average a fifth of the way."""
+WINDOW = 64
+PERCENT = 95
+FEW = 20
+"""An upper bound is of the last `WINDOW` values: the percentile, or the largest as long as there are but a few."""
 
 MAX_MODELS = 1024
 
 
-class Habit:
-    """What the calls of one model have been like: moving averages, in whole numbers, as those take the least time.
+class UpperBound:
+    """A value that most of the last ones do not exceed; a lost update between threads only costs accuracy."""
 
-    `rate` is input tokens of a million characters, `output` is output tokens of a million calls.
+    __slots__ = ("_count", "_values", "value")
+
+    def __init__(self, first: int) -> None:
+        self.value = first
+        self._count = 0
+        self._values: list[int] = []
+
+    def add(self, value: int) -> None:
+        """Take a value in; the bound is computed anew when it was exceeded, and now and then."""
+        count, values = self._count, self._values
+        self._count = count + 1
+        if count < WINDOW:
+            values.append(value)
+        else:
+            values[count % WINDOW] = value
+        if value > self.value or count < FEW or not count % 8:
+            self.value = max(values) if count < FEW else sorted(values)[len(values) * PERCENT // 100]
+
+
+class Habit:
+    """What the calls of one model have been like, in whole numbers.
+
+    `rate` is input tokens of a million characters, `unseen` what unseen inputs were in millionths of the guess for
+    them, `output` is output tokens.
     """
 
-    __slots__ = ("output", "rate", "seen")
+    __slots__ = ("output", "rate", "unseen")
 
     def __init__(self) -> None:
-        self.rate = FIRST_RATE
-        self.output = FIRST_OUTPUT * MILLION
-        self.seen = False
+        self.rate = UpperBound(FIRST_RATE)
+        self.unseen = UpperBound(MILLION)
+        self.output = UpperBound(FIRST_OUTPUT)
 
-    def estimate(self, size: int, max_output: int | None) -> tuple[int, int]:
-        """Return the input and output tokens expected of `size` characters, with at most `max_output` tokens out."""
-        expected = self.output // MILLION + 1
-        if max_output is not None and max_output < expected:
-            expected = max(max_output, 0)  # as a client may have asked for less than nothing
-        return size * self.rate // MILLION + 1, expected
+    def estimate(self, size: int, max_output: int | None, unseen: int = 0) -> tuple[int, int]:
+        """Return the input and output tokens expected of `size` characters and `unseen` guessed tokens of input.
 
-    def learn(self, size: int, received: int, output: int) -> None:
-        """Take a finished call into the averages; a lost update between threads only costs accuracy.
+        The output is at most `max_output` tokens.
+        """
+        received = (size if size > SHORT else SHORT) * self.rate.value // MILLION + 1
+        if unseen:
+            received += unseen * self.unseen.value // MILLION
+        generated = self.output.value + 1
+        if max_output is not None and max_output < generated:
+            generated = max(max_output, 0)  # as a client may have asked for less than nothing
+        return received, generated
 
-        One that used nothing, such as an answer out of a cache or work that was only queued, tells nothing of the next.
+    def learn(self, size: int, received: int, output: int, unseen: int = 0) -> None:
+        """Learn from a finished call.
+
+        One that used nothing, such as an answer out of a cache or work that was only queued, says nothing of the next.
         """
         if not received:
             return
-        rate = received * MILLION // size if size > 0 else FIRST_RATE
-        output *= MILLION
-        if self.seen:
-            self.rate += (rate - self.rate) // WEIGHT
-            self.output += (output - self.output) // WEIGHT
+        size = size if size > SHORT else SHORT
+        if unseen:
+            known = size * self.rate.value // MILLION
+            self.unseen.add(max(received - known, 0) * MILLION // unseen)
         else:
-            self.rate, self.output, self.seen = rate, output, True
+            self.rate.add(received * MILLION // size)
+        self.output.add(output)
 
 
 class Habits(dict[tuple[str, str], Habit]):
@@ -81,7 +132,12 @@ class Habits(dict[tuple[str, str], Habit]):
 
 def size_of(value: Any) -> int:
     """Count the characters of a JSON-like value; iterators are left alone, as looking would use them up."""
-    total = 0
+    return measure(value)[0]
+
+
+def measure(value: Any) -> tuple[int, int]:
+    """Return the characters of a JSON-like value, and the tokens guessed for the inputs that it only names."""
+    total = unseen = 0
     parts = [value]
     for part in parts:  # they grow on the way: one frame for the whole of it
         kind = type(part)
@@ -90,6 +146,8 @@ def size_of(value: Any) -> int:
             total += size if size < ATTACHMENT or not part.startswith("data:") else ATTACHMENT
             continue
         if kind is dict and "data" not in part:
+            if not _NAMES.isdisjoint(part):
+                unseen += _guess(part)
             parts += part.values()
         elif kind is list:
             parts += part
@@ -99,7 +157,20 @@ def size_of(value: Any) -> int:
             total += _size_of_other(part, parts)
         if len(parts) > MAX_PARTS:
             del parts[MAX_PARTS:]
-    return total
+    return total, unseen
+
+
+def _guess(part: dict[str, Any]) -> int:
+    """Guess the tokens of what a part of a request names: by URLs and ids, not by data in the request itself."""
+    tokens = 0
+    for name in _NAMES & part.keys():
+        value = part[name]
+        if isinstance(value, str):
+            named = bool(value) and not value.startswith("data:") and (name != "url" or part.get("type", name) == name)
+        else:
+            named = name in _NO_TEXTS and bool(value)
+        tokens += UNSEEN[name] if named else 0
+    return tokens
 
 
 def _size_of_other(part: Any, parts: list[Any]) -> int:

@@ -31,7 +31,7 @@ class Flight:
         self.started_at = clock()
         self.started = time.perf_counter()
         self.habit = engine.habits[request.provider, request.model]
-        self.estimate = self.habit.estimate(request.size, request.max_output)
+        self.estimate = self.habit.estimate(request.size, request.max_output, request.unseen)
         self.tags: dict[str, Any] = {}
         self.answer: Any = None
         self._open = True
@@ -40,7 +40,7 @@ class Flight:
         """Begin anew, after a wait: with the time and what the estimate is by now."""
         self.started_at = self.engine.config.clock()
         self.started = time.perf_counter()
-        self.estimate = self.habit.estimate(self.request.size, self.request.max_output)
+        self.estimate = self.habit.estimate(self.request.size, self.request.max_output, self.request.unseen)
 
     @property
     def landed(self) -> bool:

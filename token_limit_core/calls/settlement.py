@@ -38,7 +38,7 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement | None:
         event.tags["estimated"] = True
     elif usage is outcome.usage and outcome.error is None and not request.later and "estimated" not in event.tags:
         received = usage.received() if "cache_outside_input" in counts else event.input_tokens
-        flight.habit.learn(request.size, received, event.output_tokens)
+        flight.habit.learn(request.size, received, event.output_tokens, request.unseen)
     cost = _price(flight, event, usage, outcome)
     if outcome.event_id is None:
         return flight.call_id, event, cost, None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import wrapt
 
-from ..calls.estimates import size_of
+from ..calls.estimates import measure
 from ..calls.flight import Flight
 from ..calls.flow import adepart, aland, depart, hand_over, land
 from ..calls.manual import outcome_of
@@ -17,7 +17,7 @@ from ..calls.request import Outcome, Request
 from ..runtime.faults import report
 from ..scope import current
 from .hooks import hook
-from .surfaces import unguarded
+from .surfaces import BOUNDS, max_output, unguarded
 
 if TYPE_CHECKING:
     from ..calls.engine import Engine
@@ -217,7 +217,8 @@ class BasePatch:
         endpoint = getattr(original, "__name__", self.name)
         request = Request(self.provider or self.name, str(kwargs.get("model", "")), endpoint)
         try:
-            request.size = size_of([*args, kwargs])
+            request.size, request.unseen = measure([*args, kwargs])
+            request.max_output = max_output(kwargs, BOUNDS)
         except Exception:
             report("measuring a call")
         return request

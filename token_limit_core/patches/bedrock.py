@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from ..calls.estimates import ATTACHMENT, size_of
+from ..calls.estimates import ATTACHMENT, measure
 from ..calls.flight import Flight
 from ..calls.flow import land
 from ..calls.request import Outcome, Request
@@ -105,7 +105,7 @@ def _request(operation: str, parameters: Mapping[str, Any]) -> Request:
     model, endpoint = str(parameters.get("modelId", "")), OPERATIONS[operation]
     sent = _document_of(parameters.get("body")) if endpoint == INVOKE else parameters
     request = Request("aws", model, endpoint, operation.endswith("Stream"))
-    request.size = ATTACHMENT if sent is None else size_of(dict(sent))
+    request.size, request.unseen = (ATTACHMENT, 0) if sent is None else measure(dict(sent))
     request.max_output = 0 if "embed" in model else _max_output(fields_of(sent))
     request.priced_as = price_name(model)
     tier = parameters.get("serviceTier")

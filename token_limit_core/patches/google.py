@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from .. import bodies
 from .. import scope as scopes
-from ..calls.estimates import size_of
+from ..calls.estimates import measure
 from ..calls.flight import Flight
 from ..calls.flow import depart
 from ..calls.request import Outcome, Request
@@ -207,7 +207,8 @@ def _request(provider: str, model: str, endpoint: str, stream: bool, body: Row) 
         endpoint = EMBEDDINGS
     tier = body.get("serviceTier", body.get("service_tier"))
     bound = 0 if endpoint in (EMBEDDINGS, IMAGES) else _max_output(body)
-    request = Request(provider, model_name(model) or "", endpoint, stream, size_of(body), bound)
+    size, unseen = measure(body)
+    request = Request(provider, model_name(model) or "", endpoint, stream, size, bound, unseen=unseen)
     if isinstance(tier, str):
         request.service_tier = tier.lower()
     return request

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from ..calls.estimates import STORED
 from ..calls.request import Outcome
 from ..runtime.faults import report
 from ..usage import Usage
@@ -125,8 +126,8 @@ SURFACES = (
     Surface("/audio/transcriptions", "audio.transcriptions", (), _read, _Events),
     Surface("/audio/speech", SPEECH, None, partial(_read_speech, 0), _Events, refined=True, kept=False),
     Surface("/conversations", "conversations", (), _read, _Events),
-    Surface("/conversations/{}", "conversations", (), _read, _Events),
-    Surface("/conversations/{}/restart", "conversations", (), _read, _Events),
+    Surface("/conversations/{}", "conversations", (), _read, _Events, unseen=STORED),
+    Surface("/conversations/{}/restart", "conversations", (), _read, _Events, unseen=STORED),
     Surface("/responses", "responses", ("max_output_tokens",), read_response, EventReader),
 )
 

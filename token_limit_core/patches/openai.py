@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from ..calls.estimates import STORED
 from ..hosts import TAKES_STREAM_OPTIONS, UNKNOWN
 from . import audio
 from .chat import ChoicesReader, read_answer
@@ -35,9 +36,9 @@ SURFACES = (
     Surface("/images/generations", "images.generate", (), read_images, ImageReader),
     Surface("/images/edits", "images.edit", (), read_images, ImageReader, refined=True),
     Surface("/images/variations", "images.create_variation", (), read_images, ImageReader, refined=True),
-    Surface("/threads/{}/runs", "threads.runs", RUN_BOUNDS, read_run, RunReader),
-    Surface("/threads/runs", "threads.runs", RUN_BOUNDS, read_run, RunReader),
-    Surface("/threads/{}/runs/{}/submit_tool_outputs", "threads.runs", RUN_BOUNDS, read_run, RunReader),
+    Surface("/threads/{}/runs", "threads.runs", RUN_BOUNDS, read_run, RunReader, unseen=STORED),
+    Surface("/threads/runs", "threads.runs", RUN_BOUNDS, read_run, RunReader, unseen=STORED),
+    Surface("/threads/{}/runs/{}/submit_tool_outputs", "threads.runs", RUN_BOUNDS, read_run, RunReader, unseen=STORED),
     Surface("/decisions", "decisions", (), read_answer, ChoicesReader),
 )
 """The ends of paths; gateways and other SDKs put prefixes before them."""

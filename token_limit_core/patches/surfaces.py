@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
-from ..calls.estimates import ATTACHMENT, size_of
+from ..calls.estimates import ATTACHMENT, measure
 from ..calls.request import Outcome, Request
 from ..errors import UnguardedCall
 from .reading import fields_of
@@ -33,7 +33,8 @@ class Surface:
 
     `bounds` are the body's fields that limit the output, None where no text comes out. `read` takes a parsed answer
     or a JSON document; `reader(request_id, injected)` follows a stream. `refined` calls are looked at once more by
-    `StainlessPatch.refine`. The body of one that is not `kept` is not JSON, and may be large.
+    `StainlessPatch.refine`. The body of one that is not `kept` is not JSON, and may be large. `unseen` are the tokens
+    guessed for input that the provider has stored.
     """
 
     path: str
@@ -43,6 +44,7 @@ class Surface:
     reader: MakeReader
     refined: bool = False
     kept: bool = True
+    unseen: int = 0
 
 
 class Plan(Request):
@@ -68,7 +70,8 @@ class Plan(Request):
         self.provider = provider
         self.model = str(body.get("model", ""))
         self.stream = stream
-        self.size = size_of(body)
+        self.size, unseen = measure(body)
+        self.unseen = unseen + surface.unseen
         self.max_output = 0 if surface.bounds is None else max_output(body, surface.bounds)
         self.fields = self.priced_as = self.service_tier = None
         if "service_tier" in body and isinstance(tier := body["service_tier"], str) and tier != "auto":
@@ -137,11 +140,15 @@ def pattern_of(surface: Surface) -> re.Pattern[str]:
     return re.compile(surface.path.replace("{}", "[^/]+") + "$")
 
 
+BOUNDS = ("max_completion_tokens", "max_output_tokens", "max_tokens", "max_new_tokens")
+"""The usual names of the bound, for SDKs that nothing else is known of."""
+
+
 def max_output(body: Mapping[str, Any], bounds: tuple[str, ...]) -> int | None:
     """Return the most tokens the call may generate: the bound, once for each choice."""
     for name in bounds:
         if name in body and isinstance(value := body[name], int):
-            choices = body.get("n")
+            choices = body.get("best_of") or body.get("n")  # legacy completions make `best_of`, and give `n` of them
             return value * choices if isinstance(choices, int) and choices > 0 else value
     return None
 
