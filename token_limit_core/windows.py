@@ -32,6 +32,17 @@ EARLIEST = -62135596800
 LATEST = 253402300800
 """The years 1 to 9999, in unix seconds: what a window of all time covers, and where the last ones are cut."""
 
+LONGEST_SECONDS = {
+    PER_MINUTE: 120,
+    PER_HOUR: 2 * 3600,
+    PER_DAY: 2 * 86400,
+    PER_WEEK: 8 * 86400,
+    PER_MONTH: 32 * 86400,
+    PER_YEAR: 367 * 86400,
+    TOTAL: LATEST - EARLIEST,
+}
+"""Seconds that no window of a frequency exceeds, whatever a time zone does to its clocks."""
+
 
 def parse_choice(value: str, allowed: Iterable[str], name: str) -> str:
     """Return `value` if it is one of `allowed`, else raise `ConfigurationError` with the list."""

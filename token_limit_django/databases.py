@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from django.conf import settings as django_settings
 from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.recorder import MigrationRecorder
 
@@ -75,6 +76,15 @@ def same_place(alias: str, other: str) -> bool:
 def in_memory(alias: str) -> bool:
     """Tell whether an SQLite alias has no file."""
     return _in_memory(connections[alias].settings_dict["NAME"])
+
+
+def unsupported(connection: BaseDatabaseWrapper) -> str:
+    """Name an engine that the store has no SQL for, and what to do."""
+    engine = connection.settings_dict["ENGINE"]
+    return (
+        f"DATABASES[{connection.alias!r}]: {engine!r} is not supported; expected SQLite, PostgreSQL or MySQL/MariaDB, "
+        "for example a STORE of 'sqlite:////var/lib/app/token_limit.db'"
+    )
 
 
 def migrate_along(*, using: str, verbosity: int = 1, **kwargs: Any) -> None:

@@ -6,19 +6,22 @@ are asked for; for one tenant the Store has the same answers.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import fields
+from typing import TypeVar
 
 from token_limit_core import limits as core
 from token_limit_core.limits import LimitStatus, items_for
 from token_limit_core.stores import transactional_reports as listing
 from token_limit_core.stores.records import Spend
-from token_limit_core.stores.reports import current_days
+from token_limit_core.stores.reports import ReportsTransaction, current_days
 
 from .databases import store_alias
 from .meter import get_meter
 from .models import Limit
-from .reports import LIMIT_COLUMNS
-from .transactions import OrmTransaction
+
+T = TypeVar("T")
+LIMIT_COLUMNS = tuple(field.name for field in fields(core.Limit))
 
 
 def now() -> float:
@@ -33,14 +36,17 @@ def limit_of(row: Limit) -> core.Limit:
 
 def statuses(rows: Iterable[Limit], at: float) -> dict[int, LimitStatus]:
     """Read the current windows of many limits, by limit id; those not in force at `at` have none."""
-    found = listing.statuses(_reports(), items_for(map(limit_of, rows), at))
-    return {status.limit.id: status for status in found}
+    items = items_for(map(limit_of, rows), at)
+    return {status.limit.id: status for status in _read(lambda tx: list(listing.statuses(tx, items)))}
 
 
 def month_spend(tenant_ids: Collection[str], at: float) -> dict[str, Spend]:
     """Sum the calendar month of `at` by tenant."""
-    return _reports().spends(tenant_ids, current_days(at)[0])
+    return _read(lambda tx: tx.spends(tenant_ids, current_days(at)[0]))
 
 
-def _reports() -> OrmTransaction:
-    return OrmTransaction(store_alias())
+def _read(work: Callable[[ReportsTransaction], T]) -> T:
+    from .store import DjangoStore  # imports SQLAlchemy, which a project that only starts does not need
+
+    with DjangoStore(store_alias()).begin_reading() as tx:
+        return work(tx)

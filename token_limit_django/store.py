@@ -1,8 +1,11 @@
-"""The ORM store: limits and ledger in the project's own database, whatever engine that is.
+"""The Django store: limits and ledger in the project's own database.
 
-Every operation is one short transaction on our own alias (`databases.py` says why). Called on a thread that runs an
-event loop it works in a thread of the store's, since Django refuses the ORM there. CONN_MAX_AGE holds: counted by
-request where there is one, by operation in all other threads, which no signal of Django's ever cleans up after.
+It runs the SQL of `token_limit_core.stores.sql` on Django's connection. Every operation is one short transaction on our
+own alias (`databases.py` says why). Called on a thread that runs an event loop it works in a thread of the store's,
+since Django refuses database work there.
+
+CONN_MAX_AGE holds: it is checked at the end of a request where there is one, after each operation in other threads,
+as Django sends no signal there. A connection to an SQLite file stays open in the main thread and in the store's own.
 """
 
 from __future__ import annotations
@@ -22,22 +25,22 @@ from django.db import (
     DataError,
     Error,
     IntegrityError,
-    OperationalError,
     ProgrammingError,
     connections,
     transaction,
 )
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from token_limit_core.errors import StoreError
 from token_limit_core.runtime.executor import Executor
+from token_limit_core.runtime.faults import ConfigurationError, StoreBusy, StoreError
 from token_limit_core.runtime.forks import after_fork
 from token_limit_core.stores.contract import Transaction
-from token_limit_core.stores.transactional import CONFLICTS, SQLITE_CONFLICTS, TransactionalStore
+from token_limit_core.stores.sql.dialects import is_conflict, texts
+from token_limit_core.stores.sql.transaction import BEGIN, SqlTransaction
+from token_limit_core.stores.transactional import TransactionalStore
 
 from .conf import settings
-from .databases import store_alias
-from .transactions import OrmTransaction
+from .databases import store_alias, unsupported
 
 T = TypeVar("T")
 
@@ -45,11 +48,13 @@ T = TypeVar("T")
 class DjangoStore(TransactionalStore):
     """Keep limits and ledger in tables of the project's.
 
-    Uses the alias of the settings, or the one given; `threads` of its own keep it off event loops.
+    Uses the alias of the settings, or the one given; `threads` of its own keep it off event loops. A transaction that
+    meets locks is retried for `timeout` seconds; how long SQLite itself waits is an option of the alias.
     """
 
-    def __init__(self, alias: str | None = None, *, threads: int | None = None) -> None:
+    def __init__(self, alias: str | None = None, *, threads: int | None = None, timeout: float = 20.0) -> None:
         self._alias = alias
+        self.timeout = timeout
         self._executor = Executor(settings.STORE_THREADS if threads is None else threads)
         self._kept: set[BaseDatabaseWrapper] = set()
         self._inherited: list[BaseDatabaseWrapper] = []
@@ -69,20 +74,13 @@ class DjangoStore(TransactionalStore):
         return self.alias == DEFAULT_DB_ALIAS
 
     def begin(self) -> AbstractContextManager[Transaction]:
-        return self._transaction(transaction.atomic(using=self.alias))
+        return self._transaction(BEGIN)
 
     def begin_reading(self) -> AbstractContextManager[Transaction]:
-        return self._transaction(nullcontext())
+        return self._transaction({})
 
     def is_conflict(self, error: Exception) -> bool:
-        cause = error.__cause__
-        if isinstance(error, _StaleConnection) or not isinstance(cause, OperationalError):
-            return isinstance(error, _StaleConnection)
-        code = getattr(cause.__cause__, "sqlite_errorcode", None)
-        if code is not None:
-            return code & 0xFF in SQLITE_CONFLICTS
-        code = getattr(cause.__cause__, "sqlstate", None)
-        return (code or next(iter(cause.args), None)) in CONFLICTS
+        return isinstance(error, (StoreBusy, _StaleConnection))
 
     def check(self) -> None:
         self._read(lambda tx: tx.limits(""))
@@ -101,22 +99,37 @@ class DjangoStore(TransactionalStore):
         return self._off_loop(partial(super()._retry, begin, work))
 
     @contextmanager
-    def _transaction(self, atomic: AbstractContextManager[Any]) -> Iterator[Transaction]:
+    def _transaction(self, begin: dict[str, str]) -> Iterator[Transaction]:
         connection = connections[self.alias]
         kept = connection.connection
         try:
-            with atomic:
-                yield OrmTransaction(self.alias)
+            with self._savepoint(connection, begin), connection.wrap_database_errors:
+                tx = _start(connection, begin)
+                try:
+                    yield tx
+                    tx.commit()
+                except BaseException:
+                    connection.errors_occurred |= not tx.roll_back()
+                    raise
         except (DataError, IntegrityError):
-            raise  # the engine is well, the row is not
+            raise  # the engine is well, the row is not: a retry would not help
         except Error as error:
             lost = kept is not None and not connection.in_atomic_block and not _still_works(kept, connection)
-            raise (_StaleConnection if lost else StoreError)(_describe(self.alias, error)) from error
+            kind = _StaleConnection if lost else StoreBusy if is_conflict(error.__cause__) else StoreError
+            raise kind(_describe(self.alias, error)) from error
         finally:
-            # Django would close it under an open block; in a thread that serves a request it does this at the end
-            due = connection.errors_occurred or not getattr(_thread, "serves_request", False)
-            if due and not (self.eager or connection.in_atomic_block):
-                connection.close_if_unusable_or_obsolete()
+            self._tidy_up(connection)
+
+    def _savepoint(self, connection: BaseDatabaseWrapper, begin: dict[str, str]) -> AbstractContextManager[Any]:
+        """Join a transaction that is open on our alias, as in EAGER mode and in the admin."""
+        return transaction.atomic(using=self.alias) if begin is BEGIN and _joined(connection) else nullcontext()
+
+    def _tidy_up(self, connection: BaseDatabaseWrapper) -> None:
+        if self.eager or connection.in_atomic_block:
+            return  # Django would close it under an open block
+        kept = getattr(_thread, "serves_request", False) or (connection.vendor == "sqlite" and _is_closed_later())
+        if connection.errors_occurred or not kept:
+            connection.close_if_unusable_or_obsolete()
 
     def _off_loop(self, work: Callable[[], T]) -> T:
         """Run `work` in a thread where Django allows the ORM, and wait."""
@@ -130,6 +143,7 @@ class DjangoStore(TransactionalStore):
         return self._executor.pool().submit(self._in_own_thread, work).result()
 
     def _in_own_thread(self, work: Callable[[], T]) -> T:
+        _thread.is_ours = True
         try:
             return work()
         finally:
@@ -176,6 +190,49 @@ request_finished.connect(_request_finished, dispatch_uid="token_limit_django.sto
 
 class _StaleConnection(StoreError):
     """A connection kept from an earlier operation has died since; another one may well work."""
+
+
+def _start(connection: BaseDatabaseWrapper, begin: dict[str, str]) -> SqlTransaction:
+    """Make the transaction on the driver's cursor, or on Django's where the project logs or wraps its queries.
+
+    Django's cursor checks and translates each statement, which costs more than most of ours do on SQLite.
+    """
+    vendor = connection.vendor
+    if vendor not in BEGIN:
+        raise ConfigurationError(unsupported(connection))
+    connection.close_if_health_check_failed()
+    connection.ensure_connection()
+    wrapped = connection.queries_logged or bool(connection.execute_wrappers)
+    cursor: Any
+    single_message = vendor == "postgresql" and _is_psycopg3()
+    paramstyle = None
+    if wrapped:
+        cursor = connection.cursor()
+        paramstyle = "format" if vendor == "sqlite" else None
+        single_message = single_message and not connection.settings_dict["OPTIONS"].get("server_side_binding")
+    elif single_message:
+        from psycopg import ClientCursor
+
+        cursor = ClientCursor(connection.connection)
+    else:
+        cursor = connection.connection.cursor()
+    statement = None if _joined(connection) else begin.get(vendor)
+    return SqlTransaction(cursor, texts(vendor, paramstyle), statement, single_message)
+
+
+def _joined(connection: BaseDatabaseWrapper) -> bool:
+    return connection.in_atomic_block or not connection.get_autocommit()
+
+
+def _is_psycopg3() -> bool:
+    from django.db.backends.postgresql.psycopg_any import is_psycopg3
+
+    return bool(is_psycopg3)
+
+
+def _is_closed_later() -> bool:
+    """Return whether this thread ends with the process, or with the store, which closes its connections."""
+    return getattr(_thread, "is_ours", False) or threading.current_thread() is threading.main_thread()
 
 
 def _still_works(kept: Any, connection: BaseDatabaseWrapper) -> bool:

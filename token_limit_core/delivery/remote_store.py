@@ -245,7 +245,7 @@ class RemoteStore(Store):
     def prune(self, before: float, now: float) -> Pruned:
         return Pruned(0, 0, 0, self.expire(now))
 
-    def _peers(self, work: object) -> NoReturn:
+    def _services(self, work: object) -> NoReturn:
         raise self._no_rows()
 
     def _no_rows(self) -> KeptElsewhere:

@@ -7,46 +7,31 @@ import hmac
 import re
 import secrets
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..runtime.faults import ConfigurationError
+from ..stores.records import CHECK, DEFAULT_PERMISSIONS, INGEST, PERMISSIONS, SET_LIMIT, ApiKey
 from ..windows import parse_choice
 
-INGEST, CHECK, SET_LIMIT = "ingest", "check", "set-limit"
-PERMISSIONS = (INGEST, CHECK, SET_LIMIT)
-DEFAULT_PERMISSIONS = (INGEST, CHECK)
+__all__ = [
+    "CHECK",
+    "DEFAULT_PERMISSIONS",
+    "INGEST",
+    "PERMISSIONS",
+    "SET_LIMIT",
+    "ApiKey",
+    "NewKey",
+    "digest_of",
+    "make_key",
+    "new_public_id",
+    "proves",
+    "public_id_of",
+    "token_in",
+]
 
 _PUBLIC_ID = re.compile(r"[0-9a-f]{12}")
 _TOKEN = re.compile(r"tl_([0-9a-f]{12})_[\w-]{43}")
 _BEARER = re.compile(r"bearer\s+(\S+)", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """A key as it is stored. `public_id` finds it, `digest` proves it; the token itself is nowhere.
-
-    `tenants` are ids, or beginnings of ids that end in `*`. Times are unix seconds.
-    """
-
-    public_id: str
-    digest: str
-    account: str
-    name: str = ""
-    tenants: tuple[str, ...] = ()
-    permissions: tuple[str, ...] = DEFAULT_PERMISSIONS
-    created_at: float = 0.0
-    revoked_at: float | None = None
-
-    def allows(self, permission: str) -> bool:
-        """Tell whether the key may do this."""
-        return permission in self.permissions
-
-    def covers(self, tenant_id: str) -> bool:
-        """Tell whether the key may speak of this tenant."""
-        return any(
-            tenant_id.startswith(name[:-1]) if name.endswith("*") else tenant_id == name for name in self.tenants
-        )
 
 
 class NewKey(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -44,7 +45,7 @@ _DEEPEST = 6
 
 
 def ledger_row(entry: Entry) -> dict[str, Any]:
-    """Return the ledger columns of an entry; `details` is a plain JSON object."""
+    """Return the ledger columns of an entry; `details` is JSON text."""
     event = entry.event
     details: dict[str, Any] = {}
     row: dict[str, Any] = {
@@ -55,7 +56,6 @@ def ledger_row(entry: Entry) -> dict[str, Any]:
         "corrects": entry.corrects,
         "timestamp": event.timestamp,
         "cost_nano": entry.cost_nano,
-        "details": details,
     }
     for name, value in vars(event).items():
         if name in _COUNTS:
@@ -64,6 +64,7 @@ def ledger_row(entry: Entry) -> dict[str, Any]:
             row[name] = None if value is None else text(value)[: WIDTHS[name]]
         elif value is not None and name in DETAILS and (name != "tags" or value):
             details[name] = plain(value)
+    row["details"] = json.dumps(details)
     return row
 
 

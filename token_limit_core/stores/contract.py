@@ -1,7 +1,7 @@
-"""The Store contract, and the ledger algorithm that every transactional store shares.
+"""The Store contract: Ledger (limits, holds, events), Reports (lists) and Services (API keys, deliveries).
 
-A store is synchronous, safe to use from any thread, and never asks the clock: `now` is passed in.
-Matching, windows and money are the pure functions of `limits.py`.
+A store is synchronous and may be used from any thread. It never reads the clock: `now` is an argument.
+Matching, windows and money are pure functions in `limits.py`.
 """
 
 from __future__ import annotations
@@ -14,29 +14,19 @@ from ..events import LLMEvent
 from ..limits import ENFORCE, CounterKey, Decision, Limit, LimitStatus, judge
 from ..runtime.executor import executor
 from .records import Call, Entry, Hold, Pruned, Recorded, Spend
-from .reports import Reports, ReportsTransaction
-from .services import Peers, PeersTransaction
+from .reports import Reports
+from .services import Services, ServicesTransaction
 
 T = TypeVar("T")
 
 
-class Store(Reports, Peers, ABC):
-    """Where ledger and limits live.
+class Ledger(ABC):
+    """Limits, holds and events; each operation is atomic.
 
-    Operations raise `StoreError` when the store cannot answer; a row that its engine will never take is the engine's
-    own exception, so that nobody tries it for ever.
+    Operations raise `StoreError` when the store cannot answer, and its subclass `StoreBusy` when locks of other
+    transactions did not go away in time. A row that the engine refuses raises the engine's own exception: a retry
+    would not help.
     """
-
-    durable: bool = True
-    backend: str | None = None
-    """The backend that keeps limits and ledger, as a URL without secrets; None: this store does."""
-
-    leaves_loop: bool = True
-    """Whether operations do I/O and must be kept off an event loop."""
-
-    def __str__(self) -> str:
-        """Say for people what keeps limits and ledger, and where."""
-        return type(self).__name__
 
     @abstractmethod
     def limits(self, tenant_id: str) -> list[Limit]:
@@ -120,6 +110,23 @@ class Store(Reports, Peers, ABC):
     def prune(self, before: float, now: float) -> Pruned:
         """Delete rows older than `before`, never of an open window nor younger than 35 days."""
 
+
+class Store(Ledger, Reports, Services):
+    """All three contracts in one object, and its life cycle."""
+
+    durable: bool = True
+    """Whether what was settled survives the end of the process."""
+
+    backend: str | None = None
+    """URL, without secrets, of the remote backend that keeps limits and ledger; None if this store keeps them."""
+
+    leaves_loop: bool = True
+    """Whether operations do I/O and must not run on an event loop."""
+
+    def __str__(self) -> str:
+        """Name the store and its place, for people."""
+        return type(self).__name__
+
     def check(self) -> None:
         """Open the store, for checks at start-up; raises `ConfigurationError` or `StoreError` when it cannot work."""
 
@@ -139,11 +146,19 @@ class Store(Reports, Peers, ABC):
         """Release connections; the store may be used again afterwards."""
 
 
-class Transaction(ReportsTransaction, PeersTransaction):
+class Transaction(ServicesTransaction):
     """One atomic unit of work on an engine: the primitives the shared algorithm is written in.
 
     All row locks are taken in the order tenant, limit, window.
     """
+
+    def admit_at_once(self, call: Call, now: float) -> Decision | None:
+        """Admit or refuse in one round trip where the engine can; None: nothing was done, take the steps one by one."""
+        return None
+
+    def settle_at_once(self, call_id: str, entry: Entry, destinations: Sequence[str]) -> bool:
+        """Settle an open hold in one round trip where the engine can; False: nothing was done."""
+        return False
 
     @abstractmethod
     def lock_tenant(self, tenant_id: str, now: float) -> bool:

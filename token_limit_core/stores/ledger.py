@@ -1,14 +1,15 @@
-"""The ledger algorithm, once, for every store with transactions (memory, SQLAlchemy, Django ORM).
+"""The ledger algorithm, once, for every store with transactions: of one entry, and of many.
 
 Each function is the whole of one short transaction, or a part of it, written in the primitives of `Transaction`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ..limits import ADMITTED, ENFORCE, CounterKey, Decision, Item, LimitStatus, items_for, judge, key_of
+from ..windows import window_of
 from .contract import Transaction
 from .records import Call, Entry, Hold, Recorded, correction_of, expiry_of
 
@@ -26,6 +27,9 @@ def admit(tx: Transaction, call: Call, now: float) -> Decision | bool:
 
     When there is no answer yet, tell whether a window has to be opened before another attempt.
     """
+    at_once = tx.admit_at_once(call, now)
+    if at_once is not None:
+        return at_once
     amount = 0 if call.estimate is None else call.estimate
     items = items_for(tx.limits(call.tenant_id), now)
     observed: list[str] = []
@@ -51,6 +55,8 @@ def admit(tx: Transaction, call: Call, now: float) -> Decision | bool:
 
 def settle(tx: Transaction, call_id: str, entry: Entry, now: float, destinations: Sequence[str] = ()) -> Recorded:
     """Append a call to the ledger, once; free its hold, charge what it cost, and note where it is to be delivered."""
+    if tx.settle_at_once(call_id, entry, destinations):
+        return "stored"
     tenant_id = entry.event.tenant_id
     tx.lock_tenant(tenant_id, now)
     if not tx.insert_entry(entry):
@@ -96,3 +102,63 @@ def _charge(tx: Transaction, entry: Entry, hold: Hold | None = None) -> None:
     for key in sorted(deltas) if len(deltas) > 1 else deltas:
         settled, held = deltas[key]
         tx.charge(key, settled, held)
+
+
+def record(
+    tx: Transaction,
+    tenants: dict[str, list[Entry]],
+    destinations: Sequence[str],
+    settle: Callable[[Entry], Recorded],
+) -> dict[str, list[Recorded]]:
+    """Record the entries of tenants, each once; `settle` takes the few that have a hold to be closed.
+
+    The caller has locked the tenants. Returns one result per entry.
+    """
+    held = tx.held_calls([entry.event.event_id for entries in tenants.values() for entry in entries])
+    results: dict[str, list[Recorded]] = {}
+    fresh: dict[str, list[Entry]] = {}
+    for tenant_id, entries in tenants.items():
+        known = tx.known_events(tenant_id, [entry.event.event_id for entry in entries])
+        results[tenant_id], fresh[tenant_id] = _sort_out(entries, known, held, settle)
+    written = [entry for entries in fresh.values() for entry in entries]
+    if written:
+        tx.insert_entries(written)
+        tx.roll_up_all(written)
+        for destination in destinations:
+            tx.insert_deliveries(destination, written)
+        for tenant_id, entries in fresh.items():
+            _charge_all(tx, tenant_id, entries)
+    return results
+
+
+def _sort_out(
+    entries: Sequence[Entry], known: set[str], held: set[str], settle: Callable[[Entry], Recorded]
+) -> tuple[list[Recorded], list[Entry]]:
+    """Return what becomes of each entry, and those that are to be written."""
+    fresh: dict[str, Entry] = {}
+    results: list[Recorded] = []
+    for entry in entries:
+        event_id = entry.event.event_id
+        if event_id in known or event_id in fresh:
+            results.append("duplicate")
+        elif event_id in held:
+            known.add(event_id)
+            results.append(settle(entry))
+        else:
+            fresh[event_id] = entry
+            results.append("stored")
+    return results, list(fresh.values())
+
+
+def _charge_all(tx: Transaction, tenant_id: str, entries: Sequence[Entry]) -> None:
+    """Charge each counter once with the sum of what falls into its window."""
+    totals: dict[CounterKey, int] = {}
+    for limit in tx.limits(tenant_id):
+        spent: dict[int, int] = {}
+        for entry in entries:
+            if entry.cost_nano:
+                start = window_of(limit.frequency, entry.event.timestamp).start
+                spent[start] = spent.get(start, 0) + entry.cost_nano
+        totals |= {CounterKey(tenant_id, limit.id, start): amount for start, amount in spent.items()}
+    for key in sorted(totals):
+        tx.charge(key, totals[key], 0)

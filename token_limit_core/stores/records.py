@@ -1,7 +1,8 @@
-"""The rows of a store: calls that are admitted, holds, entries of the ledger, and their sums."""
+"""The rows of a store: admitted calls, holds, ledger entries and their sums, API keys, deliveries."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -15,6 +16,10 @@ KEEP_SECONDS = 35 * 86400
 """Pruning never touches younger rows: the longest window plus the age at which late events are still taken."""
 
 Recorded = Literal["stored", "duplicate"]
+
+INGEST, CHECK, SET_LIMIT = "ingest", "check", "set-limit"
+PERMISSIONS = (INGEST, CHECK, SET_LIMIT)
+DEFAULT_PERMISSIONS = (INGEST, CHECK)
 
 
 class Call(NamedTuple):
@@ -134,3 +139,37 @@ def add_to_spend(total: Spend, entry: Entry) -> Spend:
         total.cost_nano + entry.charged,
         total.unpriced + (is_call and entry.cost_nano is None),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """An API key as it is stored: `public_id` finds it, `digest` is the hash of its token, the token is not stored.
+
+    `tenants` are ids, or prefixes of ids that end in `*`. Times are unix seconds.
+    """
+
+    public_id: str
+    digest: str
+    account: str
+    name: str = ""
+    tenants: tuple[str, ...] = ()
+    permissions: tuple[str, ...] = DEFAULT_PERMISSIONS
+    created_at: float = 0.0
+    revoked_at: float | None = None
+
+    def allows(self, permission: str) -> bool:
+        """Return whether the key has this permission."""
+        return permission in self.permissions
+
+    def covers(self, tenant_id: str) -> bool:
+        """Return whether the key may act for this tenant."""
+        return any(
+            tenant_id.startswith(name[:-1]) if name.endswith("*") else tenant_id == name for name in self.tenants
+        )
+
+
+class Claim(NamedTuple):
+    """A delivery that a sender has claimed: the number of its row, and the entry to deliver."""
+
+    id: int
+    entry: Entry

@@ -19,7 +19,6 @@ from ..events import LLMEvent
 from ..limits import Decision, Limit, LimitStatus, items_for, scheduled
 from ..windows import PER_MONTH, window_of
 from . import ledger
-from .bulk import record_entries
 from .contract import Store, Transaction
 from .records import KEEP_SECONDS, Call, Entry, Hold, Pruned, Recorded, Spend
 from .reports import Change, change_of
@@ -27,18 +26,13 @@ from .transactional_reports import TransactionalReports
 
 T = TypeVar("T")
 ATTEMPTS = 8
-PATIENCE_SECONDS = 10.0
-"""After this long a conflict is no longer met with another attempt: an engine may wait long by itself."""
-
-CONFLICTS = {"40001", "40P01", "55P03", 1205, 1213}
-"""PostgreSQL: serialisation, deadlock, lock not available. MySQL: lock wait timeout, deadlock."""
-
-SQLITE_CONFLICTS = {5, 6}
-"""SQLITE_BUSY and SQLITE_LOCKED, without their extensions."""
 
 
 class TransactionalStore(TransactionalReports, Store):
     """A Store over an engine that offers `begin()`."""
+
+    timeout: float = 10.0
+    """After this many seconds a transaction that meets a conflict is not retried: an engine may wait long by itself."""
 
     @abstractmethod
     def begin(self) -> AbstractContextManager[Transaction]:
@@ -49,7 +43,7 @@ class TransactionalStore(TransactionalReports, Store):
         return self.begin()
 
     def is_conflict(self, error: Exception) -> bool:
-        """Tell a failure after which the transaction may simply be run again: deadlock, serialisation, lost link."""
+        """Return whether the transaction may be run again: a lock, a deadlock, a serialisation failure, a lost link."""
         return False
 
     def _run(self, work: Callable[[Transaction], T]) -> T:
@@ -59,7 +53,7 @@ class TransactionalStore(TransactionalReports, Store):
         return self._retry(self.begin_reading, work)
 
     def _retry(self, begin: Callable[[], AbstractContextManager[Transaction]], work: Callable[[Transaction], T]) -> T:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + self.timeout
         for attempt in range(ATTEMPTS):
             try:
                 with begin() as tx:
@@ -71,7 +65,7 @@ class TransactionalStore(TransactionalReports, Store):
         raise AssertionError("unreachable")
 
     _report = _read
-    _peers = _run
+    _services = _run
 
     # -- limits ---------------------------------------------------------------------------------
 
@@ -180,7 +174,7 @@ class TransactionalStore(TransactionalReports, Store):
 
             for tenant_id in ordered:
                 tx.lock_tenant(tenant_id, now)
-            results = record_entries(tx, ordered, self.destinations, settle)
+            results = ledger.record(tx, ordered, self.destinations, settle)
             of_tenant = {tenant_id: iter(told) for tenant_id, told in results.items()}
             return [next(of_tenant[event.tenant_id]) for event, _ in entries]
 

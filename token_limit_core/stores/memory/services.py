@@ -1,13 +1,12 @@
-"""What the memory store keeps of other services."""
+"""API keys and deliveries of the memory store."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ...ingest.keys import ApiKey
-from ..records import Entry
-from ..services import Claim, PeersTransaction
+from ..records import ApiKey, Claim, Entry
+from ..services import ServicesTransaction
 
 
 @dataclass(slots=True)
@@ -19,7 +18,7 @@ class _Delivery:
     parked: bool = False
 
 
-class MemoryPeers(PeersTransaction):
+class MemoryServices(ServicesTransaction):
     """The primitives on dictionaries."""
 
     _api_keys: dict[str, ApiKey]

@@ -21,7 +21,7 @@ from ..contract import Transaction
 from ..records import NO_SPEND, Call, Entry, Hold, Recorded, Spend, add_to_spend, day_of, entry_of, hold_of
 from ..transactional import TransactionalStore
 from .reports import MemoryReports
-from .services import MemoryPeers
+from .services import MemoryServices
 
 T = TypeVar("T")
 
@@ -98,7 +98,7 @@ class _Ground:
     """Each counter with its limit's amount."""
 
 
-class _Tables(MemoryReports, MemoryPeers, Transaction):
+class _Tables(MemoryReports, MemoryServices, Transaction):
     """The dictionaries; entering takes the lock. Nothing in the algorithm fails half-way on dictionaries."""
 
     def __init__(self) -> None:

@@ -1,1 +1,5 @@
 """The SQL stores: SQLite, PostgreSQL and MySQL."""
+
+from .store import SqlStore
+
+__all__ = ["SqlStore"]

@@ -1,21 +1,21 @@
-"""The reports of the SQL store: their statements are built per question, since consoles ask rarely."""
+"""The reports of the SQL stores. Statements that depend on the query are built for each, since consoles ask rarely."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import fields
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    Float,
     Select,
     String,
     and_,
+    bindparam,
     case,
     cast,
     func,
-    insert,
+    literal,
     or_,
     select,
     tuple_,
@@ -36,80 +36,114 @@ from ..reports import (
     TenantQuery,
     current_days,
 )
+from .statements import HOLD_COLUMNS, INSERT_CHANGE, LIMIT_COLUMNS, listed, one_of, size_for
 from .tables import counter, hold, ledger, limit, limit_history, rollup, tenant
 
-_SUMS = [func.sum(rollup.c[name]) for name in Spend._fields]
-_INSERT_CHANGE = insert(limit_history)
+_SUMS = [func.sum(rollup.c[name]).label(name) for name in Spend._fields]
+_DAYS = and_(rollup.c.day >= bindparam("the_first_day"), rollup.c.day < bindparam("the_last_day"))
 _NONE = {"spend": 0, "share": -1}
 """Where in an order tenants stand that have no spend or no limit: with those that spent nothing, and behind all."""
 
+_ROLLUP_KEY = (rollup.c.day, rollup.c.provider, rollup.c.model)
+_ROLLUP = (
+    select(*_ROLLUP_KEY, *(rollup.c[name] for name in Spend._fields))
+    .where(rollup.c.tenant_id == bindparam("the_tenant"), _DAYS)
+    .order_by(*_ROLLUP_KEY)
+)
+
+
+@cache
+def _limits_of(size: int) -> Select[Any]:
+    columns = [limit.c[name] for name in LIMIT_COLUMNS]
+    return select(*columns).where(one_of(limit.c.tenant_id, "the_tenants", size)).order_by(limit.c.id)
+
+
+@cache
+def _spends(size: int) -> Select[Any]:
+    found = select(rollup.c.tenant_id, *_SUMS).where(one_of(rollup.c.tenant_id, "the_tenants", size), _DAYS)
+    return found.group_by(rollup.c.tenant_id)
+
+
+@cache
+def _counters(tenants: int, limits: int, windows: int) -> Select[Any]:
+    columns = [counter.c[name] for name in (*CounterKey._fields, "settled", "held")]
+    return select(*columns).where(
+        one_of(counter.c.tenant_id, "the_tenants", tenants),
+        one_of(counter.c.limit_id, "the_limits", limits),
+        one_of(counter.c.window_start, "the_windows", windows),
+    )
+
 
 class SqlReports(ReportsTransaction):
-    """The primitives of the reports on one connection."""
+    """The primitives of the reports on one cursor."""
 
-    _execute: Callable[..., Any]
+    _rows: Callable[..., list[Any]]
+    _ask: Callable[[Select[Any]], list[Any]]
+    _run: Callable[..., Any]
 
     def tenant_page(self, query: TenantQuery, now: float) -> Page[tuple[str, str]]:
         found = _found(query)
-        total = self._execute(select(func.count()).select_from(tenant).where(*found)).scalar_one()
+        [(total,)] = self._ask(select(func.count()).select_from(tenant).where(*found))
         rows = select(tenant.c.id, tenant.c.name).where(*found)
         if query.sort != "id":
             order = _spent(current_days(now)[0], tenant.c.id) if query.sort == "spend" else _share(now)
             rows = rows.order_by(func.coalesce(order, _NONE[query.sort]).desc())
         rows = rows.order_by(tenant.c.id).offset(query.offset).limit(query.size)
-        return Page([tuple(row) for row in self._execute(rows)], total)
+        return Page([(tenant_id, name) for tenant_id, name in self._ask(rows)], total)
 
     def limits_of(self, tenant_ids: Collection[str]) -> list[Limit]:
-        columns = [limit.c[field.name] for field in fields(Limit)]
-        rows = select(*columns).where(limit.c.tenant_id.in_(tenant_ids)).order_by(limit.c.id)
-        return [Limit(*row) for row in self._execute(rows)]
+        rows = self._rows(_limits_of(size_for(tenant_ids)), listed("the_tenants", tenant_ids))
+        return [Limit(*row) for row in rows]
 
     def counters(self, keys: Sequence[CounterKey]) -> dict[CounterKey, tuple[int, int]]:
-        columns = (counter.c.tenant_id, counter.c.limit_id, counter.c.window_start)
-        rows = select(*columns, counter.c.settled, counter.c.held).where(
-            counter.c.tenant_id.in_({key.tenant_id for key in keys}),
-            counter.c.limit_id.in_({key.limit_id for key in keys}),
-            counter.c.window_start.in_({key.window_start for key in keys}),
-        )
-        return {CounterKey(*key): (settled, held) for *key, settled, held in self._execute(rows)}
+        if not keys:
+            return {}
+        tenants, limits, windows = ({key[place] for key in keys} for place in range(3))
+        statement = _counters(size_for(tenants), size_for(limits), size_for(windows))
+        known = {
+            **listed("the_tenants", tenants),
+            **listed("the_limits", limits),
+            **listed("the_windows", windows),
+        }
+        return {CounterKey(*key): (settled, held) for *key, settled, held in self._rows(statement, known)}
 
     def spends(self, tenant_ids: Collection[str], days: range) -> dict[str, Spend]:
-        rows = (
-            select(rollup.c.tenant_id, *_SUMS)
-            .where(rollup.c.tenant_id.in_(tenant_ids), _within(days))
-            .group_by(rollup.c.tenant_id)
-        )
-        return {tenant_id: Spend(*map(int, sums)) for tenant_id, *sums in self._execute(rows)}
+        known = {**listed("the_tenants", tenant_ids), **_between(days)}
+        rows = self._rows(_spends(size_for(tenant_ids)), known)
+        return {tenant_id: Spend(*map(int, sums)) for tenant_id, *sums in rows}
 
     def rollup(self, tenant_id: str, days: range) -> list[DaySpend]:
-        key = (rollup.c.day, rollup.c.provider, rollup.c.model)
-        totals = [rollup.c[name] for name in Spend._fields]
-        rows = select(*key, *totals).where(rollup.c.tenant_id == tenant_id, _within(days)).order_by(*key)
-        return [DaySpend(day, provider, model, Spend(*total)) for day, provider, model, *total in self._execute(rows)]
+        rows = self._rows(_ROLLUP, {"the_tenant": tenant_id, **_between(days)})
+        return [DaySpend(day, provider, model, Spend(*total)) for day, provider, model, *total in rows]
 
     def entries(self, query: EventQuery) -> list[StoredEntry]:
+        columns = ledger.c.keys()
         rows = _newest(select(ledger).where(*_conditions(query)), ledger.c.timestamp, query.after, query.size)
-        return [StoredEntry(row["id"], read_entry(row)) for row in self._execute(rows).mappings()]
+        found = (dict(zip(columns, row, strict=True)) for row in self._ask(rows))
+        return [StoredEntry(row["id"], read_entry(row)) for row in found]
 
     def hold_page(self, tenant_id: str | None, offset: int, size: int) -> Page[Hold]:
         found = [hold.c.state == "open"]
         if tenant_id is not None:
             found.append(hold.c.tenant_id == tenant_id)
-        total = self._execute(select(func.count()).select_from(hold).where(*found)).scalar_one()
-        columns = [hold.c[name] for name in Hold._fields if name != "items"]
-        rows = select(*columns).where(*found).order_by(hold.c.created_at, hold.c.call_id)
-        return Page([Hold(*row) for row in self._execute(rows.offset(offset).limit(size))], total)
+        [(total,)] = self._ask(select(func.count()).select_from(hold).where(*found))
+        rows = (
+            select(*(hold.c[name] for name in HOLD_COLUMNS)).where(*found).order_by(hold.c.created_at, hold.c.call_id)
+        )
+        return Page([Hold(*row) for row in self._ask(rows.offset(offset).limit(size))], total)
 
     def insert_change(self, change: Change) -> None:
-        row = change._asdict()
-        del row["id"]
-        self._execute(_INSERT_CHANGE, row)
+        self._run(INSERT_CHANGE, change._asdict())
 
     def changes(self, tenant_id: str | None, after: Cursor | None, size: int) -> list[Change]:
         rows = select(*(limit_history.c[name] for name in Change._fields))
         if tenant_id is not None:
             rows = rows.where(limit_history.c.tenant_id == tenant_id)
-        return [Change(*row) for row in self._execute(_newest(rows, limit_history.c.at, after, size))]
+        return [Change(*row) for row in self._ask(_newest(rows, limit_history.c.at, after, size))]
+
+
+def _between(days: range) -> dict[str, int]:
+    return {"the_first_day": days.start, "the_last_day": days.stop}
 
 
 def _found(query: TenantQuery) -> list[ColumnElement[bool]]:
@@ -138,7 +172,7 @@ def _share(now: float) -> ColumnElement[Any]:
     """Give the largest share of a limit that each tenant has spent; a limit of nothing is always used up."""
     month, day = (_spent(days, limit.c.tenant_id) for days in current_days(now))
     spent = func.coalesce(case((limit.c.frequency == PER_DAY, day), else_=month), 0)
-    share = case((limit.c.amount == 0, 1.0), (spent <= 0, 0.0), else_=cast(spent, Float) / limit.c.amount)
+    share = case((limit.c.amount == 0, 1.0), (spent <= 0, 0.0), else_=spent * literal(1.0) / limit.c.amount)
     in_force = and_(
         limit.c.effective_from <= now, or_(limit.c.effective_until.is_(None), limit.c.effective_until > now)
     )

@@ -1,25 +1,34 @@
-"""The statements of the SQL store, built once.
+"""The statements of the SQL stores, built once; `dialects.py` makes text of them.
 
 Parameters of conditions are named `the_*` and `more_*`, since SQLAlchemy keeps column names for values.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, fields
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import BindParameter, Column, Delete, Select, Table, and_, bindparam, case, delete, func, select, update
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.sql.dml import Insert
 
 from ...limits import CounterKey, Limit
-from ..records import Spend
-from .tables import api_key, counter, hold, hold_item, ledger, limit, rollup, tenant
+from ..records import Hold, Spend
+from .tables import api_key, counter, delivery, hold, hold_item, ledger, limit, limit_history, rollup, tenant
+
+LIMIT_COLUMNS = tuple(field.name for field in fields(Limit))
+HOLD_COLUMNS = tuple(name for name in Hold._fields if name != "items")
 
 
-class Inserts(NamedTuple):
-    """Inserts that leave an existing row alone, and the one that adds to it: each engine has its own words."""
+def columns_of(table: Table) -> list[str]:
+    """Name the columns that an INSERT fills; the engine counts `id` up where it is a number."""
+    return [column.name for column in table.columns if column.autoincrement is not True]
+
+
+class Upserts(NamedTuple):
+    """Inserts that leave an existing row alone, and the one that adds to it; each dialect has its own syntax."""
 
     tenant: Insert
     counter: Insert
@@ -29,22 +38,29 @@ class Inserts(NamedTuple):
 
 
 @cache
-def inserts(dialect: str) -> Inserts:
-    """Return the upserts in the words of a dialect."""
-    upsert: Any = {"postgresql": postgresql.insert, "sqlite": sqlite.insert, "mysql": mysql.insert}[dialect]
-    total, tables = upsert(rollup), (tenant, counter, ledger, api_key)
+def upserts(dialect: str) -> Upserts:
+    """Return the upserts of a dialect."""
+    insert: Any = {"postgresql": postgresql.insert, "sqlite": sqlite.insert, "mysql": mysql.insert}[dialect]
+    absent, total = [_filled(insert(table)) for table in (tenant, counter, ledger, api_key)], _filled(insert(rollup))
     if dialect == "mysql":
         # not ON DUPLICATE KEY: with the driver's FOUND_ROWS that counts an untouched row as changed
-        absent = [upsert(table).prefix_with("IGNORE") for table in tables]
+        absent = [one.prefix_with("IGNORE") for one in absent]
         total = total.on_duplicate_key_update({name: rollup.c[name] + total.inserted[name] for name in Spend._fields})
     else:
-        absent = [upsert(table).on_conflict_do_nothing() for table in tables]
-        sums = {name: rollup.c[name] + total.excluded[name] for name in Spend._fields}
-        total = total.on_conflict_do_update(index_elements=list(rollup.primary_key), set_=sums)
-    # how many rows were inserted is the answer; SQLAlchemy keeps that number of an INSERT only when told to
-    counted = (one.inline().execution_options(preserve_rowcount=True) for one in absent)
-    for_tenant, for_counter, for_entry, for_api_key = counted
-    return Inserts(for_tenant, for_counter, for_entry, for_api_key, total)
+        absent = [one.on_conflict_do_nothing() for one in absent]
+        total = add_to_rollup(total)
+    return Upserts._make((*absent, total))
+
+
+def add_to_rollup(insertion: Any) -> Any:
+    """Make an insert into the roll-up add to the row that is there (SQLite, PostgreSQL)."""
+    sums = {name: rollup.c[name] + insertion.excluded[name] for name in Spend._fields}
+    return insertion.on_conflict_do_update(index_elements=list(rollup.primary_key), set_=sums)
+
+
+def _filled(insertion: Any) -> Any:
+    """Fill every column from the parameter of its name."""
+    return insertion.inline().values({name: bindparam(name) for name in columns_of(insertion.table)})
 
 
 def limit_row(row: Limit) -> dict[str, Any]:
@@ -59,8 +75,28 @@ def key_row(key: CounterKey) -> dict[str, Any]:
     return {"the_tenant": key.tenant_id, "the_limit": key.limit_id, "the_window": key.window_start}
 
 
-OF_TENANT = hold.c.tenant_id == bindparam("the_tenant")
-EXPIRED = hold.c.expires_at <= bindparam("the_time")
+# -- lists --------------------------------------------------------------------------------------
+
+
+def size_for(values: Collection[Any]) -> int:
+    """Return a power of two that these values fit in, so that there are few texts of one statement."""
+    return 1 << max(0, len(values) - 1).bit_length()
+
+
+def listed(name: str, values: Collection[Any]) -> dict[str, Any]:
+    """Return the parameters of a list; NULL fills it up, which equals nothing."""
+    padded = [*values, *[None] * (size_for(values) - len(values))]
+    return {f"{name}_{place}": value for place, value in enumerate(padded)}
+
+
+def one_of(column: Column[Any], name: str, size: int) -> Any:
+    """Compare a column with a list of this size."""
+    items: list[BindParameter[Any]] = [bindparam(f"{name}_{place}", type_=column.type) for place in range(size)]
+    return column.in_(items)
+
+
+# -- limits and counters ------------------------------------------------------------------------
+
 _AT_KEY = and_(
     counter.c.tenant_id == bindparam("the_tenant"),
     counter.c.limit_id == bindparam("the_limit"),
@@ -71,46 +107,44 @@ _CEILING = select(limit.c.amount).where(limit.c.id == bindparam("the_limit")).sc
 LOCK_TENANT = update(tenant).where(tenant.c.id == bindparam("the_tenant")).values(first_seen=tenant.c.first_seen)
 
 LIMITS = (
-    select(*(limit.c[f.name] for f in fields(Limit)))
+    select(*(limit.c[name] for name in LIMIT_COLUMNS))
     .where(limit.c.tenant_id == bindparam("the_tenant"))
     .order_by(limit.c.id)
 )
-INSERT_LIMIT = insert(limit)
+INSERT_LIMIT = _filled(limit.insert())
+INSERT_LIMIT_RETURNING = INSERT_LIMIT.returning(limit.c.id)
 UPDATE_LIMIT = (
     update(limit)
     .where(limit.c.id == bindparam("the_id"))
-    .values({f.name: bindparam(f.name) for f in fields(Limit) if f.name != "id"})
+    .values({name: bindparam(name) for name in LIMIT_COLUMNS if name != "id"})
 )
-DELETE_LIMITS = tuple(
-    delete(column.table).where(column.in_(bindparam("the_ids", expanding=True)))
-    # counters first: this waits for an admission in flight, whose hold items are then seen
-    for column in (counter.c.limit_id, hold_item.c.limit_id, limit.c.id)
-)
+
+
+@cache
+def delete_limits(size: int) -> tuple[Delete, ...]:
+    """Delete limits with their counters and hold items.
+
+    The counters go first: that waits for an admission in flight, whose hold items are then seen.
+    """
+    columns = (counter.c.limit_id, hold_item.c.limit_id, limit.c.id)
+    return tuple(delete(column.table).where(one_of(column, "the_ids", size)) for column in columns)
+
 
 COUNTER = select(counter.c.settled, counter.c.held).where(_AT_KEY)
 TAKE = update(counter).where(_AT_KEY).values(held=counter.c.held + bindparam("more_held"))
 TAKE_BOUNDED = TAKE.where(counter.c.settled + counter.c.held < _CEILING)
 CHARGE = TAKE.values(settled=counter.c.settled + bindparam("more_settled"))
 
-_HOLDS = (
-    select(
-        hold.c.call_id,
-        hold.c.tenant_id,
-        hold.c.amount,
-        hold.c.created_at,
-        hold.c.expires_at,
-        hold.c.origin,
-        hold.c.state,
-        hold_item.c.limit_id,
-        hold_item.c.window_start,
-    )
+# -- holds --------------------------------------------------------------------------------------
+
+HOLDS = (
+    select(*(hold.c[name] for name in HOLD_COLUMNS), hold_item.c.limit_id, hold_item.c.window_start)
     .select_from(hold.outerjoin(hold_item, hold.c.call_id == hold_item.c.call_id))
     .order_by(hold.c.created_at, hold.c.call_id, hold_item.c.limit_id)
 )
-HOLD = _HOLDS.where(hold.c.call_id == bindparam("the_call"))
-OPEN_HOLDS = _HOLDS.where(hold.c.state == "open")
-INSERT_HOLD = insert(hold)
-INSERT_ITEMS = insert(hold_item)
+HOLD = HOLDS.where(hold.c.call_id == bindparam("the_call"))
+INSERT_HOLD = _filled(hold.insert())
+INSERT_ITEM = _filled(hold_item.insert())
 CLOSE_HOLD = (
     update(hold)
     .where(hold.c.call_id == bindparam("the_call"), hold.c.state == bindparam("the_old_state"))
@@ -122,19 +156,45 @@ RENEW_HOLD = (
     .values(expires_at=bindparam("the_expiry"))
 )
 
-KNOWN_EVENTS = select(ledger.c.event_id).where(
-    ledger.c.tenant_id == bindparam("the_tenant"), ledger.c.event_id.in_(bindparam("the_ids", expanding=True))
-)
-HELD_CALLS = select(hold.c.call_id).where(hold.c.call_id.in_(bindparam("the_ids", expanding=True)))
-INSERT_ENTRIES = insert(ledger)
+
+@cache
+def open_holds(of_tenant: bool, expired: bool) -> Select[Any]:
+    """List the open holds: of one tenant, or those that have expired, or both."""
+    found = HOLDS.where(hold.c.state == "open")
+    if of_tenant:
+        found = found.where(hold.c.tenant_id == bindparam("the_tenant"))
+    if expired:
+        found = found.where(hold.c.expires_at <= bindparam("the_time"))
+    return found
+
+
+# -- ledger -------------------------------------------------------------------------------------
+
+INSERT_ENTRY = _filled(ledger.insert())
+INSERT_CHANGE = _filled(limit_history.insert())
+INSERT_DELIVERY = _filled(delivery.insert())
+
+
+@cache
+def known_events(size: int) -> Select[Any]:
+    """Find which events of a list the tenant's ledger has."""
+    of_tenant = ledger.c.tenant_id == bindparam("the_tenant")
+    return select(ledger.c.event_id).where(of_tenant, one_of(ledger.c.event_id, "the_ids", size))
+
+
+@cache
+def held_calls(size: int) -> Select[Any]:
+    """Find which calls of a list have a hold."""
+    return select(hold.c.call_id).where(one_of(hold.c.call_id, "the_ids", size))
+
 
 _IS_CALL = ledger.c.kind == "call"
 SPEND = select(
-    func.count(case((_IS_CALL, 1))),
-    func.coalesce(func.sum(ledger.c.input_tokens), 0),
-    func.coalesce(func.sum(ledger.c.output_tokens), 0),
-    func.coalesce(func.sum(ledger.c.cost_nano), 0),
-    func.count(case((and_(_IS_CALL, ledger.c.cost_nano.is_(None)), 1))),
+    func.count(case((_IS_CALL, 1))).label("calls"),
+    func.coalesce(func.sum(ledger.c.input_tokens), 0).label("input_tokens"),
+    func.coalesce(func.sum(ledger.c.output_tokens), 0).label("output_tokens"),
+    func.coalesce(func.sum(ledger.c.cost_nano), 0).label("cost_nano"),
+    func.count(case((and_(_IS_CALL, ledger.c.cost_nano.is_(None)), 1))).label("unpriced"),
 ).where(
     ledger.c.tenant_id == bindparam("the_tenant"),
     ledger.c.timestamp >= bindparam("the_start"),

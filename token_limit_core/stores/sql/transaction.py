@@ -1,86 +1,114 @@
-"""One transaction of the SQL store: the primitives of the ledger algorithm as SQLAlchemy statements."""
+"""One transaction of an SQL store: the primitives of the ledger algorithm on a DB-API cursor in autocommit mode."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import ClauseElement
 
-from ...limits import CounterKey, Limit
+from ...limits import CounterKey, Decision, Limit
 from ..columns import batched, ledger_row, rollup_row, rollup_rows
 from ..contract import Transaction
-from ..records import Entry, Hold, Spend
+from ..records import Call, Entry, Hold, Spend
+from . import postgresql
 from . import statements as sql
+from .dialects import Convert, Sql, Texts
 from .reports import SqlReports
-from .services import SqlPeers
+from .services import SqlServices
+
+NOTHING: dict[str, Any] = {}
+
+BEGIN = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED", "mysql": "BEGIN"}
+"""How a transaction that writes begins. SQLite: an upgrade from reader to writer fails at once under concurrency."""
+
+BEGIN_READING = {"sqlite": "BEGIN"}
+"""How a transaction that reads begins; on the others each statement sees what is committed, with or without one."""
 
 
-class SqlTransaction(SqlReports, SqlPeers, Transaction):
-    """The primitives on one connection."""
+class SqlTransaction(SqlReports, SqlServices, Transaction):
+    """The primitives on one cursor.
 
-    def __init__(self, connection: Connection) -> None:
-        self._execute = connection.execute
-        self._inserts = sql.inserts(connection.dialect.name)
+    `begin` is the statement that starts the transaction; it is sent with the first primitive, so that what is done
+    in one round trip needs none. Without it the cursor's connection is in a transaction of somebody else's.
+    """
+
+    def __init__(self, cursor: Any, texts: Texts, begin: str | None, single_message: bool = False) -> None:
+        self._cursor = cursor
+        self._texts = texts
+        self._upserts = sql.upserts(texts.name)
+        self._begin = begin
+        self._begun = False
+        self._single_message = single_message
+
+    def commit(self) -> None:
+        """Commit what this transaction began."""
+        if self._begun:
+            self._cursor.execute("COMMIT")
+
+    def roll_back(self) -> bool:
+        """Roll back what this transaction began; return False when the connection cannot be used any more."""
+        if self._begun:
+            try:
+                self._cursor.execute("ROLLBACK")
+            except Exception:
+                return False
+        return True
+
+    # -- limits and counters --------------------------------------------------------------------
 
     def lock_tenant(self, tenant_id: str, now: float) -> bool:
+        row = {"id": tenant_id, "name": "", "first_seen": now}
+        if self._texts.name == "sqlite":
+            return self._changed(self._upserts.tenant, row)  # BEGIN IMMEDIATE keeps other writers out
         known = {"the_tenant": tenant_id}
         if self._changed(sql.LOCK_TENANT, known):
             return False
-        if self._changed(self._inserts.tenant, {"id": tenant_id, "name": "", "first_seen": now}):
+        if self._changed(self._upserts.tenant, row):
             return True
-        self._changed(sql.LOCK_TENANT, known)  # somebody else was faster
+        self._run(sql.LOCK_TENANT, known)  # another transaction has inserted it
         return False
 
     def limits(self, tenant_id: str) -> list[Limit]:
-        return [Limit(*row) for row in self._execute(sql.LIMITS, {"the_tenant": tenant_id})]
+        return [Limit(*row) for row in self._rows(sql.LIMITS, {"the_tenant": tenant_id})]
 
     def insert_limit(self, limit: Limit) -> Limit:
-        result = self._execute(sql.INSERT_LIMIT, sql.limit_row(limit))
-        assert result.inserted_primary_key is not None
-        return replace(limit, id=result.inserted_primary_key[0])
+        row = sql.limit_row(limit)
+        if self._texts.name == "postgresql":
+            return replace(limit, id=self._rows(sql.INSERT_LIMIT_RETURNING, row)[0][0])
+        return replace(limit, id=self._run(sql.INSERT_LIMIT, row).lastrowid)
 
     def update_limit(self, limit: Limit) -> None:
-        self._execute(sql.UPDATE_LIMIT, {**sql.limit_row(limit), "the_id": limit.id})
+        self._run(sql.UPDATE_LIMIT, {**sql.limit_row(limit), "the_id": limit.id})
 
     def delete_limits(self, ids: Sequence[int]) -> None:
-        for statement in sql.DELETE_LIMITS:
-            self._execute(statement, {"the_ids": list(ids)})
+        for statement in sql.delete_limits(sql.size_for(ids)):
+            self._run(statement, sql.listed("the_ids", ids))
 
     def counter(self, key: CounterKey) -> tuple[int, int] | None:
-        row = self._execute(sql.COUNTER, sql.key_row(key)).first()
-        return None if row is None else (row[0], row[1])
+        rows = self._rows(sql.COUNTER, sql.key_row(key))
+        return rows[0] if rows else None
 
     def open_counter(self, key: CounterKey, window_end: int, settled: int) -> None:
-        self._execute(self._inserts.counter, {**key._asdict(), "window_end": window_end, "settled": settled, "held": 0})
+        self._run(self._upserts.counter, {**key._asdict(), "window_end": window_end, "settled": settled, "held": 0})
 
     def take(self, key: CounterKey, amount: int, bounded: bool) -> bool:
         return self._changed(sql.TAKE_BOUNDED if bounded else sql.TAKE, {**sql.key_row(key), "more_held": amount})
 
     def charge(self, key: CounterKey, settled: int, held: int) -> None:
-        self._execute(sql.CHARGE, {**sql.key_row(key), "more_settled": settled, "more_held": held})
+        self._run(sql.CHARGE, {**sql.key_row(key), "more_settled": settled, "more_held": held})
+
+    # -- holds ----------------------------------------------------------------------------------
 
     def insert_hold(self, hold: Hold) -> None:
-        row = hold._asdict()
-        items = row.pop("items")
-        self._execute(sql.INSERT_HOLD, row)
-        if items:
-            self._execute(
-                sql.INSERT_ITEMS,
-                [
-                    {
-                        "call_id": hold.call_id,
-                        "limit_id": key.limit_id,
-                        "window_start": key.window_start,
-                        "amount": hold.held,
-                    }
-                    for key in items
-                ],
-            )
+        self._run(sql.INSERT_HOLD, hold._asdict())
+        for key in hold.items:
+            item = {"call_id": hold.call_id, "unit": "usd", "amount": hold.held}
+            self._run(sql.INSERT_ITEM, {**item, "limit_id": key.limit_id, "window_start": key.window_start})
 
     def hold(self, call_id: str) -> Hold | None:
-        found = _holds(self._execute(sql.HOLD, {"the_call": call_id}))
+        found = _holds(self._rows(sql.HOLD, {"the_call": call_id}))
         return found[0] if found else None
 
     def close_hold(self, call_id: str, state: str, was: str = "open") -> bool:
@@ -90,55 +118,122 @@ class SqlTransaction(SqlReports, SqlPeers, Transaction):
         return self._changed(sql.RENEW_HOLD, {"the_call": call_id, "the_expiry": expires_at})
 
     def open_holds(self, tenant_id: str | None, expired_at: float | None = None) -> list[Hold]:
-        statement = sql.OPEN_HOLDS
-        known: dict[str, Any] = {}
-        if tenant_id is not None:
-            statement, known["the_tenant"] = statement.where(sql.OF_TENANT), tenant_id
-        if expired_at is not None:
-            statement, known["the_time"] = statement.where(sql.EXPIRED), expired_at
-        return _holds(self._execute(statement, known))
+        statement = sql.open_holds(tenant_id is not None, expired_at is not None)
+        return _holds(self._rows(statement, {"the_tenant": tenant_id, "the_time": expired_at}))
+
+    # -- ledger ---------------------------------------------------------------------------------
 
     def insert_entry(self, entry: Entry) -> bool:
-        return self._changed(self._inserts.entry, ledger_row(entry))
+        return self._changed(self._upserts.entry, ledger_row(entry))
 
     def known_events(self, tenant_id: str, event_ids: Sequence[str]) -> set[str]:
-        known = {"the_tenant": tenant_id}
-        return {
-            event_id
-            for some in batched(event_ids)
-            for event_id in self._execute(sql.KNOWN_EVENTS, {**known, "the_ids": some}).scalars()
-        }
+        known: set[str] = set()
+        for some in batched(event_ids):
+            row = {"the_tenant": tenant_id, **sql.listed("the_ids", some)}
+            known.update(event_id for (event_id,) in self._rows(sql.known_events(sql.size_for(some)), row))
+        return known
 
     def held_calls(self, call_ids: Sequence[str]) -> set[str]:
-        return {
-            call_id
-            for some in batched(call_ids)
-            for call_id in self._execute(sql.HELD_CALLS, {"the_ids": some}).scalars()
-        }
+        held: set[str] = set()
+        for some in batched(call_ids):
+            found = self._rows(sql.held_calls(sql.size_for(some)), sql.listed("the_ids", some))
+            held.update(call_id for (call_id,) in found)
+        return held
 
     def insert_entries(self, entries: Sequence[Entry]) -> None:
-        self._execute(sql.INSERT_ENTRIES, [ledger_row(entry) for entry in entries])
+        self._run_many(sql.INSERT_ENTRY, map(ledger_row, entries))
 
     def roll_up(self, entry: Entry) -> None:
-        self._execute(self._inserts.rollup, rollup_row(entry))
+        self._run(self._upserts.rollup, rollup_row(entry))
 
     def roll_up_all(self, entries: Sequence[Entry]) -> None:
-        self._execute(self._inserts.rollup, rollup_rows(entries))
+        self._run_many(self._upserts.rollup, rollup_rows(entries))
 
     def spend(self, tenant_id: str, start: float, end: float) -> Spend:
-        row = self._execute(sql.SPEND, {"the_tenant": tenant_id, "the_start": start, "the_end": end}).one()
-        return Spend(*map(int, row))  # PostgreSQL sums to Decimal
+        [row] = self._rows(sql.SPEND, {"the_tenant": tenant_id, "the_start": start, "the_end": end})
+        return Spend(*map(int, row))  # PostgreSQL and MySQL sum to Decimal
 
     def prune(self, before: float) -> tuple[int, int, int]:
         known = {"the_time": before}
-        events = self._execute(sql.PRUNE_LEDGER, known).rowcount
-        self._execute(sql.PRUNE_ITEMS, known)
-        holds = self._execute(sql.PRUNE_HOLDS, known).rowcount
-        counters = self._execute(sql.PRUNE_COUNTERS, known).rowcount
+        events = self._run(sql.PRUNE_LEDGER, known).rowcount
+        self._run(sql.PRUNE_ITEMS, known)
+        holds = self._run(sql.PRUNE_HOLDS, known).rowcount
+        counters = self._run(sql.PRUNE_COUNTERS, known).rowcount
         return events, holds, counters
 
-    def _changed(self, statement: Any, row: dict[str, Any]) -> bool:
-        return bool(self._execute(statement, row).rowcount > 0)
+    # -- one round trip -------------------------------------------------------------------------
+
+    def admit_at_once(self, call: Call, now: float) -> Decision | None:
+        if not self._single_message:
+            return None
+        rows = self._message((postgresql.ADMIT,), postgresql.admission_row(call, now))
+        return postgresql.decide(rows, call)
+
+    def settle_at_once(self, call_id: str, entry: Entry, destinations: Sequence[str]) -> bool:
+        if not self._single_message:
+            return False
+        rows = self._message(postgresql.SETTLE, postgresql.settlement_row(call_id, entry, destinations))
+        return rows != []
+
+    # -- running statements ---------------------------------------------------------------------
+
+    def _run(self, statement: ClauseElement, row: Mapping[str, Any] = NOTHING) -> Any:
+        """Run a statement that is used again and again; return the cursor."""
+        if self._begin is not None:
+            self._start()
+        sql_text = self._texts.of(statement)
+        self._cursor.execute(sql_text.text, sql_text.bind(row))
+        return self._cursor
+
+    def _run_many(self, statement: ClauseElement, rows: Iterable[Mapping[str, Any]]) -> None:
+        if self._begin is not None:
+            self._start()
+        text, bind, _, _ = self._texts.of(statement)
+        self._cursor.executemany(text, [bind(row) for row in rows])
+
+    def _changed(self, statement: ClauseElement, row: Mapping[str, Any]) -> bool:
+        return bool(self._run(statement, row).rowcount > 0)
+
+    def _rows(self, statement: ClauseElement, row: Mapping[str, Any] = NOTHING) -> list[Any]:
+        """Run a SELECT that is used again and again; return its rows as tuples."""
+        return read(self._run(statement, row), self._texts.of(statement))
+
+    def _ask(self, statement: ClauseElement) -> list[Any]:
+        """Run a SELECT that is built for one question; return its rows as tuples."""
+        if self._begin is not None:
+            self._start()
+        sql_text = self._texts.once(statement)
+        self._cursor.execute(sql_text.text, sql_text.bind(NOTHING))
+        return read(self._cursor, sql_text)
+
+    def _message(self, statements: Sequence[ClauseElement], row: Mapping[str, Any]) -> list[Any]:
+        """Send statements in one message, which is a transaction of its own; return the rows of the last."""
+        message = self._texts.message(statements)
+        self._cursor.execute(message.text, message.bind(row))
+        while self._cursor.nextset():
+            pass
+        return read(self._cursor, message)
+
+    def _start(self) -> None:
+        begin, self._begin = self._begin, None
+        self._cursor.execute(begin)
+        self._begun = True
+
+
+def read(cursor: Any, sql_text: Sql) -> list[Any]:
+    """Fetch all rows as tuples, and convert what the driver leaves in the engine's form."""
+    rows = cursor.fetchall()
+    if not sql_text.readers:
+        return list(rows)
+    return [_converted(row, sql_text.readers) for row in rows]
+
+
+def _converted(row: Sequence[Any], readers: Sequence[tuple[int, Convert]]) -> tuple[Any, ...]:
+    values = list(row)
+    for place, convert in readers:
+        if values[place] is not None:
+            values[place] = convert(values[place])
+    return tuple(values)
 
 
 def _holds(rows: Iterable[Any]) -> list[Hold]:

@@ -1,4 +1,4 @@
-"""What every store keeps of other services: API keys, deliveries, and batches of their events."""
+"""API keys, deliveries and batches of events, on every store."""
 
 from __future__ import annotations
 

@@ -1,0 +1,160 @@
+"""The schema's versions: a table of one row says which version a database has, and steps lead to the next one.
+
+To change the schema:
+
+1. Change `tables.py`. A new table needs nothing else: it is made where it is missing.
+2. To change a table that exists, append a step to `STEPS`. `add_column` and `rebuild` are its tools; a column that
+   is added NOT NULL has a `server_default`.
+3. Make the same change in `token_limit_django/models.py`, with a migration of Django's.
+
+A new database is made from `tables.py` at once; tests prove that all ways end in the same tables. SQLite and
+PostgreSQL undo a step that fails; MySQL commits each statement by itself, so a step must do nothing where it was done
+before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    Table,
+    column,
+    delete,
+    func,
+    insert,
+    inspect,
+    select,
+    table,
+    text,
+    update,
+)
+from sqlalchemy.schema import CreateColumn
+
+from ...runtime.faults import StoreBusy, StoreError
+from .tables import metadata
+from .transaction import BEGIN
+
+Step = Callable[[Connection], None]
+
+STEPS: list[Step] = []
+"""The first leads from version 1 to 2, the second to 3, and so on. A step that was released is never changed."""
+
+_schema = Table("token_limit_schema", MetaData(), Column("version", Integer, nullable=False))
+_LOCK_NUMBER, _LOCK_NAME, _LOCK_SECONDS = 7463905411202, "token_limit_schema", 60
+
+
+class SchemaTooNew(StoreError):
+    """The tables were made by a newer release."""
+
+
+def migrate(engine: Engine, shown: str) -> None:
+    """Make the tables, or bring them to the version of this release, one process at a time.
+
+    Tables that Django's migrations made are left to Django. Raises `SchemaTooNew` for tables of a newer release and
+    `StoreBusy` when another process holds the lock for too long.
+    """
+    with engine.connect() as connection:
+        if _is_up_to_date(connection, shown):
+            return
+    with _locked(engine) as connection:
+        if not _is_up_to_date(connection, shown):  # another process may have been faster
+            _upgrade(connection)
+
+
+def _is_up_to_date(connection: Connection, shown: str) -> bool:
+    names = set(inspect(connection).get_table_names())
+    if "django_migrations" in names and connection.scalar(_BY_DJANGO):
+        return True
+    found = _version(connection, names)
+    latest = 1 + len(STEPS)
+    if found is not None and found > latest:
+        raise SchemaTooNew(
+            f"{shown} has tables of schema version {found}, and this release knows versions up to {latest}; "
+            "install the newer release of token-limit-suite that made them"
+        )
+    return found == latest and names.issuperset(metadata.tables)
+
+
+def _upgrade(connection: Connection) -> None:
+    names = set(inspect(connection).get_table_names())
+    found = _version(connection, names)
+    if found is None:
+        found = 1 if "token_limit_tenant" in names else 1 + len(STEPS)
+        _schema.create(connection, checkfirst=True)
+        connection.execute(insert(_schema).values(version=found))
+    metadata.create_all(connection)
+    for version, step in enumerate(STEPS[found - 1 :], start=found + 1):
+        step(connection)
+        connection.execute(update(_schema).values(version=version))
+
+
+_BY_DJANGO = select(func.count()).select_from(table("django_migrations")).where(column("app") == "token_limit")
+
+
+def _version(connection: Connection, names: set[str]) -> int | None:
+    """Read the version; None for a database without our tables, and for one from before there were versions."""
+    return connection.scalar(select(_schema.c.version)) if _schema.name in names else None
+
+
+@contextmanager
+def _locked(engine: Engine) -> Iterator[Connection]:
+    """Keep other processes out; on SQLite and PostgreSQL within a transaction, which MySQL does not have for tables."""
+    dialect = engine.dialect.name
+    with engine.connect() as connection:
+        if dialect == "mysql":
+            if connection.scalar(select(func.get_lock(_LOCK_NAME, _LOCK_SECONDS))) != 1:
+                raise StoreBusy(f"another process has been changing the tables for {_LOCK_SECONDS} seconds")
+            try:
+                yield connection
+            finally:
+                connection.scalar(select(func.release_lock(_LOCK_NAME)))
+            return
+        connection.exec_driver_sql(BEGIN[dialect])
+        try:
+            if dialect == "postgresql":
+                connection.scalar(select(func.pg_advisory_xact_lock(_LOCK_NUMBER)))
+            yield connection
+        except BaseException:
+            connection.exec_driver_sql("ROLLBACK")
+            raise
+        connection.exec_driver_sql("COMMIT")
+
+
+# -- tools of the steps -------------------------------------------------------------------------
+
+
+def add_column(connection: Connection, new: Column[object]) -> None:
+    """Add a column of `tables.py` to its table, unless it is there."""
+    existing = {one["name"] for one in inspect(connection).get_columns(new.table.name)}
+    if new.name not in existing:
+        clause = CreateColumn(new).compile(dialect=connection.dialect)
+        connection.execute(text(f"ALTER TABLE {new.table.name} ADD COLUMN {clause}"))
+
+
+def rebuild(connection: Connection, new: Table, values: dict[str, ColumnElement[object]]) -> None:
+    """Give a table the form that `tables.py` has, such as another primary key, and keep its rows.
+
+    `values` fill the columns that are new. Not for tables whose ids the engine counts up.
+    """
+    copy = table(f"{new.name}_old", *map(column, new.columns.keys()))
+    inspector = inspect(connection)
+    key = inspector.get_pk_constraint(new.name)["constrained_columns"]
+    if key != list(new.primary_key.columns.keys()):
+        connection.execute(text(f"DROP TABLE IF EXISTS {copy.name}"))
+        connection.execute(text(f"CREATE TABLE {copy.name} AS SELECT * FROM {new.name}"))
+        new.drop(connection)
+        new.create(connection)
+    elif not inspector.has_table(copy.name):
+        return
+    connection.execute(delete(new))  # what an attempt before this one may have copied
+    names = new.columns.keys()
+    filled = [values.get(name, copy.c[name]) for name in names]
+    connection.execute(insert(new).from_select(names, select(*filled).select_from(copy)))
+    connection.execute(text(f"DROP TABLE {copy.name}"))
