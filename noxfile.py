@@ -20,6 +20,7 @@ PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
 os.environ["PATH"] = os.pathsep.join([*map(str, PYENV.glob("versions/3.*/bin")), os.environ["PATH"]])
 
 CONSTRAINTS = Path("constraints.txt")
+PARALLEL = ["--numprocesses", "auto", "--maxprocesses", "8", "--dist", "worksteal"]
 LTS = "Django~=5.2.0"
 # The ends first: where time is short, what is cut off has the least to say. Python 3.11 stops at the LTS.
 MATRIX = [("3.13", "newest"), ("3.11", "lts"), ("3.12", "newest"), ("3.13", "lts"), ("3.12", "lts")]
@@ -35,7 +36,7 @@ def tests(session: nox.Session, django: str) -> None:
         constraints = Path(session.create_tmp(), "constraints.txt")
         constraints.write_text("\n".join([line for line in lines if not line.startswith("Django==")] + [LTS]))
     session.install("--editable", ".[test]", "--constraint", str(constraints))
-    session.run("python", "-m", "pytest", "-m", "not browser", *session.posargs)
+    session.run("python", "-m", "pytest", *PARALLEL, "-m", "not browser", *session.posargs)
 
 
 TESTING = [".[django,postgresql]", "pytest", "pytest-asyncio", "pytest-django", "pytest-timeout"]
@@ -69,9 +70,9 @@ def sdks(session: nox.Session, releases: str) -> None:
         lines = CONSTRAINTS.read_text().splitlines()
         free = ("anthropic==", "google-genai==", "openai==", "websockets==")  # old SDKs need an old websockets, too
         constraints.write_text("\n".join(line for line in lines if not line.startswith(free)))
-    session.install("--editable", *TESTING, *RELEASES[releases], "--constraint", str(constraints))
+    session.install("--editable", *TESTING, "pytest-xdist", *RELEASES[releases], "--constraint", str(constraints))
     ignored = [f"--ignore={path}" for path in left_out]
-    session.run("python", "-m", "pytest", "tests/contract/sdk", *ignored, *session.posargs)
+    session.run("python", "-m", "pytest", *PARALLEL, "tests/contract/sdk", *ignored, *session.posargs)
 
 
 INTEGRATIONS = [
