@@ -46,7 +46,7 @@ class Site:
             self.process.terminate()
             self.process.wait()
 
-    def _wait(self, seconds: float = 30.0) -> None:
+    def _wait(self, seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -86,14 +86,14 @@ def main(
     """Serve an example's site and print the hint, or walk through it with `--check`."""
     parser = argparse.ArgumentParser(description="Run the example.")
     parser.add_argument("--check", action="store_true", help="walk through the site without a person")
-    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--port", type=int, help="8000 by default, and any free one with --check")
     options = parser.parse_args()
     if options.check:
-        with tempfile.TemporaryDirectory() as data, site(Path(data), 0) as running:
+        with tempfile.TemporaryDirectory() as data, site(Path(data), options.port or 0) as running:
             walk(running)
         return
     data = folder / ".demo"
-    with site(data, options.port) as running:
+    with site(data, options.port or 8000) as running:
         print(hint.format(url=running.url, store=f"sqlite:///{data / 'spend.db'}"))
         try:
             running.process.wait()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from tests.servers import free_port
 from tests.support import require_chromium
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +46,7 @@ def browser() -> Iterator[Browser]:
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("OPENAI_API_KEY", raising=False)
-        with site(tmp_path_factory.mktemp("site")) as running:
+        with site(tmp_path_factory.mktemp("site"), free_port()) as running:
             yield running.url
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
+from tests.servers import free_port
 from tests.support import require_chromium
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,7 +51,7 @@ def test_a_customer_chats_until_the_wall_and_after_it(
     page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with demo.site(tmp_path) as site:
+    with demo.site(tmp_path, free_port()) as site:
         page.goto(site.url)
         page.fill("[name=username]", "alice")
         page.fill("[name=password]", "demo")

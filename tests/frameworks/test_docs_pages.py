@@ -20,7 +20,7 @@ import pytest
 from tests import pages
 from tests.servers import answers, free_port
 from tests.support import unavailable
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 from token_limit_core.config.rules import FLASK
 from token_limit_core.config.table import settings_of
 from token_limit_core.testing import FakeProvider
@@ -80,7 +80,7 @@ class Project:
     def stop(self) -> None:
         for server in self.servers:
             server.send_signal(signal.SIGTERM)
-            server.wait(20)
+            server.wait(PATIENCE)
 
 
 @pytest.fixture(params=FIVE_MINUTES, ids=lambda page: page.path)

@@ -12,6 +12,7 @@ import pytest
 import requests
 
 from tests.servers import serving
+from tests.waiting import PATIENCE
 from token_limit_core.testing import FakeProvider
 
 GUNICORN = ("gunicorn", "--threads=2", "--log-level=error", "--bind=127.0.0.1:{port}")
@@ -78,7 +79,7 @@ def test_a_peeked_stream_goes_on_as_it_comes(site: Site) -> None:
     response = site.get("/peeked/a*b", "acme")
     chunks = response.iter_content(9)
     assert next(chunks) == b"data: a\n\n"
-    assert pause.reached.wait(20)
+    assert pause.reached.wait(PATIENCE)
     pause.set()
     assert b"".join(chunks) == b"data: *\n\ndata: b\n\n"
 

@@ -14,7 +14,7 @@ import requests
 from websockets.sync.client import connect
 
 from tests.servers import serving
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 from token_limit_core import LLMEvent, Meter, MeterConfig
 from token_limit_core.stores.reports import EventQuery
 from token_limit_core.testing import FakeProvider
@@ -221,7 +221,7 @@ def test_a_customer_who_hangs_up_pays_for_what_came_and_leaves_no_hold(site: Sit
         answer = requests.get(url, params={"q": "Why?"}, headers=headers, stream=True, timeout=60)
         chunks = answer.iter_content(4)  # kept: requests hangs up when its generator is freed
         next(chunks)
-        assert pause.reached.wait(30)
+        assert pause.reached.wait(PATIENCE)
         assert len(site.meter.store.holds()) == 1
         answer.close()
         pause.set()

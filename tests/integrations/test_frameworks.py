@@ -13,6 +13,7 @@ from tests.contract.sdk import gemini, uses, wire
 from tests.contract.sdk.anthropic_wire import MESSAGES, AnthropicWire
 from tests.contract.sdk.metered import TENANT, Metered
 from tests.contract.sdk.wire import Wire
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.filterwarnings("default")  # what other packages warn about is theirs
 QUESTION = "What is forty plus two?"
@@ -175,7 +176,7 @@ def test_a_call_is_metered_once_for_its_tenant(
     answering = wired()
     with metered.meter.for_tenant(TENANT, session_id="s1", user="ann", plan="gold"):
         told = asyncio.run(use(make(answering)))
-    assert metered.meter.flush(5)
+    assert metered.meter.flush(PATIENCE)
 
     assert "forty-two" in str(told)
     assert len(answering.sent) == 1

@@ -17,7 +17,7 @@ import pytest
 
 import token_limit_core
 from tests.unit.acme import Client
-from tests.waiting import threads_started
+from tests.waiting import PATIENCE, threads_started
 from token_limit_core import (
     PER_DAY,
     PER_MONTH,
@@ -209,7 +209,7 @@ async def test_on_an_event_loop_a_manual_event_is_written_by_the_settlers_thread
     )
     with Meter(config) as meter:
         event = manual(meter, tenant_id="a")
-        assert await asyncio.to_thread(meter.flush, 5)
+        assert await asyncio.to_thread(meter.flush, PATIENCE)
         assert event.cost_usd == Decimal("0.00021")
         assert await asyncio.to_thread(spent, meter, "a") == (1, 210_000)
     assert threads == ["token-limit-settler"]
@@ -295,7 +295,7 @@ def test_on_event_may_flush_without_waiting_for_itself(acme: None) -> None:
     meter = Meter(MeterConfig(store="memory://", on_event=lambda event: flushed.append(meter.flush(5))))
     engine_of(meter).settler.start()
     engine_of(meter).settler.put(lambda: manual(meter))
-    assert meter.flush(5)
+    assert meter.flush(PATIENCE)
     meter.close()
     assert flushed == [False]
 
@@ -352,7 +352,7 @@ def test_flush_gives_up_after_its_time(meter: Meter) -> None:
     engine_of(meter).settler.put(gate.wait)
     assert meter.flush(0.01) is False
     gate.set()
-    assert meter.flush(5) is True
+    assert meter.flush(PATIENCE) is True
 
 
 def test_close_unpatches_settles_and_ends_the_thread_and_may_be_repeated(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.unit.acme import AcmePatch, Client, extract
+from tests.waiting import PATIENCE
 from token_limit_core import ConfigurationError, LimitExhausted, LLMEvent, Meter, MeterConfig
 from token_limit_core.patches import PATCH_REGISTRY, BasePatch
 
@@ -39,7 +40,7 @@ def calling(request: pytest.FixtureRequest) -> Generate:
 def test_a_custom_provider_is_metered_like_a_built_in(meter: Meter, events: list[LLMEvent], calling: Generate) -> None:
     with meter.for_tenant("acme", user="ann"):
         assert calling(Client())["tokens_in"] == 100
-    assert meter.flush(5)
+    assert meter.flush(PATIENCE)
 
     (event,) = events
     assert (event.provider, event.model, event.endpoint) == ("openai", "gpt-4o-mini", calling.__name__)
@@ -92,7 +93,7 @@ def test_a_cancelled_call_is_billed_at_the_estimate(meter: Meter, events: list[L
     meter.set_limit("acme", 5)
     with meter.for_tenant("acme"), pytest.raises(asyncio.CancelledError):
         agenerate(Client(asyncio.CancelledError()))
-    assert meter.flush(5)
+    assert meter.flush(PATIENCE)
     assert (events[0].error, events[0].tags["estimated"]) == ("CancelledError", True)
     assert meter.store.holds() == []
 

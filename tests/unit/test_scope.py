@@ -14,6 +14,7 @@ from uuid import UUID
 import pytest
 
 from tests.unit.acme import Client
+from tests.waiting import PATIENCE
 from token_limit_core import ConfigurationError, LimitExhausted, LLMEvent, Meter, MeterConfig, NoTenant
 from token_limit_core import scope as scopes
 from token_limit_core.meter import engine_of
@@ -95,7 +96,7 @@ def test_threads_do_not_see_each_others_tenant(meter: Meter, events: list[LLMEve
 
     def work(tenant_id: str) -> None:
         with meter.for_tenant(tenant_id):
-            both.wait(5)
+            both.wait(PATIENCE)
             Client().generate("hi")
 
     with meter.for_tenant("main"), ThreadPoolExecutor(2) as pool:

@@ -19,6 +19,7 @@ from dramatiq.brokers.stub import StubBroker
 from dramatiq.middleware import AsyncIO
 
 from tests.unit.acme import Client
+from tests.waiting import PATIENCE
 from token_limit_core import LimitExhausted, LLMEvent, Meter, NoTenant
 from token_limit_core import scope as scopes
 from token_limit_core.meter import engine_of
@@ -74,7 +75,7 @@ def in_thread(work: Callable[[], Any]) -> None:
 
     thread = threading.Thread(target=target)
     thread.start()
-    thread.join(10)
+    thread.join(PATIENCE)
     if errors:
         raise errors[0]
 
@@ -159,7 +160,7 @@ def test_a_bare_thread_has_no_tenant_and_a_carried_one_has(meter: Meter, events:
 
 
 def test_carried_work_may_run_many_times_at_once(meter: Meter, events: list[LLMEvent]) -> None:
-    both = threading.Barrier(4, timeout=10)
+    both = threading.Barrier(4, timeout=PATIENCE)
 
     def work(number: int) -> str | None:
         before = meter.current_tenant_id
@@ -444,7 +445,7 @@ def test_a_loop_of_another_thread_gets_the_tenant_with_each_coroutine(meter: Met
         with meter.for_tenant(tenant):
             asyncio.run_coroutine_threadsafe(agenerate(), loop).result(10)
     loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
+    thread.join(PATIENCE)
     loop.close()
     assert tenants(events) == ["acme", "globex"]
 
@@ -519,7 +520,7 @@ def test_messages_of_one_worker_thread_are_told_apart(meter: Meter, events: list
     for tenant in ("acme", None, "globex", None):
         with nullcontext() if tenant is None else meter.for_tenant(tenant):
             work.send()
-    broker.join(work.queue_name, timeout=10_000)
+    broker.join(work.queue_name, timeout=int(PATIENCE * 1000))
     assert tenants(events) == ["acme", "", "globex", ""]
 
 
@@ -529,7 +530,7 @@ def test_one_message_sent_for_two_is_each_ones_own(meter: Meter, events: list[LL
     with meter.for_tenant("acme"):
         broker.enqueue(message)
     broker.enqueue(message)
-    broker.join(work.queue_name, timeout=10_000)
+    broker.join(work.queue_name, timeout=int(PATIENCE * 1000))
     assert tenants(events) == ["acme", ""]
 
 
@@ -556,5 +557,5 @@ def test_retries_pipelines_delays_and_coroutines_keep_the_tenant(
     with meter.for_tenant("acme"):
         dramatiq.pipeline([first.message(), second.message()], broker=broker).run()
         second.send_with_options(args=(1,), delay=1)
-    assert all(finished.acquire(timeout=20) for _ in range(2))
+    assert all(finished.acquire(timeout=PATIENCE) for _ in range(2))
     assert tenants(events) == ["acme"] * 4

@@ -15,6 +15,7 @@ from genai_prices import Usage, calc_price
 
 from tests.contract.sdk.uses import Endpoint, Use
 from tests.contract.sdk.wire import Stall
+from tests.waiting import PATIENCE
 from token_limit_core import LLMEvent, Meter, MeterConfig
 from token_limit_core.money import to_usd
 
@@ -92,7 +93,7 @@ class Metered:
         self.meter.patch(self.patch)
         with self.meter.for_tenant(TENANT, session_id="s1", user="ann", plan="gold"):
             result = run(use, client, endpoint)
-        assert self.meter.flush(5)
+        assert self.meter.flush(PATIENCE)
         return result
 
     def cancel(self, use: Use, client: Any, endpoint: Endpoint, stall: Stall) -> None:
@@ -101,7 +102,7 @@ class Metered:
         async def main() -> None:
             calling: Coroutine[Any, Any, None] = use(client, endpoint, [])  # type: ignore[assignment]
             task = asyncio.create_task(calling)
-            await asyncio.wait_for(stall.reached.wait(), 30)
+            await asyncio.wait_for(stall.reached.wait(), PATIENCE)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -109,7 +110,7 @@ class Metered:
         self.meter.patch(self.patch)
         with self.meter.for_tenant(TENANT, session_id="s1", user="ann", plan="gold"):
             asyncio.run(main())
-        assert self.meter.flush(5)
+        assert self.meter.flush(PATIENCE)
 
     def event(self) -> LLMEvent:
         """Return the one event of a use."""

@@ -17,6 +17,7 @@ from tests.contract.sdk.metered import TENANT, Metered, price, run
 from tests.contract.sdk.test_anthropic import COUNTS, cost
 from tests.contract.sdk.uses import Endpoint, Use
 from tests.contract.sdk.wire import REQUEST_ID, Answer, Script, Stall, as_event, as_events, as_json, drop
+from tests.waiting import PATIENCE
 
 PATCH = "anthropic"
 
@@ -243,7 +244,7 @@ def test_streams_left_open_when_the_loop_ends_are_settled(metered: Metered) -> N
     with metered.meter.for_tenant(TENANT, session_id="s1", user="ann", plan="gold"):
         asyncio.run(main())
     gc.collect()
-    assert metered.meter.flush(5)
+    assert metered.meter.flush(PATIENCE)
     assert metered.event().input_tokens == wire.INPUT
 
 

@@ -13,6 +13,7 @@ from tests.contract.sdk import wire
 from tests.contract.sdk.metered import TENANT
 from tests.contract.sdk.uses import CHAT
 from tests.contract.sdk.wire import Answer, Wire
+from tests.waiting import PATIENCE
 from token_limit_core import LimitExhausted, Meter, MeterConfig, TenantBusy
 
 CALLS = 6
@@ -32,7 +33,7 @@ def test_threads_wait_for_the_calls_in_flight(url: str) -> None:
     client = wired.client()
 
     def work() -> None:
-        start.wait(30)
+        start.wait(PATIENCE)
         try:
             with meter.for_tenant(TENANT):
                 client.chat.completions.create(**CHAT.arguments)
@@ -45,7 +46,7 @@ def test_threads_wait_for_the_calls_in_flight(url: str) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(PATIENCE)
         assert errors == []
         assert len(wired.sent) == CALLS
         assert meter.store.holds() == []
@@ -83,7 +84,7 @@ def test_a_loop_goes_on_while_a_call_waits(url: str) -> None:
         client = wired.async_client()
         with meter.for_tenant(TENANT):
             first = asyncio.create_task(client.chat.completions.create(**CHAT.arguments))
-            await asyncio.wait_for(reached.wait(), 30)
+            await asyncio.wait_for(reached.wait(), PATIENCE)
             second = asyncio.create_task(client.chat.completions.create(**CHAT.arguments))
             for _ in range(5):
                 await asyncio.sleep(0.01)  # the loop runs
@@ -123,7 +124,7 @@ def test_a_call_that_is_cancelled_while_it_waits_holds_nothing(url: str) -> None
         client = Wire(stall.script).async_client()
         with meter.for_tenant(TENANT):
             tasks = [asyncio.create_task(client.chat.completions.create(**CHAT.arguments))]
-            await asyncio.wait_for(stall.reached.wait(), 30)
+            await asyncio.wait_for(stall.reached.wait(), PATIENCE)
             tasks.append(asyncio.create_task(client.chat.completions.create(**CHAT.arguments)))
             await asyncio.sleep(0.02)
             for task in reversed(tasks):
@@ -133,5 +134,5 @@ def test_a_call_that_is_cancelled_while_it_waits_holds_nothing(url: str) -> None
     with Meter(MeterConfig(store=url, busy_wait=30)).patch("openai") as meter:
         meter.set_limit(TENANT, "0.00001")
         asyncio.run(main())
-        assert meter.flush(10)
+        assert meter.flush(PATIENCE)
         assert meter.store.holds() == []

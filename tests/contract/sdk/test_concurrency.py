@@ -16,6 +16,7 @@ from tests.contract.sdk import wire
 from tests.contract.sdk.metered import TENANT
 from tests.contract.sdk.uses import CHAT
 from tests.contract.sdk.wire import Answer, Wire
+from tests.waiting import PATIENCE
 from token_limit_core import LimitExhausted, LLMEvent, Meter, MeterConfig, TenantBusy
 from token_limit_core.money import to_nano
 from token_limit_core.stores import open_store
@@ -49,7 +50,7 @@ class Watched:
 
     def check(self, wired: Wire) -> None:
         """Hold what was billed against the published bound."""
-        assert self.meter.flush(10)
+        assert self.meter.flush(PATIENCE)
         costs = {event.event_id: to_nano(event.cost_usd) for event in self.events if event.cost_usd is not None}
         assert len(costs) == len(self.events) == len(wired.sent)
         billed = sum(costs.values())
@@ -80,7 +81,7 @@ def test_32_threads_stay_within_the_bound_and_use_the_limit(store: Store) -> Non
     client = wired.client()
 
     def work(number: int) -> None:
-        start.wait(30)
+        start.wait(PATIENCE)
         while True:
             try:
                 with watched.meter.for_tenant(TENANT):

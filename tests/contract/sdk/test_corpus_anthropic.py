@@ -18,6 +18,7 @@ from tests.contract.corpus import Exchange
 from tests.contract.sdk.anthropic_wire import httpx
 from tests.contract.sdk.metered import TENANT, Metered
 from tests.contract.sdk.uses import each, entered, value
+from tests.waiting import PATIENCE
 from token_limit_core import LLMEvent
 
 PATCH = "anthropic"
@@ -100,7 +101,7 @@ def events_of(exchange: Exchange, sync: bool, as_bytes: bool) -> list[LLMEvent]:
             fails = exchange["status"] != 200
             with pytest.raises(anthropic.APIStatusError) if fails else nullcontext():
                 asyncio.run(replay(exchange, sync, as_bytes))
-        assert metered.meter.flush(5)
+        assert metered.meter.flush(PATIENCE)
         assert metered.meter.store.holds() == []
         return metered.events
     finally:

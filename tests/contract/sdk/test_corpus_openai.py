@@ -15,6 +15,7 @@ import pytest
 from tests.contract import corpus
 from tests.contract.corpus import Exchange, differences, exchanges, needs_corpus, replay
 from tests.contract.sdk.metered import TENANT, Metered
+from tests.waiting import PATIENCE
 from token_limit_core import LLMEvent
 from token_limit_core.patches.openai import LATER, SURFACES
 from token_limit_core.patches.surfaces import pattern_of
@@ -172,7 +173,7 @@ def problems(metered: Metered, exchange: Exchange, own: bool) -> list[str]:
             call(client, exchange)
         except Exception as error:
             failed = error
-    assert metered.meter.flush(5)
+    assert metered.meter.flush(PATIENCE)
     found: list[str] = []
     if failed is not None and exchange["status"] < 400 and not in_stream(failed):
         found.append(f"the SDK raised {failed!r:.300}")

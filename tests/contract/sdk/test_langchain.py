@@ -12,6 +12,7 @@ import pytest
 from tests.contract.sdk import wire
 from tests.contract.sdk.metered import TENANT, Metered
 from tests.contract.sdk.wire import Wire
+from tests.waiting import PATIENCE
 
 langchain = pytest.importorskip("langchain_openai", reason="langchain-openai is not installed")
 
@@ -58,7 +59,7 @@ def test_a_call_is_one_event_of_the_tenant_and_is_marked(
     call: Callable[[Any], Any], model: Any, marking: Metered
 ) -> None:
     call(model)
-    assert marking.meter.flush(5)
+    assert marking.meter.flush(PATIENCE)
 
     event = marking.event()
     assert (event.endpoint, event.input_tokens, event.output_tokens) == ("chat.completions", wire.INPUT, wire.OUTPUT)

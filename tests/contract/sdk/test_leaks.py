@@ -18,6 +18,7 @@ from tests.contract.sdk.anthropic_wire import MESSAGES, AnthropicWire
 from tests.contract.sdk.metered import TENANT, Metered
 from tests.contract.sdk.uses import CHAT
 from tests.contract.sdk.wire import Answer, Script, Wire
+from tests.waiting import PATIENCE
 
 OURS = (
     "Flight",
@@ -143,7 +144,7 @@ def test_streams_leave_nothing_behind(make: Callable[..., Any], sdk: Sdk, monkey
         asyncio.run(many(5))
         before = alive()
         asyncio.run(many(sdk.streams // (2 * len(sdk.ways)) + 1))
-    assert metered.meter.flush(10)
+    assert metered.meter.flush(PATIENCE)
 
     grown = alive() - before
     assert sum(grown.values()) <= 3, grown

@@ -12,6 +12,7 @@ from tests.contract.sdk import uses, wire
 from tests.contract.sdk.metered import Metered, run
 from tests.contract.sdk.uses import CHAT
 from tests.contract.sdk.wire import Wire
+from tests.waiting import PATIENCE
 from token_limit_core import LimitExhausted, NoTenant
 from token_limit_core import scope as scopes
 
@@ -38,7 +39,7 @@ def call(metered: Metered, client: Any, scope: scopes.Scope | None) -> BaseExcep
     metered.meter.patch("openai")
     with scopes.use(scope):
         error = run(uses.plain, client, CHAT).error
-    assert metered.meter.flush(5)
+    assert metered.meter.flush(PATIENCE)
     return error
 
 

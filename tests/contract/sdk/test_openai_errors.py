@@ -14,6 +14,7 @@ from tests.contract.sdk import uses, wire
 from tests.contract.sdk.metered import TENANT, Metered, price, run
 from tests.contract.sdk.uses import ALL, CHAT, RESPONSES, STREAMING, Endpoint, Use
 from tests.contract.sdk.wire import Answer, Stall, Wire, httpx
+from tests.waiting import PATIENCE
 
 CALLS = [
     pytest.param(use, endpoint, id=f"{use.__name__}-{endpoint.name}")
@@ -294,5 +295,5 @@ def test_streams_left_open_when_the_loop_ends_are_settled(metered: Metered) -> N
     with metered.meter.for_tenant(TENANT, session_id="s1", user="ann", plan="gold"):
         asyncio.run(main())
     gc.collect()
-    assert metered.meter.flush(5)
+    assert metered.meter.flush(PATIENCE)
     assert metered.event().tags["estimated"] is True

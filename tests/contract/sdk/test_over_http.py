@@ -14,6 +14,7 @@ from tests.contract.sdk import uses
 from tests.contract.sdk.metered import TENANT, Metered, run
 from tests.contract.sdk.uses import ALL, CHAT, STREAMING, Endpoint, Use
 from tests.contract.sdk.wire import httpx
+from tests.waiting import PATIENCE
 from token_limit_core.testing import FakeProvider
 
 Connect = Callable[[], Any]
@@ -158,7 +159,7 @@ def test_a_task_cancelled_in_the_middle_of_a_stream_is_billed_for_what_it_saw(
     with metered.meter.for_tenant(TENANT, session_id="s1", user="ann", plan="gold"):
         asyncio.run(main())
     pause.set()
-    assert metered.meter.flush(5)
+    assert metered.meter.flush(PATIENCE)
 
     event = metered.event()
     assert (event.error, event.tags["estimated"]) == ("CancelledError", True)

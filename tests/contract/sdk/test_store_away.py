@@ -14,6 +14,7 @@ from tests.contract.sdk import uses, wire
 from tests.contract.sdk.metered import TENANT, Metered, run
 from tests.contract.sdk.uses import CHAT, Use
 from tests.contract.sdk.wire import Wire
+from tests.waiting import PATIENCE
 from token_limit_core import Decision, LimitExceededException, LLMEvent, StoreError
 from token_limit_core.limits import Limit
 from token_limit_core.meter import engine_of
@@ -37,7 +38,7 @@ class Fragile(MemoryStore):
     def _do(self, what: str) -> None:
         self.entered.release()
         if what in self.gates:
-            assert self.gates[what].wait(10)
+            assert self.gates[what].wait(PATIENCE)
         if what in self.failing:
             raise self.error
 
@@ -56,7 +57,7 @@ class Fragile(MemoryStore):
     def released(self, metered: Metered) -> bool:
         """Tell whether nothing is held once every thread is through."""
         executor.close()
-        return metered.meter.flush(5) and self.holds() == []
+        return metered.meter.flush(PATIENCE) and self.holds() == []
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_a_tenant_whose_first_call_met_a_store_that_was_away_has_the_default_lim
         store.failing = {"welcome", "admit", "settle"}
         assert run(uses.plain, make(Wire(wire.chat)), CHAT).error is None
         store.failing = set()
-        assert metered.meter.flush(5)
+        assert metered.meter.flush(PATIENCE)
         assert isinstance(run(uses.plain, make(Wire(wire.chat)), CHAT).error, LimitExceededException)
     metered.meter.close()
 
@@ -118,7 +119,7 @@ def test_a_settle_the_store_did_not_take_is_kept_and_stored_once(
     assert "will be tried again" in caplog.text
 
     store.failing.clear()
-    assert fragile.meter.flush(5) is True
+    assert fragile.meter.flush(PATIENCE) is True
     assert fragile.meter.status()["settles_waiting"] == 0
     fragile.event()
 
@@ -131,12 +132,12 @@ def test_a_settle_that_waits_is_tried_again_without_being_asked(idle: bool, stor
     fragile.meter.patch("openai")
     with fragile.meter.for_tenant(TENANT, session_id="s1", user="ann", plan="gold"):
         run(uses.plain, Wire(wire.chat).client(), CHAT)
-    assert store.entered.acquire(timeout=5)  # admit
-    assert store.entered.acquire(timeout=5)  # settle
+    assert store.entered.acquire(timeout=PATIENCE)  # admit
+    assert store.entered.acquire(timeout=PATIENCE)  # settle
     store.failing.clear()
 
-    assert store.entered.acquire(timeout=5)
-    assert fragile.meter.flush(5)
+    assert store.entered.acquire(timeout=PATIENCE)
+    assert fragile.meter.flush(PATIENCE)
     fragile.event()
 
 
@@ -150,7 +151,7 @@ def test_settles_that_wait_are_bounded_and_the_loss_is_counted(store: Fragile, f
     assert (status["settles_waiting"], status["settles_lost"]) == (3, 2)
 
     store.failing.clear()
-    assert fragile.meter.flush(5)
+    assert fragile.meter.flush(PATIENCE)
     assert fragile.meter.store.spend(TENANT, 0, fragile.meter.config.clock() + 1).calls == 3
 
 
@@ -178,7 +179,7 @@ def test_a_fault_of_ours_never_reaches_the_application(
 
 async def entered(store: Fragile) -> None:
     """Wait until a thread is inside the store."""
-    assert await asyncio.to_thread(store.entered.acquire, True, 5)
+    assert await asyncio.to_thread(store.entered.acquire, True, PATIENCE)
 
 
 @pytest.mark.parametrize("loop_ends", [False, True])

@@ -14,6 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, override_settings
 from django.urls import reverse_lazy
 
+from tests.waiting import PATIENCE
 from token_limit_core import Decision, LLMEvent, Meter
 from token_limit_core.testing import FakeProvider
 from token_limit_django.meter import get_meter
@@ -32,7 +33,7 @@ class Events(list[LLMEvent]):
     """What was captured, in order."""
 
     def tenants(self) -> list[str]:
-        get_meter().flush(10)
+        get_meter().flush(PATIENCE)
         return [event.tenant_id for event in self]
 
 

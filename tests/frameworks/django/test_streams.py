@@ -11,6 +11,7 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Group, User
 from django.test import AsyncClient, Client, override_settings
 
+from tests.waiting import PATIENCE
 from token_limit_core.testing import FakeProvider
 from token_limit_django.meter import get_meter
 
@@ -125,7 +126,7 @@ async def test_a_peeked_stream_that_is_not_refused_is_the_same_and_billed_once(
     response = await get(f"/{view}/a*b/")
     assert response.status_code == 200
     assert await body_of(response) == b"data: a\n\ndata: *\n\ndata: b\n\n"
-    get_meter().flush(10)
+    get_meter().flush(PATIENCE)
     assert get_meter().store.spend(f"user:{alice.pk}", 0, 4e9).calls == 1
     assert get_meter().store.holds() == []
 

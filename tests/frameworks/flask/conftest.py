@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from tests.waiting import PATIENCE
 from token_limit_core import LLMEvent, Meter
 from token_limit_core.testing import FakeProvider
 from token_limit_flask import get_meter
@@ -28,7 +29,7 @@ class Site:
         return client
 
     def tenants(self) -> list[str]:
-        assert self.meter.flush(10)
+        assert self.meter.flush(PATIENCE)
         return [event.tenant_id for event in self.events]
 
     def spent(self, tenant: str) -> int:

@@ -11,6 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.frameworks import llm
+from tests.waiting import PATIENCE
 from token_limit_core import LLMEvent, Meter, MeterConfig
 from token_limit_core.testing import FakeProvider
 
@@ -24,7 +25,7 @@ class Events(list[LLMEvent]):
         self.meters: list[Meter] = []
 
     def tenants(self) -> list[str]:
-        assert all(meter.flush(10) for meter in self.meters)
+        assert all(meter.flush(PATIENCE) for meter in self.meters)
         return [event.tenant_id for event in self]
 
 

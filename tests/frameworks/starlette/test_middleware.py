@@ -11,6 +11,7 @@ from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, Response
 
+from tests.waiting import PATIENCE
 from token_limit_core import Decision, LimitExceededException, Meter
 from token_limit_core.errors import refusal_in
 from token_limit_core.testing import FakeProvider
@@ -291,7 +292,7 @@ def test_calls_in_flight_that_hold_the_rest_are_a_429_with_retry_after(
     app = metered(meter=meter)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(signed(app).get, "/plain")
-        assert pause.reached.wait(10)
+        assert pause.reached.wait(PATIENCE)
         response = signed(app).get("/plain")
         pause.set()
     assert first.result().status_code == 200

@@ -16,7 +16,7 @@ import uvicorn
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 from token_limit_core import Meter
 from token_limit_core.testing import FakeProvider
 
@@ -36,7 +36,7 @@ def serving(app: Any) -> Iterator[str]:
         yield f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(PATIENCE)
 
 
 @pytest.fixture(params=[site.starlette_app, site.fastapi_app])
@@ -76,7 +76,7 @@ def test_a_person_who_hangs_up_leaves_no_hold(
     answer = get(address, path, "alice", stream=True)
     chunks = answer.iter_content(1)  # kept: requests hangs up when its generator is freed
     next(chunks)
-    assert pause.reached.wait(10)
+    assert pause.reached.wait(PATIENCE)
     gc.collect()  # as the middleware does for streams that were cut off; this one is not
     assert len(stored.store.holds()) == 1, (events, stored.status(), stored.usage("user:alice"))
     answer.close()
