@@ -37,7 +37,7 @@ demo-fastapi-check: $(DEMO_INSTALLED) ## Walk through the FastAPI example withou
 	$(DEMO)/python -u examples/fastapi_chat/demo.py --check
 
 test: lint ## Run the linters, the type checker and every test
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
 
 test-all: $(INSTALLED) ## The same, other releases of SDKs, a minute of fuzzing, and the Pythons and Djangos found here
 	$(BIN)/nox --sessions published_client uwsgi --install-only

@@ -20,7 +20,7 @@ PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
 os.environ["PATH"] = os.pathsep.join([*map(str, PYENV.glob("versions/3.*/bin")), os.environ["PATH"]])
 
 CONSTRAINTS = Path("constraints.txt")
-PARALLEL = ["--numprocesses", "auto", "--maxprocesses", "8", "--dist", "worksteal"]
+PARALLEL = ["--numprocesses", "auto", "--maxprocesses", "4", "--dist", "worksteal"]
 LTS = "Django~=5.2.0"
 # The ends first: where time is short, what is cut off has the least to say. Python 3.11 stops at the LTS.
 MATRIX = [("3.13", "newest"), ("3.11", "lts"), ("3.12", "newest"), ("3.13", "lts"), ("3.12", "lts")]
