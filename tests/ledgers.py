@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 import sqlalchemy
 
-from tests.support import mysql_database, postgres_schema
+from tests.support import mysql_database, postgres_schema, use_pymysql
 from token_limit_core.stores import open_store
 from token_limit_core.stores.contract import Store
 
@@ -76,19 +76,29 @@ def django_sqlite(request: pytest.FixtureRequest, folder: Path) -> Iterator[Open
 
 @contextmanager
 def django_postgres(request: pytest.FixtureRequest, folder: Path) -> Iterator[Opened]:
-    with postgres() as text:
-        url = sqlalchemy.make_url(text)
-        database = {
-            "ENGINE": "django.db.backends.postgresql",
-            "NAME": url.database,
-            "USER": url.username or "",
-            "PASSWORD": url.password or "",
-            "HOST": url.host or "",
-            "PORT": url.port or "",
-            "OPTIONS": dict(url.query),
-        }
-        with django_orm(request, database) as opened:
-            yield opened
+    with postgres() as url, django_orm(request, django_database("postgresql", url)) as opened:
+        yield opened
+
+
+@contextmanager
+def django_mysql(request: pytest.FixtureRequest, folder: Path) -> Iterator[Opened]:
+    use_pymysql()
+    with mysql_database() as url, django_orm(request, django_database("mysql", url)) as opened:
+        yield opened
+
+
+def django_database(engine: str, url: str) -> dict[str, Any]:
+    """Return the Django settings of the database that a SQLAlchemy URL names."""
+    parts = sqlalchemy.make_url(url)
+    return {
+        "ENGINE": f"django.db.backends.{engine}",
+        "NAME": parts.database,
+        "USER": parts.username or "",
+        "PASSWORD": parts.password or "",
+        "HOST": parts.host or "",
+        "PORT": parts.port or "",
+        "OPTIONS": dict(parts.query),
+    }
 
 
 @contextmanager

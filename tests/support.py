@@ -69,6 +69,14 @@ def mysql_database() -> Iterator[str]:
             connection.execute(sqlalchemy.text(f"DROP DATABASE {name}"))
 
 
+def use_pymysql() -> None:
+    """Run Django's MySQL backend on PyMySQL, which passes for the driver that Django asks for."""
+    import pymysql
+
+    pymysql.version_info = (2, 2, 7, "final", 0)
+    pymysql.install_as_MySQLdb()
+
+
 def require_chromium() -> str:
     """Return the path of the machine's Chromium."""
     for name in BROWSERS:

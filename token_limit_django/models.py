@@ -1,4 +1,4 @@
-"""The tables, the same as `token_limit_core.stores.sql.tables`; `store.py` is what writes them.
+"""The tables, the same as `token_limit_core.stores.sql.tables`, for the admin and for migrations.
 
 Times are unix seconds, so that neither USE_TZ nor a dialect can move a window; money is integer nano-dollars;
 tenants are text, and no table of the project is referred to.
@@ -15,18 +15,20 @@ from token_limit_core.money import show_usd, to_usd
 from token_limit_core.stores.columns import WIDTHS
 from token_limit_core.windows import PER_MONTH
 
+from .fields import ExactTextField, TenantField
+
 TENANT_WIDTH = 255
 
 
-def _cut(name: str, *, null: bool = True) -> models.CharField[str | None, str | None]:
-    return models.CharField(max_length=WIDTHS[name], null=null)
+def _cut(name: str, *, null: bool = True) -> ExactTextField:
+    return ExactTextField(max_length=WIDTHS[name], null=null)
 
 
 class Tenant(models.Model):
     """Who pays; a row appears with the first event or limit."""
 
-    id = models.CharField(max_length=TENANT_WIDTH, primary_key=True)
-    name = models.CharField(max_length=255, default="", blank=True)
+    id = TenantField(max_length=TENANT_WIDTH, primary_key=True)
+    name = ExactTextField(max_length=255, default="", blank=True)
     first_seen = models.FloatField(help_text="unix seconds")
 
     class Meta:
@@ -40,12 +42,12 @@ class Limit(models.Model):
     """What a tenant may spend per window; never holds counters."""
 
     id = models.BigAutoField(primary_key=True)
-    tenant_id = models.CharField("tenant", max_length=TENANT_WIDTH)
-    frequency = models.CharField(max_length=16, default=PER_MONTH)
-    filter = models.CharField(max_length=255, default="", blank=True)
-    unit = models.CharField(max_length=16, default="usd")
+    tenant_id = TenantField("tenant", max_length=TENANT_WIDTH)
+    frequency = ExactTextField(max_length=16, default=PER_MONTH)
+    filter = ExactTextField(max_length=255, default="", blank=True)
+    unit = ExactTextField(max_length=16, default="usd")
     amount = models.BigIntegerField(help_text="nano-dollars")
-    mode = models.CharField(max_length=16, default=ENFORCE)
+    mode = ExactTextField(max_length=16, default=ENFORCE)
     effective_from = models.FloatField(help_text="unix seconds")
     effective_until = models.FloatField(null=True, blank=True, help_text="unix seconds")
 
@@ -71,7 +73,7 @@ class Counter(models.Model):
     """What a limit's window has seen: a new window is a new row."""
 
     pk = models.CompositePrimaryKey("tenant_id", "limit_id", "window_start")
-    tenant_id = models.CharField(max_length=TENANT_WIDTH)
+    tenant_id = TenantField(max_length=TENANT_WIDTH)
     limit_id = models.BigIntegerField()
     window_start = models.BigIntegerField(help_text="unix seconds")
     window_end = models.BigIntegerField(help_text="unix seconds")
@@ -85,13 +87,13 @@ class Counter(models.Model):
 class Hold(models.Model):
     """Money set aside for a call in flight."""
 
-    call_id = models.CharField(max_length=64, primary_key=True)
-    tenant_id = models.CharField("tenant", max_length=TENANT_WIDTH)
+    call_id = ExactTextField(max_length=64, primary_key=True)
+    tenant_id = TenantField("tenant", max_length=TENANT_WIDTH)
     amount = models.BigIntegerField(null=True, help_text="nano-dollars; empty is unpriced")
     created_at = models.FloatField(help_text="unix seconds")
     expires_at = models.FloatField(help_text="unix seconds")
-    origin = models.CharField(max_length=16, default="call")
-    state = models.CharField(max_length=16, default="open")
+    origin = ExactTextField(max_length=16, default="call")
+    state = ExactTextField(max_length=16, default="open")
 
     class Meta:
         db_table = "token_limit_hold"
@@ -108,10 +110,10 @@ class HoldItem(models.Model):
     """One counter a hold is held on."""
 
     pk = models.CompositePrimaryKey("call_id", "limit_id", "window_start")
-    call_id = models.CharField(max_length=64)
+    call_id = ExactTextField(max_length=64)
     limit_id = models.BigIntegerField()
     window_start = models.BigIntegerField(help_text="unix seconds")
-    unit = models.CharField(max_length=16, default="usd")
+    unit = ExactTextField(max_length=16, default="usd")
     amount = models.BigIntegerField(default=0, help_text="nano-dollars")
 
     class Meta:
@@ -123,10 +125,10 @@ class LedgerEntry(models.Model):
     """One event, append-only: an expiry or a correction is a row of its own."""
 
     id = models.BigAutoField(primary_key=True)
-    tenant_id = models.CharField("tenant", max_length=TENANT_WIDTH)
-    event_id = models.CharField(max_length=80)
-    kind = models.CharField(max_length=16, default="call")
-    corrects = models.CharField(max_length=80, null=True)
+    tenant_id = TenantField("tenant", max_length=TENANT_WIDTH)
+    event_id = ExactTextField(max_length=80)
+    kind = ExactTextField(max_length=16, default="call")
+    corrects = ExactTextField(max_length=80, null=True)
     timestamp = models.FloatField(help_text="unix seconds, when the call was admitted")
     input_tokens = models.BigIntegerField(default=0)
     output_tokens = models.BigIntegerField(default=0)
@@ -171,10 +173,10 @@ class Rollup(models.Model):
     """Totals of a tenant's day by provider and model; what lists read."""
 
     pk = models.CompositePrimaryKey("tenant_id", "day", "provider", "model")
-    tenant_id = models.CharField(max_length=TENANT_WIDTH)
+    tenant_id = TenantField(max_length=TENANT_WIDTH)
     day = models.IntegerField(help_text="days since 1970, UTC")
-    provider = models.CharField(max_length=WIDTHS["provider"])
-    model = models.CharField(max_length=WIDTHS["model"])
+    provider = ExactTextField(max_length=WIDTHS["provider"])
+    model = ExactTextField(max_length=WIDTHS["model"])
     calls = models.BigIntegerField(default=0)
     input_tokens = models.BigIntegerField(default=0)
     output_tokens = models.BigIntegerField(default=0)
@@ -190,15 +192,15 @@ class LimitChange(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     at = models.FloatField(help_text="unix seconds")
-    actor = models.CharField(max_length=255, default="", blank=True)
-    kind = models.CharField(max_length=16)
-    tenant_id = models.CharField("tenant", max_length=TENANT_WIDTH)
-    frequency = models.CharField(max_length=16)
-    filter = models.CharField(max_length=255, default="", blank=True)
+    actor = ExactTextField(max_length=255, default="", blank=True)
+    kind = ExactTextField(max_length=16)
+    tenant_id = TenantField("tenant", max_length=TENANT_WIDTH)
+    frequency = ExactTextField(max_length=16)
+    filter = ExactTextField(max_length=255, default="", blank=True)
     old_amount = models.BigIntegerField(null=True, help_text="nano-dollars; empty is no limit")
-    old_mode = models.CharField(max_length=16, null=True)
+    old_mode = ExactTextField(max_length=16, null=True)
     new_amount = models.BigIntegerField(null=True, help_text="nano-dollars; empty is no limit")
-    new_mode = models.CharField(max_length=16, null=True)
+    new_mode = ExactTextField(max_length=16, null=True)
     effective_from = models.FloatField(null=True, help_text="unix seconds")
 
     class Meta:
@@ -215,10 +217,10 @@ class LimitChange(models.Model):
 class ApiKey(models.Model):
     """The key of a service that reports here; only its hash is kept."""
 
-    public_id = models.CharField("key", primary_key=True, max_length=16)
-    digest = models.CharField(max_length=64)
-    account = models.CharField(max_length=TENANT_WIDTH, db_index=True)
-    name = models.CharField(max_length=255, default="", blank=True)
+    public_id = ExactTextField("key", primary_key=True, max_length=16)
+    digest = ExactTextField(max_length=64)
+    account = TenantField(max_length=TENANT_WIDTH, db_index=True)
+    name = ExactTextField(max_length=255, default="", blank=True)
     tenants = models.JSONField(default=list)
     permissions = models.JSONField(default=list)
     created_at = models.FloatField(help_text="unix seconds")
@@ -236,10 +238,10 @@ class Delivery(models.Model):
     """A copy of an event that a remote destination has not acknowledged yet."""
 
     id = models.BigAutoField(primary_key=True)
-    destination = models.CharField(max_length=255)
-    tenant_id = models.CharField("tenant", max_length=TENANT_WIDTH)
-    event_id = models.CharField(max_length=80)
-    claimed_by = models.CharField(max_length=32, null=True)
+    destination = ExactTextField(max_length=255)
+    tenant_id = TenantField("tenant", max_length=TENANT_WIDTH)
+    event_id = ExactTextField(max_length=80)
+    claimed_by = ExactTextField(max_length=32, null=True)
     claimed_until = models.FloatField(default=0.0, help_text="unix seconds")
     parked = models.BooleanField(default=False)
 

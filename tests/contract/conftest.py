@@ -10,6 +10,7 @@ import pytest
 from tests.ledgers import (
     Factory,
     Opened,
+    django_mysql,
     django_postgres,
     django_sqlite,
     memory,
@@ -19,7 +20,7 @@ from tests.ledgers import (
 )
 from token_limit_core.stores.contract import Store
 
-FACTORIES: list[Factory] = [memory, sql_sqlite, sql_postgres, sql_mysql, django_sqlite, django_postgres]
+FACTORIES: list[Factory] = [memory, sql_sqlite, sql_postgres, sql_mysql, django_sqlite, django_postgres, django_mysql]
 
 
 @pytest.fixture(params=FACTORIES, ids=lambda factory: factory.__name__)

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 import django
 from django.conf import settings
 
+from tests.support import use_pymysql
 from token_limit_core.events import LLMEvent
 from token_limit_core.stores import open_store
 from token_limit_core.stores.contract import Store
@@ -25,6 +26,8 @@ def open_spec(spec: str) -> Store:
     kind, _, database = spec.partition(":")
     if kind != "django":
         return open_store(spec)
+    if "backends.mysql" in database:
+        use_pymysql()
     default = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
     databases = {"default": default, "ledger": json.loads(database)}
     settings.configure(DATABASES=databases, INSTALLED_APPS=["token_limit_django"], USE_TZ=True)

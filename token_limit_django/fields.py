@@ -1,0 +1,44 @@
+"""Text columns that are compared exactly: MySQL's own ignore case and spaces at the end, other engines' do not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+if TYPE_CHECKING:
+    _CharField = models.CharField[Any, Any]
+else:
+    _CharField = models.CharField
+
+
+class ExactTextField(_CharField):
+    """Text that is compared by its code points."""
+
+    def db_parameters(self, connection: BaseDatabaseWrapper) -> dict[str, Any]:
+        """Give the column a binary collation on MySQL."""
+        parameters: dict[str, Any] = dict(super().db_parameters(connection))
+        if connection.vendor == "mysql":
+            parameters["collation"] = "utf8mb4_bin"
+        return parameters
+
+
+class TenantField(_CharField):
+    """A tenant's id, compared byte for byte; on MySQL it is kept as bytes, since `utf8mb4_bin` ignores final spaces."""
+
+    def db_type(self, connection: BaseDatabaseWrapper) -> str | None:
+        """Return bytes enough for any id on MySQL."""
+        if connection.vendor == "mysql":
+            assert self.max_length is not None
+            return f"varbinary({4 * self.max_length})"
+        return super().db_type(connection)
+
+    def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
+        """Encode an id for MySQL."""
+        value = super().get_db_prep_value(value, connection, prepared)
+        return value.encode() if connection.vendor == "mysql" and isinstance(value, str) else value
+
+    def from_db_value(self, value: Any, expression: object, connection: BaseDatabaseWrapper) -> Any:
+        """Decode an id from MySQL."""
+        return bytes(value).decode() if isinstance(value, (bytes, bytearray, memoryview)) else value
