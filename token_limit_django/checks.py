@@ -25,7 +25,7 @@ from token_limit_core.stores.contract import Store
 from token_limit_core.upgrade import check_upgrade_url
 
 from .conf import REMOTE, SETTINGS, settings
-from .databases import in_memory, same_place, store_alias
+from .databases import in_memory, same_place, store_alias, unsupported
 
 MIDDLEWARE = "token_limit_django.middleware.TokenLimitMiddleware"
 GZIP = "django.middleware.gzip.GZipMiddleware"
@@ -47,7 +47,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
         if key in given and not setting.dotted and not setting.accepts(given[key])
     ]
     looks = (
-        _callables, _tenant_attributes, _upgrade_url, _upgrade_template, _store, _meter, _patches, _database,
+        _callables, _tenant_attributes, _upgrade_url, _upgrade_template, _store, _meter, _patches, _engine, _database,
         _middleware, _peeking,
     )  # fmt: skip
     return messages + _gather(looks)
@@ -167,6 +167,14 @@ def _patches() -> Iterator[CheckMessage]:
         if name not in PATCH_REGISTRY:
             hint = f"Known are: {', '.join(sorted(PATCH_REGISTRY))}."
             yield _error(9, f"{_named('PATCHES')}: {name!r} is not an SDK that can be metered.", hint)
+
+
+def _engine() -> Iterator[CheckMessage]:
+    alias = store_alias()
+    wrong = unsupported(alias) if settings.STORE is None and alias in connections else None
+    if wrong is not None:
+        hint = "Name such an alias in DATABASE, or give a STORE of its own, such as 'sqlite:////var/lib/app/limits.db'."
+        yield _error(15, f"{wrong}.", hint)
 
 
 def _database() -> Iterator[CheckMessage]:

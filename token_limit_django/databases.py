@@ -18,7 +18,6 @@ from urllib.parse import unquote, urlsplit
 
 from django.conf import settings as django_settings
 from django.db import DEFAULT_DB_ALIAS, connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.recorder import MigrationRecorder
 
@@ -31,6 +30,9 @@ SQLITE_OPTIONS = {
     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
     "timeout": 20,
 }
+
+VENDORS = ("sqlite", "postgresql", "mysql")
+"""The engines that the store has SQL for, as Django names them; MariaDB is one of `mysql`."""
 
 _on_default: set[str] = set()
 _files: set[str] = set()
@@ -78,13 +80,13 @@ def in_memory(alias: str) -> bool:
     return _in_memory(connections[alias].settings_dict["NAME"])
 
 
-def unsupported(connection: BaseDatabaseWrapper) -> str:
-    """Name an engine that the store has no SQL for, and what to do."""
+def unsupported(alias: str) -> str | None:
+    """Return what is wrong with an alias whose engine the store has no SQL for; None for the others."""
+    connection = connections[alias]
+    if connection.vendor in VENDORS:
+        return None
     engine = connection.settings_dict["ENGINE"]
-    return (
-        f"DATABASES[{connection.alias!r}]: {engine!r} is not supported; expected SQLite, PostgreSQL or MySQL/MariaDB, "
-        "for example a STORE of 'sqlite:////var/lib/app/token_limit.db'"
-    )
+    return f"DATABASES[{alias!r}]: invalid engine {engine!r}; expected SQLite, PostgreSQL, MySQL or MariaDB"
 
 
 def migrate_along(*, using: str, verbosity: int = 1, **kwargs: Any) -> None:

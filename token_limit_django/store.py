@@ -198,8 +198,9 @@ def _start(connection: BaseDatabaseWrapper, begin: dict[str, str]) -> SqlTransac
     Django's cursor checks and translates each statement, which costs more than most of ours do on SQLite.
     """
     vendor = connection.vendor
-    if vendor not in BEGIN:
-        raise ConfigurationError(unsupported(connection))
+    wrong = unsupported(connection.alias)
+    if wrong is not None:
+        raise ConfigurationError(wrong)
     connection.close_if_health_check_failed()
     connection.ensure_connection()
     wrapped = connection.queries_logged or bool(connection.execute_wrappers)

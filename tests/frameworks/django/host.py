@@ -16,6 +16,8 @@ from typing import Any
 import django
 from django.conf import settings
 
+from tests.support import use_pymysql
+
 NOW = 1_800_000_000.0
 COST = 700
 
@@ -34,6 +36,8 @@ def main(given: str, scenario: str, *words: str) -> None:
             **json.loads(given),
         }
     )
+    if "backends.mysql" in given:
+        use_pymysql()
     django.setup()
     from django.core.management import execute_from_command_line
 

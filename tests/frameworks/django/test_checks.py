@@ -15,11 +15,13 @@ from django.db import connections
 from django.test import override_settings
 
 from token_limit_core.config import CONFIG_FIELDS
+from token_limit_core.errors import ConfigurationError
 from token_limit_core.patches import PATCH_REGISTRY
 from token_limit_core.stores import open_store
 from token_limit_django.conf import SETTINGS
 from token_limit_django.meter import get_meter
 from token_limit_django.middleware import TokenLimitMiddleware
+from token_limit_django.store import DjangoStore
 
 from . import host
 
@@ -165,6 +167,16 @@ def test_an_alias_with_atomic_requests_is_an_error(monkeypatch: pytest.MonkeyPat
     assert message.id == f"{E}011"
     assert "TOKEN_LIMIT['DATABASE']" in message.msg
     assert message.hint == "Set DATABASES['token_limit']['ATOMIC_REQUESTS'] = False."
+
+
+def test_a_database_of_another_engine_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections["token_limit"], "vendor", "oracle")
+    (message,) = check(monkeypatch, {})
+    assert message.id == f"{E}015"
+    assert "DATABASES['token_limit']: invalid engine" in message.msg
+    assert "expected SQLite, PostgreSQL, MySQL or MariaDB" in message.msg
+    with pytest.raises(ConfigurationError, match="invalid engine"):
+        DjangoStore("token_limit").limits("acme")
 
 
 def test_an_alias_on_the_default_sqlite_file_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
