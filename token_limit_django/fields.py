@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+_Set = TypeVar("_Set", contravariant=True)
+_Get = TypeVar("_Get", covariant=True)
+
 if TYPE_CHECKING:
-    _CharField = models.CharField[Any, Any]
+
+    class _CharField(models.CharField[_Set, _Get]): ...
+
 else:
-    _CharField = models.CharField
+
+    class _CharField(models.CharField, Generic[_Set, _Get]): ...
 
 
-class ExactTextField(_CharField):
+class ExactTextField(_CharField[_Set, _Get]):
     """Text that is compared by its code points."""
 
     def db_parameters(self, connection: BaseDatabaseWrapper) -> dict[str, Any]:
@@ -24,7 +30,7 @@ class ExactTextField(_CharField):
         return parameters
 
 
-class TenantField(_CharField):
+class TenantField(_CharField[_Set, _Get]):
     """A tenant's id, compared byte for byte; on MySQL it is kept as bytes, since `utf8mb4_bin` ignores final spaces."""
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str | None:

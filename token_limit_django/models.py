@@ -20,7 +20,7 @@ from .fields import ExactTextField, TenantField
 TENANT_WIDTH = 255
 
 
-def _cut(name: str, *, null: bool = True) -> ExactTextField:
+def _cut(name: str, *, null: bool = True) -> ExactTextField[str | None, str | None]:
     return ExactTextField(max_length=WIDTHS[name], null=null)
 
 
