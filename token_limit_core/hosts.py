@@ -81,8 +81,8 @@ REGIONAL: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 """Hosts with a region inside, matched as a whole: others' servers are on amazonaws.com, too."""
 
-TAKES_STREAM_OPTIONS = frozenset({"openai", "azure", "deepseek", "openrouter", "groq", "x-ai"})
-"""Providers known to take `stream_options` on chat streams, or to ignore it (research: sdks section 5)."""
+REPORT_COSTS = frozenset({"openrouter", "vercel", "avian"})
+"""Gateways whose every answer reports its cost, so that 0 is free of charge. Elsewhere 0 may mean an unknown cost."""
 
 
 def provider_of(host: str, port: int | None, hosts: Mapping[str, str], path: str = "/") -> str:
@@ -99,6 +99,12 @@ def provider_of(host: str, port: int | None, hosts: Mapping[str, str], path: str
         behind = path.strip("/").partition("/")[0]
         return provider if behind in ("", "v1") else f"huggingface_{behind}"
     return provider
+
+
+def is_known(host: str) -> bool:
+    """Return whether a host is in the table: a provider's own, and not a gateway of the application."""
+    host = host.lower().rstrip(".")
+    return host in HOSTS or _by_suffix(host) != UNKNOWN
 
 
 def _by_suffix(host: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from ..runtime.ids import new_id
@@ -14,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class Flight:
-    """A call between its admission and its settle."""
+    """A call between its admission and its settle. `cost_usd` is the cost that the headers of its answer report."""
 
     __slots__ = (
-        "_open", "answer", "call_id", "engine", "estimate", "habit", "request", "scope", "started", "started_at",
-        "tags", "tenant_id",
+        "_open", "answer", "call_id", "cost_usd", "engine", "estimate", "habit", "request", "scope", "started",
+        "started_at", "tags", "tenant_id",
     )  # fmt: skip
 
     def __init__(self, engine: Engine, request: Request, scope: scopes.Scope | None, tenant_id: str) -> None:
@@ -34,6 +35,7 @@ class Flight:
         self.estimate = self.habit.estimate(request.size, request.max_output, request.unseen)
         self.tags: dict[str, Any] = {}
         self.answer: Any = None
+        self.cost_usd: Decimal | None = None
         self._open = True
 
     def start_again(self) -> None:

@@ -17,7 +17,8 @@ class Request:
     `unseen` are the tokens guessed for input that the request only names, such as a file's id.
     A `later` one costs nothing itself: it asks what an earlier call, such as a batch, has cost. `fields` are event
     fields that only the request tells. `priced_as` is the price list's name for what was asked for, where that says
-    more than the model that answers (Bedrock's regional and global profiles differ in price).
+    more than the model that answers (Bedrock's regional and global profiles differ in price). The host of a `gateway`
+    call is not a provider's own; its answer may report the cost in a header.
     """
 
     provider: str
@@ -31,6 +32,7 @@ class Request:
     fields: dict[str, Any] | None = None
     priced_as: str | None = None
     unseen: int = 0
+    gateway: bool = False
 
 
 @dataclass(slots=True)

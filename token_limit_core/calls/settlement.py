@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..events import LLMEvent, made_of
+from ..hosts import REPORT_COSTS
 from ..pricing import price_event
 from ..usage import BASE_COUNTS, OTHER_COUNTS, Usage
 from .failures import describe_error, may_be_billed
@@ -90,8 +91,9 @@ def _event(flight: Flight, outcome: Outcome, counts: dict[str, Any]) -> LLMEvent
 
 def _price(flight: Flight, event: LLMEvent, usage: Usage, outcome: Outcome) -> int | None:
     """Set the event's cost, with that of its parts; nano-dollars, None when no price is known."""
-    if outcome.cost_usd is not None:
-        event.cost_usd = outcome.cost_usd
+    cost_usd = flight.cost_usd if outcome.cost_usd is None else outcome.cost_usd
+    if cost_usd or (cost_usd is not None and (outcome.extracted or flight.request.provider in REPORT_COSTS)):
+        event.cost_usd = cost_usd
     request, billed = flight.request, usage if outcome.billed is None else outcome.billed
     names = request.priced_as, event.model, request.model or None
     cost = price_event(event, billed, flight.engine.prices, names, outcome.parts)

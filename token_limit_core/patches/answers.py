@@ -9,6 +9,7 @@ from ..calls.flight import Flight
 from ..calls.request import Outcome
 from ..runtime.faults import report
 from .base import BasePatch
+from .costs import cost_in_headers
 from .streams import Follow, Tee
 from .surfaces import Plan
 from .tees import BlindTee, DocumentTee, EventTee, read_document
@@ -28,6 +29,8 @@ class Answers(BasePatch):
         """Read an answer that is there in full, or hook what is still to be read and return None."""
         response, flight.answer = flight.answer, None  # holding it would keep an abandoned stream alive
         try:
+            if plan.gateway and response is not None:
+                flight.cost_usd = cost_in_headers(response.headers)
             row = getattr(result, "__dict__", {})
             if "_request_id" in row:  # a model: the SDK has read the header already
                 read = plan.read

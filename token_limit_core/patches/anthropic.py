@@ -69,9 +69,9 @@ class AnthropicPatch(RelayPatch):
     def provider_of_client(self, client: Any) -> str:
         return next((PROVIDERS[cls.__name__] for cls in type(client).__mro__ if cls.__name__ in PROVIDERS), UNKNOWN)
 
-    def _provider(self, client: Any, engine: Engine) -> str | None:
-        """Name the provider a client talks to; Foundry, on Azure's hosts, charges Anthropic's prices."""
-        provider = super()._provider(client, engine)
+    def provider_at(self, client: Any, url: Any, engine: Engine) -> str:
+        """Name the provider that a client talks to; Foundry, on Azure's hosts, charges Anthropic's prices."""
+        provider = super().provider_at(client, url, engine)
         return "anthropic" if provider == "azure" else provider
 
     def refine(self, plan: Plan) -> None:

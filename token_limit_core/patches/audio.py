@@ -9,6 +9,7 @@ from typing import Any
 from ..calls.request import Outcome
 from ..usage import Usage
 from .chat import StreamReader, usage_of
+from .costs import reported_cost
 from .reading import count, fields_of, seconds, text
 from .surfaces import Plan
 
@@ -34,7 +35,9 @@ def read_transcript(answer: Any) -> Outcome:
     duration = seconds(row.get("duration"))
     if usage is None and duration is not None:
         usage = Usage(duration_seconds=duration)
-    return untimed() if usage is None else Outcome(usage=usage, model=text(row.get("model")))
+    if usage is None:
+        return untimed()
+    return Outcome(usage=usage, model=text(row.get("model")), cost_usd=reported_cost(fields_of(row.get("usage"))))
 
 
 def untimed() -> Outcome:

@@ -8,13 +8,15 @@ from typing import Any
 from ..calls.request import Outcome
 from ..events import made_of
 from ..usage import Usage
+from .costs import reported_cost
 from .reading import count, fields_of, text
 
 
 def read_answer(answer: Any) -> Outcome:
     """Read a whole answer, parsed or as JSON."""
     row = fields_of(answer)
-    outcome = Outcome(usage_of(row.get("usage")), text(row.get("model")), text(row.get("id")))
+    usage = fields_of(row.get("usage")) or _usage_elsewhere(row)
+    outcome = Outcome(usage_of(usage), text(row.get("model")), text(row.get("id")), cost_usd=reported_cost(usage))
     if row.get("service_tier") is not None:
         outcome.service_tier = text(row["service_tier"])
     return outcome
@@ -120,8 +122,10 @@ class StreamReader:
         """Tell what was used so far."""
         row = fields_of(self.answer)
         request_id = self.request_id or text(fields_of(self.first).get("id")) or text(row.get("id"))
+        usage = fields_of(self.usage)
         return Outcome(
-            usage=usage_of(self.usage),
+            usage=usage_of(usage),
+            cost_usd=reported_cost(usage),
             model=text(row.get("model")),
             request_id=request_id,
             service_tier=text(row.get("service_tier")),
@@ -170,12 +174,22 @@ class ChoicesReader(StreamReader):
                 self.letters += len(words) * weight
 
     def outcome(self, error: BaseException | None) -> Outcome:
-        """Tell what was used so far; Groq tells a caller that did not ask in the last chunk's `x_groq`."""
+        """Report what was used so far."""
         if self.usage is None:
-            self.usage = fields_of(fields_of(self.answer).get("x_groq")).get("usage")
+            self.usage = _usage_elsewhere(fields_of(self.answer)) or None
         if self.usage is None and error is not None:
             self.usage = _chunk_of(error).get("usage")
         return super().outcome(error)
+
+
+def _usage_elsewhere(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Find the usage in an answer or the last chunk of a stream that has none at its top.
+
+    Groq reports it in `x_groq` to a caller that has not asked for it, Moonshot in the choice.
+    """
+    choices = row.get("choices")
+    choice = fields_of(choices[0]) if isinstance(choices, list) and choices else {}
+    return fields_of(fields_of(row.get("x_groq")).get("usage")) or fields_of(choice.get("usage"))
 
 
 def _chunk_of(error: BaseException) -> Mapping[str, Any]:

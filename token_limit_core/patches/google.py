@@ -19,9 +19,10 @@ from ..calls.flight import Flight
 from ..calls.flow import depart
 from ..calls.request import Outcome, Request
 from ..errors import UnguardedCall
-from ..hosts import provider_of
+from ..hosts import is_known, provider_of
 from ..runtime.faults import report
 from .base import BasePatch
+from .costs import cost_in_headers
 from .gemini import ChunkReader, Row, document_of, model_name, read_content, read_prediction
 from .interactions import read_response
 from .scoped import keep_scope
@@ -131,9 +132,8 @@ class GooglePatch(BasePatch):
                 return None
             url = _option(options, "base_url") or _option(client._http_options, "base_url")
             streams = verb.startswith("stream")
-            return _request(
-                self._provider(str(url)), model, VERBS[verb], streams, _merged(body, _option(options, "extra_body"))
-            )
+            sent = _merged(body, _option(options, "extra_body"))
+            return self._request_to(str(url), model, VERBS[verb], streams, sent)
         except UnguardedCall:
             raise
         except Exception:
@@ -147,7 +147,7 @@ class GooglePatch(BasePatch):
             path = request.url.path.rstrip("/")
             if request.method == "GET" and ASKED_FOR.search(path):
                 streams = "text/event-stream" in request.headers.get("accept", "")
-                asked = Request(self._provider(str(request.url)), "", INTERACTIONS, streams)
+                asked = self._request_to(str(request.url), "", INTERACTIONS, streams, {})
                 asked.later = True
                 return asked
 
@@ -158,9 +158,7 @@ class GooglePatch(BasePatch):
                 return None
             body = document_of(request.content)
             model = body.get("model") or body.get("agent")
-            return _request(
-                self._provider(str(request.url)), str(model), INTERACTIONS, body.get("stream") is True, body
-            )
+            return self._request_to(str(request.url), str(model), INTERACTIONS, body.get("stream") is True, body)
         except UnguardedCall:
             raise
         except Exception:
@@ -171,8 +169,11 @@ class GooglePatch(BasePatch):
         if not FREE.search(path):
             unguarded(self.engine(), f"{what} of the google SDK")
 
-    def _provider(self, url: str) -> str:
-        return provider_of(*_host(url), self.engine().config.hosts)
+    def _request_to(self, url: str, model: str, endpoint: str, stream: bool, body: Row) -> Request:
+        host, port = _host(url)
+        request = _request(provider_of(host, port, self.engine().config.hosts), model, endpoint, stream, body)
+        request.gateway = not is_known(host)
+        return request
 
 
 def _arguments(
@@ -238,6 +239,8 @@ def _read(
         return Outcome(error=error, answered=False)
     try:
         answer = document_of(response)
+        if flight.request.gateway:
+            flight.cost_usd = cost_in_headers(getattr(response, "headers", None) or {})
         predicts = flight.request.endpoint == IMAGES or "predictions" in answer
         return read_prediction(answer) if predicts else read_content(answer)
     except Exception:

@@ -49,5 +49,13 @@ def with_options(args: tuple[Any, ...], kwargs: dict[str, Any], plan: Plan) -> t
 
 
 def refuses_stream_options(plan: Plan, error: Exception) -> bool:
-    """Tell a 400 that names the field we added; older gateways do that (research: sdks section 5)."""
-    return plan.injected and getattr(error, "status_code", None) == 400 and "stream_options" in str(error)
+    """Return whether an error is a 400 or 422 that may be for the field that we added.
+
+    Providers name it, in the text or as Azure's model hosts in the body alone. A gateway of the application may not.
+    """
+    if not plan.injected or getattr(error, "status_code", None) not in (400, 422):
+        return False
+    if plan.gateway:
+        return True
+    named = f"{error} {getattr(error, 'body', None)}"
+    return "stream_options" in named or "include_usage" in named

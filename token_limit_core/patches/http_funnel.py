@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 from ..calls.flight import Flight
 from ..calls.request import Outcome
 from ..errors import UnguardedCall
-from ..hosts import UNKNOWN, provider_of
+from ..hosts import UNKNOWN, is_known, provider_of
 from ..runtime.faults import report
 from .base import BasePatch, Read
+from .costs import cost_in_headers
 from .streams import Follow, Tee
 from .surfaces import Classified, Plan, Surface, mask, unguarded
 from .tees import BlindTee, DocumentTee, EventTee, read_document
@@ -59,6 +60,7 @@ class HttpPatch(BasePatch):
                 if provider == UNKNOWN:
                     provider = self.own_provider
                 plan = Plan(engine, surface, SimpleNamespace(json_data=body), provider, stream)
+                plan.gateway = not is_known(parts.hostname or "")
                 if surface.refined:
                     self.refine(plan)
                 return plan
@@ -112,6 +114,8 @@ def read_response(
     try:
         if response.status_code >= 400:
             return Outcome(error=StatusError(response.status_code), answered=False)
+        if flight.request.gateway:
+            flight.cost_usd = cost_in_headers(response.headers)
         if hasattr(response, "_content") and not stream:
             return read_document(response.content, read)
         flight.engine.settler.start()

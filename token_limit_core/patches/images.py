@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from ..calls.request import Outcome
 from ..usage import Part, Usage
 from .chat import StreamReader, usage_of
+from .costs import reported_cost
 from .reading import count, fields_of, text
 
 
 def read_images(answer: Any) -> Outcome:
     """Read pictures that were made, edited or varied; the older models tell no usage at all."""
     row = fields_of(answer)
-    data = row.get("data")
-    usage = image_usage(row.get("usage"), len(data) if isinstance(data, list) else None)
-    outcome = Outcome(usage=usage if answer is not None else None, model=text(row.get("model")))
+    data, reported = row.get("data"), fields_of(row.get("usage"))
+    usage = image_usage(reported, len(data) if isinstance(data, list) else None) if answer is not None else None
+    outcome = Outcome(usage=usage, model=text(row.get("model")), cost_usd=reported_cost(reported))
     drafted = fields_of(row.get("svg_usage"))
     if drafted:  # a text model wrote it, beside what the picture has cost
         written = usage_of(drafted) or Usage()
@@ -62,11 +64,12 @@ class ImageReader(StreamReader):
     One that is left after a partial picture is billed as if it had come: the last of them is nearly the whole.
     """
 
-    __slots__ = ("done", "drafts")
+    __slots__ = ("costs", "done", "drafts")
 
     def __init__(self, request_id: str | None, injected: bool) -> None:
         super().__init__(request_id, injected)
         self.done: list[Usage] = []
+        self.costs: list[Decimal | None] = []
         self.drafts = 0
 
     def see(self, event: Any) -> bool:
@@ -75,6 +78,7 @@ class ImageReader(StreamReader):
         kind = str(row.get("type"))
         if kind.endswith(".completed"):
             self.done.append(image_usage(row.get("usage"), 1))
+            self.costs.append(reported_cost(fields_of(row.get("usage"))))
         elif kind.endswith(".partial_image"):
             self.drafts += 1
         return False
@@ -84,6 +88,8 @@ class ImageReader(StreamReader):
         outcome = super().outcome(error)
         if self.done:
             outcome.usage = _sum(self.done)
+            costs = [cost for cost in self.costs if cost is not None]
+            outcome.cost_usd = sum(costs, Decimal(0)) if len(costs) == len(self.costs) else None
         elif self.drafts:
             made = PICTURE + DRAFT * self.drafts
             outcome.usage, outcome.estimated = Usage(output_tokens=made, output_image_tokens=made), True

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..calls.request import Outcome
 from ..usage import Part, Usage
+from .costs import reported_cost
 from .reading import count, fields_of, text
 
 LEFT_OUT = frozenset({"compaction", "advisor_message"})
@@ -35,6 +36,7 @@ def _outcome(usage: Mapping[str, Any], message: Mapping[str, Any]) -> Outcome:
         service_tier="fast" if speed == "fast" else text(usage.get("service_tier")) or speed,
         tags=None if geo is None or geo in ANYWHERE else {"inference_geo": geo},
         parts=tuple(_left_out(usage)),
+        cost_usd=reported_cost(usage),
     )
 
 

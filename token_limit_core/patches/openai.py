@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ..calls.estimates import STORED
-from ..hosts import TAKES_STREAM_OPTIONS, UNKNOWN
+from ..hosts import UNKNOWN
 from . import audio
 from .chat import ChoicesReader, read_answer
 from .images import ImageReader, read_images
@@ -74,9 +74,9 @@ class ProtocolPatch(StainlessPatch):
         return self.own_provider
 
     def inject(self, plan: Plan) -> Any:
-        if plan.endpoint not in ("chat.completions", "completions") or plan.provider not in TAKES_STREAM_OPTIONS:
-            return None
-        return _asking_for_usage(plan.options, plan.body)
+        return (
+            _asking_for_usage(plan.options, plan.body) if plan.endpoint in ("chat.completions", "completions") else None
+        )
 
     def refine(self, plan: Plan) -> None:
         if plan.endpoint == "audio.speech":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from ..calls.request import Outcome
@@ -44,10 +43,7 @@ class _Amended:
 
 
 def openrouter(outcome: Outcome, usage: Mapping[str, Any]) -> None:
-    """OpenRouter says itself what a call has cost, in US dollars."""
-    cost = _usd(usage.get("cost"))
-    if cost is not None:
-        outcome.fields = {**(outcome.fields or {}), "cost_usd": cost}
+    """OpenRouter names the provider behind it before the model's name."""
     if outcome.model is not None and "/" in outcome.model and outcome.usage is not None:
         outcome.fields = {**(outcome.fields or {}), "upstream_provider": outcome.model.partition("/")[0]}
 
@@ -88,14 +84,3 @@ def fill_in_the_middle(plan: Plan) -> None:
         if (given := text(body.get(name))) is not None
         for told in (given if capture else as_length(given),)
     }
-
-
-def _usd(value: Any) -> Decimal | None:
-    """Return an amount of US dollars that a provider tells as a JSON number or text."""
-    if value is None or isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
-    try:
-        amount = Decimal(str(value))
-    except InvalidOperation:
-        return None
-    return amount if amount.is_finite() and amount >= 0 else None

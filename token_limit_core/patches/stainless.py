@@ -12,12 +12,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ..calls.flight import Flight
 from ..calls.flow import adepart, aland, at_once, depart, hand_over, land
 from ..errors import UnguardedCall
-from ..hosts import UNKNOWN, provider_of
+from ..hosts import UNKNOWN, is_known, provider_of
 from ..runtime.faults import report
 from .answers import Answers
 from .hooks import raw_types, refuses_stream_options, with_options
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 MAX_ADDRESSES = 256
 """How many clients' addresses are remembered: an application may make a client for every request."""
 
+MAX_REFUSALS = 1024
+"""How many models of hosts are remembered: an application may let people type model names."""
+
 in_the_air: ContextVar[tuple[Any, Flight] | None] = ContextVar("token_limit_in_the_air", default=None)
 
 
@@ -41,6 +44,17 @@ def nothing_in_the_air() -> Iterator[None]:
         yield
     finally:
         in_the_air.reset(token)
+
+
+class Address(NamedTuple):
+    """Where a client sends its calls: whose prices hold there, whether the Meter meters it, and whose host it is."""
+
+    url: Any
+    engine: Engine
+    host: str
+    provider: str
+    metered: bool
+    gateway: bool
 
 
 class StainlessPatch(Answers):
@@ -60,7 +74,8 @@ class StainlessPatch(Answers):
 
     def __init__(self) -> None:
         super().__init__()
-        self._hosts: dict[int, tuple[Any, Engine, str | None]] = {}
+        self._addresses: dict[int, Address] = {}
+        self._refusing: set[tuple[str, str]] = set()
         self._later = [(pattern_of(surface), surface) for surface in self.later]
         self._kinds = Classified(self.surfaces, self.free)
 
@@ -88,14 +103,17 @@ class StainlessPatch(Answers):
             if method != "post" and method.lower() != "post":
                 return self._recognise_later(client, options, stream)
             surface, engine = self._kinds[options.url], self.engine()
-            provider = self._provider(client, engine)
-            if provider is None:
+            address = self._address(client, engine)
+            if not address.metered:
                 return None
             if isinstance(surface, Surface):
-                plan = Plan(engine, surface, options, provider, stream)
-                if stream and (changed := self.inject(plan)) is not None:
-                    plan.options, plan.injected = changed, True
-                if surface.refined or provider in self.refined:
+                plan = Plan(engine, surface, options, address.provider, stream)
+                plan.gateway = address.gateway
+                if stream and (address.host, plan.model) not in self._refusing:
+                    changed = self.inject(plan)
+                    if changed is not None:
+                        plan.options, plan.injected = changed, True
+                if surface.refined or address.provider in self.refined:
                     self.refine(plan)
                 return plan
             if surface is None:
@@ -112,35 +130,42 @@ class StainlessPatch(Answers):
         engine = self.engine()
         path = options.url.partition("?")[0]
         surface = next((surface for pattern, surface in self._later if pattern.search(path)), None)
-        provider = None if surface is None else self._provider(client, engine)
-        if surface is None or provider is None:
+        address = self._address(client, engine)
+        if surface is None or not address.metered:
             return None
-        plan = Plan(engine, surface, options, provider, stream)
-        plan.later = True
-        if provider in self.refined:
+        plan = Plan(engine, surface, options, address.provider, stream)
+        plan.later, plan.gateway = True, address.gateway
+        if address.provider in self.refined:
             self.refine(plan)
         return plan
 
-    def _provider(self, client: Any, engine: Engine) -> str | None:
-        """Name the provider a client talks to; None when the Meter does not meter it.
-
-        Looked up again when the client's address, the Meter or what it has patched changes.
-        """
+    def _address(self, client: Any, engine: Engine) -> Address:
+        """Return what is known of a client's address; looked up again when it, the Meter or its patches change."""
         url = client._base_url
-        known = self._hosts.get(id(url))
-        if known is not None and known[0] is url and known[1] is engine:
-            return known[2]
+        known = self._addresses.get(id(url))
+        if known is not None and known.url is url and known.engine is engine:
+            return known
+        provider = self.provider_at(client, url, engine)
+        address = Address(url, engine, url.host, provider, self.claims(engine, provider), not is_known(url.host))
+        if len(self._addresses) >= MAX_ADDRESSES:
+            self._addresses.clear()
+        self._addresses[id(url)] = address  # keeping the url keeps its id from being used again
+        return address
+
+    def provider_at(self, client: Any, url: Any, engine: Engine) -> str:
+        """Name the provider that a client talks to at a URL."""
         provider = registered(client) or provider_of(url.host, url.port, engine.config.hosts, url.path)
-        if provider == UNKNOWN:
-            provider = self.provider_of_client(client)
-        metered = provider if self.claims(engine, provider) else None
-        if len(self._hosts) >= MAX_ADDRESSES:
-            self._hosts.clear()
-        self._hosts[id(url)] = (url, engine, metered)  # keeping the address keeps its id from being used again
-        return metered
+        return self.provider_of_client(client) if provider == UNKNOWN else provider
+
+    def _refused(self, client: Any, plan: Plan) -> None:
+        """Remember that a host refuses for a model what was injected: Azure's hosts refuse it for some models only."""
+        plan.injected = False
+        if len(self._refusing) >= MAX_REFUSALS:
+            self._refusing.clear()
+        self._refusing.add((client._base_url.host, plan.model))
 
     def claimed(self) -> None:
-        self._hosts.clear()
+        self._addresses.clear()
 
     def _install(self) -> None:
         base = importlib.import_module(f"{self.module}._base_client")
@@ -173,8 +198,8 @@ class StainlessPatch(Answers):
                 except Exception as error:
                     if not refuses_stream_options(plan, error):
                         raise
-                    plan.injected = False
                     result = original(client, *args, **kwargs)
+                    self._refused(client, plan)
             except BaseException as error:
                 land(flight, self._failed(flight, plan, error))
                 raise
@@ -209,8 +234,8 @@ class StainlessPatch(Answers):
                 except Exception as error:
                     if not refuses_stream_options(plan, error):
                         raise
-                    plan.injected = False
                     result = await original(client, *args, **kwargs)
+                    self._refused(client, plan)
             except Exception as error:
                 await aland(flight, self._failed(flight, plan, error))
                 raise

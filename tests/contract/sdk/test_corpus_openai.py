@@ -201,6 +201,9 @@ def about(event: LLMEvent, exchange: Exchange) -> Iterator[str]:
         yield f"an error has {event.error=} {event.cost_usd=}"
     if exchange["status"] < 400 and told["has_usage"] and event.tags.get("estimated"):
         yield "the usage is an estimate"
+    cost = told.get("told_cost_usd")
+    if cost is not None and (event.cost_usd is None or abs(float(event.cost_usd) - cost) > cost / 1000):
+        yield f"the cost is {event.cost_usd}, and {cost} was reported"
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["openai", "own sdks"])

@@ -148,7 +148,7 @@ def test_the_provider_is_told_from_the_host(
     assert result.error is None
     event = metered.event()
     assert event.provider == provider
-    assert ("stream_options" in wired.sent[0]) is (use is uses.stream and provider != "unknown")
+    assert ("stream_options" in wired.sent[0]) is (use is uses.stream)
     if use is uses.plain:
         assert event.input_tokens == wire.INPUT
     if provider == "unknown":
@@ -157,14 +157,12 @@ def test_the_provider_is_told_from_the_host(
         assert event.cost_usd is not None
 
 
-def test_an_unknown_host_is_not_asked_for_usage_but_believed_when_it_tells(
-    make: Callable[..., Any], metered: Metered
-) -> None:
-    wired = Wire(lambda sent: wire.chat({**sent, "stream_options": {"include_usage": True}}))
+def test_an_unknown_host_is_asked_for_usage_as_well(make: Callable[..., Any], metered: Metered) -> None:
+    wired = Wire(wire.chat)
     result = metered.run(uses.stream, make(wired, base_url="http://localhost:8000/v1"), CHAT)
 
-    assert "stream_options" not in wired.sent[0]
-    assert result.seen[-1].usage.prompt_tokens == wire.INPUT
+    assert wired.sent[0]["stream_options"] == {"include_usage": True}
+    assert all(getattr(chunk, "usage", None) is None for chunk in result.seen)
     event = metered.event()
     assert (event.input_tokens, event.output_tokens, event.cost_usd) == (wire.INPUT, wire.OUTPUT, None)
     assert event.to_dict().get("cost_usd") is None

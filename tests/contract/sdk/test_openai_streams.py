@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 from collections.abc import AsyncIterator, Callable
@@ -159,28 +160,117 @@ def test_what_extra_body_says_of_model_and_bound_counts(make: Callable[..., Any]
     assert 0 < held[0] < per_output + 20 * per_input
 
 
+# -- providers that report usage only when asked -----------------------------------------------------
+
+ONLY_WHEN_ASKED = {
+    "https://api.moonshot.ai/v1": "moonshotai",
+    "https://dashscope-intl.aliyuncs.com/compatible-mode/v1": "alibaba",
+    "https://generativelanguage.googleapis.com/v1beta/openai": "google",
+    "https://api.z.ai/api/paas/v4": "zai",
+    "https://api.cerebras.ai/v1": "cerebras",
+    "https://api.fireworks.ai/inference/v1": "fireworks",
+    "https://api.mistral.ai/v1": "mistral",
+    "https://api.together.xyz/v1": "together",
+    "https://api.sambanova.ai/v1": "sambanova",
+    "https://router.huggingface.co/v1": "huggingface",
+    "https://models.github.ai/inference": "github",
+    "https://ai-gateway.vercel.sh/v1": "vercel",
+    "https://api.perplexity.ai": "perplexity",
+    "https://bedrock-runtime.us-east-1.amazonaws.com/openai/v1": "aws",
+    "http://localhost:8000/v1": "unknown",
+}
+
+
+def in_the_last_choice(sent: dict[str, Any]) -> Answer:
+    """Report usage as Moonshot does: in the choice of the last chunk."""
+    chunks = [json.loads(piece[6:]) for piece in wire.chat({"stream": True}).pieces[:-1]]
+    if (sent.get("stream_options") or {}).get("include_usage"):
+        chunks[-1]["choices"][0]["usage"] = wire.CHAT_USAGE
+    return wire.as_events(chunks)
+
+
+@pytest.mark.parametrize("script", [wire.chat, in_the_last_choice], ids=["own chunk", "last choice"])
+@pytest.mark.parametrize("use", [uses.stream, uses.stream_bytes, uses.stream_undecoded])
+@pytest.mark.parametrize(("base_url", "provider"), ONLY_WHEN_ASKED.items(), ids=ONLY_WHEN_ASKED.values())
+def test_a_provider_is_asked_for_the_usage_of_a_stream(
+    make: Callable[..., Any], base_url: str, provider: str, use: Use, script: wire.Script, metered: Metered
+) -> None:
+    untouched = run(use, make(Wire(script), base_url=base_url), CHAT)
+    wired = Wire(script)
+    result = metered.run(use, make(wired, base_url=base_url), CHAT)
+
+    assert wired.sent[0]["stream_options"] == ASKED
+    if script is wire.chat:
+        assert result.comparable() == untouched.comparable()
+    event = metered.event()
+    assert (event.provider, event.input_tokens, event.tags.get("estimated")) == (provider, wire.INPUT, None)
+    assert event.output_tokens >= wire.OUTPUT
+
+
 # -- gateways that do not take it -------------------------------------------------------------------
 
 
-def picky(sent: dict[str, Any]) -> Answer:
-    if "stream_options" in sent:
-        return wire.as_json({"error": {"message": "Unknown parameter: 'stream_options'.", "code": None}}, 400)
-    return wire.chat(sent)
+NAMED = {"error": {"message": "Unknown parameter: 'stream_options'.", "code": None}}
+EXTRA = {
+    "error": {
+        "code": "invalid_parameters",
+        "message": "Invalid input",
+        "detail": [
+            {"type": "extra_forbidden", "loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}
+        ],
+    }
+}
+"""Azure's answer for a Mistral model: the name is in the body, and not in the message."""
+
+DETAIL = {"detail": [{"type": "extra_forbidden", "loc": ["body", "stream_options", "include_usage"], "msg": "Extra"}]}
+UNNAMED = {"error": {"message": "Bad request", "code": None}}
 
 
+def refusing(document: dict[str, Any], status: int) -> wire.Script:
+    """Refuse what asks for usage."""
+    return lambda sent: wire.as_json(document, status) if "stream_options" in sent else wire.chat(sent)
+
+
+picky = refusing(NAMED, 400)
+
+AZURE = "https://acme.services.ai.azure.com/models"
+REFUSALS = [
+    pytest.param("https://api.openai.com/v1", NAMED, 400, id="named"),
+    pytest.param("https://api.openai.com/v1", NAMED, 422, id="named, 422"),
+    pytest.param(AZURE, EXTRA, 422, id="azure"),
+    pytest.param(AZURE, EXTRA, 400, id="azure, 400"),
+    pytest.param("https://adb-1.azuredatabricks.net/v1", DETAIL, 422, id="detail"),
+    pytest.param("http://gateway.internal/v1", UNNAMED, 400, id="own gateway, unnamed"),
+]
+
+
+@pytest.mark.parametrize(("base_url", "document", "status"), REFUSALS)
 @pytest.mark.parametrize("use", [uses.stream, uses.stream_streaming, uses.stream_raw])
-def test_a_400_that_names_stream_options_is_tried_once_without(
-    make: Callable[..., Any], use: Use, metered: Metered
+def test_a_refusal_of_stream_options_is_tried_once_without_and_remembered(
+    make: Callable[..., Any], use: Use, base_url: str, document: dict[str, Any], status: int, metered: Metered
 ) -> None:
-    untouched = run(use, make(Wire(picky)), CHAT)
-    wired = Wire(picky)
-    result = metered.run(use, make(wired), CHAT)
+    script = refusing(document, status)
+    untouched = run(use, make(Wire(script), base_url=base_url), CHAT)
+    wired = Wire(script)
+    results = [metered.run(use, make(wired, base_url=base_url), CHAT) for _ in range(2)]
 
-    assert result.comparable() == untouched.comparable()
-    assert [sent.get("stream_options") for sent in wired.sent] == [ASKED, None]
-    event = metered.event()
-    assert event.error is None
-    assert event.tags["estimated"] is True
+    assert [result.comparable() for result in results] == [untouched.comparable()] * 2
+    assert [sent.get("stream_options") for sent in wired.sent] == [ASKED, None, None]
+    for event in metered.settled(2):
+        assert event.error is None
+        assert event.tags["estimated"] is True
+
+
+def test_a_refusal_for_one_model_is_none_for_another_on_its_host(make: Callable[..., Any], metered: Metered) -> None:
+    def one_of_two(sent: dict[str, Any]) -> Answer:
+        return refusing(EXTRA, 422)(sent) if sent["model"] == "mistral-large" else wire.chat(sent)
+
+    wired = Wire(one_of_two)
+    for model in ("mistral-large", "gpt-4o-mini"):
+        asked = dataclasses.replace(CHAT, arguments={**CHAT.arguments, "model": model})
+        metered.run(uses.stream, make(wired, base_url=AZURE), asked)
+    assert ["stream_options" in sent for sent in wired.sent] == [True, False, True]
+    assert [event.tags.get("estimated") for event in metered.settled(2)] == [True, None]
 
 
 def test_a_400_that_stays_is_the_callers(make: Callable[..., Any], metered: Metered) -> None:

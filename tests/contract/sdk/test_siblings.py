@@ -41,13 +41,6 @@ class SiblingWire(Wire):
         self.clients = SDKS[name][:2]  # type: ignore[misc]
 
 
-def script_of(endpoint: Endpoint, name: str) -> wire.Script:
-    """Answer as the provider does: Together tells usage unasked."""
-    if name == "groq":
-        return endpoint.script
-    return lambda sent: endpoint.script({**sent, "stream_options": {"include_usage": True}})
-
-
 @pytest.fixture(params=SDKS)
 def name(request: pytest.FixtureRequest) -> str:
     told: str = request.param
@@ -70,7 +63,7 @@ def dial(name: str, request: pytest.FixtureRequest) -> Callable[..., Any]:
 def arguments(endpoint: Endpoint, name: str) -> Endpoint:
     """Ask for a model that the provider has."""
     given = {**endpoint.arguments, "model": SDKS[name][2]}
-    return Endpoint(endpoint.name, script_of(endpoint, name), given, output=endpoint.output, at=endpoint.at)
+    return Endpoint(endpoint.name, endpoint.script, given, output=endpoint.output, at=endpoint.at)
 
 
 @pytest.mark.parametrize(
