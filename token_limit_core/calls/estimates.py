@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-FIRST_OUTPUT = 512
+FIRST_OUTPUT = 256
 """Output tokens assumed for a model without a call so far."""
 
 MILLION = 10**6
@@ -65,6 +65,11 @@ class UpperBound:
         self._count = 0
         self._values: list[int] = []
 
+    @property
+    def seen(self) -> bool:
+        """Whether there was a value so far."""
+        return self._count > 0
+
     def add(self, value: int) -> None:
         """Take a value in; the bound is computed anew when it was exceeded, and now and then."""
         count, values = self._count, self._values
@@ -96,7 +101,9 @@ class Habit:
 
         The output is at most `max_output` tokens.
         """
-        received = (size if size > SHORT else SHORT) * self.rate.value // MILLION + 1
+        if size < SHORT and self.rate.seen:
+            size = SHORT
+        received = size * self.rate.value // MILLION + 1
         if unseen:
             received += unseen * self.unseen.value // MILLION
         generated = self.output.value + 1
@@ -111,7 +118,8 @@ class Habit:
         """
         if not received:
             return
-        size = size if size > SHORT else SHORT
+        if size < SHORT:
+            size = SHORT
         if unseen:
             known = size * self.rate.value // MILLION
             self.unseen.add(max(received - known, 0) * MILLION // unseen)
