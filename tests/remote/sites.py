@@ -22,7 +22,7 @@ from werkzeug.serving import run_simple
 
 from token_limit_core import Meter, MeterConfig
 from token_limit_core.ingest.endpoints import Ingest
-from token_limit_core.stores import transactional
+from token_limit_core.stores import ledger
 from token_limit_starlette.lifespan import lifespan
 
 SITE: dict[str, Any] = json.loads(os.environ.get("SITE", "{}"))
@@ -135,7 +135,7 @@ def _die_where_told() -> None:
             marker.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    record_entries, record = transactional.record_entries, Ingest._record
+    record_entries, record = ledger.record, Ingest._record
 
     def in_transaction(*args: Any) -> Any:
         done = record_entries(*args)
@@ -149,7 +149,7 @@ def _die_where_told() -> None:
             die()
         return done
 
-    transactional.record_entries = in_transaction
+    ledger.record = in_transaction
     Ingest._record = after_commit  # type: ignore[method-assign]
 
 
