@@ -325,7 +325,7 @@ def test_a_limit_is_set_and_the_check_tells_what_a_client_needs(service: Service
         {"limit_usd": "much"},
         {"limit_usd": True},
         {"limit_usd": [1]},
-        {"frequency": "per_year"},
+        {"frequency": "per_decade"},
         {"frequency": 5},
         {"frequency": []},
         {"mode": "strictest"},

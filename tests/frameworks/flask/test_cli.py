@@ -78,7 +78,7 @@ def test_a_limit_is_set_changed_scheduled_and_removed(run: Run, meter: Meter) ->
         (["acme", "-5"], "amount: '-5' is out of range; it must be between 0 and 1000000000"),
         (["acme", "nan"], "amount: 'nan' is not finite"),
         (["acme", "2000000000"], "amount: '2000000000' is out of range"),
-        (["", "5"], "tenant_id: '' is not usable; give a text of 1 to 255 characters"),
+        (["x" * 256, "5"], "is not usable; give a text of 1 to 255 characters"),
         (["acme", "5", "--frequency", "hourly"], "Invalid value for '--frequency': 'hourly' is not one of"),
         (["acme", "5", "--mode", "shout"], "Invalid value for '--mode': 'shout' is not one of"),
         (

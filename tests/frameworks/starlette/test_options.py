@@ -41,7 +41,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"default_limit_usd": "NaN"}, "default_limit_usd: invalid value 'NaN'; expected US dollars"),
     ({"default_limit_usd": "lots"}, "'lots'"),
     ({"default_limit_usd": 10**10}, "default_limit_usd: invalid value 10000000000"),
-    ({"on_no_tenant": "panic"}, "on_no_tenant"),
+    ({"on_no_tenant": "refuze"}, "on_no_tenant"),
     ({"on_event": "print"}, "on_event: invalid value 'print'; expected a callable"),
     ({"debug": "yes"}, "debug: invalid value 'yes'; expected True or False"),
     ({"capture_content": "no"}, "capture_content: invalid value 'no'"),
