@@ -24,7 +24,7 @@ from django.views.decorators.http import require_safe
 
 from token_limit_core import console, scope
 from token_limit_core.console import tenant_usage as own
-from token_limit_core.console.web import SECURITY, told
+from token_limit_core.console.web import SECURITY, error_response
 from token_limit_core.errors import StoreError
 from token_limit_core.meter import engine_of
 from token_limit_core.runtime.faults import internal_errors
@@ -36,9 +36,9 @@ View = Callable[[HttpRequest], HttpResponse]
 
 
 def _own(view: Callable[[HttpRequest, str], HttpResponse]) -> View:
-    """Give a view the request's tenant; without one people go to sign in, and programs are told 401.
+    """Pass the request's tenant to a view; without one redirect people to the sign-in page and answer 401 to programs.
 
-    Who is signed in and has none is told 403: a sign-in page may send such people straight back.
+    A signed-in user without a tenant gets 403: a sign-in page may redirect such a user straight back.
     """
 
     @wraps(view)
@@ -50,7 +50,7 @@ def _own(view: Callable[[HttpRequest, str], HttpResponse]) -> View:
             try:
                 response = view(request, tenant_id)
             except StoreError as error:
-                response = _told_so(request, *own.why_not(error))
+                response = _error_response(request, *own.why_not(error))
         for name, value in SECURITY.items():
             response.headers.setdefault(name, value)
         return response
@@ -114,17 +114,17 @@ class UsageHeadersMiddleware:
         if self.is_async:
             return self.__acall__(request)
         response = cast(HttpResponseBase, self.get_response(request))
-        return _told(response, own.headers(engine_of(get_meter()), _known_tenant()))
+        return _with_headers(response, own.headers(engine_of(get_meter()), _known_tenant()))
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         response = cast(HttpResponseBase, await self.get_response(request))
         tenant_id = _known_tenant()
         if tenant_id is None:
             return response
-        return _told(response, await sync_to_async(own.headers)(engine_of(get_meter()), tenant_id))
+        return _with_headers(response, await sync_to_async(own.headers)(engine_of(get_meter()), tenant_id))
 
 
-def _told(response: HttpResponseBase, headers: dict[str, str]) -> HttpResponseBase:
+def _with_headers(response: HttpResponseBase, headers: dict[str, str]) -> HttpResponseBase:
     for name, value in headers.items():
         response[name] = value
     return response
@@ -144,16 +144,16 @@ def _known_tenant() -> str | None:
 def _without_tenant(request: HttpRequest, *, is_page: bool) -> HttpResponse:
     user = getattr(request, "user", None)
     if user is not None and user.is_authenticated:
-        return _told_so(request, 403, "There is no usage to show for this account.")
+        return _error_response(request, 403, "There is no usage to show for this account.")
     if is_page:
         from django.contrib.auth.views import redirect_to_login  # it needs the auth app, which a project may lack
 
         return redirect_to_login(request.get_full_path(), resolve_url(project.LOGIN_URL))
-    return _told_so(request, 401, "Sign in to see your usage.")
+    return _error_response(request, 401, "Sign in to see your usage.")
 
 
-def _told_so(request: HttpRequest, status: int, message: str) -> HttpResponse:
-    answer = told(request.path, status, message)
+def _error_response(request: HttpRequest, status: int, message: str) -> HttpResponse:
+    answer = error_response(request.path, status, message)
     return HttpResponse(answer.body, status=answer.status, headers=answer.headers)
 
 

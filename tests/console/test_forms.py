@@ -49,7 +49,7 @@ def test_a_limit_is_created(client: Client, meter: Meter) -> None:
         ("amount", "NaN", "not finite"),
         ("amount", "inf", "not finite"),
         ("amount", "lots", "not an amount"),
-        ("amount", "", "Give an amount"),
+        ("amount", "", "Expected an amount"),
         ("amount", LONG, "out of range"),
         ("amount", "1e999999", "out of range"),
         ("amount", "0.0000000001", "nine digits"),
@@ -113,7 +113,7 @@ def test_a_form_that_has_gone_stale_is_refused_with_all_that_was_typed(client: C
     meter.set_limit("acme", 50, by="bob")
     answer = client.post("limit", {**fields, "amount": "45.5"})
     assert answer.status == 409
-    assert "Somebody else has changed this limit meanwhile: it is $50.00 (enforce) now" in answer.text
+    assert "Another person has changed this limit: it is $50.00 (enforce) now" in answer.text
     assert 'value="45.5"' in answer.text
     assert meter.store.history("acme")[0].actor == "bob"
     again = {**fields, "amount": "45.5", "version": hidden(answer.text, "version")}
@@ -155,7 +155,7 @@ def test_a_limit_to_come_is_changed_and_called_off(client: Client, meter: Meter)
         "tenant": "acme", "frequency": PER_MONTH, "amount": "70", "mode": "enforce", "id": str(waiting.id),
         "version": hidden(text, "version"),
     }  # fmt: skip
-    assert "yet to begin" in problem(client.post("limit", {**fields, "effective_date": ""}).text, "effective_date")
+    assert "begins later" in problem(client.post("limit", {**fields, "effective_date": ""}).text, "effective_date")
     assert client.post("limit", {**fields, "effective_date": "2027-02-10T00:00"}).status == 303
     replaced = next(limit for limit in meter.limits("acme") if limit.effective_from > NOW)
     assert replaced.amount == 70 * USD

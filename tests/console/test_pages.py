@@ -169,7 +169,7 @@ def test_holds_have_an_age_and_are_released(client: Client, meter: Meter) -> Non
     assert (done.status, done.headers["location"]) == (303, "/staff/limits/holds?tenant=acme&said=released")
     assert [hold.call_id for hold in meter.store.holds()].count(oldest) == 0
     assert "said=late" in client.post("holds/release", {"call_id": oldest}).headers["location"]
-    assert "had closed already" in client.get("holds", said="late").text
+    assert "was closed already" in client.get("holds", said="late").text
     assert "Hold of $0.04 released" in client.get("history").text
     assert "Hold of $0.04 released" in client.get("tenant", id="acme").text
     newest = json_of(client, "history.json")["changes"][0]
@@ -211,7 +211,7 @@ def test_a_reload_after_a_key_was_made_makes_no_other(client: Client, meter: Met
     again = client.post("keys", fields)
     assert (again.status, again.headers["location"]) == (303, "/staff/limits/keys?said=made-before")
     listed = client.get("keys", said="made-before").text
-    assert "shown then and only then" in listed
+    assert "shown only once" in listed
     assert token not in listed
     assert [key.digest for key in meter.store.api_keys()] == [digest_of(token)]
     (next_form,) = re.findall(r'name="form" value="([^"]+)"', made.text)

@@ -1,4 +1,4 @@
-"""Who may pass, and whether a form was sent from one of our own pages."""
+"""Access: who may enter, and whether a form was sent from one of our own pages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger("token_limit")
 COOKIE = "token_limit_console"
 FIELD = "csrf"
 UNNAMED = "console"
-"""Who changed a limit, when `authorize` says only that somebody may."""
+"""The name in the history when `authorize` returns True instead of a name."""
 
 HOW_TO_OPEN = (
     "the console is closed: every page answers 403 until it is given authorize=, a callable that takes the request and "
@@ -25,7 +25,7 @@ HOW_TO_OPEN = (
 
 
 def actor_of(answer: object) -> str | None:
-    """Name who may enter by what `authorize` answered: a name, or True. Anything else is no."""
+    """Return the name of the person from the answer of `authorize`: a name, or True. Anything else denies access."""
     if answer is True:
         return UNNAMED
     if isinstance(answer, str) and answer:
@@ -48,29 +48,29 @@ class Csrf:
         self._key = hmac.digest(key, b"token-limit console forms", "sha256")
 
     def nonce(self, request: Request) -> tuple[str, bool]:
-        """Return the browser's half of the token, and whether it is new."""
+        """Return the cookie half of the token, and whether it is new."""
         found = request.cookie(COOKIE)
         return (found, False) if 16 <= len(found) <= 64 else (secrets.token_urlsafe(18), True)
 
     def token(self, nonce: str, actor: str) -> str:
-        """Return the form's half of the token."""
+        """Return the form half of the token."""
         return urlsafe_b64encode(hmac.digest(self._key, f"{nonce}\0{actor}".encode(), "sha256")).decode()
 
     def accepts(self, request: Request, actor: str) -> bool:
-        """Tell whether a posted form came from one of our pages, shown to the same person in the same browser."""
+        """Return whether a posted form came from one of our pages, sent to the same person and browser."""
         nonce, missing = self.nonce(request)
         given = request.form.get(FIELD, "")
         genuine = hmac.compare_digest(self.token(nonce, actor).encode(), given.encode("utf-8", "replace"))
         return _same_site(request) and not missing and genuine
 
     def cookie(self, request: Request, nonce: str) -> str:
-        """Write the `Set-Cookie` header of a new nonce."""
+        """Return the `Set-Cookie` header of a new nonce."""
         secure = "; Secure" if request.secure else ""
         return f"{COOKIE}={nonce}; Path={request.root or '/'}; HttpOnly; SameSite=Lax{secure}"
 
 
 def _same_site(request: Request) -> bool:
-    """Believe what the browser says of where a form comes from; old ones say nothing, and have the token still."""
+    """Check the origin that the browser sends. Old browsers send none; for them the token is the check."""
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         return site == "same-origin"

@@ -1,4 +1,4 @@
-"""READ FIRST: who may enter, which page answers, and what happens when the store is away."""
+"""READ FIRST: access, routing, and the answer when the store cannot be reached."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ..meter import Meter
 from ..runtime.faults import StoreError
 from . import forms, keys, pages, tables
 from .access import HOW_TO_OPEN, Csrf, actor_of
-from .context import Visit
+from .context import Context
 from .rendering import TYPES, static
-from .web import MOST_BODY, Request, Response, not_allowed, text, told
+from .web import MOST_BODY, Request, Response, error_response, not_allowed, text
 
 logger = logging.getLogger("token_limit")
 
-Handler = Callable[[Visit], Response]
+Handler = Callable[[Context], Response]
 
 ROUTES: dict[str, dict[str, Handler]] = {
     "": {"GET": pages.tenants},
@@ -40,7 +40,7 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "history.json": {"GET": tables.history_json},
     "history.csv": {"GET": tables.history_csv},
 }
-"""Every page by its path below the mount point; all of them are behind the same check."""
+"""Every page by its path below the mount point. All of them need the same access."""
 
 STATIC = "static/"
 
@@ -54,52 +54,54 @@ class Console:
 
     def __init__(self, secret: str | bytes | None, is_open: bool) -> None:
         self._csrf = Csrf(secret or b"") if is_open else None
-        self._told = False
+        self._logged = False
 
     def answer(self, request: Request, allowed: object, get_meter: Callable[[], Meter]) -> Response:
-        """Answer a request; `allowed` is what `authorize` returned for it. Does I/O: not for an event loop."""
+        """Answer a request. `allowed` is the answer of `authorize`. Does I/O, so never call it on an event loop."""
         csrf = self._csrf
         if csrf is None:
             self._tell_how_to_open()
-            return told(request.path, 403, "This console is closed. Its log says how to open it.")
+            return error_response(request.path, 403, "This console is closed. Its log says how to open it.")
         actor = actor_of(allowed)
         if actor is None:
-            return told(request.path, 403, "You may not see this page.")
+            return error_response(request.path, 403, "You may not see this page.")
         if len(request.body) > MOST_BODY:
             return text(413, "This form is too large.")
         method = "GET" if request.method == "HEAD" else request.method
         if request.path.startswith(STATIC):
             return _static(request.path.removeprefix(STATIC)) if method == "GET" else not_allowed("GET")
-        visit = Visit(request, get_meter(), actor, csrf)
+        ctx = Context(request, get_meter(), actor, csrf)
         handlers = ROUTES.get(request.path)
         try:
-            return _handle(visit, method, handlers, csrf)
+            return _handle(ctx, method, handlers, csrf)
         except KeptElsewhere as error:
-            return visit.message(
-                501, "Nothing is kept here", f"Limits and ledger are kept by the backend {error.backend}; ask there."
+            return ctx.message(
+                501,
+                "Limits are kept elsewhere",
+                f"The backend {error.backend} keeps them; open its console.",
             )
         except StoreError:
             logger.exception("the console cannot read the store")
-            return visit.message(503, "The store does not answer", "Nothing was changed. Try again in a moment.")
+            return ctx.message(503, "The store does not answer", "Nothing was changed. Try again in a moment.")
 
     def _tell_how_to_open(self) -> None:
-        if not self._told:
-            self._told = True
+        if not self._logged:
+            self._logged = True
             logger.warning(HOW_TO_OPEN)
 
 
-def _handle(visit: Visit, method: str, handlers: dict[str, Handler] | None, csrf: Csrf) -> Response:
+def _handle(ctx: Context, method: str, handlers: dict[str, Handler] | None, csrf: Csrf) -> Response:
     if handlers is None:
-        return visit.message(404, "There is no such page", "Choose one from the menu.")
+        return ctx.message(404, "There is no such page", "Choose one from the menu.")
     handler = handlers.get(method)
     if handler is None:
         return not_allowed(*handlers)
-    if method == "POST" and not csrf.accepts(visit.request, visit.actor):
+    if method == "POST" and not csrf.accepts(ctx.request, ctx.actor):
         hint = "The form has expired or was not sent from this console. Open its page again; nothing was changed."
-        return visit.message(403, "This form cannot be taken", hint)
-    if any("\0" in value for value in (*visit.params.values(), *visit.request.form.values())):
-        return visit.message(400, "This request cannot be read", "It has a character that no id and no name has.")
-    return handler(visit)
+        return ctx.message(403, "This form cannot be taken", hint)
+    if any("\0" in value for value in (*ctx.params.values(), *ctx.request.form.values())):
+        return ctx.message(400, "This request cannot be read", "It contains a NUL character.")
+    return handler(ctx)
 
 
 def _static(name: str) -> Response:

@@ -1,4 +1,4 @@
-"""Spend as charts: texts, and shares and heights in percent, ready for the SVG of the templates.
+"""Spend as charts: texts, and shares and heights in percent, for the SVG in the templates.
 
 Amounts are nano-dollars until they are written out; templates of either engine then have nothing to compute.
 """
@@ -15,7 +15,7 @@ from ..wording import dollars
 
 
 class Shown(NamedTuple):
-    """Totals as people read them: `calls` with the word, `number` without it; `unpriced` is empty without any."""
+    """Totals as text: `calls` with the word, `number` without it; `unpriced` is empty if there is none."""
 
     spent: str
     calls: str
@@ -47,7 +47,7 @@ class ModelBar(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """What a tenant spent, by day and by model, with the totals of all."""
+    """The spend of a tenant by day and by model, with totals."""
 
     days: list[DayBar]
     models: list[ModelBar]
@@ -59,7 +59,7 @@ class Chart(NamedTuple):
 
 
 def chart_of(rows: Iterable[DaySpend], start: float, end: float) -> Chart:
-    """Draw the days of `start <= t < end` (unix seconds), those without a call included."""
+    """Draw the days of `start <= t < end` (unix seconds), including days without a call."""
     by_day: dict[int, Spend] = {}
     by_model: dict[tuple[str, str], Spend] = {}
     everything = NO_SPEND
@@ -78,7 +78,7 @@ def chart_of(rows: Iterable[DaySpend], start: float, end: float) -> Chart:
 
 
 def shown(total: Spend) -> Shown:
-    """Write totals out."""
+    """Return totals as text."""
     calls = f"{total.calls:,} call{'' if total.calls == 1 else 's'}"
     unpriced = f"{total.unpriced:,} unpriced" if total.unpriced else ""
     return Shown(
@@ -94,7 +94,7 @@ def shown(total: Spend) -> Shown:
 def _day_bar(place: int, number: int, day: int, total: Spend, highest: int) -> DayBar:
     height = float(_share(total.cost_nano, highest))
     if total.cost_nano > 0:
-        height = max(height, 1.0)  # a day that cost next to nothing is not one that cost nothing
+        height = max(height, 1.0)  # a small cost must not look like no cost
     step = 100 / number
     when = f"{datetime.fromtimestamp(day * 86400, UTC):%d %b %Y}"
     left, width = f"{place * step + step * 0.1:.3f}", f"{step * 0.8:.3f}"
@@ -102,5 +102,5 @@ def _day_bar(place: int, number: int, day: int, total: Spend, highest: int) -> D
 
 
 def _share(part: int, whole: int) -> str:
-    """Write a share in percent; corrections may make a day cost less than nothing, which has no bar."""
+    """Return a share in percent. A day with a negative total, after a correction, has no bar."""
     return f"{max(0, part) * 100 / whole:.2f}" if whole > 0 else "0.00"

@@ -1,4 +1,4 @@
-"""One request of a person who may enter: what handlers read from, and what they answer with."""
+"""The context of one request: what page handlers read from, and how they answer."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from ..meter import Meter
 from ..stores.contract import Store
 from .access import FIELD, Csrf
 from .rendering import render
-from .web import Request, Response, told
+from .web import Request, Response, error_response
 
 SAID = {
     "saved": "Saved. It holds for the next call, in every process.",
     "removed": "Removed. The events stay.",
     "released": "Released.",
     "revoked": "Revoked. The key is refused from now on.",
-    "revoked-before": "That key is not there or was revoked before; nothing was changed.",
-    "made-before": "That key was made before. Its token was shown then and only then: if it is lost, revoke the key.",
-    "late": "That hold had closed already; nothing was changed.",
+    "revoked-before": "That key does not exist or was revoked before. Nothing was changed.",
+    "made-before": "That key was created before. Its token was shown only once. If it is lost, revoke the key.",
+    "late": "That hold was closed already. Nothing was changed.",
 }
-"""What a page says after a form was taken; the address carries only the word."""
+"""The message after a form was processed, by the code in the address."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _LATER_FORMULA = re.compile(r"([;,\t\r\n])(?=\s*[=+\-@＝＋－＠])")
-"""Where a spreadsheet that splits at other characters than commas would begin a cell with a formula."""
+"""Characters after which a spreadsheet that does not split at commas would start a cell with a formula."""
 
 
-class Visit:
+class Context:
     """A request with its Meter, its time and the name of the person."""
 
     def __init__(self, request: Request, meter: Meter, actor: str, csrf: Csrf) -> None:
@@ -45,7 +45,7 @@ class Visit:
         self._csrf = csrf
 
     def page(self, template: str, status: int = 200, **context: Any) -> Response:
-        """Answer with a page; one with forms gets the browser's half of their token along."""
+        """Return a page. A page with forms also sets the cookie half of their token."""
         nonce, is_new = self._csrf.nonce(self.request)
         common = {
             "url": self.url,
@@ -60,17 +60,17 @@ class Visit:
         return Response(status, headers, render(template, **common, **context).encode("utf-8", "replace"))
 
     def message(self, status: int, heading: str, message: str) -> Response:
-        """Answer with a page that only says something; with a problem document where JSON was asked for."""
+        """Return a page with a message only, or a problem document if JSON was requested."""
         if self.request.path.endswith(".json"):
-            return told(self.request.path, status, f"{heading}. {message}")
+            return error_response(self.request.path, status, f"{heading}. {message}")
         return self.page("message.html", status, heading=heading, message=message)
 
     def json(self, data: Any) -> Response:
-        """Answer with JSON; what has no word in it, such as an object in a tag, is written as text."""
+        """Return JSON. A value that JSON cannot hold, such as an object in a tag, becomes text."""
         return Response(200, {"Content-Type": "application/json"}, json.dumps(data, default=str).encode())
 
     def csv(self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Response:
-        """Answer with a streamed file; the first row is read now, so that a store that is away is told as an error."""
+        """Return a streamed file. The first row is read now, so that a store error becomes an error response."""
         rows = iter(rows)
         first = next(rows, None)
         lines = _lines(chain([header], [] if first is None else [first], rows))
@@ -79,7 +79,7 @@ class Visit:
 
 
 def harmless(value: Any) -> Any:
-    """Keep a spreadsheet from taking text for a formula (OWASP, CSV injection); numbers stay numbers."""
+    """Prevent a spreadsheet from running text as a formula (OWASP: CSV injection). Numbers stay numbers."""
     if not isinstance(value, str):
         return value
     inside = _LATER_FORMULA.sub(r"\1'", value)
@@ -87,7 +87,7 @@ def harmless(value: Any) -> Any:
 
 
 class Number(str):
-    """Text that is a number, such as an amount in US dollars; it may begin with a minus."""
+    """Text that is a number, such as an amount in US dollars. It may start with a minus sign."""
 
     __slots__ = ()
 

@@ -19,7 +19,7 @@ class Gauge(NamedTuple):
 
 
 def gauge(status: LimitStatus, at: float) -> Gauge:
-    """Draw a window as of `at` (unix seconds): settled solid, held shaded, near from 80 percent on."""
+    """Return the bar of a window at `at` (unix seconds). Its level is "near" from 80 percent."""
     amount, settled, held = status.limit.amount, max(0, status.settled), max(0, status.held)
     level = "reached" if settled >= amount else "near" if (settled + held) * 100 >= amount * NEAR_PERCENT else "fine"
     full = min(100.0, settled * 100 / amount) if amount else 100.0

@@ -1,72 +1,72 @@
-"""The pages to look at, and the release of a hold."""
+"""The read-only pages, and the release of a hold."""
 
 from __future__ import annotations
 
 from ..stores.reports import TenantQuery
 from .charts import chart_of
-from .context import Visit
+from .context import Context
 from .queries import FILTERS, MARKS, PAGE, PERIODS, cursor, event_query, page_number, period, place, tenant_query
 from .web import Response, redirect
 
 
-def tenants(visit: Visit) -> Response:
+def tenants(ctx: Context) -> Response:
     """List tenants with this month's spend against their limits."""
-    query = tenant_query(visit.params)
-    page = visit.store.tenants(query, visit.now)
-    return visit.page("tenants.html", query=query, page=page, number=page_number(visit.params), size=PAGE)
+    query = tenant_query(ctx.params)
+    page = ctx.store.tenants(query, ctx.now)
+    return ctx.page("tenants.html", query=query, page=page, number=page_number(ctx.params), size=PAGE)
 
 
-def tenant(visit: Visit) -> Response:
+def tenant(ctx: Context) -> Response:
     """Show one tenant: limits, spend by day and by model, the latest changes."""
-    tenant_id = visit.params.get("id", "")
-    found = visit.store.tenants(TenantQuery(tenant_id=tenant_id), visit.now).rows
+    tenant_id = ctx.params.get("id", "")
+    found = ctx.store.tenants(TenantQuery(tenant_id=tenant_id), ctx.now).rows
     if not found:
-        return unknown_tenant(visit)
-    chosen = period(visit.params, visit.now)
-    limits = visit.store.limits(tenant_id)
-    return visit.page(
+        return unknown_tenant(ctx)
+    chosen = period(ctx.params, ctx.now)
+    limits = ctx.store.limits(tenant_id)
+    return ctx.page(
         "tenant.html",
         usage=found[0],
         states={status.limit.id: status for status in found[0].limits},
-        limits=[row for row in limits if not row.ended(visit.now)],
+        limits=[row for row in limits if not row.ended(ctx.now)],
         chosen=chosen,
         periods=PERIODS,
-        chart=chart_of(visit.store.rollup(tenant_id, chosen.start, chosen.end), chosen.start, chosen.end),
-        changes=visit.store.history(tenant_id, size=5),
-        holds=visit.store.hold_page(tenant_id, size=1).total,
+        chart=chart_of(ctx.store.rollup(tenant_id, chosen.start, chosen.end), chosen.start, chosen.end),
+        changes=ctx.store.history(tenant_id, size=5),
+        holds=ctx.store.hold_page(tenant_id, size=1).total,
     )
 
 
-def unknown_tenant(visit: Visit) -> Response:
-    """Say that a tenant is not there."""
-    hint = "Tenants appear with their first event or limit; ids are compared exactly."
-    return visit.message(404, "Nothing is known of this tenant", hint)
+def unknown_tenant(ctx: Context) -> Response:
+    """Answer that a tenant does not exist."""
+    hint = "A tenant appears with its first event or limit. Ids are compared exactly."
+    return ctx.message(404, "There is no such tenant", hint)
 
 
-def holds(visit: Visit) -> Response:
+def holds(ctx: Context) -> Response:
     """List open holds with their age."""
-    tenant_id = visit.params.get("tenant")
-    number = page_number(visit.params)
-    page = visit.store.hold_page(tenant_id, (number - 1) * PAGE, PAGE)
-    return visit.page("holds.html", page=page, number=number, size=PAGE, tenant_id=tenant_id)
+    tenant_id = ctx.params.get("tenant")
+    number = page_number(ctx.params)
+    page = ctx.store.hold_page(tenant_id, (number - 1) * PAGE, PAGE)
+    return ctx.page("holds.html", page=page, number=number, size=PAGE, tenant_id=tenant_id)
 
 
-def release(visit: Visit) -> Response:
-    """Give a hold back without a charge; a call that still ends is charged what it really cost."""
-    form = visit.request.form
+def release(ctx: Context) -> Response:
+    """Release a hold without a charge. If its call still ends, it is charged its real cost."""
+    form = ctx.request.form
     call_id = form.get("call_id", "")
-    done = visit.store.release(call_id, visit.now, visit.actor)
+    done = ctx.store.release(call_id, ctx.now, ctx.actor)
     tenant_id = form.get("tenant") or None
-    return redirect(visit.url("holds", tenant=tenant_id, said="released" if done else "late"))
+    return redirect(ctx.url("holds", tenant=tenant_id, said="released" if done else "late"))
 
 
-def events(visit: Visit) -> Response:
+def events(ctx: Context) -> Response:
     """Show the ledger, newest first."""
-    asked = event_query(visit.params, visit.now)
-    rows = [] if asked.errors else visit.store.events(asked.query)
+    asked = event_query(ctx.params, ctx.now)
+    rows = [] if asked.errors else ctx.store.events(asked.query)
     older = place(rows[-1].cursor) if len(rows) == asked.query.size else None
-    filters = {name: value for name, value in visit.params.items() if name in FILTERS}
-    return visit.page(
+    filters = {name: value for name, value in ctx.params.items() if name in FILTERS}
+    return ctx.page(
         "events.html",
         status=400 if asked.errors else 200,
         rows=rows,
@@ -78,10 +78,10 @@ def events(visit: Visit) -> Response:
     )
 
 
-def history(visit: Visit) -> Response:
+def history(ctx: Context) -> Response:
     """Show who changed what, newest first."""
-    tenant_id = visit.params.get("tenant")
-    after = cursor(visit.params.get("after", ""))
-    rows = visit.store.history(tenant_id, after, PAGE)
+    tenant_id = ctx.params.get("tenant")
+    after = cursor(ctx.params.get("after", ""))
+    rows = ctx.store.history(tenant_id, after, PAGE)
     older = place(rows[-1].cursor) if len(rows) == PAGE else None
-    return visit.page("history.html", rows=rows, older=older, is_first=after is None, tenant_id=tenant_id)
+    return ctx.page("history.html", rows=rows, older=older, is_first=after is None, tenant_id=tenant_id)

@@ -1,4 +1,4 @@
-"""From the parameters of an address to questions for the store; what makes no sense is told or left out."""
+"""Parse the query parameters of an address into store queries. Invalid values give an error or are ignored."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ PERIODS = {"30": "30 days", "90": "90 days", "365": "12 months"}
 MARKS = {"": "All", "failed": "Failed", "unpriced": "Unpriced", "estimated": "Estimated"}
 FIELDS = ("tenant", "provider", "model", "mark", "from", "to")
 FILTERS = (*FIELDS, "unattributed")
-"""The parameters that narrow the event log, so those that lead to its next page and to its files."""
+"""The filter parameters of the event log, kept in the links to its next page and its files."""
 
 EVENT_DAYS = 7
-"""How far back the event log looks unless told otherwise, so that every filter is quick on a large table."""
+"""Days that the event log covers by default, so that every filter is fast on a large table."""
 
 
 class Period(NamedTuple):
@@ -32,12 +32,12 @@ class Period(NamedTuple):
 
     @property
     def first(self) -> str:
-        """The first day, as an address has it."""
+        """The first day, as text for an address."""
         return datetime.fromtimestamp(self.start, UTC).date().isoformat()
 
 
 class Asked(NamedTuple):
-    """A question for the event log, the form's fields as they were filled in, and what is wrong with them."""
+    """A query of the event log, the form fields as typed, and their errors."""
 
     query: EventQuery
     fields: dict[str, str]
@@ -45,20 +45,20 @@ class Asked(NamedTuple):
 
 
 def tenant_query(params: Mapping[str, str]) -> TenantQuery:
-    """Read which page of tenants is asked for."""
+    """Parse the page of tenants to show."""
     sort: Sort = next((name for name in SORTS if name == params.get("sort")), "id")
     search = params.get("q", "").strip()[:MOST_TEXT]
     return TenantQuery(search, sort, (page_number(params) - 1) * PAGE, PAGE)
 
 
 def page_number(params: Mapping[str, str]) -> int:
-    """Read the number of a page; the first one for anything that is none."""
+    """Parse the number of a page; the first page for anything invalid."""
     text = params.get("page", "")
     return min(max(1, int(text)), LAST_PAGE) if text.isascii() and text.isdigit() and len(text) < 9 else 1
 
 
 def period(params: Mapping[str, str], now: float) -> Period:
-    """Read how many days a tenant's page looks back; today is the last of them."""
+    """Parse the number of days that a tenant's page covers. Today is the last day."""
     key = params.get("days", "")
     key = key if key in PERIODS else "30"
     end = (int(now // DAY) + 1) * DAY
@@ -66,7 +66,7 @@ def period(params: Mapping[str, str], now: float) -> Period:
 
 
 def cursor(text: str) -> Cursor | None:
-    """Read the place that `place` wrote; None for anything else."""
+    """Parse a cursor that `place` wrote; None for anything else."""
     moment, _, number = text.partition("~")
     try:
         found = Cursor(float(moment), int(number))
@@ -76,12 +76,12 @@ def cursor(text: str) -> Cursor | None:
 
 
 def place(found: Cursor) -> str:
-    """Write a place in a list for an address."""
+    """Return a cursor as text for an address."""
     return f"{found.time!r}~{found.id}"
 
 
 def event_query(params: Mapping[str, str], now: float) -> Asked:
-    """Read the filters of the event log: days in UTC, the last one included; the past week without a first day."""
+    """Parse the filters of the event log: days in UTC, the last day included. The default is the past week."""
     fields = {name: params.get(name, "")[:MOST_TEXT] for name in FIELDS}
     fields |= {name: value.strip() for name, value in fields.items() if name != "tenant"}  # spaces may be part of an id
     errors: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Templates, with everything escaped. Needs Jinja2: the `console` extra."""
+"""Templates, with autoescaping. Needs Jinja2 (the `console` extra)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf
 
 @cache
 def environment() -> Environment:
-    """Make the template environment."""
+    """Return the template environment."""
     made = Environment(
         loader=PackageLoader(__package__),
         autoescape=True,
@@ -33,12 +33,12 @@ def environment() -> Environment:
 
 
 def render(template: str, **context: Any) -> str:
-    """Fill a template of the console."""
+    """Render a template of the console."""
     return environment().get_template(template).render(**context)
 
 
 def when(seconds: float, precise: bool = False) -> Markup:
-    """Write a unix time in UTC; a script may put the reader's own time beside it."""
+    """Return a unix time as HTML in UTC. The script of the page adds the local time."""
     at = moment(seconds)
     shown = f"{at:%d %b %Y, %H:%M:%S}" if precise else f"{at:%d %b %Y, %H:%M}"
     return Markup('<time datetime="{}">{} UTC</time>').format(at.isoformat(timespec="seconds"), shown)
@@ -46,7 +46,7 @@ def when(seconds: float, precise: bool = False) -> Markup:
 
 @cache
 def static(name: str) -> bytes | None:
-    """Read a static file; None for what is none of ours."""
+    """Return a static file; None if there is no such file."""
     if name not in {entry.name for entry in files(__package__).joinpath("static").iterdir()}:
         return None
     return files(__package__).joinpath("static", name).read_bytes()
@@ -54,7 +54,7 @@ def static(name: str) -> bytes | None:
 
 @cache
 def version(name: str) -> str:
-    """Name a static file's content, so that browsers may keep it until it changes."""
+    """Return a hash of a static file's content, so that browsers can cache it until it changes."""
     return sha256(static(name) or b"").hexdigest()[:12]
 
 

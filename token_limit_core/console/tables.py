@@ -12,27 +12,27 @@ from ..money import to_usd
 from ..stores.records import Hold
 from ..stores.reports import KEY_KINDS, Change, Cursor, DaySpend, StoredEntry, TenantQuery, TenantUsage
 from ..wording import moment
-from .context import Number, Visit
+from .context import Context, Number
 from .queries import cursor, event_query, page_number, period, place, tenant_query
-from .web import Response, told
+from .web import Response, error_response
 
 BATCH = 500
 R = TypeVar("R", StoredEntry, Change)
 
 
-def tenants_json(visit: Visit) -> Response:
-    """Give a page of tenants."""
-    page = visit.store.tenants(tenant_query(visit.params), visit.now)
+def tenants_json(ctx: Context) -> Response:
+    """Return a page of tenants."""
+    page = ctx.store.tenants(tenant_query(ctx.params), ctx.now)
     rows = [tenant_dict(row) for row in page.rows]
-    return visit.json({"page": page_number(visit.params), "total": page.total, "tenants": rows})
+    return ctx.json({"page": page_number(ctx.params), "total": page.total, "tenants": rows})
 
 
-def tenants_csv(visit: Visit) -> Response:
-    """Give all tenants of a search, by id: to sort anew for each batch would take long."""
+def tenants_csv(ctx: Context) -> Response:
+    """Return all tenants of a search in batches, ordered by id: sorting each batch by spend would be slow."""
 
     def rows() -> Iterator[list[Any]]:
-        query = tenant_query(visit.params)._replace(sort="id", offset=0, size=BATCH)
-        while found := visit.store.tenants(query, visit.now).rows:
+        query = tenant_query(ctx.params)._replace(sort="id", offset=0, size=BATCH)
+        while found := ctx.store.tenants(query, ctx.now).rows:
             for row in found:
                 month = row.month
                 limits = {status.limit.frequency: status for status in row.limits}
@@ -43,26 +43,26 @@ def tenants_csv(visit: Visit) -> Response:
             query = query._replace(offset=query.offset + BATCH)
 
     limits = [f"{name}_{what}_usd" for name in ("month", "day") for what in ("limit", "spent", "held")]
-    return visit.csv("tenants", ["tenant", "name", "calls", "spent_usd", "unpriced", *limits], rows())
+    return ctx.csv("tenants", ["tenant", "name", "calls", "spent_usd", "unpriced", *limits], rows())
 
 
-def tenant_json(visit: Visit) -> Response:
-    """Give one tenant: limits, and spend by day and model."""
-    tenant_id = visit.params.get("id", "")
-    found = visit.store.tenants(TenantQuery(tenant_id=tenant_id), visit.now).rows
+def tenant_json(ctx: Context) -> Response:
+    """Return one tenant: limits, and spend by day and model."""
+    tenant_id = ctx.params.get("id", "")
+    found = ctx.store.tenants(TenantQuery(tenant_id=tenant_id), ctx.now).rows
     if not found:
-        return told(visit.request.path, 404, "Nothing is known of this tenant.")
-    chosen = period(visit.params, visit.now)
-    days = visit.store.rollup(tenant_id, chosen.start, chosen.end)
-    scheduled = [limit_dict(limit) for limit in visit.store.limits(tenant_id) if limit.effective_from > visit.now]
+        return error_response(ctx.request.path, 404, "There is no such tenant.")
+    chosen = period(ctx.params, ctx.now)
+    days = ctx.store.rollup(tenant_id, chosen.start, chosen.end)
+    scheduled = [limit_dict(limit) for limit in ctx.store.limits(tenant_id) if limit.effective_from > ctx.now]
     rows = [{"day": _day(row), "provider": row.provider, "model": row.model, **spend_dict(row.total)} for row in days]
-    return visit.json({**tenant_dict(found[0]), "to_come": scheduled, "days": rows})
+    return ctx.json({**tenant_dict(found[0]), "to_come": scheduled, "days": rows})
 
 
-def tenant_csv(visit: Visit) -> Response:
-    """Give a tenant's spend by day, provider and model."""
-    chosen = period(visit.params, visit.now)
-    days = visit.store.rollup(visit.params.get("id", ""), chosen.start, chosen.end)
+def tenant_csv(ctx: Context) -> Response:
+    """Return a tenant's spend by day, provider and model."""
+    chosen = period(ctx.params, ctx.now)
+    days = ctx.store.rollup(ctx.params.get("id", ""), chosen.start, chosen.end)
     header = ["day", "provider", "model", "calls", "input_tokens", "output_tokens", "spent_usd", "unpriced"]
     rows = (
         [
@@ -77,32 +77,32 @@ def tenant_csv(visit: Visit) -> Response:
         ]
         for row in days
     )
-    return visit.csv("spend", header, rows)
+    return ctx.csv("spend", header, rows)
 
 
-def events_json(visit: Visit) -> Response:
-    """Give a page of the event log, and the place where the next one begins."""
-    asked = event_query(visit.params, visit.now)
+def events_json(ctx: Context) -> Response:
+    """Return a page of the event log, and the cursor of the next page."""
+    asked = event_query(ctx.params, ctx.now)
     if asked.errors:
-        return _cannot_filter(visit, asked.errors)
-    rows = visit.store.events(asked.query)
-    return visit.json({"events": [event_dict(row) for row in rows], "next": _next(rows, asked.query.size)})
+        return _cannot_filter(ctx, asked.errors)
+    rows = ctx.store.events(asked.query)
+    return ctx.json({"events": [event_dict(row) for row in rows], "next": _next(rows, asked.query.size)})
 
 
-def _cannot_filter(visit: Visit, errors: Mapping[str, str]) -> Response:
-    return told(visit.request.path, 400, " ".join(f"{name}: {error}" for name, error in errors.items()))
+def _cannot_filter(ctx: Context, errors: Mapping[str, str]) -> Response:
+    return error_response(ctx.request.path, 400, " ".join(f"{name}: {error}" for name, error in errors.items()))
 
 
-def events_csv(visit: Visit) -> Response:
-    """Give the whole event log of the filters."""
-    asked = event_query(visit.params, visit.now)
+def events_csv(ctx: Context) -> Response:
+    """Return all events of the filters."""
+    asked = event_query(ctx.params, ctx.now)
     if asked.errors:
-        return _cannot_filter(visit, asked.errors)
+        return _cannot_filter(ctx, asked.errors)
     names = ["tenant_id", "provider", "model", "endpoint", "input_tokens", "output_tokens", "cached_tokens"]
     more = ["error", "user", "feature", "session_id", "request_id", "event_id"]
 
     def rows() -> Iterator[list[Any]]:
-        for row in _all(lambda after: visit.store.events(asked.query._replace(after=after, size=BATCH))):
+        for row in _all(lambda after: ctx.store.events(asked.query._replace(after=after, size=BATCH))):
             event = row.entry.event
             cost = "" if row.entry.cost_nano is None else usd(row.entry.cost_nano)
             yield [
@@ -113,63 +113,63 @@ def events_csv(visit: Visit) -> Response:
                 *(getattr(event, name) for name in more),
             ]
 
-    return visit.csv("events", ["time", "kind", *names, "cost_usd", *more], rows())
+    return ctx.csv("events", ["time", "kind", *names, "cost_usd", *more], rows())
 
 
-def holds_json(visit: Visit) -> Response:
-    """Give a page of open holds."""
-    page = visit.store.hold_page(visit.params.get("tenant"), (page_number(visit.params) - 1) * 50)
-    return visit.json({"total": page.total, "holds": [hold_dict(hold) for hold in page.rows]})
+def holds_json(ctx: Context) -> Response:
+    """Return a page of open holds."""
+    page = ctx.store.hold_page(ctx.params.get("tenant"), (page_number(ctx.params) - 1) * 50)
+    return ctx.json({"total": page.total, "holds": [hold_dict(hold) for hold in page.rows]})
 
 
-def holds_csv(visit: Visit) -> Response:
-    """Give all open holds."""
+def holds_csv(ctx: Context) -> Response:
+    """Return all open holds."""
 
     def rows() -> Iterator[list[Any]]:
         offset = 0
-        while found := visit.store.hold_page(visit.params.get("tenant"), offset, BATCH).rows:
+        while found := ctx.store.hold_page(ctx.params.get("tenant"), offset, BATCH).rows:
             yield from (list(hold_dict(hold).values()) for hold in found)
             offset += BATCH
 
-    return visit.csv("holds", ["call_id", "tenant", "held_usd", "created_at", "expires_at", "origin"], rows())
+    return ctx.csv("holds", ["call_id", "tenant", "held_usd", "created_at", "expires_at", "origin"], rows())
 
 
-def history_json(visit: Visit) -> Response:
-    """Give a page of limit changes, and the place where the next one begins."""
+def history_json(ctx: Context) -> Response:
+    """Return a page of limit changes, and the cursor of the next page."""
 
-    rows = visit.store.history(visit.params.get("tenant"), cursor(visit.params.get("after", "")))
-    return visit.json({"changes": [change_dict(row) for row in rows], "next": _next(rows, 50)})
+    rows = ctx.store.history(ctx.params.get("tenant"), cursor(ctx.params.get("after", "")))
+    return ctx.json({"changes": [change_dict(row) for row in rows], "next": _next(rows, 50)})
 
 
-def history_csv(visit: Visit) -> Response:
-    """Give all limit changes."""
-    tenant = visit.params.get("tenant")
-    rows = _all(lambda after: visit.store.history(tenant, after, BATCH))
+def history_csv(ctx: Context) -> Response:
+    """Return all limit changes."""
+    tenant = ctx.params.get("tenant")
+    rows = _all(lambda after: ctx.store.history(tenant, after, BATCH))
     header = list(change_dict(Change(0, "", "set", "", "")))
-    return visit.csv("changes", header, (list(change_dict(row).values()) for row in rows))
+    return ctx.csv("changes", header, (list(change_dict(row).values()) for row in rows))
 
 
 def tenant_dict(row: TenantUsage) -> dict[str, Any]:
-    """Give a tenant's month and limits."""
+    """Return a tenant's month and limits."""
     limits = [status_dict(status) for status in row.limits]
     return {"tenant": row.tenant_id, "name": row.name, "month": spend_dict(row.month), "limits": limits}
 
 
 def limit_dict(limit: Limit) -> dict[str, Any]:
-    """Give a limit that has yet to begin."""
+    """Return a limit that begins later."""
     begins = iso(limit.effective_from)
     return {"frequency": limit.frequency, "mode": limit.mode, "limit_usd": usd(limit.amount), "begins": begins}
 
 
 def event_dict(row: StoredEntry) -> dict[str, Any]:
-    """Give a row of the ledger, as events are delivered."""
+    """Return a ledger row in the form in which events are delivered."""
     cost = row.entry.cost_nano
     event = replace(row.entry.event, cost_usd=None if cost is None else to_usd(cost))
     return {**event.to_dict(), "time": iso(event.timestamp), "kind": row.entry.kind}
 
 
 def hold_dict(hold: Hold) -> dict[str, Any]:
-    """Give an open hold; an unpriced call's has no amount."""
+    """Return an open hold. The hold of an unpriced call has no amount."""
     return {
         "call_id": hold.call_id,
         "tenant": hold.tenant_id,
@@ -181,7 +181,7 @@ def hold_dict(hold: Hold) -> dict[str, Any]:
 
 
 def change_dict(row: Change) -> dict[str, Any]:
-    """Give a change of a limit, where no amount is no limit; or a hold that was released, or what became of a key."""
+    """Return a history row: a change of a limit (no amount means no limit), a released hold, or a change of a key."""
     return {
         "time": iso(row.at),
         "actor": row.actor,
@@ -198,12 +198,12 @@ def change_dict(row: Change) -> dict[str, Any]:
 
 
 def iso(seconds: float) -> str:
-    """Write a unix time as ISO 8601."""
+    """Return a unix time as ISO 8601."""
     return moment(seconds).isoformat(timespec="milliseconds")
 
 
 def usd(nano: int) -> Number:
-    """Write nano-dollars as US dollars, exactly."""
+    """Return nano-dollars as US dollars, exactly."""
     return Number(f"{to_usd(nano):f}")
 
 

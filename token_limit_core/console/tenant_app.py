@@ -1,4 +1,4 @@
-"""The tenant's own page for frameworks whose templates are Jinja2's."""
+"""The usage page of a tenant, for frameworks with Jinja2 templates."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ..calls.engine import Engine
 from ..runtime.faults import StoreError
 from .rendering import TYPES, render, static, version
 from .tenant_usage import FRAGMENT, PAGE, as_json, context, usage_if_known, usage_of, why_not
-from .web import Request, Response, not_allowed, redirect, text, told
+from .web import Request, Response, error_response, not_allowed, redirect, text
 
 FILES = ("console.css", "icon.svg")
 PATHS = ("", "usage.json", *FILES)
-"""Every path below the mount point; each needs a tenant."""
+"""Every path below the mount point. Each needs a tenant."""
 RETURNED = "signed-in"
-"""The parameter of the page's address by which it knows those who come back from `login_url`."""
+"""The query parameter that marks a return from `login_url`."""
 
 
 def answer(request: Request, engine: Engine, tenant_id: str | None, login_url: str | None = None) -> Response:
     """Answer a tenant's request for its own usage; without a tenant 401, or the way to `login_url`.
 
-    Who comes back from there without a tenant is told 403.
+    A user who returns from there without a tenant gets 403.
     """
     if request.method not in ("GET", "HEAD"):
         return not_allowed("GET")
@@ -32,7 +32,7 @@ def answer(request: Request, engine: Engine, tenant_id: str | None, login_url: s
     if tenant_id is None:
         return _without_tenant(request, login_url)
     if RETURNED in request.params and not request.path:
-        return redirect(request.url(""))  # the address that people keep is for when they are signed out, too
+        return redirect(request.url(""))  # a bookmark must also work after signing out
     if request.path in FILES:
         kind = TYPES[request.path[request.path.rfind(".") :]]
         return Response(
@@ -41,7 +41,7 @@ def answer(request: Request, engine: Engine, tenant_id: str | None, login_url: s
     try:
         usage = usage_of(engine, tenant_id)
     except StoreError as error:
-        return told(request.path, *why_not(error))
+        return error_response(request.path, *why_not(error))
     if request.path:
         return Response(200, {"Content-Type": "application/json"}, json.dumps(as_json(usage)).encode())
     urls = {name: request.url(file, v=version(file)) for name, file in (("stylesheet", FILES[0]), ("icon", FILES[1]))}
@@ -50,9 +50,9 @@ def answer(request: Request, engine: Engine, tenant_id: str | None, login_url: s
 
 
 def _without_tenant(request: Request, login_url: str | None) -> Response:
-    """Send people to sign in, once: a sign-in page may send those it knows straight back, with a tenant or not."""
+    """Redirect to the sign-in page once. It may redirect back a signed-in user who has no tenant."""
     if login_url is None or request.path:
-        return told(request.path, 401, "Sign in to see your usage.")
+        return error_response(request.path, 401, "Sign in to see your usage.")
     if RETURNED in request.params:
         return text(403, "There is no usage to show for this account.")
     mark = "&" if "?" in login_url else "?"
@@ -60,6 +60,6 @@ def _without_tenant(request: Request, login_url: str | None) -> Response:
 
 
 def fragment(engine: Engine, tenant_id: str | None) -> Markup:
-    """Make the usage of a tenant to embed in a page of the application's; empty without a tenant."""
+    """Return a tenant's usage as HTML to embed in a page; empty without a tenant."""
     usage = usage_if_known(engine, tenant_id)
     return Markup("" if usage is None else render(FRAGMENT, **context(usage)))

@@ -1,4 +1,4 @@
-"""The tenant's own usage: page, JSON, fragment and headers. The tenant is the request's, never a parameter.
+"""A tenant's own usage: page, JSON, fragment and headers. The tenant comes from the request, never a parameter.
 
 Templates in `templates/own/` keep to what Jinja2 and Django both read, so that Django needs no Jinja2.
 """
@@ -30,7 +30,7 @@ FRAGMENT = "own/fragment.html"
 
 
 class Usage(NamedTuple):
-    """What a tenant may know: its limits, and its spend of the calendar month so far, by day and model."""
+    """What a tenant may see: its limits, and its spend of this calendar month by day and model."""
 
     tenant_id: str
     limits: list[LimitStatus]
@@ -55,7 +55,7 @@ def usage_of(engine: Engine, tenant_id: str) -> Usage:
 
 
 def usage_if_known(engine: Engine, tenant_id: str | None) -> Usage | None:
-    """Read a tenant's usage for a part of somebody's page; None, which is logged, when the store cannot answer."""
+    """Return a tenant's usage for the fragment; None, with a log message, if the store cannot answer."""
     try:
         return None if tenant_id is None else usage_of(engine, tenant_id)
     except StoreError as error:
@@ -64,15 +64,15 @@ def usage_if_known(engine: Engine, tenant_id: str | None) -> Usage | None:
 
 
 def why_not(error: StoreError) -> tuple[int, str]:
-    """Log why a tenant's usage cannot be read, and return the status and the words of the answer."""
+    """Log a store error, and return the status and text of the response."""
     logger.error("a tenant's usage cannot be read: %s", error)
-    if isinstance(error, KeptElsewhere):  # where is for the log: it may be a name inside of somebody's network
+    if isinstance(error, KeptElsewhere):  # the backend's host name is internal, so only the log has it
         return 501, "Your usage is not kept here."
-    return 503, "Your usage cannot be read just now. Try again in a moment."
+    return 503, "Your usage cannot be read at the moment. Try again later."
 
 
 def as_json(usage: Usage) -> dict[str, Any]:
-    """Give the usage as JSON has it; money is US dollars as text."""
+    """Return the usage for JSON; money is US dollars as text."""
     return {
         "tenant": usage.tenant_id,
         "month": spend_dict(usage.month),
@@ -90,14 +90,14 @@ def as_json(usage: Usage) -> dict[str, Any]:
 
 
 def context(usage: Usage) -> dict[str, Any]:
-    """Give what the templates show: texts ready for people, the bars' shares in percent."""
+    """Return the values of the templates: texts, and the shares of the bars in percent."""
     rows = [_window(status, usage.at) for status in usage.limits]
     shown_usage = {"tenant_id": usage.tenant_id, "limits": rows, "month": shown(usage.month)}
     return {"usage": shown_usage, "chart": chart_of(usage.days, usage.start, usage.end)}
 
 
 def headers(engine: Engine, tenant_id: str | None) -> dict[str, str]:
-    """Tell of the limit that leaves the least, if there is one: US dollars, and the unix time of its reset."""
+    """Return headers about the limit with the least left: US dollars, and the unix time of its reset."""
     if tenant_id is None:
         return {}
     with internal_errors("reading what is left of a limit"):

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from urllib.parse import parse_qsl, quote, urlencode
 
 MOST_BODY = 64 * 1024
-"""Bytes of a form; mounts refuse more with 413."""
+"""The most bytes of a form; mounts answer 413 to more."""
 
 MOST_FIELDS = 100
 
@@ -21,7 +21,7 @@ SECURITY = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",  # with none at all browsers send `Origin: null`, which looks like a forgery
+    "Referrer-Policy": "same-origin",  # without a policy browsers send `Origin: null`, which the form check refuses
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
@@ -30,7 +30,7 @@ SECURITY = {
 
 @dataclass(frozen=True)
 class Request:
-    """What a console needs of a request.
+    """The parts of a request that the console needs.
 
     `path` is below the mount point and has no slash in front; `mount` is what comes before it, without one at the end.
     Header names are in lower case.
@@ -46,36 +46,36 @@ class Request:
 
     @property
     def params(self) -> dict[str, str]:
-        """The query's fields; of repeated ones the last."""
+        """The query parameters; the last value of a repeated one."""
         return _fields(self.query)
 
     @property
     def form(self) -> dict[str, str]:
-        """The fields of a posted form; of repeated ones the last."""
+        """The fields of a posted form; the last value of a repeated one."""
         if self.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
             return {}
         return _fields(self.body.decode("utf-8", "replace"))
 
     def cookie(self, name: str) -> str:
-        """Return a cookie's value; empty without one."""
+        """Return the value of a cookie; empty if there is none."""
         pairs = (pair.strip().partition("=") for pair in self.headers.get("cookie", "").split(";"))
-        # not SimpleCookie, which gives up at the first cookie, whosever it is, that breaks the rules
+        # not SimpleCookie: it stops at the first malformed cookie, which may be another application's
         return next((value for key, _, value in pairs if key == name), "")
 
     @property
     def root(self) -> str:
-        """The mount as addresses and headers have it: it may come from the path that a client asked for."""
+        """The mount point, quoted for addresses and headers: a client may have chosen a part of the path."""
         return quote(self.mount)
 
     def url(self, path: str, /, **query: object) -> str:
-        """Link to a page of the console; parameters without a value are left out."""
+        """Return the address of a page of the console, without parameters that have no value."""
         known = {name: value for name, value in query.items() if value is not None}
         return f"{self.root}/{path}{'?' if known else ''}{urlencode(known)}"
 
 
 @dataclass
 class Response:
-    """What a mount sends; a body of chunks is streamed."""
+    """The response that a mount sends. A body of chunks is streamed."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
@@ -86,12 +86,12 @@ class Response:
 
 
 def text(status: int, message: str) -> Response:
-    """Answer with a line of plain text."""
+    """Return a line of plain text."""
     return Response(status, {"Content-Type": "text/plain; charset=utf-8"}, f"{message}\n".encode())
 
 
-def told(path: str, status: int, message: str) -> Response:
-    """Answer with a problem document (RFC 9457) where JSON was asked for, else with a line of plain text."""
+def error_response(path: str, status: int, message: str) -> Response:
+    """Return a problem document (RFC 9457) if JSON was requested, else a line of plain text."""
     if not path.endswith(".json"):
         return text(status, message)
     problem = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": message}
@@ -99,19 +99,19 @@ def told(path: str, status: int, message: str) -> Response:
 
 
 def not_allowed(*methods: str) -> Response:
-    """Answer a method that a page does not know with those it does."""
+    """Answer 405 with the methods that a page allows."""
     response = text(405, f"Only {', '.join(methods)}.")
     response.headers["Allow"] = ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])
     return response
 
 
 def redirect(url: str) -> Response:
-    """Send the browser to another page after a form was taken."""
+    """Redirect the browser after a form was processed."""
     return Response(303, {"Location": url})
 
 
 def _fields(encoded: str) -> dict[str, str]:
     try:
         return dict(parse_qsl(encoded, keep_blank_values=True, max_num_fields=MOST_FIELDS))
-    except ValueError:  # more fields than any form here has
+    except ValueError:  # more fields than any form of ours has
         return {}
