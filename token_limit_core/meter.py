@@ -224,7 +224,7 @@ class Meter(ProviderClients):
 
     def status(self) -> dict[str, Any]:
         """Report what is patched, what is guarded, and what this process has counted."""
-        return {"patches": patches.status(), **self._engine.status()}
+        return {"patches": patches.status(), "unmetered": patches.unmetered_sdks(), **self._engine.status()}
 
     def flush(self, timeout: float | None = None) -> bool:
         """Block until everything captured so far is stored or delivered; return whether all of it is.

@@ -29,6 +29,7 @@ from ..runtime.faults import StoreError, report
 from ..runtime.ids import new_id
 from ..stores.records import call_of
 from .flight import Flight
+from .refusals import raised
 from .request import Outcome, Request, Settlement
 from .settlement import conclude
 
@@ -178,7 +179,7 @@ def _nobody(engine: Engine, request: Request, scope: scopes.Scope | None) -> str
         if scope is not None:
             scope.deny(decision)
         engine.refused(decision, request)
-        raise refusal(decision)
+        raise raised(refusal(decision))
     engine.unattributed()
     return engine.payer(None)
 
@@ -208,7 +209,7 @@ def _board(flight: Flight, scope: scopes.Scope | None, decision: Decision) -> Fl
         if scope is not None:
             scope.deny(decision)
         flight.engine.refused(decision, flight.request)
-        raise refusal(decision)
+        raise raised(refusal(decision))
     if decision.observed:
         flight.tags["would_refuse"] = decision.observed[0]
     return flight

@@ -9,11 +9,13 @@ import functools
 import importlib.util
 import sys
 import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import wrapt
 
 from ..runtime.faults import ConfigurationError, report
+from . import unmetered
 from .aliases import DeepSeekPatch, LangChainPatch, OpenRouterPatch
 from .anthropic import AnthropicPatch
 from .asyncio_runner import LoopsPatch
@@ -21,6 +23,7 @@ from .base import BasePatch
 from .bedrock import BedrockPatch
 from .cohere import CoherePatch
 from .google import GooglePatch
+from .litellm import LiteLLMPatch
 from .mistral import MistralPatch
 from .openai import GroqPatch, OpenAIPatch, TogetherPatch
 
@@ -43,6 +46,7 @@ PATCH_REGISTRY: dict[str, type[BasePatch]] = {
         BedrockPatch,
         MistralPatch,
         CoherePatch,
+        LiteLLMPatch,
     )
 }
 
@@ -63,27 +67,41 @@ def patch_class(name: str) -> type[BasePatch]:
 
 def install(name: str, engine: Engine) -> bool:
     """Hook an SDK for a Meter; False when the SDK is not installed or cannot be hooked."""
-    cls = patch_class(name)
-    if not _importable(cls.module):
+    if not _importable(patch_class(name).module):
         return False
     with _lock:
-        patch = _installed.get(cls.through or name)
-        new = patch is None
-        if patch is None:
-            patch = _installed[cls.through or name] = PATCH_REGISTRY[cls.through or name]()
-        patch.names.setdefault(engine, set()).add(name)
-        patch.claimed()
-        if engine not in patch.engines:
-            patch.engines.append(engine)
-        return _install_now_or_on_import(patch) if new else True
+        hooked = [_claim(key, name, engine) for key in _hooks_of(name) if _importable(PATCH_REGISTRY[key].module)]
+        return hooked[0]
+
+
+def _hooks_of(name: str) -> list[str]:
+    """List the patches whose hooks a name uses, the SDK's own first."""
+    cls = patch_class(name)
+    return [cls.through or name, *cls.also]
+
+
+def _claim(key: str, name: str, engine: Engine) -> bool:
+    patch = _installed.get(key)
+    new = patch is None
+    if patch is None:
+        patch = _installed[key] = PATCH_REGISTRY[key]()
+    patch.names.setdefault(engine, set()).add(name)
+    if key in PATCH_REGISTRY[name].also:
+        patch.whole.add(name)
+    patch.claimed()
+    if engine not in patch.engines:
+        patch.engines.append(engine)
+    return _install_now_or_on_import(patch) if new else True
 
 
 def uninstall(name: str, engine: Engine) -> None:
     """Remove a Meter's claim on a hook; the last claim restores the SDK, the Meter's last one restores asyncio."""
     with _lock:
-        patch = _installed.get(patch_class(name).through or name)
-        names = None if patch is None else patch.names.get(engine)
-        if patch is not None and names is not None and name in names:
+        for key in _hooks_of(name):
+            patch = _installed.get(key)
+            names = None if patch is None else patch.names.get(engine)
+            if patch is None or names is None or name not in names:
+                continue
             names.remove(name)
             if not names:
                 del patch.names[engine]
@@ -99,18 +117,32 @@ def uninstall(name: str, engine: Engine) -> None:
 def uninstall_all(engine: Engine) -> None:
     """Remove every claim of a Meter."""
     with _lock:
-        names = [name for patch in _installed.values() for name in patch.names.get(engine, ())]
-        for name in names:
+        for name in {name for patch in _installed.values() for name in patch.names.get(engine, ())}:
             uninstall(name, engine)
         leave(engine)
 
 
 def attend(engine: Engine) -> None:
-    """Tell apart whose runs those of a kept event loop are; without any SDK, too, for what is tracked by hand."""
+    """Tell apart whose runs those of a kept event loop are; without any SDK, too, for what is tracked by hand.
+
+    From now on the import of an SDK that no patch meters is warned about.
+    """
     with _lock:
         if engine not in _loops.engines:
             _loops.engines.append(engine)
         _loops.install()
+        unmetered.watch(engine, _loops.engines, _metered)
+
+
+def unmetered_sdks() -> list[str]:
+    """List the installed SDKs that cost money and that no patch meters, by distribution; none is imported for it."""
+    return unmetered.installed(_metered())
+
+
+def _metered() -> Iterator[str | None]:
+    """List the names and the modules of all patches."""
+    for name, cls in PATCH_REGISTRY.items():
+        yield from (name, cls.module)
 
 
 def leave(engine: Engine) -> None:

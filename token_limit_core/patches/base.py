@@ -47,6 +47,9 @@ class BasePatch:
     through: ClassVar[str | None] = None
     """The patch whose hooks this one uses; then it is only a name, which says which providers' calls are meant."""
 
+    also: ClassVar[tuple[str, ...]] = ()
+    """Patches that this one needs: it is installed with them, as the SDK makes some of its calls through theirs."""
+
     guards: ClassVar[tuple[str, ...]] = ()
     """What `status()` lists as guarded."""
 
@@ -60,6 +63,8 @@ class BasePatch:
         self.engines: list[Engine] = []
         self.names: dict[Engine, set[str]] = {}
         """What each Meter has patched through this: its own name, or that of a provider."""
+        self.whole = {self.name}
+        """The names among those that mean every call, whatever its provider."""
         self.active = False
         self._swapped: list[tuple[Any, str, Any, Any]] = []
 
@@ -104,7 +109,7 @@ class BasePatch:
     def claims(self, engine: Engine, provider: str) -> bool:
         """Tell whether a Meter meters a provider's calls through this patch: all of them, or those it names."""
         names = self.names.get(engine)
-        return names is None or self.name in names or provider in names
+        return names is None or provider in names or not self.whole.isdisjoint(names)
 
     def claimed(self) -> None:
         """Take note that a Meter has patched or unpatched a name."""

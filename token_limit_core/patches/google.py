@@ -207,7 +207,7 @@ def _request(provider: str, model: str, endpoint: str, stream: bool, body: Row) 
     if endpoint == IMAGES and any("content" in instance for instance in body.get("instances", ())):
         endpoint = EMBEDDINGS
     tier = body.get("serviceTier", body.get("service_tier"))
-    bound = 0 if endpoint in (EMBEDDINGS, IMAGES) else _max_output(body)
+    bound = 0 if endpoint in (EMBEDDINGS, IMAGES) else max_output_of(body)
     size, unseen = measure(body)
     request = Request(provider, model_name(model) or "", endpoint, stream, size, bound, unseen=unseen)
     if isinstance(tier, str):
@@ -215,7 +215,7 @@ def _request(provider: str, model: str, endpoint: str, stream: bool, body: Row) 
     return request
 
 
-def _max_output(body: Row) -> int | None:
+def max_output_of(body: Row) -> int | None:
     """Return the most tokens a call may generate: the bound, once for each candidate.
 
     Thoughts are inside the bound, whatever their budget: in 24 of 24 recorded answers with a bound, 5 of which it

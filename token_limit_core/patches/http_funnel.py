@@ -75,11 +75,16 @@ class HttpPatch(BasePatch):
     def refine(self, plan: Plan) -> None:
         """Put into the plan of a `refined` call what only its body tells."""
 
+    def request_id(self, plan: Plan, response: Any) -> str | None:
+        """Return the request's id, where that is in a header; None leaves the one in the body."""
+        return None
+
     def tee(self, plan: Plan, response: Any) -> Tee:
         """Return what follows a body that is still to be read."""
+        request_id = self.request_id(plan, response)
         if plan.stream and plan.kept:
-            return EventTee(plan.reader(None, False), hiding=False)
-        return DocumentTee(plan.read, None) if plan.kept else BlindTee(plan.read, None)
+            return EventTee(plan.reader(request_id, plan.injected), hiding=plan.injected)
+        return DocumentTee(plan.read, request_id) if plan.kept else BlindTee(plan.read, request_id)
 
     def arrival(self, follow: Follow) -> Read:
         """Return what reads the responses of one kind of client."""
@@ -96,7 +101,13 @@ class HttpPatch(BasePatch):
     ) -> Any:
         plan = flight.request
         assert isinstance(plan, Plan)
-        return read_response(flight, response, error, follow, plan.read, lambda: self.tee(plan, response), plan.stream)
+        arrived = read_response(
+            flight, response, error, follow, plan.read, lambda: self.tee(plan, response), plan.stream
+        )
+        answer = getattr(error, "response", None) if response is None else response
+        if isinstance(arrived, Outcome) and answer is not None:
+            arrived.request_id = self.request_id(plan, answer) or arrived.request_id
+        return arrived
 
 
 def read_response(

@@ -24,6 +24,9 @@ TRANSCRIPTS = "/audio/transcriptions"
 TRANSLATIONS = "/audio/translations"
 SPEECH = "/audio/speech"
 
+ASKED = ("chat.completions", "completions")
+"""Endpoints whose streams tell their usage only when they are asked to."""
+
 SURFACES = (
     Surface("/chat/completions", "chat.completions", CHAT_BOUNDS, read_answer, ChoicesReader),
     Surface("/responses", "responses", RESPONSE_BOUNDS, read_response, EventReader),
@@ -74,24 +77,27 @@ class ProtocolPatch(StainlessPatch):
         return self.own_provider
 
     def inject(self, plan: Plan) -> Any:
-        return (
-            _asking_for_usage(plan.options, plan.body) if plan.endpoint in ("chat.completions", "completions") else None
-        )
+        return _asking_for_usage(plan.options, plan.body) if plan.endpoint in ASKED else None
 
     def refine(self, plan: Plan) -> None:
-        if plan.endpoint == "audio.speech":
-            audio.refine_speech(plan)
-        elif plan.endpoint in ("audio.transcriptions", "audio.translations"):
-            plan.size += size_of_files(plan.options, audio.CHARACTERS_PER_BYTE)
-            audio.refine_transcript(plan)
-        elif plan.endpoint.startswith("images."):
-            plan.size += size_of_files(plan.options)
-        elif plan.endpoint == "completions" and plan.provider == "deepseek":
-            fill_in_the_middle(plan)
-        if plan.provider == "openrouter" and "/" in plan.model:
-            plan.fields = {"upstream_provider": plan.model.partition("/")[0]}
-        if plan.provider in AMENDS:
-            amend_outcomes(plan, AMENDS[plan.provider])
+        refine(plan)
+
+
+def refine(plan: Plan) -> None:
+    """Put into the plan of a call of OpenAI's protocol what only its body and its provider tell."""
+    if plan.endpoint == "audio.speech":
+        audio.refine_speech(plan)
+    elif plan.endpoint in ("audio.transcriptions", "audio.translations"):
+        plan.size += size_of_files(plan.options, audio.CHARACTERS_PER_BYTE)
+        audio.refine_transcript(plan)
+    elif plan.endpoint.startswith("images."):
+        plan.size += size_of_files(plan.options)
+    elif plan.endpoint == "completions" and plan.provider == "deepseek":
+        fill_in_the_middle(plan)
+    if plan.provider == "openrouter" and "/" in plan.model:
+        plan.fields = {"upstream_provider": plan.model.partition("/")[0]}
+    if plan.provider in AMENDS:
+        amend_outcomes(plan, AMENDS[plan.provider])
 
 
 class OpenAIPatch(ProtocolPatch):
@@ -151,14 +157,21 @@ class TogetherPatch(ProtocolPatch):
 
 def _asking_for_usage(options: Any, body: Mapping[str, Any]) -> Any:
     """Copy the options with `include_usage` set; None when the caller said yes or no to it already."""
-    asked = body.get("stream_options")
-    if asked is not None and (not isinstance(asked, Mapping) or "include_usage" in asked):
+    wanted = stream_options(body)
+    if wanted is None:
         return None
-    wanted = {"stream_options": {**(asked or {}), "include_usage": True}}
     changed = copy.copy(options)
     extra = getattr(options, "extra_json", None)
     if isinstance(extra, Mapping) and "stream_options" in extra:
-        changed.extra_json = {**extra, **wanted}
+        changed.extra_json = {**extra, "stream_options": wanted}
     else:
-        changed.json_data = {**options.json_data, **wanted}
+        changed.json_data = {**options.json_data, "stream_options": wanted}
     return changed
+
+
+def stream_options(body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the stream options that ask for usage; None when the caller said yes or no to it already."""
+    asked = body.get("stream_options")
+    if asked is not None and (not isinstance(asked, Mapping) or "include_usage" in asked):
+        return None
+    return {**(asked or {}), "include_usage": True}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
 from ..calls.estimates import ATTACHMENT, measure
+from ..calls.refusals import raised
 from ..calls.request import Outcome, Request
 from ..errors import UnguardedCall
 from .reading import fields_of
@@ -109,7 +110,7 @@ def unguarded(engine: Engine, what: str) -> None:
     engine.count("unguarded")
     policy = engine.config.on_unguarded
     if policy == "refuse":
-        raise UnguardedCall(what)
+        raise raised(UnguardedCall(what))
     if policy == "warn" and engine.first_time(what):
         logger.warning(
             "%s is not metered: its cost counts against no limit; record it with meter.track_manually(...), "
