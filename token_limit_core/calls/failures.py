@@ -9,10 +9,12 @@ from typing import Any
 NEVER_SENT = frozenset(
     {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError"}
     | {"ConnectionRefusedError", "gaierror", "ClientConnectorError"}
+    | {"EndpointConnectionError", "ConnectTimeoutError", "ProxyConnectionError", "SSLError"}  # botocore's
 )
 MAYBE_SENT = frozenset(
     {"TransportError", "APIConnectionError", "TimeoutError", "ConnectionError"}
     | {"ClientConnectionError", "ClientPayloadError", "Timeout"}  # aiohttp's, and requests'
+    | {"HTTPClientError"}  # botocore's
 )
 
 
@@ -47,6 +49,13 @@ def describe_error(error: BaseException) -> str:
 
 
 def http_status(error: BaseException) -> Any:
-    """Return the HTTP status of an SDK's error: `status_code`, or Google's `code` beside a `status` in words."""
+    """Return the HTTP status of an SDK's error: `status_code`, or Google's `code` beside a `status` in words.
+
+    botocore keeps it with the answer.
+    """
     status = getattr(error, "status_code", None)
-    return getattr(error, "code", None) if status is None and hasattr(error, "status") else status
+    if status is None and hasattr(error, "status"):
+        return getattr(error, "code", None)
+    answer = getattr(error, "response", None) if status is None else None
+    about = answer.get("ResponseMetadata") if isinstance(answer, dict) else None
+    return about.get("HTTPStatusCode") if isinstance(about, dict) else status

@@ -140,7 +140,11 @@ class ChunkReader:
             row = document_of(chunk)
             usage = row_of(row.get("usageMetadata"))
             counts, thought = "candidatesTokenCount" in usage, "thoughtsTokenCount" in usage
-            ends, tells = ends or "promptFeedback" in row, tells or bool(usage)
+            candidates = [row_of(candidate) for candidate in list_of(row.get("candidates"))]
+            ends = ends or "promptFeedback" in row or any("finishReason" in each for each in candidates)
+            tells = tells or bool(usage)
+            if any("groundingMetadata" in each for each in candidates):
+                self._grounded = row
             self._measure(row)
         if counts:
             self._letters = self._thoughts = 0  # each count is of all so far
