@@ -268,10 +268,8 @@ class Sdk:
     priced_as: str
     asynchronous: bool = False
     request_id: str = "req-42"
-    hosts: bool = True
-    """Whether the host must be named: clients whose class says who answers do without."""
-    lazy: bool = False
-    """Whether a stream sends its request when it is first read."""
+    hosts: bool = False
+    """Whether the host must be named; where the SDK says who answers that is not needed."""
 
     def __str__(self) -> str:
         return self.name
@@ -311,17 +309,17 @@ def mistral(url: str) -> Mistral:
     return Mistral(api_key="secret", server_url=url)
 
 
-def litellm_call(model: str, asynchronous: bool, stream: bool, **more: Any) -> Call:
+def litellm_call(model: str, asynchronous: bool, stream: bool) -> Call:
     def call(url: str) -> Any:
         function = litellm.acompletion if asynchronous else litellm.completion
-        return function(model, messages=MESSAGES, api_base=url + more.get("path", ""), api_key="x", stream=stream)
+        return function(model, messages=MESSAGES, api_base=url, api_key="x", stream=stream, max_retries=0)
 
     return call
 
 
 def sdks() -> Iterator[Sdk]:
     """List every SDK, synchronous and asynchronous."""
-    at_aws = {"counts": OUTSIDE, "prices": PRICED_OUTSIDE, "priced_as": CLAUDE_ON_AWS, "hosts": False}
+    at_aws = {"counts": OUTSIDE, "prices": PRICED_OUTSIDE, "priced_as": CLAUDE_ON_AWS}
     yield Sdk(
         "bedrock-converse", "bedrock", "aws", "converse", CLAUDE_ON_AWS, bedrock,
         lambda client: client.converse(**ASKED),
@@ -343,7 +341,7 @@ def _of_kind(asynchronous: bool, ending: str) -> Iterator[Sdk]:
         f"mistral{ending}", "mistral", "mistral", "chat.completions", "mistral-small-2506", mistral,
         lambda client: getattr(client.chat, f"complete{suffix}")(**small),
         lambda client: getattr(client.chat, f"stream{suffix}")(**small),
-        INSIDE, PRICED_INSIDE, "mistral-small-2506", asynchronous, hosts=False,
+        INSIDE, PRICED_INSIDE, "mistral-small-2506", asynchronous,
     )  # fmt: skip
     second, first = (cohere.AsyncClientV2, cohere.AsyncClient) if asynchronous else (cohere.ClientV2, cohere.Client)
     counted = {"input_tokens": INPUT, "output_tokens": OUTPUT, "total_tokens": INPUT + OUTPUT}
@@ -357,7 +355,7 @@ def _of_kind(asynchronous: bool, ending: str) -> Iterator[Sdk]:
             lambda url, made=made: made(api_key="secret", base_url=url, timeout=10, max_retries=0),
             lambda client, asked=asked: client.chat(model="command-a-03-2025", **asked),
             lambda client, asked=asked: client.chat_stream(model="command-a-03-2025", **asked),
-            counted, billed, "command-a-03-2025", asynchronous, hosts=False, lazy=True,
+            counted, billed, "command-a-03-2025", asynchronous,
         )  # fmt: skip
     for name, provider, endpoint, model, answered, counts, prices, priced_as in (
         ("anthropic", "anthropic", "messages", "anthropic/claude-3-haiku-20240307", "claude-3-haiku-20240307",
