@@ -103,8 +103,9 @@ class _Events(StreamReader):
         self.chunks += 1
         if row.get("usage") is not None:
             self.usage = row["usage"]
-        if "model" in row or "conversation_id" in row:
-            self.answer = {"model": row.get("model"), "id": row.get("conversation_id")}
+        known = fields_of(self.answer)
+        named, its_id = text(row.get("model")), text(row.get("conversation_id"))
+        self.answer = {"model": named or known.get("model"), "id": its_id or known.get("id")}
         words = row.get("text", row.get("content"))
         if isinstance(words, str):
             self.letters += len(words)

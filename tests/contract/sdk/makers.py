@@ -39,6 +39,16 @@ class Maker:
         self.host = f"127.0.0.1:{self.server.server_port}"
         self.url = f"http://{self.host}"
 
+    def say(self, document: Any, content_type: str = "application/json", body: bytes | None = None) -> None:
+        """Answer everything with a document, or with a body of another type."""
+
+        def serve(exchange: Exchange) -> None:
+            self.requests.append((exchange.route, exchange.body))
+            data = json.dumps(document).encode() if body is None else body
+            exchange.send_body(200, data, {**HEADERS, "content-type": content_type})
+
+        self.server.serve = serve
+
     def answer(self, exchange: Exchange) -> None:
         path = exchange.route
         self.requests.append((path, exchange.body))
