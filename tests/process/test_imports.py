@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SDKS = {"openai", "anthropic", "google.genai", "httpx", "httpx2"}
+SDKS = {"openai", "anthropic", "google.genai", "botocore", "mistralai.client", "cohere", "litellm", "httpx", "httpx2"}
 WHEN_USED = {"celery", "dramatiq", "rq", "sqlalchemy", "requests", "genai_prices", "pydantic"}
 PROBE = """
 import json, sys, threading

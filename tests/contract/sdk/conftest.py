@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +19,21 @@ def make(request: pytest.FixtureRequest) -> Callable[..., Any]:
     """Make a client on a wire: synchronous, then asynchronous."""
     made: Callable[..., Any] = request.param
     return made
+
+
+@pytest.fixture
+def maker() -> Iterator[Any]:
+    """Start a provider of everything on loopback; the sockets that its clients leave open are closed here."""
+    from tests.contract.sdk.makers import Maker  # which imports SDKs that take seconds
+
+    maker = Maker()
+    yield maker
+    maker.server.stop()
+    if "litellm" in sys.modules:
+        sys.modules["litellm"].in_memory_llm_clients_cache.flush_cache()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture

@@ -29,13 +29,6 @@ MESSAGES = [{"role": "user", "content": [{"text": QUESTION}]}]
 
 
 @pytest.fixture
-def maker() -> Iterator[Maker]:
-    maker = Maker()
-    yield maker
-    maker.server.stop()
-
-
-@pytest.fixture
 def metered() -> Iterator[Metered]:
     metered = Metered("bedrock")
     metered.meter.patch("bedrock")

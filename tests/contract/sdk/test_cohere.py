@@ -21,13 +21,6 @@ pytestmark = pytest.mark.filterwarnings(  # its clients leave their sockets open
 
 
 @pytest.fixture
-def maker() -> Iterator[Maker]:
-    maker = Maker()
-    yield maker
-    maker.server.stop()
-
-
-@pytest.fixture
 def metered() -> Iterator[Metered]:
     metered = Metered("cohere")
     metered.meter.patch("cohere")

@@ -27,13 +27,6 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # LiteLLM warns of much of it
 
 
 @pytest.fixture
-def maker() -> Iterator[Maker]:
-    maker = Maker()
-    yield maker
-    maker.server.stop()
-
-
-@pytest.fixture
 def metered(maker: Maker) -> Iterator[Metered]:
     metered = Metered("litellm", hosts={maker.host: "mistral"})
     metered.meter.patch("litellm")
@@ -66,7 +59,9 @@ WAYS: dict[str, Way] = {
     "early": lambda maker: EARLY[0](CLAUDE, **asked(maker)),
     "async early": lambda maker: asyncio.run(EARLY[1](CLAUDE, **asked(maker))),
     "openai": lambda maker: litellm.completion("openai/mistral-small-2506", **asked(maker)),
-    "text": lambda maker: litellm.text_completion(model=SMALL, prompt="?", api_base=maker.url, api_key="x", max_retries=0),
+    "text": lambda maker: litellm.text_completion(
+        model=SMALL, prompt="?", api_base=maker.url, api_key="x", max_retries=0
+    ),
     "stream": lambda maker: list(litellm.completion(CLAUDE, **asked(maker, stream=True))),
     "async stream": lambda maker: asyncio.run(_each(litellm.acompletion(CLAUDE, **asked(maker, stream=True)))),
     "retries": lambda maker: litellm.completion(CLAUDE, **asked(maker, num_retries=3)),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.sdk.makers import ANSWER, QUESTION, Maker, Sdk, sdks
+from tests.contract.sdk.makers import ANSWER, OUTPUT, QUESTION, Maker, Sdk, sdks
 from tests.contract.sdk.metered import TENANT, Metered, Run, price, run
 from tests.contract.sdk.uses import each, first, value
 from tests.waiting import wait_until
@@ -20,13 +20,6 @@ from token_limit_core.errors import refusal_in
 ALL = list(sdks())
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those SDKs warn of much of their own
-
-
-@pytest.fixture
-def maker() -> Iterator[Maker]:
-    maker = Maker()
-    yield maker
-    maker.server.stop()
 
 
 @pytest.fixture
@@ -256,6 +249,18 @@ def test_two_meters_share_one_hook(sdk: Sdk, maker: Maker, metered: Metered) -> 
             with scope.for_tenant(TENANT):
                 assert run(whole, sdk.make(maker.url), sdk).error is None  # type: ignore[arg-type]
     assert (len(mine), len(metered.events)) == (1, 1)
+
+
+@every_sdk
+@pytest.mark.parametrize("way", [whole, stream])
+def test_with_every_patch_a_call_is_still_one_event(way: Any, sdk: Sdk, maker: Maker) -> None:
+    events: list[Any] = []
+    hosts = {maker.host: sdk.provider}
+    with Meter(MeterConfig(store="memory://", on_event=events.append, hosts=hosts)).patch_all() as meter:
+        with meter.for_tenant(TENANT):
+            assert run(way, sdk.make(maker.url), sdk).error is None  # type: ignore[arg-type]
+        assert meter.flush(5)
+    assert [(event.provider, event.output_tokens) for event in events] == [(sdk.provider, OUTPUT)]
 
 
 @pytest.mark.parametrize("sdk", ALL[:1], indirect=True, ids=str)

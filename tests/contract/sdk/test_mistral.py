@@ -27,13 +27,6 @@ CHAT = {
 
 
 @pytest.fixture
-def maker() -> Iterator[Maker]:
-    maker = Maker()
-    yield maker
-    maker.server.stop()
-
-
-@pytest.fixture
 def metered() -> Iterator[Metered]:
     metered = Metered("mistral")
     metered.meter.patch("mistral")
