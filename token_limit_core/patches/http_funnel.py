@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from ..calls.flight import Flight
 from ..calls.request import Outcome
@@ -49,18 +49,13 @@ class HttpPatch(BasePatch):
     def plan_of(self, url: str, body: Any, stream: bool) -> Plan | None:
         """Return the plan of a POST that costs money; None for any other, and where a fault of ours lets it pass.
 
-        Raises `UnguardedCall` for one that nobody has classified, if the policy is to refuse those.
+        Raises `UnguardedCall` for one that is not classified, if the policy is to refuse those.
         """
         try:
             parts = urlsplit(url)
             surface = self._kinds[parts.path]
             if isinstance(surface, Surface):
-                engine = self.engine()
-                provider = provider_of(parts.hostname or "", parts.port, engine.config.hosts, parts.path)
-                if provider == UNKNOWN:
-                    provider = self.own_provider
-                plan = Plan(engine, surface, SimpleNamespace(json_data=body), provider, stream)
-                plan.gateway = not is_known(parts.hostname or "")
+                plan = self.make_plan(surface, parts, SimpleNamespace(json_data=body), stream, self.own_provider)
                 if surface.refined:
                     self.refine(plan)
                 return plan
@@ -72,8 +67,16 @@ class HttpPatch(BasePatch):
             report("recognising a call")
         return None
 
+    def make_plan(self, surface: Surface, url: SplitResult, options: Any, stream: bool, otherwise: str) -> Plan:
+        """Return the plan of a call to a URL; `otherwise` is its provider where the host is not known."""
+        engine, host = self.engine(), url.hostname or ""
+        provider = provider_of(host, url.port, engine.config.hosts, url.path)
+        plan = Plan(engine, surface, options, otherwise if provider == UNKNOWN else provider, stream)
+        plan.gateway = not is_known(host)
+        return plan
+
     def refine(self, plan: Plan) -> None:
-        """Put into the plan of a `refined` call what only its body tells."""
+        """Complete the plan of a `refined` call by its body."""
 
     def request_id(self, plan: Plan, response: Any) -> str | None:
         """Return the request's id, where that is in a header; None leaves the one in the body."""

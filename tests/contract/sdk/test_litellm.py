@@ -247,3 +247,27 @@ def _opens_late(maker: Maker) -> bool:
     late = asyncio.run(main())
     maker.requests.clear()
     return late
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_host_that_refuses_to_be_asked_for_usage_is_asked_no_more(
+    asynchronous: bool, maker: Maker, metered: Metered
+) -> None:
+    answer, refused = maker.answer, [0]
+
+    def refusing(exchange: Any) -> None:
+        if "stream_options" in exchange.body:
+            refused[0] += 1
+            exchange.send_json(422, {"detail": [{"loc": ["body", "stream_options"], "type": "extra_forbidden"}]})
+        else:
+            answer(exchange)
+
+    maker.server.serve = refusing
+    for _ in range(2):
+        if asynchronous:
+            asyncio.run(_each(litellm.acompletion(SMALL, **asked(maker, stream=True))))
+        else:
+            list(litellm.completion(SMALL, **asked(maker, stream=True)))
+
+    assert (refused[0], len(maker.requests)) == (1, 2)
+    assert [event.output_tokens for event in metered.settled(2)] == [OUTPUT, OUTPUT]
