@@ -7,7 +7,7 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -325,6 +325,14 @@ def litellm_call(model: str, asynchronous: bool, stream: bool) -> Call:
         return function(model, messages=MESSAGES, api_base=url, api_key="x", stream=stream, max_retries=0)
 
     return call
+
+
+async def closing(calling: Awaitable[Any]) -> Any:
+    """Await a call of LiteLLM's, and close the clients that it keeps, in their loop."""
+    try:
+        return await calling
+    finally:
+        await litellm.close_litellm_async_clients()
 
 
 def sdks() -> Iterator[Sdk]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import litellm
 import openai
 import pytest
 
-from tests.contract.sdk.makers import CHAT, CHAT_USAGE, INPUT, MESSAGES, OUTPUT, Maker
+from tests.contract.sdk.makers import CHAT, CHAT_USAGE, INPUT, MESSAGES, OUTPUT, Maker, closing
 from tests.contract.sdk.metered import TENANT, Metered
 from tests.contract.sdk.uses import value
 from token_limit_core import LimitExceededException, Meter, MeterConfig
@@ -35,6 +35,10 @@ def metered(maker: Maker) -> Iterator[Metered]:
     metered.meter.close()
 
 
+def arun(calling: Awaitable[Any]) -> Any:
+    return asyncio.run(closing(calling))
+
+
 def asked(maker: Maker, **options: Any) -> dict[str, Any]:
     return {"messages": MESSAGES, "api_base": maker.url, "api_key": "x", "max_retries": 0, **options}
 
@@ -55,25 +59,23 @@ Way = Callable[[Maker], Any]
 
 WAYS: dict[str, Way] = {
     "call": lambda maker: litellm.completion(CLAUDE, **asked(maker)),
-    "async": lambda maker: asyncio.run(litellm.acompletion(CLAUDE, **asked(maker))),
+    "async": lambda maker: arun(litellm.acompletion(CLAUDE, **asked(maker))),
     "early": lambda maker: EARLY[0](CLAUDE, **asked(maker)),
-    "async early": lambda maker: asyncio.run(EARLY[1](CLAUDE, **asked(maker))),
+    "async early": lambda maker: arun(EARLY[1](CLAUDE, **asked(maker))),
     "openai": lambda maker: litellm.completion("openai/mistral-small-2506", **asked(maker)),
     "text": lambda maker: litellm.text_completion(
         model=SMALL, prompt="?", api_base=maker.url, api_key="x", max_retries=0
     ),
     "stream": lambda maker: list(litellm.completion(CLAUDE, **asked(maker, stream=True))),
-    "async stream": lambda maker: asyncio.run(_each(litellm.acompletion(CLAUDE, **asked(maker, stream=True)))),
+    "async stream": lambda maker: arun(_each(litellm.acompletion(CLAUDE, **asked(maker, stream=True)))),
     "retries": lambda maker: litellm.completion(CLAUDE, **asked(maker, num_retries=3)),
-    "async retries": lambda maker: asyncio.run(litellm.acompletion(CLAUDE, **asked(maker, num_retries=3))),
+    "async retries": lambda maker: arun(litellm.acompletion(CLAUDE, **asked(maker, num_retries=3))),
     "fallbacks": lambda maker: litellm.completion(CLAUDE, **asked(maker, fallbacks=[SMALL])),
-    "async fallbacks": lambda maker: asyncio.run(litellm.acompletion(CLAUDE, **asked(maker, fallbacks=[SMALL]))),
+    "async fallbacks": lambda maker: arun(litellm.acompletion(CLAUDE, **asked(maker, fallbacks=[SMALL]))),
     "router": lambda maker: router(maker).completion("first", messages=MESSAGES),
-    "async router": lambda maker: asyncio.run(router(maker).acompletion("first", messages=MESSAGES)),
-    "router's stream": lambda maker: asyncio.run(
-        _each(router(maker).acompletion("first", messages=MESSAGES, stream=True))
-    ),
-    "messages": lambda maker: asyncio.run(
+    "async router": lambda maker: arun(router(maker).acompletion("first", messages=MESSAGES)),
+    "router's stream": lambda maker: arun(_each(router(maker).acompletion("first", messages=MESSAGES, stream=True))),
+    "messages": lambda maker: arun(
         litellm.anthropic_messages(model=CLAUDE, max_tokens=9, **asked(maker))  # type: ignore[attr-defined]
     ),
     "embedding": lambda maker: litellm.embedding(
@@ -116,7 +118,7 @@ def test_a_refusal_of_one_tenant_does_not_cool_a_deployment_down_for_another(
         return await routing.acompletion("first", messages=MESSAGES)
 
     def ask() -> Any:
-        return asyncio.run(call()) if asynchronous else routing.completion("first", messages=MESSAGES)
+        return arun(call()) if asynchronous else routing.completion("first", messages=MESSAGES)
 
     metered.meter.set_limit("broke", 0)
     for _ in range(3):
@@ -235,7 +237,7 @@ def test_a_stream_that_is_sent_when_it_is_first_read_is_refused_as_itself(maker:
 
     if not _opens_late(maker):
         pytest.skip("this version sends before it returns the stream")
-    asyncio.run(main())
+    arun(main())
     assert metered.events == []
 
 
@@ -244,7 +246,7 @@ def _opens_late(maker: Maker) -> bool:
         opened = await value(litellm.acompletion("gemini/gemini-2.0-flash", **asked(maker, stream=True)))
         return opened.completion_stream is None
 
-    late = asyncio.run(main())
+    late = arun(main())
     maker.requests.clear()
     return late
 
@@ -265,7 +267,7 @@ def test_a_host_that_refuses_to_be_asked_for_usage_is_asked_no_more(
     maker.server.serve = refusing
     for _ in range(2):
         if asynchronous:
-            asyncio.run(_each(litellm.acompletion(SMALL, **asked(maker, stream=True))))
+            arun(_each(litellm.acompletion(SMALL, **asked(maker, stream=True))))
         else:
             list(litellm.completion(SMALL, **asked(maker, stream=True)))
 

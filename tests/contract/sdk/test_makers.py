@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.sdk.makers import ANSWER, OUTPUT, QUESTION, Maker, Sdk, sdks
+from tests.contract.sdk.makers import ANSWER, OUTPUT, QUESTION, Maker, Sdk, closing, sdks
 from tests.contract.sdk.metered import TENANT, Metered, Run, price, run
 from tests.contract.sdk.uses import each, first, value
 from tests.waiting import wait_until
@@ -81,13 +81,20 @@ async def never_iterated(client: Any, sdk: Sdk, seen: list[Any]) -> None:
     await value(sdk.stream(client))
 
 
+def tidy(way: Any) -> Any:
+    async def tidied(client: Any, sdk: Sdk, seen: list[Any]) -> None:
+        await closing(way(client, sdk, seen))
+
+    return tidied
+
+
 def use(metered: Metered, way: Any, sdk: Sdk, maker: Maker) -> Run:
-    return metered.run(way, sdk.make(maker.url), sdk)  # type: ignore[arg-type]
+    return metered.run(tidy(way), sdk.make(maker.url), sdk)  # type: ignore[arg-type]
 
 
-def without(way: Any, sdk: Sdk, maker: Maker) -> Run:
-    """Run a use without a Meter."""
-    return run(way, sdk.make(maker.url), sdk)  # type: ignore[arg-type]
+def without(way: Any, sdk: Sdk, maker: Maker, client: Any = None) -> Run:
+    """Run a use without a Meter, or under one that has patched already."""
+    return run(tidy(way), client or sdk.make(maker.url), sdk)  # type: ignore[arg-type]
 
 
 def as_told(sdk: Sdk) -> Decimal:
@@ -234,10 +241,10 @@ def test_a_client_made_before_the_patch_is_metered_until_it_is_taken_out(sdk: Sd
     meter = Meter(MeterConfig(store="memory://", patches=[sdk.patch], on_event=events.append))
     with meter.patch_all(), meter.for_tenant(TENANT):
         assert meter.status()["patches"][sdk.patch]["state"] == "installed"
-        run(whole, client, sdk)  # type: ignore[arg-type]
+        without(whole, sdk, maker, client)
         assert len(events) == 1
     with meter.for_tenant(TENANT):
-        assert run(whole, sdk.make(maker.url), sdk).error is None  # type: ignore[arg-type]
+        assert without(whole, sdk, maker).error is None
     assert len(events) == 1
 
 
@@ -248,7 +255,7 @@ def test_two_meters_share_one_hook(sdk: Sdk, maker: Maker, metered: Metered) -> 
     with Meter(MeterConfig(store="memory://", patches=[sdk.patch], on_event=mine.append)).patch_all() as other:
         for scope in (other, metered.meter):
             with scope.for_tenant(TENANT):
-                assert run(whole, sdk.make(maker.url), sdk).error is None  # type: ignore[arg-type]
+                assert without(whole, sdk, maker).error is None
     assert (len(mine), len(metered.events)) == (1, 1)
 
 
@@ -259,7 +266,7 @@ def test_with_every_patch_a_call_is_still_one_event(way: Any, sdk: Sdk, maker: M
     hosts = {maker.host: sdk.provider}
     with Meter(MeterConfig(store="memory://", on_event=events.append, hosts=hosts)).patch_all() as meter:
         with meter.for_tenant(TENANT):
-            assert run(way, sdk.make(maker.url), sdk).error is None  # type: ignore[arg-type]
+            assert without(way, sdk, maker).error is None
         assert meter.flush(5)
     assert [(event.provider, event.output_tokens) for event in events] == [(sdk.provider, OUTPUT)]
 
