@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,24 +24,60 @@ class Opened(NamedTuple):
     spec: str | None
 
 
-Factory = Callable[[pytest.FixtureRequest, Path], AbstractContextManager[Opened]]
-"""Opens a store; what it keeps in files goes into the folder."""
+Factory = Callable[..., AbstractContextManager[Opened]]
+"""Opens a store, given the request, a folder for its files and, if not `fresh`, who lends the databases of servers."""
+
+Make = Callable[[], AbstractContextManager[str]]
+Lend = Callable[[str, Make], AbstractContextManager[str]]
+"""Lends the URL of an empty database to a kind of store; the function makes one."""
+
+
+def fresh(kind: str, make: Make) -> AbstractContextManager[str]:
+    """Lend a database without any tables."""
+    return make()
+
+
+class Kept:
+    """Lends each kind of store one database again and again, emptied: its tables take longer to make than a test."""
+
+    def __init__(self) -> None:
+        self._made = ExitStack()
+        self._urls: dict[str, str] = {}
+
+    @contextmanager
+    def lend(self, kind: str, make: Make) -> Iterator[str]:
+        if kind in self._urls:
+            delete_rows(self._urls[kind])
+        else:
+            self._urls[kind] = self._made.enter_context(make())
+        yield self._urls[kind]
+
+    def close(self) -> None:
+        self._made.close()
+
+
+def delete_rows(url: str) -> None:
+    """Delete every row of a database but the version of its tables."""
+    with sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool).begin() as connection:
+        for name in sqlalchemy.inspect(connection).get_table_names():
+            if name != "token_limit_schema":
+                connection.execute(sqlalchemy.text(f"DELETE FROM {name}"))
 
 
 @contextmanager
-def memory(request: pytest.FixtureRequest, folder: Path) -> Iterator[Opened]:
+def memory(request: pytest.FixtureRequest, folder: Path, lend: Lend = fresh) -> Iterator[Opened]:
     yield Opened(open_store("memory://"), None)
 
 
 @contextmanager
-def sql_sqlite(request: pytest.FixtureRequest, folder: Path) -> Iterator[Opened]:
+def sql_sqlite(request: pytest.FixtureRequest, folder: Path, lend: Lend = fresh) -> Iterator[Opened]:
     with sql(f"sqlite:///{folder}/ledger.db") as opened:
         yield opened
 
 
 @contextmanager
-def sql_postgres(request: pytest.FixtureRequest, folder: Path) -> Iterator[Opened]:
-    with postgres() as url, sql(url) as opened:
+def sql_postgres(request: pytest.FixtureRequest, folder: Path, lend: Lend = fresh) -> Iterator[Opened]:
+    with lend("sql_postgres", postgres) as url, sql(url) as opened:
         yield opened
 
 
@@ -53,8 +89,8 @@ def postgres() -> Iterator[str]:
 
 
 @contextmanager
-def sql_mysql(request: pytest.FixtureRequest, folder: Path) -> Iterator[Opened]:
-    with mysql_database() as url, sql(url) as opened:
+def sql_mysql(request: pytest.FixtureRequest, folder: Path, lend: Lend = fresh) -> Iterator[Opened]:
+    with lend("sql_mysql", mysql_database) as url, sql(url) as opened:
         yield opened
 
 
@@ -66,7 +102,7 @@ def sql(url: str) -> Iterator[Opened]:
 
 
 @contextmanager
-def django_sqlite(request: pytest.FixtureRequest, folder: Path) -> Iterator[Opened]:
+def django_sqlite(request: pytest.FixtureRequest, folder: Path, lend: Lend = fresh) -> Iterator[Opened]:
     from token_limit_django.databases import SQLITE_OPTIONS
 
     database = {"ENGINE": "django.db.backends.sqlite3", "NAME": f"{folder}/ledger.db", "OPTIONS": SQLITE_OPTIONS}
@@ -75,15 +111,15 @@ def django_sqlite(request: pytest.FixtureRequest, folder: Path) -> Iterator[Open
 
 
 @contextmanager
-def django_postgres(request: pytest.FixtureRequest, folder: Path) -> Iterator[Opened]:
-    with postgres() as url, django_orm(request, django_database("postgresql", url)) as opened:
+def django_postgres(request: pytest.FixtureRequest, folder: Path, lend: Lend = fresh) -> Iterator[Opened]:
+    with lend("django_postgres", postgres) as url, django_orm(request, django_database("postgresql", url)) as opened:
         yield opened
 
 
 @contextmanager
-def django_mysql(request: pytest.FixtureRequest, folder: Path) -> Iterator[Opened]:
+def django_mysql(request: pytest.FixtureRequest, folder: Path, lend: Lend = fresh) -> Iterator[Opened]:
     use_pymysql()
-    with mysql_database() as url, django_orm(request, django_database("mysql", url)) as opened:
+    with lend("django_mysql", mysql_database) as url, django_orm(request, django_database("mysql", url)) as opened:
         yield opened
 
 
@@ -113,9 +149,10 @@ def django_orm(request: pytest.FixtureRequest, database: dict[str, Any]) -> Iter
     alias = f"contract_{uuid.uuid4().hex}"
     connections.settings[alias] = connections.configure_settings({"default": database})["default"]
     with request.getfixturevalue("django_db_blocker").unblock():
-        with connections[alias].schema_editor() as editor:
-            for model in apps.get_app_config("token_limit").get_models():
-                editor.create_model(model)
+        if not connections[alias].introspection.table_names():
+            with connections[alias].schema_editor() as editor:
+                for model in apps.get_app_config("token_limit").get_models():
+                    editor.create_model(model)
         store = DjangoStore(alias)
         try:
             yield Opened(store, spec)

@@ -1,4 +1,4 @@
-"""The stores the contract holds for: each fresh, with the spec another process opens it by."""
+"""The stores the contract holds for: each empty, with the spec another process opens it by."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import pytest
 
 from tests.ledgers import (
     Factory,
+    Kept,
     Opened,
     django_mysql,
     django_postgres,
     django_sqlite,
+    fresh,
     memory,
     sql_mysql,
     sql_postgres,
@@ -23,9 +25,17 @@ from token_limit_core.stores.contract import Store
 FACTORIES: list[Factory] = [memory, sql_sqlite, sql_postgres, sql_mysql, django_sqlite, django_postgres, django_mysql]
 
 
+@pytest.fixture(scope="session")
+def kept() -> Iterator[Kept]:
+    kept = Kept()
+    yield kept
+    kept.close()
+
+
 @pytest.fixture(params=FACTORIES, ids=lambda factory: factory.__name__)
-def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
-    with request.param(request, tmp_path) as opened:
+def opened(request: pytest.FixtureRequest, tmp_path: Path, kept: Kept) -> Iterator[Opened]:
+    lend = fresh if request.node.get_closest_marker("new_store") else kept.lend
+    with request.param(request, tmp_path, lend) as opened:
         yield opened
 
 

@@ -848,6 +848,7 @@ def test_what_was_settled_survives_kill_9_and_what_was_held_expires(store: Store
     assert_adds_up(store)
 
 
+@pytest.mark.new_store
 def test_processes_may_start_on_a_new_store_at_once(spec: str) -> None:
     with workers(spec, 4, "hold", 5) as started:
         for worker in started:

@@ -66,6 +66,7 @@ class Backend(ThreadingHTTPServer):
     """Answers as the published backend and ours do; `scripts` has what the next requests to an endpoint get instead."""
 
     daemon_threads = True
+    request_queue_size = 128  # 64 threads connect at once
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)

@@ -16,6 +16,7 @@ from token_limit_core.stores import open_store
 @pytest.fixture(autouse=True)
 def _patient_client(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait long for an answer: after a timeout a call goes through, and a busy machine may take that long."""
+    monkeypatch.setattr(transport, "CONNECT_SECONDS", PATIENCE)
     monkeypatch.setattr(transport, "READ_SECONDS", PATIENCE)
     monkeypatch.setattr(transport, "CHECK_READ_SECONDS", PATIENCE)
 

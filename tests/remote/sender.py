@@ -86,7 +86,7 @@ def spend(meter: Meter) -> None:
 def main(command: str, settings: str) -> None:
     """Run one command, and end as any application does: nothing is closed here."""
     given = json.loads(settings)
-    transport.CHECK_READ_SECONDS = PATIENCE  # after a timeout a call goes through
+    transport.CONNECT_SECONDS = transport.READ_SECONDS = transport.CHECK_READ_SECONDS = PATIENCE  # as in `conftest.py`
     spool.CLAIM_SECONDS = buffers.CLAIM_SECONDS = given.pop("claim_seconds", CLAIM_SECONDS)
     meter = Meter(MeterConfig(on_flush_error=print, **given))
     print("ready", flush=True)
