@@ -8,7 +8,7 @@ from typing import Any
 
 NEVER_SENT = frozenset(
     {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError"}
-    | {"ConnectionRefusedError", "gaierror", "ClientConnectorError"}
+    | {"ConnectionRefusedError", "gaierror", "ClientConnectorError", "ConnectionTimeoutError"}
     | {"EndpointConnectionError", "ConnectTimeoutError", "ProxyConnectionError", "SSLError"}  # botocore's
 )
 MAYBE_SENT = frozenset(
@@ -29,7 +29,38 @@ def may_be_billed(error: BaseException) -> bool:
         link = link.__cause__
     if names & NEVER_SENT:
         return False
-    return bool(names & MAYBE_SENT) or isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, SystemExit))
+    return bool(names & MAYBE_SENT) or isinstance(error, STOPS)
+
+
+STOPS = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
+"""What ends a call from outside."""
+
+TRANSPORT_METHODS = frozenset({"handle_request", "handle_async_request"})
+TRANSPORTS = frozenset({("aiohttp.client", "_request"), ("requests.adapters", "send")})
+"""Where a call is in the hands of an HTTP library: httpx's transports of any module, and functions of others."""
+
+CONNECTING = ("httpcore", "aiohttp.connector", "urllib3.util")
+EXCHANGING = ("_send_request", "_receive")
+"""Modules in which a connection is waited for, and the functions there that use it already (httpcore's)."""
+
+
+def was_stopped_unsent(error: BaseException) -> bool:
+    """Return whether a call over HTTP was stopped from outside before any of it was sent.
+
+    The stack of the error shows where the call was: above its transport, or waiting for a connection.
+    """
+    if not isinstance(error, STOPS):
+        return False
+    in_transport = connecting = False
+    trace = error.__traceback__
+    while trace is not None:
+        frame, trace = trace.tb_frame, trace.tb_next
+        module, function = str(frame.f_globals.get("__name__")), frame.f_code.co_name
+        if function.startswith(EXCHANGING) and module.startswith(CONNECTING):
+            return False
+        in_transport = in_transport or function in TRANSPORT_METHODS or (module, function) in TRANSPORTS
+        connecting = connecting or module.startswith(CONNECTING)
+    return connecting or not in_transport
 
 
 _CODE = re.compile(r"[\w.:-]{1,64}")

@@ -15,11 +15,16 @@ if TYPE_CHECKING:
 
 
 class Flight:
-    """A call between its admission and its settle. `cost_usd` is the cost that the headers of its answer report."""
+    """A call between its admission and its settle.
+
+    `started` and `ended` are on the monotonic clock, around the provider's call alone. `cost_usd` is the cost that the
+    headers of its answer report. `lost_attempts` were sent by the SDK, got no answer, and were repeated;
+    `attempt_lost` says that the last one is lost, which counts if another follows.
+    """
 
     __slots__ = (
-        "_open", "answer", "call_id", "cost_usd", "engine", "estimate", "habit", "request", "scope", "started",
-        "started_at", "tags", "tenant_id",
+        "_open", "answer", "attempt_lost", "call_id", "cost_usd", "ended", "engine", "estimate", "habit",
+        "lost_attempts", "request", "scope", "started", "started_at", "tags", "tenant_id",
     )  # fmt: skip
 
     def __init__(self, engine: Engine, request: Request, scope: scopes.Scope | None, tenant_id: str) -> None:
@@ -36,12 +41,14 @@ class Flight:
         self.tags: dict[str, Any] = {}
         self.answer: Any = None
         self.cost_usd: Decimal | None = None
+        self.lost_attempts = 0
+        self.attempt_lost = False
+        self.ended: float | None = None
         self._open = True
 
     def start_again(self) -> None:
         """Begin anew, after a wait: with the time and what the estimate is by now."""
         self.started_at = self.engine.config.clock()
-        self.started = time.perf_counter()
         self.estimate = self.habit.estimate(self.request.size, self.request.max_output, self.request.unseen)
 
     @property
@@ -55,4 +62,5 @@ class Flight:
             del self._open
         except AttributeError:
             return False
+        self.ended = time.perf_counter()
         return True

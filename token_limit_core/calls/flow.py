@@ -64,6 +64,7 @@ def depart(engine: Engine, request: Request) -> Flight | None:
     except Exception:
         report("admitting a call")
         return None
+    flight.started = time.perf_counter()  # admission is no part of the call's duration
     return flight if decision is ADMITTED else _board(flight, scope, decision)
 
 
@@ -105,6 +106,7 @@ async def adepart(engine: Engine, request: Request) -> Flight | None:
     except Exception:
         report("admitting a call")
         return None
+    flight.started = time.perf_counter()  # admission is no part of the call's duration
     return flight if decision is ADMITTED else _board(flight, scope, decision)
 
 
@@ -148,6 +150,7 @@ def again(flight: Flight) -> Flight:
     further.request = copy.copy(flight.request)
     further.tags = dict(flight.tags)
     further._open = True
+    further.lost_attempts, flight.lost_attempts = flight.lost_attempts, 0
     if not flight.claim():
         further.call_id = new_id()
     return further

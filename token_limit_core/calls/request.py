@@ -39,7 +39,8 @@ class Request:
 class Outcome:
     """How a call ended. `usage` None means the provider did not say; `observed_output` is what was seen, in tokens.
 
-    `answered` tells that a successful status came back, after which the provider bills whatever follows.
+    `answered` tells that a successful status came back, after which the provider bills whatever follows. Of an `unsent`
+    call nothing reached the provider.
     `cost_usd` is the cost that the answer reports. `extracted` says that a custom extractor gave the `fields`: nothing
     else is known. `event_id` is the event's where what was used may be told more than once, such as by polling: it
     counts once.
@@ -52,6 +53,7 @@ class Outcome:
     request_id: str | None = None
     error: BaseException | None = None
     answered: bool = True
+    unsent: bool = False
     observed_output: int = 0
     service_tier: str | None = None
     tags: dict[str, Any] | None = None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..events import LLMEvent, made_of
 from ..hosts import REPORT_COSTS
-from ..pricing import price_event
+from ..money import to_usd
+from ..pricing import first_price, price_event
 from ..usage import BASE_COUNTS, OTHER_COUNTS, Usage
 from .failures import describe_error, may_be_billed
 
@@ -71,7 +73,7 @@ def _event(flight: Flight, outcome: Outcome, counts: dict[str, Any]) -> LLMEvent
         "output_tokens": generated,
         "total_tokens": received + generated if total is None else total,
         "cached_tokens": 0 if cached is None else cached,
-        "duration_ms": (time.perf_counter() - flight.started) * 1000,
+        "duration_ms": ((time.perf_counter() if flight.ended is None else flight.ended) - flight.started) * 1000,
         "timestamp": flight.started_at,
         "request_id": outcome.request_id,
         "stream": request.stream,
@@ -99,6 +101,21 @@ def _price(flight: Flight, event: LLMEvent, usage: Usage, outcome: Outcome) -> i
     cost = price_event(event, billed, flight.engine.prices, names, outcome.parts)
     for part in outcome.parts:
         _add(event, part)
+    return _add_lost_attempts(flight, event, usage, names, cost) if flight.lost_attempts else cost
+
+
+def _add_lost_attempts(
+    flight: Flight, event: LLMEvent, usage: Usage, names: Sequence[str | None], cost: int | None
+) -> int | None:
+    """Bill each attempt that got no answer at the input of the one that did, or at the estimate of it."""
+    event.tags |= {"lost_attempts": flight.lost_attempts, "estimated": True}
+    price = first_price(event, flight.engine.prices, names)
+    if price is None or cost is None:
+        event.tags.setdefault("unpriced", []).append("lost_attempts")
+        return cost
+    cost += flight.lost_attempts * price.of_tokens(usage.received() or flight.estimate[0], 0)
+    event.cost_usd, event.price_version = to_usd(cost), price.version
+    event.price_source = event.price_source or price.source
     return cost
 
 
@@ -120,7 +137,7 @@ def _assume(flight: Flight, outcome: Outcome) -> tuple[Usage, bool]:
     """
     if outcome.extracted:  # it said all it knows
         return Usage(), False
-    if outcome.error is not None and not outcome.answered and not may_be_billed(outcome.error):
+    if outcome.unsent or (outcome.error is not None and not outcome.answered and not may_be_billed(outcome.error)):
         return Usage(input_tokens=0, output_tokens=0), False
     return Usage(input_tokens=flight.estimate[0], output_tokens=outcome.observed_output), True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from ..calls.failures import was_stopped_unsent
 from ..calls.flight import Flight
 from ..calls.request import Outcome
 from ..runtime.faults import report
@@ -94,7 +95,7 @@ class Answers(BasePatch):
                 outcome.request_id = self._request_id(flight, told)
         except Exception:
             report("reading a failed answer")
-        outcome.error = error
+        outcome.error, outcome.unsent = error, response is None and was_stopped_unsent(error)
         return outcome
 
     def told_later(self, flight: Flight, response: Any) -> None:

@@ -17,6 +17,7 @@ from ..calls.request import Outcome, Request
 from ..runtime.faults import report
 from ..scope import current
 from .hooks import hook
+from .in_flight import in_flight
 from .surfaces import BOUNDS, max_output, unguarded
 
 if TYPE_CHECKING:
@@ -178,11 +179,14 @@ class BasePatch:
             flight = None if request is None else depart(self.engine(), request)
             if flight is None:
                 return original(*args, **kwargs)
+            token = in_flight.set((args[0] if args else None, flight))
             try:
                 response = original(*args, **kwargs)
             except BaseException as error:
                 land(flight, read(flight, None, args, kwargs, error))
                 raise
+            finally:
+                in_flight.reset(token)
             outcome = read(flight, response, args, kwargs, None)
             if not isinstance(outcome, Outcome):
                 return outcome
@@ -202,6 +206,7 @@ class BasePatch:
             flight = None if request is None else await adepart(self.engine(), request)
             if flight is None:
                 return await original(*args, **kwargs)
+            token = in_flight.set((args[0] if args else None, flight))
             try:
                 response = await original(*args, **kwargs)
             except Exception as error:
@@ -210,6 +215,8 @@ class BasePatch:
             except BaseException as error:  # cancelled: nothing may be awaited here
                 hand_over(flight, read(flight, None, args, kwargs, error))
                 raise
+            finally:
+                in_flight.reset(token)
             outcome = read(flight, response, args, kwargs, None)
             if not isinstance(outcome, Outcome):
                 return outcome

@@ -8,7 +8,6 @@ takes over the hold of the call's admission, and an answer that no response stan
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from ..calls.flight import Flight
@@ -16,7 +15,8 @@ from ..calls.flow import again, aland, land, unadmitted
 from ..calls.request import Outcome
 from ..runtime.faults import report
 from ..usage import Usage
-from .stainless import StainlessPatch, in_the_air
+from .in_flight import awithin, in_flight, within
+from .stainless import StainlessPatch
 from .streams import Follow, follow_async, follow_sync
 from .surfaces import Plan, Surface
 
@@ -58,17 +58,17 @@ class RelayPatch(StainlessPatch):
         if not self.active or not response.is_success:
             return None
         try:
-            air = in_the_air.get()
-            if air is None or air[0] is not client:
+            current = in_flight.get()
+            if current is None or current[0] is not client:
                 plan = self._late(client, kwargs)
                 flight = None if plan is None else unadmitted(plan.engine, plan)
-            elif air[1].request.later:
-                air[1].answer = response
-                self.told_later(air[1], response)
+            elif current[1].request.later:
+                current[1].answer = response
+                self.told_later(current[1], response)
                 return None
             else:
-                air[1].answer = client
-                flight = again(air[1])
+                current[1].answer = client
+                flight = again(current[1])
                 plan = self._plan_of_hop(flight, kwargs)
             if flight is None or plan is None:
                 return None
@@ -97,8 +97,7 @@ class RelayPatch(StainlessPatch):
         if flight.landed:  # its responses have been followed one by one
             client, flight.answer = flight.answer, None
             if isinstance(result, self._stream_types):
-                within = _within if follow is follow_sync else _awithin
-                result._iterator = within(result._iterator, (client, flight))
+                result._iterator = (within if follow is follow_sync else awithin)(result._iterator, (client, flight))
             return None
         if flight.answer is None:
             return Outcome(usage=Usage(input_tokens=0, output_tokens=0), tags={"answered_by": "middleware"})
@@ -107,28 +106,3 @@ class RelayPatch(StainlessPatch):
 
 def _relays(client: Any) -> bool:
     return bool(getattr(client, "_middleware", None))
-
-
-def _within(inner: Any, air: tuple[Any, Flight]) -> Iterator[Any]:
-    """Iterate with the call in the air: middleware may send its next request in the middle of a stream."""
-    while True:
-        token = in_the_air.set(air)
-        try:
-            chunk = next(inner)
-        except StopIteration:
-            return
-        finally:
-            in_the_air.reset(token)
-        yield chunk
-
-
-async def _awithin(inner: Any, air: tuple[Any, Flight]) -> AsyncIterator[Any]:
-    while True:
-        token = in_the_air.set(air)
-        try:
-            chunk = await anext(inner)
-        except StopAsyncIteration:
-            return
-        finally:
-            in_the_air.reset(token)
-        yield chunk

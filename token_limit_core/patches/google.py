@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from .. import bodies
 from .. import scope as scopes
 from ..calls.estimates import measure
+from ..calls.failures import was_stopped_unsent
 from ..calls.flight import Flight
 from ..calls.flow import depart
 from ..calls.request import Outcome, Request
@@ -24,6 +25,7 @@ from ..runtime.faults import report
 from .base import BasePatch
 from .costs import cost_in_headers
 from .gemini import ChunkReader, Row, document_of, model_name, read_content, read_prediction
+from .in_flight import acounting_attempts, counting_attempts, noting_reconnections, within
 from .interactions import read_response
 from .scoped import keep_scope
 from .streams import follow_async, follow_async_chunks, follow_chunks, follow_sync
@@ -72,6 +74,13 @@ class GooglePatch(BasePatch):
         self._wrap(client, "async_request", lambda call: self._aguard(call, self._recognise, _read))
         self._wrap(client, "request_streamed", self._guard_generator)
         self._wrap(client, "async_request_streamed", lambda call: self._aguard(call, self._recognise, _follow))
+        for attr, counting in (
+            ("_request_once", counting_attempts),
+            ("_async_request_once", acounting_attempts),
+            ("_get_aiohttp_session", noting_reconnections),
+        ):
+            if hasattr(client, attr):
+                self._wrap(client, attr, counting)
         self._wrap(models.Models, "generate_content_stream", functools.partial(keep_scope, self))
         self._wrap(chats.Chat, "send_message_stream", functools.partial(keep_scope, self))
         self._wrap(models.AsyncModels, "generate_content_stream", self._akeep_scope)
@@ -102,7 +111,10 @@ class GooglePatch(BasePatch):
             request = self._recognise(args, kwargs) if self.active else None
             flight = None if request is None else depart(self.engine(), request)
             chunks = original(*args, **kwargs)
-            yield from chunks if flight is None else follow_chunks(chunks, flight, ChunkReader())
+            if flight is None:
+                yield from chunks
+            else:
+                yield from follow_chunks(within(chunks, (args[0], flight)), flight, ChunkReader())
 
         return wrapper
 
@@ -236,7 +248,7 @@ def _read(
 ) -> Outcome:
     """Read an answer that is there in full, or what is left by an error."""
     if error is not None:
-        return Outcome(error=error, answered=False)
+        return Outcome(error=error, answered=False, unsent=was_stopped_unsent(error))
     try:
         answer = document_of(response)
         if flight.request.gateway:
@@ -253,6 +265,6 @@ def _follow(
 ) -> Any:
     """Follow a stream that was opened."""
     if error is not None:
-        return Outcome(error=error, answered=False)
+        return Outcome(error=error, answered=False, unsent=was_stopped_unsent(error))
     flight.engine.settler.start()
     return follow_async_chunks(stream, flight, ChunkReader())

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 from urllib.parse import SplitResult, urlsplit
 
+from ..calls.failures import was_stopped_unsent
 from ..calls.flight import Flight
 from ..calls.request import Outcome
 from ..errors import UnguardedCall
@@ -124,7 +125,7 @@ def read_response(
 ) -> Any:
     """Read a response whose body is there; follow one whose body is still to come, and return it."""
     if error is not None:
-        return Outcome(error=error, answered=False)
+        return Outcome(error=error, answered=False, unsent=was_stopped_unsent(error))
     try:
         if response.status_code >= 400:
             return Outcome(error=StatusError(response.status_code), answered=False)

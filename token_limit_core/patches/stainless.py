@@ -9,18 +9,15 @@ from __future__ import annotations
 import functools
 import importlib
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from ..calls.flight import Flight
 from ..calls.flow import adepart, aland, at_once, depart, hand_over, land
 from ..errors import UnguardedCall
 from ..hosts import UNKNOWN, is_known, provider_of
 from ..runtime.faults import report
 from .answers import Answers
 from .hooks import raw_types, refuses_stream_options, with_options
+from .in_flight import in_flight, nothing_in_flight, noting_retries
 from .streams import follow_async, follow_sync
 from .surfaces import Classified, Plan, Surface, mask, pattern_of, registered, unguarded
 
@@ -32,18 +29,6 @@ MAX_ADDRESSES = 256
 
 MAX_REFUSALS = 1024
 """How many models of hosts are remembered: an application may let people type model names."""
-
-in_the_air: ContextVar[tuple[Any, Flight] | None] = ContextVar("token_limit_in_the_air", default=None)
-
-
-@contextmanager
-def nothing_in_the_air() -> Iterator[None]:
-    """Keep the answer of a call that is not metered from being taken for that of one on whose way it is made."""
-    token = in_the_air.set(None)
-    try:
-        yield
-    finally:
-        in_the_air.reset(token)
 
 
 class Address(NamedTuple):
@@ -178,6 +163,10 @@ class StainlessPatch(Answers):
         ):
             self._swap(cls, "request", request(cls.__dict__["request"]))
             self._swap(cls, "_process_response", process(cls.__dict__["_process_response"]))
+        if "_calculate_retry_timeout" in base.BaseClient.__dict__:
+            self._swap(
+                base.BaseClient, "_calculate_retry_timeout", noting_retries(base.BaseClient._calculate_retry_timeout)
+            )
         self._watch_websockets()
 
     def _metered(self, original: Any) -> Any:
@@ -188,9 +177,9 @@ class StainlessPatch(Answers):
             plan = self._plan(client, args, kwargs) if self.active else None
             flight = None if plan is None else depart(plan.engine, plan)
             if plan is None or flight is None:
-                with nothing_in_the_air():
+                with nothing_in_flight():
                     return original(client, *args, **kwargs)
-            token = in_the_air.set((client, flight))
+            token = in_flight.set((client, flight))
             try:
                 try:
                     sent_args, sent_kwargs = with_options(args, kwargs, plan) if plan.injected else (args, kwargs)
@@ -204,7 +193,7 @@ class StainlessPatch(Answers):
                 land(flight, self._failed(flight, plan, error))
                 raise
             finally:
-                in_the_air.reset(token)
+                in_flight.reset(token)
             outcome = self._arrive(flight, plan, result, follow_sync)
             if outcome is not None:
                 land(flight, outcome)
@@ -219,14 +208,14 @@ class StainlessPatch(Answers):
         async def request(client: Any, *args: Any, **kwargs: Any) -> Any:
             plan = self._plan(client, args, kwargs) if self.active else None
             if plan is None:
-                with nothing_in_the_air():
+                with nothing_in_flight():
                     return await original(client, *args, **kwargs)
             directly = at_once(plan.engine)
             flight = depart(plan.engine, plan) if directly else await adepart(plan.engine, plan)
             if flight is None:
-                with nothing_in_the_air():
+                with nothing_in_flight():
                     return await original(client, *args, **kwargs)
-            token = in_the_air.set((client, flight))
+            token = in_flight.set((client, flight))
             try:
                 try:
                     sent_args, sent_kwargs = with_options(args, kwargs, plan) if plan.injected else (args, kwargs)
@@ -243,7 +232,7 @@ class StainlessPatch(Answers):
                 hand_over(flight, self._failed(flight, plan, error))
                 raise
             finally:
-                in_the_air.reset(token)
+                in_flight.reset(token)
             outcome = self._arrive(flight, plan, result, follow_async)
             if outcome is not None:
                 if directly:
@@ -262,9 +251,9 @@ class StainlessPatch(Answers):
 
         @functools.wraps(original)
         def process_response(client: Any, **kwargs: Any) -> Any:
-            air = in_the_air.get()
-            if air is not None and air[0] is client:  # an auth client may be called within
-                flight = air[1]
+            current = in_flight.get()
+            if current is not None and current[0] is client:  # an auth client may be called within
+                flight = current[1]
                 flight.answer = kwargs["response"]
                 if flight.request.later:
                     self.told_later(flight, flight.answer)

@@ -59,7 +59,7 @@ def price_event(
     if event.error is not None and not any(usage.billable().values()):
         event.cost_usd = Decimal(0)  # nothing was used, whatever the model costs
         return 0
-    price = _first_price(event, book, names)
+    price = first_price(event, book, names)
     cost = None if price is None else price.of_usage(usage)
     if not BESIDE.keys().isdisjoint(row):
         _mark_unpriced(event, usage, price)
@@ -68,13 +68,14 @@ def price_event(
             _warn_unpriced(event.provider, event.model)
         return None
     for part in parts:
-        other = None if part.model is None else _first_price(event, book, (part.model,))
+        other = None if part.model is None else first_price(event, book, (part.model,))
         cost += (price if other is None else other).cost(part.usage.billable())
     row["cost_nano"], row["price_version"], row["price_source"] = cost, price.version, price.source
     return cost
 
 
-def _first_price(event: LLMEvent, book: PriceBook, names: Iterable[str | None]) -> Price | None:
+def first_price(event: LLMEvent, book: PriceBook, names: Iterable[str | None]) -> Price | None:
+    """Return the price of the first of the names that has one, for the provider, time and service tier of an event."""
     for name in names:
         if name is not None and (price := book.price_for(event.provider, name, event.timestamp, event.service_tier)):
             return price

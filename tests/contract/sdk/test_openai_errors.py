@@ -222,7 +222,7 @@ def test_retries_are_one_call(make: Callable[..., Any], metered: Metered) -> Non
     assert len(wired.sent) == 3
     event = metered.event()
     assert (event.input_tokens, event.error) == (wire.INPUT, None)
-    assert "estimated" not in event.tags
+    assert (event.tags["lost_attempts"], event.tags["estimated"]) == (1, True)
 
 
 def test_retries_that_all_fail_are_one_call(make: Callable[..., Any], metered: Metered) -> None:
