@@ -85,13 +85,18 @@ class Meter(ProviderClients):
     # -- who pays -------------------------------------------------------------------------------
 
     @contextmanager
-    def for_tenant(self, tenant_id: str, *, session_id: str | None = None, **attributes: Any) -> Iterator[None]:
-        """Attribute every call in the block to a tenant; attributes (user, feature, ...) go on the events."""
-        with scope.use(scope.child(self._engine, tenant_id, session_id, attributes)):
+    def for_tenant(
+        self, tenant_id: str | None, *, session_id: str | None = None, name: str | None = None, **attributes: Any
+    ) -> Iterator[None]:
+        """Attribute every call in the block to a tenant; None clears the tenant for the block.
+
+        `name` is the tenant's name for people. Attributes (user, feature, ...) go on the events.
+        """
+        with scope.use(scope.child(self._engine, tenant_id, session_id, attributes, name)):
             yield
 
-    def set_tenant(self, tenant_id: str) -> None:
-        """Attribute the calls of the current thread or task to a tenant from now on."""
+    def set_tenant(self, tenant_id: str | None) -> None:
+        """Attribute the calls of the current thread or task to a tenant from now on; None clears the tenant."""
         scope.enter(scope.child(self._engine, tenant_id))
 
     @property

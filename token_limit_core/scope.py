@@ -1,9 +1,8 @@
-"""Scope: who is asking. One mutable object in one ContextVar.
+"""Scope: who pays for a call. One mutable object in one ContextVar.
 
 Frameworks copy contexts into threads and tasks but not back, so what happens late in a request (a tenant that is
-resolved, a refusal) changes the request's Scope in place; the variable itself is set only by the frame that resets
-it (research: style section 3). An explicit tenant is a new child Scope: two tasks of one request must not see each
-other's tenant.
+resolved, a refusal) changes the request's Scope in place; only the frame that sets the variable resets it. An explicit
+tenant is a new child Scope: two tasks of one request must not see each other's tenant.
 """
 
 from __future__ import annotations
@@ -28,9 +27,11 @@ AsyncResolver = Callable[[], Awaitable[str | None]]
 
 
 class Scope:
-    """The tenant of a request, task or block, found at the first LLM call and frozen from then on."""
+    """The tenant of a request, task or block, resolved at the first LLM call and then frozen."""
 
     tenant_id: str | None = None
+    tenant_name: str | None = None
+    """The name of an explicit tenant, for people to read."""
     engine: Any = None
     """The `calls.engine.Engine` that meters the calls; None: the one patched last. Scopes are below engines."""
     parent: Scope | None = None
@@ -38,6 +39,8 @@ class Scope:
     attributes: dict[str, Any] | None = None
     denial: Decision | None = None
     peeks = False
+    unresolved = False
+    """True while the resolver fails: who pays is not known yet, which is not the same as nobody."""
     _resolve: Resolver | None = None
     _aresolve: AsyncResolver | None = None
 
@@ -61,12 +64,12 @@ class Scope:
         self._aresolve = aresolve
 
     def tenant(self) -> str | None:
-        """Return the tenant, resolving it on the first call; a resolver that raises leaves the call without one."""
+        """Return the tenant, and resolve it on the first call; None when there is none or the resolver fails."""
         if self.tenant_id is None:
             try:
                 self._freeze(self._find())
             except Exception as error:
-                _report_resolver(error)
+                self._fail(error)
         return self.tenant_id
 
     async def atenant(self) -> str | None:
@@ -75,8 +78,16 @@ class Scope:
             try:
                 self._freeze(await self._afind())
             except Exception as error:
-                _report_resolver(error)
+                self._fail(error)
         return self.tenant_id
+
+    def tenant_elsewhere(self) -> str | None:
+        """Do what `tenant()` does in a thread that does not serve the request."""
+        return self.tenant()
+
+    async def atenant_elsewhere(self) -> str | None:
+        """Do what `tenant_elsewhere()` does, without blocking the event loop."""
+        return await self.atenant()
 
     def _find(self) -> str | None:
         return None if self._resolve is None else self._resolve()
@@ -85,23 +96,29 @@ class Scope:
         return self._find() if self._aresolve is None else await self._aresolve()
 
     def bind(self, tenant_id: str) -> None:
-        """Set the tenant in place: whatever shares this Scope sees it, in threads, tasks and streamed bodies too."""
+        """Set the tenant in place, for all threads, tasks and streamed bodies that share this Scope."""
         self.tenant_id = check_tenant(tenant_id)
+        self.unresolved = False
         self._resolve = self._aresolve = None
 
     @property
     def request(self) -> Scope:
-        """The Scope of the request itself, below which blocks with an explicit tenant lie."""
+        """The Scope of the request itself; blocks with an explicit tenant are below it."""
         scope = self
         while scope.parent is not None:
             scope = scope.parent
         return scope
 
     def _freeze(self, tenant_id: str | None) -> None:
+        self.unresolved = False
         if tenant_id is not None and self.tenant_id is None:
             self.tenant_id = check_tenant(tenant_id)
         if self.tenant_id is not None:
             self._resolve = self._aresolve = None
+
+    def _fail(self, error: Exception) -> None:
+        self.unresolved = True
+        _report_resolver(error)
 
     def detached(self) -> Scope:
         """Make a Scope with the same tenant that keeps nothing of the request, which may be over before the work is."""
@@ -116,11 +133,11 @@ class Scope:
 
 
 def _report_resolver(error: Exception) -> None:
-    """Log a resolver's fault, which is the application's; `on_no_tenant` decides what becomes of the call."""
+    """Log a resolver's fault, which is the application's."""
     if isinstance(error, ConfigurationError):
         report("resolving the tenant")
     else:
-        log_fault("the tenant cannot be resolved; the call counts as one without a tenant")
+        log_fault("the tenant cannot be resolved")
 
 
 _scope: ContextVar[Scope | None] = ContextVar("token_limit_scope", default=None)
@@ -199,7 +216,14 @@ def use(scope: Scope | None) -> Iterator[Scope | None]:
 
 
 def child(
-    engine: Any, tenant_id: str, session_id: str | None = None, attributes: dict[str, Any] | None = None
+    engine: Any,
+    tenant_id: str | None,
+    session_id: str | None = None,
+    attributes: dict[str, Any] | None = None,
+    name: str | None = None,
 ) -> Scope:
-    """Make a Scope with an explicit tenant below the one in force."""
-    return Scope(check_tenant(tenant_id), engine=engine, parent=current(), session_id=session_id, attributes=attributes)
+    """Make a Scope with an explicit tenant below the one in force; None is explicitly no tenant."""
+    checked = None if tenant_id is None else check_tenant(tenant_id)
+    scope = Scope(checked, engine=engine, parent=current(), session_id=session_id, attributes=attributes)
+    scope.tenant_name = name
+    return scope

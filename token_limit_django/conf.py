@@ -133,6 +133,12 @@ class Settings:
         return value
 
     @property
+    def RENDER_SWALLOWED_REFUSALS(self) -> bool:
+        """Whether the project's own error response gives way to the upgrade response after a refusal."""
+        value: bool = self.get("RENDER_SWALLOWED_REFUSALS")
+        return value
+
+    @property
     def URL(self) -> str | None:
         """The URL of the backend that takes the events."""
         value: str | None = self.get("URL")

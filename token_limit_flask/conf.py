@@ -32,6 +32,7 @@ class Settings:
     upgrade_template: str = "token_limit/upgrade.html"
     upgrade_response: Callable[[Request, Decision], Any] | None = None
     peek_streams: bool = False
+    render_swallowed_refusals: bool = False
 
 
 KNOWN = settings_of(FLASK)

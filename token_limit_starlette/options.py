@@ -42,6 +42,7 @@ class Options:
     upgrade_response: Answer | None = None
     upgrade_page: Page | None = None
     peek_streams: bool = False
+    render_swallowed_refusals: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.meter, Meter):

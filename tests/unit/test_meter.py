@@ -441,6 +441,7 @@ OF_NO_USE: dict[str, list[Any]] = {
     "debug": ["no", 1, None],
     "raise_on_error": ["no", 1, None],
     "capture_content": ["no", 1, None],
+    "propagate_threads": ["no", 1, None],
     "on_event": ["print", 5],
     "on_flush_error": ["print", 5],
     "clock": [3, None, "time.time"],

@@ -64,7 +64,7 @@ def test_what_would_share_a_bill_by_chance_is_nobodys_name(found: Any) -> None:
         scopes.tenant_id(found)
 
 
-@pytest.mark.parametrize("tenant_id", [None, "", "x" * 256, "a\0b", "a\ud800"])
+@pytest.mark.parametrize("tenant_id", ["", "x" * 256, "a\0b", "a\ud800"])
 def test_a_tenant_that_cannot_be_stored_is_an_error(meter: Meter, tenant_id: Any) -> None:
     with pytest.raises(ValueError, match="tenant_id"), meter.for_tenant(tenant_id):
         pass
@@ -91,6 +91,35 @@ def test_set_tenant_holds_until_changed(meter: Meter, events: list[LLMEvent]) ->
     assert meter.current_tenant_id is None
 
 
+def test_none_clears_the_tenant(meter: Meter, events: list[LLMEvent]) -> None:
+    request = Scope(engine=engine_of(meter), resolve=lambda: "signed in")
+
+    def work() -> None:
+        with meter.for_tenant("acme"), meter.for_tenant(None, feature="chat"):
+            assert meter.current_tenant_id is None
+            Client().generate("hi")
+        meter.set_tenant(None)
+        Client().generate("hi")
+        meter.set_tenant("globex")
+        Client().generate("hi")
+
+    with scopes.use(request):
+        contextvars.copy_context().run(work)
+        Client().generate("hi")
+    assert [(event.tenant_id, event.feature) for event in events] == [
+        ("", "chat"), ("", None), ("globex", None), ("signed in", None),
+    ]  # fmt: skip
+
+
+def test_a_tenant_may_have_a_name(meter: Meter, events: list[LLMEvent]) -> None:
+    with meter.for_tenant("7", name="Acme Ltd", feature="chat"):
+        scope = scopes.current()
+        assert scope is not None
+        assert (scope.tenant_id, scope.tenant_name) == ("7", "Acme Ltd")
+        Client().generate("hi")
+    assert (events[0].tenant_id, events[0].tags) == ("7", {})
+
+
 def test_threads_do_not_see_each_others_tenant(meter: Meter, events: list[LLMEvent]) -> None:
     both = threading.Barrier(2)
 
@@ -101,8 +130,7 @@ def test_threads_do_not_see_each_others_tenant(meter: Meter, events: list[LLMEve
 
     with meter.for_tenant("main"), ThreadPoolExecutor(2) as pool:
         list(pool.map(work, ["a", "b"]))
-        assert pool.submit(lambda: meter.current_tenant_id).result() is None
-        assert pool.submit(contextvars.copy_context().run, lambda: meter.current_tenant_id).result() == "main"
+        assert pool.submit(lambda: meter.current_tenant_id).result() == "main"
     assert sorted(tenants(events)) == ["a", "b"]
 
 

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
+from ..runtime.background import BackgroundThread
 from ..runtime.faults import StoreError, log_fault
 from ..runtime.forks import after_fork
 
@@ -55,7 +56,7 @@ class Settler:
             return
         with self._lock:
             if self.thread is None:
-                thread = threading.Thread(target=self._work, name="token-limit-settler", daemon=True)
+                thread = BackgroundThread(self._work, "token-limit-settler")
                 try:
                     thread.start()
                 except RuntimeError:  # no thread to be had, or the interpreter is ending: flush() does the work

@@ -49,6 +49,7 @@ class MeterConfig:
     busy_wait: float = 0.0
     on_unguarded: Literal["warn", "refuse", "ignore"] = "warn"
     capture_content: bool = False
+    propagate_threads: bool = True
     hold_seconds: float = HOLD_SECONDS
     clock: Callable[[], float] = time.time
 

@@ -81,6 +81,10 @@ SETTINGS: dict[str, Setting] = {
         "other, refuse it, or bill it to the tenant that is named here.",
         "allow",
     ),
+    "PROPAGATE_THREADS": _bool(
+        "Let the tenant follow work into threads and thread pools.",
+        default=True,
+    ),
     "DEFAULT_LIMIT_USD": Setting(
         rules.is_amount_or_none,
         "US dollars a calendar month from 0 to 10^9, or None for no limit",
@@ -106,10 +110,14 @@ SETTINGS: dict[str, Setting] = {
         HOLD_SECONDS,
         "900",
         "Seconds after which the hold of a call that never ended expires.",
-        (CORE,),
     ),
     "CLOCK": Setting(
-        callable, "a callable that returns unix seconds", "time.time", "The clock, in unix seconds.", time.time, (CORE,)
+        callable,
+        "a callable that returns unix seconds",
+        "time.time",
+        "The clock, in unix seconds.",
+        time.time,
+        dotted=True,
     ),
     # -- a remote backend --
     "URL": _url(
@@ -168,6 +176,11 @@ SETTINGS: dict[str, Setting] = {
     ),
     "PEEK_STREAMS": _bool(
         "Hold every streamed response back until its first chunk, so that a refusal before it is still a 402.",
+        FRAMEWORKS,
+    ),
+    "RENDER_SWALLOWED_REFUSALS": _bool(
+        "Send the upgrade response in place of an error response of the application, where a call of the same request "
+        "was refused.",
         FRAMEWORKS,
     ),
     # -- development --

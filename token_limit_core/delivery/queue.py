@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from ..events import LLMEvent
+from ..runtime.background import BackgroundThread
 from ..runtime.faults import ConfigurationError, TokenLimitError, log_fault, logger
 from ..runtime.forks import after_fork, warn_without_threads
 from .buffers import RECOUNT_SECONDS, Buffer, MemoryBuffer
@@ -144,7 +145,7 @@ class EventQueue:
 
     def _start(self) -> bool:
         if self._thread is None or not self._thread.is_alive():
-            thread = threading.Thread(target=self._run, name="token-limit-events", daemon=True)
+            thread = BackgroundThread(self._run, "token-limit-events")
             try:
                 thread.start()
             except RuntimeError:  # no thread to be had, or the interpreter is going down: flush_now still delivers

@@ -26,6 +26,7 @@ from .google import GooglePatch
 from .litellm import LiteLLMPatch
 from .mistral import MistralPatch
 from .openai import GroqPatch, OpenAIPatch, TogetherPatch
+from .threads import ThreadsPatch
 
 if TYPE_CHECKING:
     from ..calls.engine import Engine
@@ -52,7 +53,8 @@ PATCH_REGISTRY: dict[str, type[BasePatch]] = {
 
 _installed: dict[str, BasePatch] = {}
 _failed: set[str] = set()
-_loops = LoopsPatch()
+_python: tuple[BasePatch, ...] = (LoopsPatch(), ThreadsPatch())
+"""The hooks in Python itself, which carry the Scope."""
 _lock = threading.RLock()
 
 
@@ -123,15 +125,16 @@ def uninstall_all(engine: Engine) -> None:
 
 
 def attend(engine: Engine) -> None:
-    """Tell apart whose runs those of a kept event loop are; without any SDK, too, for what is tracked by hand.
+    """Let the Scope follow event loops and threads for a Meter, also where there is no SDK to hook.
 
     From now on the import of an SDK that no patch meters is warned about.
     """
     with _lock:
-        if engine not in _loops.engines:
-            _loops.engines.append(engine)
-        _loops.install()
-        unmetered.watch(engine, _loops.engines, _metered)
+        for patch in _python:
+            if engine not in patch.engines:
+                patch.engines.append(engine)
+            patch.install()
+        unmetered.watch(engine, _python[0].engines, _metered)
 
 
 def unmetered_sdks() -> list[str]:
@@ -146,18 +149,19 @@ def _metered() -> Iterator[str | None]:
 
 
 def leave(engine: Engine) -> None:
-    """Take back what `attend` did; the last Meter to leave restores asyncio."""
+    """Take back what `attend` did; the last Meter to leave restores Python's own."""
     with _lock:
-        if engine in _loops.engines:
-            _loops.engines.remove(engine)
-        if not _loops.engines:
-            _loops.uninstall()
+        for patch in _python:
+            if engine in patch.engines:
+                patch.engines.remove(engine)
+            if not patch.engines:
+                patch.uninstall()
 
 
 def engines() -> list[Engine]:
     """List the Meters that have a hook in any SDK, or would have one if there was an SDK."""
     with _lock:
-        return list(dict.fromkeys(engine for patch in (*_installed.values(), _loops) for engine in patch.engines))
+        return list(dict.fromkeys(engine for patch in (*_installed.values(), *_python) for engine in patch.engines))
 
 
 def state(name: str) -> str:

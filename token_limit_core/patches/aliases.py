@@ -6,6 +6,7 @@ import functools
 from typing import Any, ClassVar
 
 from .. import bodies
+from ..exchange import Inner
 from ..scope import Scope, current, use
 from .base import BasePatch
 
@@ -57,13 +58,7 @@ def _marking(patch: BasePatch) -> Scope | None:
         return above
     if above is None:
         return Scope(attributes={"via": "langchain"})
-    return Scope(
-        parent=above,
-        resolve=above.tenant,
-        aresolve=above.atenant,
-        session_id=above.session_id,
-        attributes={**(above.attributes or {}), "via": "langchain"},
-    )
+    return Inner(above, {**(above.attributes or {}), "via": "langchain"})
 
 
 def _marked(original: Any, patch: BasePatch) -> Any:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+
+from .background import BackgroundPool
 
 T = TypeVar("T")
 
@@ -15,17 +16,17 @@ WORKERS = 4
 
 
 class Executor:
-    """A lazily made `ThreadPoolExecutor` that survives forks."""
+    """A lazily made thread pool that survives forks."""
 
     def __init__(self, workers: int = WORKERS) -> None:
         self.workers = workers
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: BackgroundPool | None = None
         self._pid = 0
 
-    def pool(self) -> ThreadPoolExecutor:
+    def pool(self) -> BackgroundPool:
         """Return this process's pool."""
         if self._pool is None or self._pid != os.getpid():
-            self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="token-limit")
+            self._pool = BackgroundPool(self.workers, thread_name_prefix="token-limit")
             self._pid = os.getpid()
         return self._pool
 

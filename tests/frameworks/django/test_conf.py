@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from token_limit_core.config import CONFIG_FIELDS
 from token_limit_core.delivery.remote_store import RemoteStore
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.meter import engine_of
+from token_limit_core.stores.records import HOLD_SECONDS
 from token_limit_django.conf import SETTINGS, settings
 from token_limit_django.meter import get_meter
 from token_limit_django.store import DjangoStore
@@ -32,6 +34,10 @@ DEFAULTS = {
     "UPGRADE_TEMPLATE": "token_limit/upgrade.html",
     "UPGRADE_RESPONSE": None,
     "PEEK_STREAMS": False,
+    "RENDER_SWALLOWED_REFUSALS": False,
+    "PROPAGATE_THREADS": True,
+    "HOLD_SECONDS": HOLD_SECONDS,
+    "CLOCK": time.time,
     "ON_EVENT": None,
     "URL": None,
     "THRESHOLDS_URL": None,
@@ -50,6 +56,10 @@ DEFAULTS = {
 
 def tenant_of(request: Any) -> str:
     return "acme"
+
+
+def clock() -> float:
+    return 1_000_000.0
 
 
 not_callable = "acme"
@@ -98,6 +108,13 @@ def test_what_the_meter_is_configured_with_are_fields_of_its_config() -> None:
         options = settings.meter_options()
     assert set(options) <= set(CONFIG_FIELDS)
     assert options == {"debug": True, "on_event": tenant_of}
+
+
+def test_the_meter_has_the_clock_and_the_hold_of_the_project() -> None:
+    given = {"CLOCK": f"{__name__}.clock", "HOLD_SECONDS": 60, "PROPAGATE_THREADS": False}
+    with override_settings(TOKEN_LIMIT=given):
+        config = get_meter().config
+    assert (config.clock, config.hold_seconds, config.propagate_threads) == (clock, 60, False)
 
 
 @pytest.mark.django_db(databases="__all__")

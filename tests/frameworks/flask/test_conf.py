@@ -49,6 +49,10 @@ def test_every_key_has_a_meaning() -> None:
         "UPGRADE_TEMPLATE": "upgrade.html",
         "UPGRADE_RESPONSE": hook,
         "PEEK_STREAMS": True,
+        "RENDER_SWALLOWED_REFUSALS": True,
+        "PROPAGATE_THREADS": False,
+        "HOLD_SECONDS": 60,
+        "CLOCK": f"{__name__}.hook",
         "ON_EVENT": f"{__name__}.hook",
         "DEBUG": True,
         "RAISE_ON_ERROR": False,
@@ -74,6 +78,7 @@ def test_every_key_has_a_meaning() -> None:
             upgrade_template="upgrade.html",
             upgrade_response=hook,
             peek_streams=True,
+            render_swallowed_refusals=True,
         )
         assert meter.store is given["STORE"]
         config = meter.config
@@ -83,7 +88,8 @@ def test_every_key_has_a_meaning() -> None:
             "9.99",
         )
         assert (config.on_no_tenant, config.on_unguarded, config.capture_content) == ("refuse", "refuse", True)
-        assert config.on_event is hook
+        assert (config.propagate_threads, config.hold_seconds) == (False, 60)
+        assert config.on_event is config.clock is hook
         assert (config.debug, config.raise_on_error) == (True, False)
         assert meter.store.destinations == ("https://limits.example.com/events",)
         assert (config.thresholds_url, config.check_url) == (given["THRESHOLDS_URL"], given["CHECK_URL"])

@@ -49,6 +49,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"max_batch_size": 2.5}, "max_batch_size: invalid value 2.5"),
     ({"clock": 5}, "clock: invalid value 5"),
     ({"peek_streams": "no"}, "peek_streams: invalid value 'no'"),
+    ({"render_swallowed_refusals": "no"}, "render_swallowed_refusals: invalid value 'no'"),
+    ({"propagate_threads": "no"}, "propagate_threads: invalid value 'no'"),
     ({"max_queue_size": "many"}, "max_queue_size: invalid value 'many'"),
     ({"hold_seconds": float("nan")}, "hold_seconds"),
     ({"resolver": "project.tenant_of"}, "resolver: invalid value 'project.tenant_of'; expected a callable"),
