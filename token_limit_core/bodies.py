@@ -9,7 +9,7 @@ which a middleware does where it is configured or the view asked for it with `pe
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any, Generic, TypeVar, cast
@@ -51,7 +51,7 @@ def stream(content: Iterable[T], scope: Scope | None) -> Iterator[T]:
     return iter(body)
 
 
-async def astream(content: Any, scope: Scope | None) -> AsyncIterator[Any]:
+async def astream(content: Any, scope: Scope | None, at_end: Callable[[], object] | None = None) -> AsyncIterator[Any]:
     """Do what `stream` does for an asynchronous body, and close that when the caller leaves early."""
     body = aiter(content)
     try:
@@ -67,9 +67,13 @@ async def astream(content: Any, scope: Scope | None) -> AsyncIterator[Any]:
             yield chunk
     finally:
         close = getattr(body, "aclose", None)
-        if close is not None:
-            with scopes.use(scope):
-                await close()
+        try:
+            if close is not None:
+                with scopes.use(scope):
+                    await close()
+        finally:
+            if at_end is not None:
+                at_end()
 
 
 def peek_response() -> None:
@@ -132,10 +136,17 @@ def peek(content: Iterable[T]) -> Peeked[T]:
 
 
 class AsyncPeeked(Generic[T]):
-    """The same for an asynchronous body."""
+    """The same for an asynchronous body, whose first chunk `pull` pulls."""
 
-    def __init__(self, body: AsyncIterator[T], first: T) -> None:
-        self._body = body
+    def __init__(self, content: AsyncIterable[T]) -> None:
+        self._body = aiter(content)
+        self._first: T = END
+
+    async def pull(self) -> None:
+        """Pull the first chunk that is not empty; raises what that raises."""
+        first: T = b""  # type: ignore[assignment]
+        while not first:
+            first = await anext(self._body, END)
         self._first = first
 
     def __aiter__(self) -> AsyncIterator[T]:
@@ -156,11 +167,9 @@ class AsyncPeeked(Generic[T]):
 
 async def apeek(content: Any) -> AsyncPeeked[Any]:
     """Do what `peek` does for an asynchronous body."""
-    body = aiter(content)
-    first: Any = b""
-    while not first:
-        first = await anext(body, END)
-    return AsyncPeeked(body, first)
+    peeked: AsyncPeeked[Any] = AsyncPeeked(content)
+    await peeked.pull()
+    return peeked
 
 
 def end_refused_stream(content: Iterable[T], upgrade_url: str | None = None) -> Iterator[T | bytes]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from types import ModuleType
 
 from django.apps import AppConfig
 from django.core.checks import register
 from django.db.models.signals import post_migrate
 
 from token_limit_core.errors import ConfigurationError
+
+from . import ninja
 
 
 class TokenLimitConfig(AppConfig):
@@ -18,6 +21,10 @@ class TokenLimitConfig(AppConfig):
     label = "token_limit"
     verbose_name = "Token limits"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def __init__(self, app_name: str, app_module: ModuleType) -> None:
+        super().__init__(app_name, app_module)
+        ninja.install()  # before any module of the project makes a NinjaAPI
 
     def ready(self) -> None:
         """Hook everything up."""

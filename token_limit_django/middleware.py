@@ -5,9 +5,9 @@ Put it anywhere; the tenant is resolved at the first LLM call, so the order rela
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
@@ -18,14 +18,13 @@ from django.http.response import HttpResponseBase
 
 from token_limit_core import scope as scopes
 from token_limit_core.errors import LimitExceededException, refusal_in
-from token_limit_core.meter import engine_of
-from token_limit_core.scope import Scope
+from token_limit_core.refusal_log import calm_servers
 
 from .conf import settings
 from .meter import get_meter
-from .resolvers import aresolve, resolve
+from .resolvers import RequestScope
 from .responses import upgrade_response
-from .streaming import apeek, is_peeked, keep_scope, peek
+from .streaming import apeek, keep_scope, peek, peek_after_the_stack
 
 _REFUSAL = "_token_limit_refusal"
 
@@ -40,6 +39,8 @@ class TokenLimitMiddleware:
         if not settings.ENABLED:
             raise MiddlewareNotUsed("TOKEN_LIMIT['ENABLED'] is False")
         get_meter()  # settings that cannot work stop the server here, not at the first customer
+        calm_servers()
+        peek_after_the_stack()
         self.get_response = get_response
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:
@@ -48,43 +49,45 @@ class TokenLimitMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         if self.is_async:
             return self.__acall__(request)
-        scope = _scope_of(request)
+        scope = RequestScope(request, get_meter())
         token = scopes.enter(scope)
+        response: HttpResponseBase | None = None
         try:
             response = cast(HttpResponseBase, self.get_response(request))
             if response.status_code == 500 and (refused := _refusal_of(request)) is not None:
                 return upgrade_response(request, refused.decision)
             if response.streaming:
                 response = cast(StreamingHttpResponse, response)
-                keep_scope(response)
-                return peek(request, response) if is_peeked(scope) else response
+                keep_scope(response, scope)
+                return peek(request, response) if scope.peeks else response
             return response
         finally:
             scopes.leave(token)
+            if response is None or not response.streaming:
+                scope.end()
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
-        scope = _scope_of(request)
+        scope = RequestScope(request, get_meter(), asyncio.get_running_loop())
         token = scopes.enter(scope)
+        response: HttpResponseBase | None = None
         try:
             response = cast(HttpResponseBase, await self.get_response(request))
             if response.status_code == 500 and (refused := _refusal_of(request)) is not None:
                 return await sync_to_async(upgrade_response)(request, refused.decision)
             if response.streaming:
                 response = cast(StreamingHttpResponse, response)
-                keep_scope(response)
-                return await apeek(request, response) if is_peeked(scope) else response
+                keep_scope(response, scope)
+                return await apeek(request, response) if scope.peeks else response
             return response
         finally:
             scopes.leave(token)
+            if response is None or not response.streaming:
+                scope.end()
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
         """Answer a refusal that left the view, also wrapped in another exception or in a group."""
         refused = refusal_in(exception)
         return None if refused is None else upgrade_response(request, refused.decision)
-
-
-def _scope_of(request: HttpRequest) -> Scope:
-    return Scope(engine=engine_of(get_meter()), resolve=partial(resolve, request), aresolve=partial(aresolve, request))
 
 
 def _refusal_of(request: HttpRequest) -> LimitExceededException | None:

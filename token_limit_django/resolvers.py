@@ -6,20 +6,64 @@ named in USER_TENANT_ATTRIBUTES, then `user:<pk>`. Nothing a client sends is eve
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from typing import Any
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject, empty
 
+from token_limit_core import Meter
 from token_limit_core.errors import ConfigurationError
+from token_limit_core.exchange import Exchange
+from token_limit_core.meter import engine_of
 from token_limit_core.runtime.executor import on_loop
 from token_limit_core.scope import first_tenant, tenant_id
 
 from .conf import settings
+
+
+class RequestScope(Exchange):
+    """The Scope of a Django request."""
+
+    def __init__(self, request: HttpRequest, meter: Meter, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        super().__init__(
+            engine=engine_of(meter),
+            resolve=partial(resolve, request),
+            aresolve=partial(aresolve, request),
+            loop=loop,
+        )
+        self.peeks = settings.PEEK_STREAMS
+
+    def tenant_elsewhere(self) -> str | None:
+        """Return the tenant, and close the connections that this has opened: Django cleans up after requests only."""
+        with _own_connections():
+            return self.tenant()
+
+    async def atenant_elsewhere(self) -> str | None:
+        """Do what `tenant_elsewhere()` does in a thread of its own."""
+        return await sync_to_async(self.tenant_elsewhere, thread_sensitive=False)()
+
+
+@contextmanager
+def _own_connections() -> Iterator[None]:
+    """Close the connections that a block opens in this thread."""
+    before = _open_connections()
+    try:
+        yield
+    finally:
+        for connection in _open_connections() - before:
+            connection.close()
+
+
+def _open_connections() -> set[BaseDatabaseWrapper]:
+    return {each for each in connections.all(initialized_only=True) if each.connection is not None}
 
 
 def resolve(request: HttpRequest) -> str | None:
@@ -41,11 +85,8 @@ async def aresolve(request: HttpRequest) -> str | None:
 
 
 def _resolve_alone(request: HttpRequest) -> str | None:
-    """Do what `resolve` does in a thread that nobody cleans up after."""
-    try:
+    with _own_connections():
         return resolve(request)
-    finally:
-        connections.close_all()
 
 
 async def _aresolve(request: HttpRequest) -> str | None:

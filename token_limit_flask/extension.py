@@ -15,6 +15,7 @@ from jinja2 import ChoiceLoader, PackageLoader
 from token_limit_core import Meter
 from token_limit_core.cli.main import commands_for
 from token_limit_core.errors import ConfigurationError, LimitExceededException, refusal_in
+from token_limit_core.refusal_log import calm_application, calm_servers
 
 from .conf import PREFIX, Settings, read
 from .resolvers import remember_contexts
@@ -57,6 +58,8 @@ class TokenLimit:
             app.wsgi_app = ScopedApp(app, app.wsgi_app, settings, meter)  # type: ignore[method-assign]
             remember_contexts(app)
             _answer_refusals(app, app.extensions[NAME])
+            calm_servers()
+            calm_application(app.name)
 
     @property
     def meter(self) -> Meter:

@@ -18,23 +18,30 @@ from flask import Flask, current_app, g, has_request_context, request
 from token_limit_core import Meter
 from token_limit_core import scope as scopes
 from token_limit_core.errors import ConfigurationError
+from token_limit_core.exchange import Exchange
 from token_limit_core.meter import engine_of
 from token_limit_core.runtime.executor import on_loop
-from token_limit_core.scope import Scope, first_tenant, tenant_id
+from token_limit_core.scope import first_tenant, tenant_id
 
 from .conf import Settings
 
 
-class RequestScope(Scope):
+class RequestScope(Exchange):
     """The Scope of a Flask request; `context` is the way back into that for its streamed body and for other loops."""
 
     context: Context | None = None
 
     def __init__(self, meter: Meter, settings: Settings) -> None:
-        self.engine = engine_of(meter)
+        super().__init__(engine=engine_of(meter))
         self.settings = settings
         if settings.peek_streams:
             self.peeks = True
+
+    def end(self) -> None:
+        """Settle what was left open, and let go of the request unless its tenant may still be asked for."""
+        super().end()
+        if self.tenant_id is not None or not (self.works or self.unresolved):
+            self.context = None
 
     def _find(self) -> str | None:
         """Return the tenant in synchronous code; None outside of any request."""

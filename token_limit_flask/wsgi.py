@@ -37,35 +37,36 @@ class ScopedApp:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         own = RequestScope(self.meter, self.settings)
-        exchange = Exchange(start_response, own)
+        response = ScopedResponse(start_response, own)
         token = scopes.enter(own)
         try:
-            exchange.content = self.wsgi_app(environ, exchange.start)
+            response.content = self.wsgi_app(environ, response.start)
         except Exception as error:
+            own.end()
             refused = refusal_in(error)
             if refused is None:
                 raise
-            return self._answer(refused, environ, start_response, sys.exc_info() if exchange.sent else None)
+            return self._answer(refused, environ, start_response, sys.exc_info() if response.sent else None)
         finally:
-            exchange.scope = scopes.current()
+            response.scope = scopes.current()
             scopes.leave(token)
-        if "wsgi.file_wrapper" in environ and _is_file(exchange.content, environ["wsgi.file_wrapper"]):
-            own.context = None
-            exchange.release()
-            return exchange.content
-        return self._peek(exchange, environ) if exchange.held else exchange
+        if "wsgi.file_wrapper" in environ and _is_file(response.content, environ["wsgi.file_wrapper"]):
+            own.end()
+            response.release()
+            return response.content
+        return self._peek(response, environ) if response.held else response
 
-    def _peek(self, exchange: Exchange, environ: WSGIEnvironment) -> Iterable[bytes]:
+    def _peek(self, response: ScopedResponse, environ: WSGIEnvironment) -> Iterable[bytes]:
         """Pull the first chunk while the status is held back; a refusal in it becomes the upgrade response."""
         try:
-            peeked = peek(exchange)
+            peeked = peek(response)
         except Exception as error:
-            exchange.close()
+            response.close()
             refused = refusal_in(error)
             if refused is None:
                 raise
-            return self._answer(refused, environ, exchange.server, None)
-        exchange.release()
+            return self._answer(refused, environ, response.server, None)
+        response.release()
         return peeked
 
     def _answer(
@@ -84,7 +85,7 @@ def _restart(start_response: StartResponse, exc_info: Any, status: str, headers:
     return start_response(status, headers, exc_info)
 
 
-class Exchange(Body[bytes]):
+class ScopedResponse(Body[bytes]):
     """One response on its way: its start, and its body, whose every step and end runs inside the request's Scope.
 
     The start is held back while a response waits for its first chunk. It is not sent twice with `exc_info` instead:
@@ -102,6 +103,8 @@ class Exchange(Body[bytes]):
     def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         """Start the response, or hold the start back; `start_response` of PEP 3333."""
         self.request.context = copy_context()  # the last moment at which `g`, `request` and `current_user` are there
+        if self.request.works:  # threads that may go on when these are not
+            self.request.tenant()
         if self.request.peeks:
             self.held = (status, headers) if exc_info is None else (status, headers, exc_info)
             return self._write
@@ -128,7 +131,7 @@ class Exchange(Body[bytes]):
                 close()
         finally:
             scopes.leave(token)
-            self.request.context = None
+            self.request.end()
 
 
 def _is_file(content: Any, wrapper: Any) -> bool:

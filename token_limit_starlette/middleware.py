@@ -6,9 +6,6 @@ Pure ASGI. The tenant is resolved at the first LLM call, so the order relative t
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gc
-import time
 from collections.abc import MutableMapping, Sequence
 from functools import partial
 from typing import Any
@@ -20,7 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Send
 from token_limit_core import Meter
 from token_limit_core import scope as scopes
 from token_limit_core.errors import ConfigurationError, LimitExceededException, refusal_in
+from token_limit_core.exchange import Exchange
 from token_limit_core.meter import engine_of
+from token_limit_core.refusal_log import calm_servers
 from token_limit_core.runtime.executor import on_loop
 from token_limit_core.runtime.faults import internal_errors
 from token_limit_core.scope import Scope
@@ -30,9 +29,6 @@ from .resolvers import aresolve, resolve
 from .responses import upgrade_response as answer_of
 
 FLUSH_SECONDS = 10.0
-FREE_SECONDS = 0.5
-FULL_SECONDS = 10.0
-"""How far apart the full collections are, at least, that free streams which were cut off."""
 DENIAL = "websocket.http.response"
 """The ASGI extension that lets a server refuse a WebSocket with a whole HTTP response."""
 
@@ -58,10 +54,10 @@ class TokenLimitMiddleware:
         upgrade_response: Answer | None = None,
         upgrade_page: Page | None = None,
         peek_streams: bool = False,
+        render_swallowed_refusals: bool = False,
         **config: Any,
     ) -> None:
         self.app = app
-        self._sweeper = _Sweeper()
         self._fault: ConfigurationError | None = None
         try:
             self.options = Options(
@@ -72,8 +68,10 @@ class TokenLimitMiddleware:
                 upgrade_response,
                 upgrade_page,
                 peek_streams,
+                render_swallowed_refusals,
             )
             self.options.meter.patch_all()
+            calm_servers()
         except ConfigurationError as error:
             if not on_loop():
                 raise
@@ -91,9 +89,10 @@ class TokenLimitMiddleware:
             await self.app(scope, receive, send)
             return
         scope[KEY] = options = self.options
-        loop = None if options.resolver is None else asyncio.get_running_loop()
-        own = Scope(
+        loop = _running_loop()
+        own = Exchange(
             engine=engine_of(options.meter),
+            loop=loop,
             resolve=partial(resolve, options, scope, loop),
             aresolve=partial(aresolve, options, scope, loop),
         )
@@ -112,8 +111,7 @@ class TokenLimitMiddleware:
                 await outbox.release()
         finally:
             scopes.leave(token)
-            if outbox.unfinished:
-                self._sweeper.sweep_soon()
+            own.end()
 
     async def _lifespan(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Stop a server whose options cannot work; at its end write down what was captured."""
@@ -141,7 +139,7 @@ class _Outbox:
     Where the Scope says so, the start of every response is kept until there is a first chunk (`peek`).
     """
 
-    __slots__ = ("_peeking", "_scope", "_send", "accepted", "kept", "started", "unfinished")
+    __slots__ = ("_peeking", "_scope", "_send", "accepted", "kept", "started")
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self._scope = scope
@@ -149,16 +147,12 @@ class _Outbox:
         self.kept: list[Message] | None = None
         self._peeking = False
         self.started = False
-        self.unfinished = False
         self.accepted = False
 
     async def send(self, message: Message) -> None:
         """Pass a message on, or keep it."""
         kind = message["type"]
-        if kind == "http.response.body":
-            self.unfinished = message.get("more_body", False)
         if kind == "http.response.start":
-            self.unfinished = True
             if message["status"] == 500 and self._scope.denial is not None and not self.started:
                 self.kept = []
             elif self._scope.peeks and not self.started:
@@ -199,25 +193,12 @@ def _is_empty(message: Message) -> bool:
     return message["type"] == "http.response.body" and not message.get("body") and bool(message.get("more_body"))
 
 
-class _Sweeper:
-    """Lets go of the LLM streams that a response which was cut off leaves behind, so that they settle.
-
-    anyio's task group keeps a cancelled task's traceback in a reference cycle, and with it the generator of the body.
-    A young cycle goes with the young generations (0.1 ms), once the thread that produced the body has put it down. For
-    a stream that has outlived some collections it takes a full one, which is costly in a big process, so it is rare.
-    """
-
-    def __init__(self) -> None:
-        self._full_at = 0.0
-
-    def sweep_soon(self) -> None:
-        """Plan the collections."""
-        with contextlib.suppress(RuntimeError):  # another event loop than asyncio's
-            loop, soon = asyncio.get_running_loop(), time.monotonic() + FREE_SECONDS
-            loop.call_later(FREE_SECONDS, gc.collect, 1)
-            if self._full_at < soon:
-                self._full_at = max(soon, self._full_at + FULL_SECONDS)
-                loop.call_later(self._full_at - soon + FREE_SECONDS, gc.collect)
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that serves a connection; None where that is not asyncio's."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 async def _answer(

@@ -10,7 +10,8 @@ from typing import Any
 from ..calls.flight import Flight
 from ..calls.request import Outcome
 from ..runtime.faults import report
-from .streams import Watch, achunks, chunks
+from .streams import achunks, chunks
+from .watch import Watch
 
 
 class FrameReader:
@@ -83,7 +84,7 @@ class FrameTee:
 def follow_frames(stream: Any, flight: Flight, reader: FrameReader) -> None:
     """Follow botocore's `EventStream`."""
     watch = Watch(flight, reader.outcome)
-    stream._event_generator = _frames(stream._event_generator, watch, reader)
+    stream._event_generator = _frames(watch.by(chunks(stream._event_generator, watch, reader.see)), watch, reader)
     stream.close = _closing(stream, watch.land)
     weakref.finalize(stream, watch.hand_over)
 
@@ -91,20 +92,20 @@ def follow_frames(stream: Any, flight: Flight, reader: FrameReader) -> None:
 def follow_async_frames(stream: Any, flight: Flight, reader: FrameReader) -> None:
     """Follow aiobotocore's `AioEventStream`, whose `close` is not awaited."""
     watch = Watch(flight, reader.outcome)
-    stream._event_generator = _aframes(stream._event_generator, watch, reader)
+    stream._event_generator = _aframes(watch.by(achunks(stream._event_generator, watch, reader.see)), watch, reader)
     stream.close = _closing(stream, watch.hand_over)
     weakref.finalize(stream, watch.hand_over)
 
 
 def _frames(inner: Iterator[Any], watch: Watch, reader: FrameReader) -> Iterator[Any]:
-    for frame in chunks(inner, watch, reader.see):
+    for frame in inner:
         if reader.failed is not None:  # botocore is going to raise, and never comes back for more
             watch.land()
         yield frame
 
 
 async def _aframes(inner: AsyncIterator[Any], watch: Watch, reader: FrameReader) -> AsyncIterator[Any]:
-    async for frame in achunks(inner, watch, reader.see):
+    async for frame in inner:
         if reader.failed is not None:
             await watch.aland()
         yield frame

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from types import AsyncGeneratorType
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 from ..calls.flight import Flight
-from ..calls.flow import aland, hand_over, land
 from ..calls.request import Outcome
 from ..runtime.faults import report
-
-Following = TypeVar("Following")
+from .watch import Watch, this_scope, this_task
 
 
 class Reader(Protocol):
@@ -41,53 +38,6 @@ class Tee(Protocol):
 
     def outcome(self, error: BaseException | None) -> Outcome:
         """Tell how the body ended."""
-
-
-class Watch:
-    """What the hooks of one stream share: its flight, and how to settle it."""
-
-    __slots__ = ("_following", "flight", "outcome")
-
-    def __init__(self, flight: Flight, outcome: Callable[[BaseException | None], Outcome]) -> None:
-        self.flight = flight
-        self.outcome = outcome
-        self._following: Callable[[], Any] = _nothing
-
-    def by(self, generator: Following) -> Following:
-        """Note, and return, the generator that follows the stream."""
-        self._following = weakref.ref(generator)
-        return generator
-
-    @property
-    def pulling(self) -> bool:
-        """Whether the SDK is at work on the next chunk: a close from inside of that is no close by the caller."""
-        following = self._following()
-        if isinstance(following, AsyncGeneratorType):
-            return following.ag_running
-        return following is not None and following.gi_running
-
-    def land(self, error: BaseException | None = None) -> None:
-        if not self.flight.landed:
-            land(self.flight, self._read(error))
-
-    async def aland(self, error: BaseException | None = None) -> None:
-        if not self.flight.landed:
-            await aland(self.flight, self._read(error))
-
-    def hand_over(self, error: BaseException | None = None) -> None:
-        if not self.flight.landed:
-            hand_over(self.flight, self._read(error))
-
-    def _read(self, error: BaseException | None) -> Outcome:
-        try:
-            return self.outcome(error)
-        except Exception:
-            report("reading the end of a stream")
-            return Outcome(error=error)
-
-
-def _nothing() -> None:
-    """Stand for a generator that is not there yet."""
 
 
 def _follow_stream(stream: Any, response: Any, flight: Flight, reader: Reader) -> None:
@@ -137,13 +87,14 @@ follow_async = Follow(_follow_async_stream, _follow_async_body)
 
 def follow_chunks(stream: Iterator[Any], flight: Flight, reader: Reader) -> Iterator[Any]:
     """Follow a generator; what is returned takes its place."""
-    return chunks(stream, Watch(flight, reader.outcome), reader.see)
+    watch = Watch(flight, reader.outcome)
+    return watch.by(chunks(stream, watch, reader.see))
 
 
 def follow_async_chunks(stream: AsyncIterator[Any], flight: Flight, reader: Reader) -> AsyncIterator[Any]:
     """Follow an asynchronous generator, which may never be started."""
     watch = Watch(flight, reader.outcome)
-    followed = achunks(stream, watch, reader.see)
+    followed = watch.by(achunks(stream, watch, reader.see))
     weakref.finalize(followed, watch.hand_over)
     return followed
 
@@ -152,6 +103,7 @@ def chunks(inner: Any, watch: Watch, see: Callable[[Any], bool]) -> Iterator[Any
     """Pass chunks on to the caller, and settle at their end."""
     try:
         for chunk in inner:
+            watch.reader = this_scope()
             try:
                 hidden = see(chunk)
             except Exception:
@@ -171,7 +123,9 @@ def chunks(inner: Any, watch: Watch, see: Callable[[Any], bool]) -> Iterator[Any
 async def achunks(inner: Any, watch: Watch, see: Callable[[Any], bool]) -> AsyncIterator[Any]:
     """Do what `chunks` does for an asynchronous stream."""
     try:
+        watch.reader = this_task()
         async for chunk in inner:
+            watch.reader = this_task()
             try:
                 hidden = see(chunk)
             except Exception:
@@ -191,6 +145,7 @@ async def achunks(inner: Any, watch: Watch, see: Callable[[Any], bool]) -> Async
 def _bytes(inner: Iterator[bytes], watch: Watch, tee: Tee) -> Iterator[bytes]:
     try:
         for data in inner:
+            watch.reader = this_scope()
             if told := tee.feed(data):
                 yield told
         if told := tee.rest():
@@ -206,7 +161,9 @@ def _bytes(inner: Iterator[bytes], watch: Watch, tee: Tee) -> Iterator[bytes]:
 
 async def _abytes(inner: AsyncIterator[bytes], watch: Watch, tee: Tee) -> AsyncIterator[bytes]:
     try:
+        watch.reader = this_task()
         async for data in inner:
+            watch.reader = this_task()
             if told := tee.feed(data):
                 yield told
         if told := tee.rest():

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 from celery import Task, current_task, signals
 
 from .. import scope as scopes
+from ..errors import LimitExceededException
+from ..exchange import Exchange
+from ..refusal_log import calm_servers
 from . import wire
 
 if TYPE_CHECKING:
     from ..meter import Meter
 
-_TOKEN = "_token_limit_token"
+_ENTERED = "_token_limit_entered"
 
 
 def install(meter: Meter | None = None) -> None:
@@ -26,6 +29,7 @@ def install(meter: Meter | None = None) -> None:
 
     `meter` is the one that meters the tasks' calls; None is the one patched last, as Django's.
     """
+    calm_servers("celery.app.trace")
     for signal, receiver in (
         (signals.before_task_publish, _publish),
         (signals.task_prerun, partial(_enter, meter)),
@@ -62,15 +66,20 @@ def _publish(headers: dict[str, Any] | None = None, **kwargs: Any) -> None:
 def _enter(meter: Meter | None, task: Task[Any, Any], **kwargs: Any) -> None:
     request = task.request
     # an eager task was not published: it runs inside its caller, whose Scope stays in force
-    scope = scopes.current() if request.is_eager else wire.load(request.get(wire.KEY), meter)
-    setattr(request, _TOKEN, scopes.enter(scope))
+    own = None if request.is_eager else wire.load(request.get(wire.KEY), meter)
+    if LimitExceededException not in task.throws:  # so that Celery logs a refusal as an expected exception
+        task.throws = (*task.throws, LimitExceededException)
+    setattr(request, _ENTERED, (scopes.enter(own or scopes.current()), own))
 
 
 def _leave(task: Task[Any, Any], **kwargs: Any) -> None:
     """Restore what was in force before the task, which in eager mode is its caller's."""
-    token: Token[scopes.Scope | None] | None = task.request.__dict__.pop(_TOKEN, None)
-    if token is not None:
+    entered: tuple[Token[scopes.Scope | None], Exchange | None] | None = task.request.__dict__.pop(_ENTERED, None)
+    if entered is not None:
+        token, own = entered
         scopes.leave(token)
+        if own is not None:
+            own.end()
 
 
 def _flush(meter: Meter | None, **kwargs: Any) -> None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import dramatiq
 
 from .. import scope as scopes
+from ..exchange import Exchange
+from ..refusal_log import calm_servers
 from . import wire
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ def install(broker: dramatiq.Broker | None = None, meter: Meter | None = None) -
     broker = dramatiq.get_broker() if broker is None else broker
     if any(isinstance(each, TenantMiddleware) for each in broker.middleware):
         return
+    calm_servers("dramatiq.worker.WorkerThread")
     # first, so that it is the last to leave: retries and pipelines send their messages in the Scope of this one
     first = type(broker.middleware[0]) if broker.middleware else None
     broker.add_middleware(TenantMiddleware(meter), before=first)
@@ -55,7 +58,7 @@ class TenantMiddleware(dramatiq.Middleware):
     def before_process_message(self, broker: dramatiq.Broker, message: dramatiq.MessageProxy) -> None:
         """Enter the Scope that came with the message."""
         scope = wire.load(message.options.get(wire.KEY), self._meter)
-        self._running.messages[message.message_id] = scopes.enter(scope)
+        self._running.messages[message.message_id] = scopes.enter(scope), scope
 
     def after_process_message(
         self,
@@ -66,9 +69,11 @@ class TenantMiddleware(dramatiq.Middleware):
         exception: BaseException | None = None,
     ) -> None:
         """Leave it."""
-        token = self._running.messages.pop(message.message_id, None)
-        if token is not None:
+        entered = self._running.messages.pop(message.message_id, None)
+        if entered is not None:
+            token, scope = entered
             scopes.leave(token)
+            scope.end()
 
     def after_skip_message(self, broker: dramatiq.Broker, message: dramatiq.MessageProxy) -> None:
         """Leave it."""
@@ -83,4 +88,4 @@ class _Running(threading.local):
     """What a worker thread processes, by message id, with the way back to what was in force before."""
 
     def __init__(self) -> None:
-        self.messages: dict[str, Token[scopes.Scope | None]] = {}
+        self.messages: dict[str, tuple[Token[scopes.Scope | None], Exchange]] = {}

@@ -12,6 +12,8 @@ import rq
 import rq.job
 import wrapt
 
+from ..errors import refusal_in
+from ..refusal_log import calm_servers
 from . import wire
 
 if TYPE_CHECKING:
@@ -33,8 +35,10 @@ def install(meter: Meter | None = None) -> None:
     # one funnel each: every way to enqueue makes its Job here, a retry or a repeat keeps the Job that it has
     wrapt.wrap_function_wrapper(rq.job, "Job.create", _create)
     wrapt.wrap_function_wrapper(rq.queue, "Queue.run_sync", _run)
-    owner = next(cls for cls in rq.Worker.__mro__ if "perform_job" in vars(cls))
-    wrapt.wrap_function_wrapper(owner, "perform_job", _perform)
+    for name, wrapper in (("perform_job", _perform), ("handle_exception", _log)):
+        owner = next(cls for cls in rq.Worker.__mro__ if name in vars(cls))
+        wrapt.wrap_function_wrapper(owner, name, wrapper)
+    calm_servers("rq.worker")
     _installed = True
 
 
@@ -51,6 +55,17 @@ def _run(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> 
     """Run a job and its callbacks; the signature of every wrapped method begins with the job."""
     job = kwargs["job"] if "job" in kwargs else args[0]
     with wire.task(job.meta.get(wire.KEY), _meter):
+        return wrapped(*args, **kwargs)
+
+
+def _log(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+    """Log a failed job while its refusal is being handled: RQ writes the traceback into the text of the record."""
+    refused = refusal_in(args[2]) if len(args) > 2 else None
+    if refused is None:
+        return wrapped(*args, **kwargs)
+    try:
+        raise refused
+    except BaseException:
         return wrapped(*args, **kwargs)
 
 

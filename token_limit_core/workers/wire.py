@@ -17,8 +17,8 @@ from typing import Any
 from .. import patches
 from .. import scope as scopes
 from ..calls.engine import Engine
+from ..exchange import Exchange
 from ..meter import Meter, engine_of
-from ..scope import Scope
 
 logger = logging.getLogger("token_limit")
 
@@ -44,13 +44,13 @@ def dump() -> dict[str, Any] | None:
     return data
 
 
-def load(data: Any, meter: Meter | None = None) -> Scope:
+def load(data: Any, meter: Meter | None = None) -> Exchange:
     """Make the Scope of a task from what came with it; without a usable tenant it has none.
 
     `on_no_tenant` then decides what becomes of the task's calls. Never raises: a task runs whatever came with it.
     """
     if data is None:
-        return Scope(engine=_engine(meter))
+        return Exchange(engine=_engine(meter))
     try:
         if data["v"] != VERSION:
             raise ValueError(f"version {data['v']!r} is not {VERSION}")
@@ -58,20 +58,22 @@ def load(data: Any, meter: Meter | None = None) -> Scope:
         attributes = data.get("attributes")
         if not isinstance(attributes, dict | None):
             raise ValueError("attributes: not a dict")
-        return Scope(tenant_id, engine=_engine(meter), session_id=data.get("session"), attributes=attributes)
+        return Exchange(tenant_id, engine=_engine(meter), session_id=data.get("session"), attributes=attributes)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         logger.warning("the tenant that came with a task cannot be read (%r); the task has none", error)
-        return Scope(engine=_engine(meter))
+        return Exchange(engine=_engine(meter))
 
 
 @contextmanager
 def task(data: Any, meter: Meter | None = None) -> Iterator[None]:
     """Run a task in the Scope that came with it, and leave nothing of that behind for the next."""
-    token = scopes.enter(load(data, meter))
+    scope = load(data, meter)
+    token = scopes.enter(scope)
     try:
         yield
     finally:
         scopes.leave(token)
+        scope.end()
 
 
 def flush(meter: Meter | None = None) -> None:

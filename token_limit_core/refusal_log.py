@@ -1,0 +1,56 @@
+"""Refusals in the logs of servers, frameworks and task queues: one line at INFO in place of an error's traceback.
+
+A refused call ends a stream or a task by an exception, which is the only way to end it. The code that runs the stream
+or the task logs every exception as an error. A refusal is none: it was decided, and it is recorded.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from .errors import refusal_in
+
+SERVERS = (
+    "asyncio", "daphne.server", "django.request", "gunicorn.error", "hypercorn.error", "uvicorn.error", "waitress",
+    "werkzeug",
+)  # fmt: skip
+"""The loggers of web servers, and of what runs their tasks."""
+
+
+class RefusalFilter(logging.Filter):
+    """Demotes the record of a refusal, also of one that is wrapped in another exception.
+
+    With `handled` the exception that is being handled counts too, for code that writes it into the text of the record.
+    """
+
+    def __init__(self, *, handled: bool) -> None:
+        super().__init__()
+        self._handled = handled
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass; rewrite that of a refusal."""
+        if record.levelno < logging.ERROR:
+            return True
+        error = record.exc_info[1] if record.exc_info else sys.exception() if self._handled else None
+        if (refused := refusal_in(error)) is not None:
+            record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
+            record.msg, record.args = "a call was refused: %s", (refused,)
+            record.exc_info = record.exc_text = None
+            vars(record).pop("color_message", None)  # uvicorn's own text
+        return True
+
+
+_servers = RefusalFilter(handled=True)
+_applications = RefusalFilter(handled=False)
+
+
+def calm_servers(*loggers: str) -> None:
+    """Filter the loggers of servers, or those given; calling it again changes nothing."""
+    for name in loggers or SERVERS:
+        logging.getLogger(name).addFilter(_servers)
+
+
+def calm_application(logger: str) -> None:
+    """Filter the logger of an application, which may log records of its own while it handles a refusal."""
+    logging.getLogger(logger).addFilter(_applications)
