@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from tests.support import environment
@@ -51,15 +51,18 @@ def end(process: subprocess.Popen[bytes], seconds: float = PATIENCE) -> None:
 class Server:
     """A running server; `restart` brings it back on the same port after its process has ended."""
 
-    def __init__(self, words: Sequence[str], port: int, folder: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, words: Sequence[str], port: int, folder: Path, env: Mapping[str, str], log: Path | None) -> None:
         self.port = port
         self.address = f"127.0.0.1:{port}"
         self.url = f"http://{self.address}"
-        self._words, self._folder, self._env = words, folder, {**environment(), **env}
+        self._words, self._folder, self._env, self._log = words, folder, {**environment(), **env}, log
         self.restart()
 
     def restart(self) -> None:
-        self.process = subprocess.Popen(self._words, cwd=self._folder, env=self._env, start_new_session=True)
+        with nullcontext() if self._log is None else self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self._words, cwd=self._folder, env=self._env, start_new_session=True, stdout=log, stderr=log
+            )
         try:
             wait_until(lambda: answers(self.port), self.process)
         except BaseException:
@@ -69,11 +72,18 @@ class Server:
 
 @contextmanager
 def serving(
-    *command: str, program: Sequence[str] = PYTHON, folder: Path = ROOT, env: Mapping[str, str] | None = None
+    *command: str,
+    program: Sequence[str] = PYTHON,
+    folder: Path = ROOT,
+    env: Mapping[str, str] | None = None,
+    log: Path | None = None,
 ) -> Iterator[Server]:
-    """Run a command, by default a Python module, that serves at the `{port}` in its words, for a block."""
+    """Run a command, by default a Python module, that serves at the `{port}` in its words, for a block.
+
+    What it prints goes to the file `log`, if one is given.
+    """
     port = free_port()
-    server = Server([*program, *(word.replace("{port}", str(port)) for word in command)], port, folder, env or {})
+    server = Server([*program, *(word.replace("{port}", str(port)) for word in command)], port, folder, env or {}, log)
     try:
         yield server
     finally:

@@ -6,11 +6,14 @@ which an application must never do; `refused` has no money.
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import openai
+from asgiref.sync import sync_to_async
 
 from token_limit_core import Meter
 from token_limit_core.bodies import aend_refused_stream, end_refused_stream, peek_response, peek_stream
@@ -41,8 +44,58 @@ def body(how: str, text: str) -> Iterator[Any]:
     return end_refused_stream(letters(text), "/plans/") if "ended" in how else letters(text)
 
 
+async def by_task(text: str) -> AsyncIterator[str]:
+    """Let a task produce the letters, which has work in threads before each."""
+    queue: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def produce() -> None:
+        try:
+            async for letter in aletters(text):
+                await sync_to_async(threading.get_ident)()
+                await queue.put(letter)
+            await queue.put(None)
+        except Exception as error:
+            await queue.put(error)
+
+    task = asyncio.create_task(produce())
+    while (letter := await queue.get()) is not None:
+        if isinstance(letter, Exception):
+            raise letter
+        yield letter
+    await task
+
+
 def abody(how: str, text: str) -> AsyncIterator[Any]:
-    return aend_refused_stream(aletters(text), "/plans/") if "ended" in how else aletters(text)
+    letters = by_task(text) if "task" in how else aletters(text)
+    return aend_refused_stream(letters, "/plans/") if "ended" in how else letters
+
+
+class Synchronous:
+    """A middleware that knows no event loop, and adds to each response."""
+
+    sync_capable = True
+    async_capable = False
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: Any) -> Any:
+        response = self.get_response(request)
+        response.headers["X-Frame-Options"] = "DENY"
+        response.set_cookie("seen", "yes")
+        return response
+
+
+OURS = "token_limit_django.middleware.TokenLimitMiddleware"
+SYNCHRONOUS = f"{__name__}.Synchronous"
+ORDERS = {
+    "alone": [OURS],
+    "outside": [OURS, SYNCHRONOUS],
+    "inside": [SYNCHRONOUS, OURS],
+    "between": [SYNCHRONOUS, OURS, SYNCHRONOUS],
+    "compressed": ["django.middleware.gzip.GZipMiddleware", SYNCHRONOUS, OURS],
+}
+"""Where our middleware stands in Django, by STREAMING_ORDER."""
 
 
 def broke(meter: Meter) -> Meter:
@@ -60,6 +113,7 @@ def flask_app() -> Any:
     broke(get_meter(app))
 
     @app.get("/peeked/<text>", endpoint="peeked", defaults={"how": "peeked"})
+    @app.get("/peeked-task/<text>", endpoint="peeked-task", defaults={"how": "peeked-task"})
     @app.get("/peeked-ended/<text>", endpoint="peeked-ended", defaults={"how": "peeked-ended"})
     @peek_stream
     def peeked(how: str, text: str) -> Response:
@@ -97,6 +151,11 @@ def fastapi_app() -> Any:
     def peeked(text: str) -> StreamingResponse:
         return StreamingResponse(body("peeked", text), media_type=SSE)
 
+    @app.get("/peeked-task/{text}")
+    @peek_stream
+    async def peeked_task(text: str) -> StreamingResponse:
+        return StreamingResponse(abody("peeked-task", text), media_type=SSE)
+
     @app.get("/peeked-ended/{text}")
     @peek_stream
     async def peeked_ended(text: str) -> StreamingResponse:
@@ -127,7 +186,7 @@ def _django() -> None:
     settings.configure(
         ALLOWED_HOSTS=["*"],
         INSTALLED_APPS=["token_limit_django"],
-        MIDDLEWARE=["token_limit_django.middleware.TokenLimitMiddleware"],
+        MIDDLEWARE=ORDERS[os.environ.get("STREAMING_ORDER", "alone")],
         ROOT_URLCONF="tests.frameworks.streaming_urls",
         SECRET_KEY="for tests only",
         TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}],

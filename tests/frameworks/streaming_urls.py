@@ -55,8 +55,10 @@ urlpatterns = [
     path("asgi/api/", Api.as_view()),
     path("asgi/peeked/<text>", peek_stream(asgi), {"how": "peeked"}),
     path("asgi/peeked-ended/<text>", peek_stream(asgi), {"how": "peeked-ended"}),
+    path("asgi/peeked-task/<text>", peek_stream(asgi), {"how": "peeked-task"}),
     path("asgi/<how>/<text>", asgi),
     path("peeked/<text>", peek_stream(wsgi), {"how": "peeked"}),
+    path("peeked-task/<text>", peek_stream(wsgi), {"how": "peeked-task"}),
     path("peeked-ended/<text>", peek_stream(wsgi), {"how": "peeked-ended"}),
     path("<how>/<text>", wsgi),
 ]

@@ -24,8 +24,9 @@ GUNICORN = ("gunicorn", "--workers=2", "--threads=4", "--log-level=critical", "-
 UVICORN = ("uvicorn", "--log-level=critical", "--host=127.0.0.1", "--port={port}", "--ws=websockets-sansio")
 FACTORY = (*UVICORN, "--factory")
 KEPT = ["do/kept_runner", "do/kept_to_thread"]
-SYNC = ["do/ask", "do/in_pool", "do/own_loop", "do/runner", *KEPT, "do/stream"]
-ON_LOOP = ["do/aask", "do/tasks", "do/to_thread", "do/astream", "do/produced"]
+THREADS = ["do/bare_thread", "do/bare_loop", "do/timer", "do/submitted", "do/mapped", "do/applied"]
+SYNC = ["do/ask", "do/in_pool", "do/own_loop", "do/runner", *KEPT, *THREADS, "do/stream"]
+ON_LOOP = ["do/aask", "do/tasks", "do/to_thread", "do/in_executor", "do/astream", "do/produced"]
 LATER = ["do/background", "do/background_in_thread"]
 QUESTIONS = {"alice": "How does the limit of a whole company hold? " * 12, "bob": "Why?", "carol": "Any credit?"}
 TENANTS = {"alice": "acme", "bob": "globex"}
@@ -40,8 +41,7 @@ class Server(NamedTuple):
     ways: list[str]
     refused: list[str]
     caught: str = "do/caught"
-    bare: tuple[str, ...] = ("do/bare_thread", "do/bare_loop")
-    stream: str = "do/stream"
+    streams: tuple[str, ...] = ("do/stream", "do/pumped")
     order: str = "outermost"
 
 
@@ -51,26 +51,25 @@ SERVERS = {
     "django on gunicorn": Server((*GUNICORN, f"{SAAS}django_app:wsgi"), [*SYNC, "do/closing"], REFUSED),
     "django on uvicorn": Server(
         (*UVICORN, f"{SAAS}django_app:asgi"),
-        ["do/ask", "do/in_pool", *KEPT, *(f"a{way}" for way in ON_LOOP)],
+        ["do/ask", "do/in_pool", *KEPT, *THREADS, *(f"a{way}" for way in ON_LOOP)],
         [*REFUSED, *(f"a{way}" for way in ASYNC_REFUSED)],
         caught="ado/acaught",
-        stream="ado/astream",
+        streams=("ado/astream", "ado/bounded"),
         order="innermost",
     ),
     "django between, on uvicorn": Server(
         (*UVICORN, f"{SAAS}django_app:asgi"),
-        ["do/ask", "ado/aask", "ado/produced"],
+        ["do/ask", "do/bare_thread", "ado/aask", "ado/produced"],
         ["do/wrapped", "ado/tasks"],
-        stream="ado/produced",
+        streams=("ado/produced", "ado/bounded"),
         order="between",
     ),
     "rest framework on gunicorn": Server(
         (*GUNICORN, f"{SAAS}django_app:wsgi"),
-        ["rest/ask", "rest/in_pool", "rest/own_loop", "rest/kept_runner", "rest/stream"],
+        ["rest/ask", "rest/in_pool", "rest/own_loop", "rest/kept_runner", "rest/submitted", "rest/stream"],
         ["rest/ask", "rest/own_loop", "rest/wrapped", "rest/grouped"],
         caught="rest/caught",
-        bare=("rest/bare_thread",),
-        stream="rest/stream",
+        streams=("rest/stream",),
         order="rest",
     ),
     "flask on gunicorn": Server(
@@ -80,13 +79,14 @@ SERVERS = {
         (*FACTORY, f"{SAAS}asgi:starlette_app"),
         [*SYNC, *ON_LOOP, *LATER],
         [*REFUSED, *ASYNC_REFUSED],
+        streams=("do/stream", "do/astream", "do/bounded"),
     ),
     "fastapi": Server(
         (*FACTORY, f"{SAAS}asgi:fastapi_app"),
         [*SYNC, *ON_LOOP, *LATER],
         [*REFUSED, *ASYNC_REFUSED],
         caught="do/acaught",
-        stream="do/produced",
+        streams=("do/produced", "do/bounded"),
     ),
     "flask in starlette": Server(
         (*FACTORY, f"{SAAS}asgi:flask_in_starlette"), [*SYNC, "do/stream_in_context"], REFUSED
@@ -185,17 +185,6 @@ def test_forged_headers_change_nothing(site: Site) -> None:
     assert [event.tenant_id for event in events] == ["acme"]
 
 
-def test_a_thread_without_a_context_is_unattributed_and_never_somebody_elses(site: Site) -> None:
-    ways = site.server.bare
-
-    def work() -> None:
-        for way in ways:
-            assert site.get(way, "bob").text
-
-    events = site.new_events(len(ways), work)
-    assert [event.tenant_id for event in events] == [""] * len(ways)
-
-
 def test_a_refusal_that_leaves_the_application_is_the_upgrade_response(site: Site) -> None:
     sent = len(site.provider.requests)
     for way in site.server.refused:
@@ -213,11 +202,16 @@ def test_an_application_that_catches_everything_keeps_its_answer(site: Site) -> 
 
 
 def test_a_customer_who_hangs_up_pays_for_what_came_and_leaves_no_hold(site: Site) -> None:
+    for way in site.server.streams:
+        _hang_up(site, way)
+
+
+def _hang_up(site: Site, way: str) -> None:
     def work() -> None:
         site.provider.reply_with("word " * 2000, times=1)
         pause = site.provider.pause_after(chunks=20, times=1)
         headers = {"Authorization": "Bearer bob", "Accept-Encoding": "identity"}
-        url = f"http://{site.address}/{site.server.stream}"
+        url = f"http://{site.address}/{way}"
         answer = requests.get(url, params={"q": "Why?"}, headers=headers, stream=True, timeout=60)
         chunks = answer.iter_content(4)  # kept: requests hangs up when its generator is freed
         next(chunks)
@@ -227,6 +221,6 @@ def test_a_customer_who_hangs_up_pays_for_what_came_and_leaves_no_hold(site: Sit
         pause.set()
 
     (event,) = site.new_events(1, work)
-    assert event.tenant_id == "globex"
+    assert (way, event.tenant_id) == (way, "globex")
     assert site.meter.store.holds() == []
     assert [status.held for status in site.meter.usage("globex")] == [0]

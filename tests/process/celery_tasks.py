@@ -29,7 +29,7 @@ def configure(app: Celery, url: str, prefix: str) -> Celery:
 def main() -> Celery:
     app = configure(Celery("tasks"), work.REDIS, work.PREFIX)
     install(work.meter)
-    for function in (work.ask, work.leave_behind, work.abandon):
+    for function in (work.ask, work.wrapped, work.leave_behind, work.abandon):
         app.task(name=function.__name__)(function)
 
     @app.task(name="add_tenant")

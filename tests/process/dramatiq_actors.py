@@ -20,6 +20,11 @@ def ask() -> None:
     work.ask()
 
 
+@dramatiq.actor(max_retries=0)
+def wrapped() -> None:
+    work.wrapped()
+
+
 @dramatiq.actor
 def leave_behind() -> None:
     work.leave_behind()

@@ -41,6 +41,10 @@ class Queue:
         """Count the recorded calls of tenants."""
         return [self.meter.store.spend(tenant, self.since, 4e9).calls for tenant in tenants]
 
+    def log(self) -> str:
+        """Return what the workers have printed."""
+        return (self.folder / "worker.log").read_text()
+
     def drop(self) -> None:
         """Remove every key of the test's."""
         self.meter.close()
@@ -73,4 +77,4 @@ class Queue:
             try:
                 end(process)
             finally:
-                print((self.folder / "worker.log").read_text()[-4000:])
+                print(self.log()[-4000:])

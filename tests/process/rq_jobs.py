@@ -14,7 +14,7 @@ from token_limit_core.workers.rq import install
 
 install(work.meter)
 
-ask, leave_behind, abandon = work.ask, work.leave_behind, work.abandon
+ask, wrapped, leave_behind, abandon = work.ask, work.wrapped, work.leave_behind, work.abandon
 
 
 def queue() -> rq.Queue:

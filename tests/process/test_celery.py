@@ -124,6 +124,19 @@ def test_prefork_children_that_end_deliver_their_own_events_once(
     assert list(receiver.deliveries.values()) == [1] * len(tenants)
 
 
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_refused_task_is_no_fault_in_the_log(app: Celery, queue: Queue, pool: str) -> None:
+    queue.meter.set_limit("broke", 0)
+    with queue.worker(*WORKER[:4], "--loglevel=INFO", f"--pool={pool}", "--concurrency=1"):
+        for name in ("ask", "wrapped"):
+            with pytest.raises((LimitExceededException, RuntimeError)):
+                send(app, queue, name, "broke").get(timeout=TIMEOUT)
+    log = queue.log()
+    assert "Traceback" not in log
+    assert "unexpected" not in log
+    assert "raised expected" in log
+
+
 def test_a_killed_child_runs_its_task_again_for_the_same_tenant(app: Celery, queue: Queue) -> None:
     """A task that is acknowledged late and loses its process is delivered again, headers and all."""
     with queue.worker(*WORKER, "--pool=prefork", "--concurrency=1"):

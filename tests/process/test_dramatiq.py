@@ -50,6 +50,15 @@ def test_a_message_spends_the_money_of_the_tenant_that_sent_it(broker: RedisBrok
     assert queue.calls(*everyone) == [10, 10, 10, 0, 3, 1, 1]
 
 
+def test_a_refused_message_is_no_fault_in_the_log(broker: RedisBroker, queue: Queue) -> None:
+    queue.meter.set_limit("broke", 0)
+    for name in ("ask", "wrapped"):
+        send(broker, queue, name, "broke", max_retries=0)
+    with queue.worker(*WORKER):
+        wait_until(lambda: queue.log().count("a call was refused") == 2)
+    assert "Traceback" not in queue.log()
+
+
 def test_the_end_of_a_process_loses_no_call(broker: RedisBroker, queue: Queue) -> None:
     send(broker, queue, "abandon", "acme")
     with queue.worker(*WORKER):

@@ -85,6 +85,16 @@ def test_the_end_of_a_process_loses_no_call(jobs: rq.Queue, queue: Queue, kind: 
     assert queue.meter.store.holds() == []
 
 
+@pytest.mark.parametrize("kind", ["Worker", "SimpleWorker"])
+def test_a_refused_job_is_no_fault_in_the_log(jobs: rq.Queue, queue: Queue, kind: str) -> None:
+    queue.meter.set_limit("broke", 0)
+    with queue.worker(JOBS, kind):
+        for name in ("ask", "wrapped"):
+            job = send(jobs, queue, name, "broke")
+            wait_until(lambda job=job: job.get_status(refresh=True) == "failed")  # type: ignore[misc]
+    assert "Traceback" not in queue.log()
+
+
 def test_a_job_run_on_the_spot_is_its_callers(queue: Queue, jobs: rq.Queue) -> None:
     at_once = rq.Queue(jobs.name, connection=jobs.connection, is_async=False)
     with queue.meter.for_tenant("acme"):

@@ -9,7 +9,7 @@ from typing import Any
 
 import openai
 
-from token_limit_core import Meter, MeterConfig
+from token_limit_core import LimitExceededException, Meter, MeterConfig
 from token_limit_core.meter import engine_of
 
 PROVIDER = os.environ["TASKS_PROVIDER"]
@@ -31,6 +31,14 @@ def ask() -> str:
     """Make a call; return who is in force."""
     client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES)
     return str(meter.current_tenant_id)
+
+
+def wrapped() -> str:
+    """Make a call; raise an error of the task's own when it is refused."""
+    try:
+        return ask()
+    except LimitExceededException as error:
+        raise RuntimeError("the task could not be done") from error
 
 
 async def aask() -> str:

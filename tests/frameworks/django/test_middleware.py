@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from django.apps import apps
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.management import call_command
+from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, override_settings
 from django.urls import reverse_lazy
@@ -154,11 +157,26 @@ async def test_two_tasks_of_a_request_with_tenants_of_their_own_are_billed_apart
     assert spent("left") == spent("right") > 0
 
 
-def test_a_bare_thread_is_unattributed_and_never_somebody_elses(project: Any, client: Client) -> None:
-    client.get("/plain/")
+def test_a_bare_thread_is_the_askers(project: Any, client: Client, alice: User) -> None:
+    Client().get("/bare_thread/")
     client.get("/bare_thread/")
-    assert events.tenants()[1] == ""
-    assert get_meter().status()["counts"]["unattributed"] == 1
+    assert events.tenants() == ["", f"user:{alice.pk}"]
+
+
+def test_a_look_up_in_a_bare_thread_leaves_no_connection(project: Any, client: Client, alice: User) -> None:
+    """Django closes the connections of threads that serve requests, and of no other."""
+    closed: list[str] = []
+    close = DatabaseWrapper.close
+
+    def counted(self: DatabaseWrapper) -> None:
+        if threading.current_thread().name == "bare" and self.alias == "default":
+            closed.append("while open" if self.connection is not None else "closed already")
+        close(self)
+
+    with mock.patch.object(DatabaseWrapper, "close", counted):
+        client.get("/bare_thread/")
+    assert closed == ["while open"]
+    assert events.tenants() == [f"user:{alice.pk}"]
 
 
 def test_forged_headers_and_parameters_change_nothing(project: Any, client: Client, alice: User) -> None:

@@ -166,7 +166,7 @@ def middleware_that_asks(get_response: Callable[[HttpRequest], HttpResponse]) ->
 
 def bare_thread(request: HttpRequest) -> HttpResponse:
     """Lose the context, as a thread of one's own does."""
-    thread = threading.Thread(target=ask)
+    thread = threading.Thread(target=ask, name="bare")
     thread.start()
     thread.join()
     return HttpResponse("done")

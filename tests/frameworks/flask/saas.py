@@ -23,6 +23,9 @@ views = Blueprint("views", __name__)
 runner = asyncio.Runner()
 """Kept from request to request; each test has its own."""
 
+left: list[threading.Thread] = []
+released = threading.Event()
+
 
 class Organization:
     def __init__(self, id: str) -> None:
@@ -222,6 +225,15 @@ def bare_thread() -> str:
     thread.start()
     thread.join()
     return "done"
+
+
+@views.get("/going_on")
+def going_on() -> str:
+    """Leave a thread behind that calls when the test lets it."""
+    own = client()
+    left.append(threading.Thread(target=lambda: (released.wait(10), "".join(pieces(own)))))
+    left[-1].start()
+    return "later"
 
 
 @views.get("/wrapped")

@@ -96,12 +96,18 @@ def test_two_tasks_of_a_request_with_tenants_of_their_own_are_billed_apart(site:
     assert sorted(site.tenants()) == ["left", "right"]
 
 
-def test_a_bare_thread_is_unattributed_and_never_somebody_elses(site: Site) -> None:
-    client = site.client("7")
-    client.get("/plain")
-    client.get("/bare_thread")
-    assert site.tenants() == ["user:7", ""]
-    assert site.meter.status()["counts"]["unattributed"] == 1
+def test_a_bare_thread_is_the_askers(site: Site) -> None:
+    site.client().get("/bare_thread")
+    site.client("7").get("/bare_thread")
+    assert site.tenants() == ["", "user:7"]
+
+
+def test_a_bare_thread_that_outlives_its_request_is_the_askers(site: Site) -> None:
+    assert site.client("7").get("/going_on").data == b"later"
+    assert site.client("8").get("/plain").data
+    saas.released.set()
+    saas.left.pop().join(10)
+    assert site.tenants() == ["user:8", "user:7"]
 
 
 def test_forged_headers_and_parameters_change_nothing(site: Site) -> None:

@@ -24,9 +24,9 @@ from starlette.websockets import WebSocket
 from token_limit_starlette import TokenLimitMiddleware
 from token_limit_starlette.dependencies import bind_tenant
 
-from .work import ASYNC, HOSTS, PEOPLE, STORE, SYNC, aask, ask, astream, person, produced, stream
+from .work import ASYNC, HOSTS, PEOPLE, STORE, SYNC, aask, ask, astream, bounded, person, produced, pumped, stream
 
-STREAMS = {"stream": stream, "astream": astream, "produced": produced}
+STREAMS = {"stream": stream, "astream": astream, "produced": produced, "bounded": bounded, "pumped": pumped}
 
 
 class User(BaseUser):

@@ -10,7 +10,7 @@ from typing import Any
 import django
 from django.conf import settings
 
-from .work import ASYNC, HOSTS, PEOPLE, STORE, SYNC, astream, person, produced, stream
+from .work import ASYNC, HOSTS, PEOPLE, STORE, SYNC, astream, bounded, person, produced, pumped, stream
 
 OURS = "token_limit_django.middleware.TokenLimitMiddleware"
 AUTH = f"{__name__}.Authentication"
@@ -79,15 +79,15 @@ def closing(question: str) -> str:
 
 def do(request: HttpRequest, kind: str) -> HttpResponseBase:
     question = request.GET["q"]
-    if kind == "stream":
-        return StreamingHttpResponse(stream(question), content_type="text/plain")
+    if kind in ("stream", "pumped"):
+        return StreamingHttpResponse({"stream": stream, "pumped": pumped}[kind](question), content_type="text/plain")
     return HttpResponse({**SYNC, "closing": closing}[kind](question))
 
 
 async def ado(request: HttpRequest, kind: str) -> HttpResponseBase:
     question = request.GET["q"]
-    if kind in ("astream", "produced"):
-        body = {"astream": astream, "produced": produced}[kind]
+    if kind in ("astream", "produced", "bounded"):
+        body = {"astream": astream, "produced": produced, "bounded": bounded}[kind]
         return StreamingHttpResponse(body(question), content_type="text/plain")
     return HttpResponse(await ASYNC[kind](question))
 

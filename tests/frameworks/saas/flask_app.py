@@ -8,7 +8,7 @@ from flask import Flask, Response, abort, g, request, stream_with_context
 
 from token_limit_flask import TokenLimit
 
-from .work import ASYNC, HOSTS, PEOPLE, STORE, SYNC, ask_alone, person, stream
+from .work import ASYNC, HOSTS, PEOPLE, STORE, SYNC, ask_alone, person, pumped, stream
 
 
 def create_app() -> Flask:
@@ -25,8 +25,8 @@ def create_app() -> Flask:
     @app.get("/do/<kind>")
     def do(kind: str) -> Any:
         question = request.args["q"]
-        if kind == "stream":
-            return Response(stream(question), mimetype="text/plain")
+        if kind in ("stream", "pumped"):
+            return Response({"stream": stream, "pumped": pumped}[kind](question), mimetype="text/plain")
         if kind == "stream_in_context":
             return Response(stream_with_context(stream(question)), mimetype="text/plain")
         return SYNC[kind](question)

@@ -14,6 +14,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from multiprocessing.pool import ThreadPool
 from typing import Any
 
 import openai
@@ -31,6 +32,10 @@ PEOPLE = {"alice": "acme", "bob": "globex", "carol": "broke"}
 client = openai.OpenAI(api_key="test", base_url=PROVIDER, max_retries=0)
 aclient = openai.AsyncOpenAI(api_key="test", base_url=PROVIDER, max_retries=0)
 pool = ThreadPoolExecutor(4)
+threads = ThreadPool(4)
+left: list[Any] = []
+"""Event loops that are never closed."""
+
 kept = asyncio.Runner()
 using_kept = threading.Lock()
 
@@ -84,6 +89,41 @@ async def produced(question: str) -> AsyncIterator[str]:
     await task
 
 
+async def bounded(question: str) -> AsyncIterator[str]:
+    """Do what `produced` does with a queue that holds one piece: without a reader the task waits there for ever."""
+    queue: asyncio.Queue[str | None] = asyncio.Queue(1)
+
+    async def produce() -> None:
+        async for piece in astream(question):
+            await queue.put(piece)
+        await queue.put(None)
+
+    left.append(asyncio.create_task(produce()))
+    while (piece := await queue.get()) is not None:
+        yield piece
+
+
+def pumped(question: str) -> Iterator[str]:
+    """Pull an asynchronous stream piece by piece, on a loop that is never closed."""
+    runner, body = asyncio.Runner(), astream_alone(question)
+    left.append((runner, body))
+
+    async def pull() -> str | None:
+        return await anext(body, None)
+
+    while (piece := runner.run(pull())) is not None:
+        yield piece
+
+
+async def astream_alone(question: str) -> AsyncIterator[str]:
+    """Stream on an event loop of its own, and close nothing."""
+    transport = openai.DefaultAsyncHttpxClient(verify=TLS)
+    own = openai.AsyncOpenAI(api_key="test", base_url=PROVIDER, max_retries=0, http_client=transport)
+    async for chunk in await own.chat.completions.create(**request_of(question, stream=True)):
+        if chunk.choices:
+            yield chunk.choices[0].delta.content or ""
+
+
 def in_pool(question: str) -> str:
     """Hand the context to a thread of a pool."""
     return pool.submit(contextvars.copy_context().run, ask, question).result()
@@ -123,6 +163,30 @@ def bare_thread(question: str) -> str:
 
 def bare_loop(question: str) -> str:
     return _in_thread(partial(own_loop, question))
+
+
+def timer(question: str) -> str:
+    found: list[str] = []
+    thread = threading.Timer(0, lambda: found.append(ask(question)))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def submitted(question: str) -> str:
+    return pool.submit(ask, question).result()
+
+
+def mapped(question: str) -> str:
+    return "".join(pool.map(ask, [question]))
+
+
+def applied(question: str) -> str:
+    return threads.apply(ask, (question,))
+
+
+async def in_executor(question: str) -> str:
+    return await asyncio.get_running_loop().run_in_executor(pool, ask, question)
 
 
 def caught(question: str) -> str:
@@ -182,12 +246,18 @@ SYNC: dict[str, Callable[[str], str]] = {
         kept_to_thread,
         bare_thread,
         bare_loop,
+        timer,
+        submitted,
+        mapped,
+        applied,
         caught,
         wrapped,
         grouped,
     )
 }
-ASYNC: dict[str, Callable[[str], Any]] = {work.__name__: work for work in (aask, tasks, to_thread, acaught, awrapped)}
+ASYNC: dict[str, Callable[[str], Any]] = {
+    work.__name__: work for work in (aask, tasks, to_thread, in_executor, acaught, awrapped)
+}
 
 
 def person(authorization: str | None) -> str | None:
