@@ -80,7 +80,8 @@ def spend(meter: Meter) -> None:
     for thread in threads:
         thread.join()
     assert meter.flush(60)
-    print("\n".join(lines), flush=True)
+    for line in lines:
+        print(line, flush=True)
 
 
 def main(command: str, settings: str) -> None:

@@ -171,7 +171,8 @@ def test_two_services_of_64_threads_stay_within_the_documented_bound(receiver: R
     billed = receiver.store.spend("acme", 0, 4e9).cost_nano
     assert billed == len(captured) * COST
     lag = max(receiver.arrivals[call_id] - at for call_id, at in captured.items())
-    last, mine = max((max(admitted for _, admitted, _ in calls), n) for n, calls in enumerate(said))
+    # one service may have spent it all before the other ran
+    last, mine = max((max(admitted for _, admitted, _ in calls), n) for n, calls in enumerate(said) if calls)
     checks = max(receiver.check_seconds, default=0.0)
     news = last - TTL - checks - lag
     others = sum(COST for n, calls in enumerate(said) if n != mine for _, _, at in calls if at > news)
