@@ -191,7 +191,8 @@ def _admit(flight: Flight) -> Decision:
     engine, request = flight.engine, flight.request
     if request.later:
         return ADMITTED
-    price = engine.prices.price_for(request.provider, request.model, flight.started_at, request.service_tier)
+    model = request.model if request.priced_as is None else request.priced_as
+    price = engine.prices.price_for(request.provider, model, flight.started_at, request.service_tier)
     received, generated = flight.estimate
     amount = None if price is None else price.of_tokens(received, generated)
     config = engine.config

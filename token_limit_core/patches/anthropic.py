@@ -12,6 +12,7 @@ from ..calls.flow import again, hand_over
 from ..calls.request import Outcome
 from ..hosts import UNKNOWN
 from ..usage import Usage
+from .bedrock import price_name
 from .client_middleware import RelayPatch
 from .converse import InvokeReader
 from .frames import FrameTee
@@ -77,7 +78,7 @@ class AnthropicPatch(RelayPatch):
     def refine(self, plan: Plan) -> None:
         plan.service_tier = "fast" if plan.body.get("speed") == "fast" else None  # the answer tells the others
         if plan.provider == "aws":
-            plan.priced_as = plan.model
+            plan.priced_as = price_name(plan.model)
 
     def tee(self, plan: Plan, response: Any, request_id: str | None) -> Tee:
         if response.headers.get("content-type", "").startswith("application/vnd.amazon.eventstream"):

@@ -106,7 +106,7 @@ def _request(operation: str, parameters: Mapping[str, Any]) -> Request:
     sent = _document_of(parameters.get("body")) if endpoint == INVOKE else parameters
     request = Request("aws", model, endpoint, operation.endswith("Stream"))
     request.size, request.unseen = (ATTACHMENT, 0) if sent is None else measure(dict(sent))
-    request.max_output = 0 if "embed" in model else max_output_of(fields_of(sent))
+    request.max_output = max_output_of(model, fields_of(sent))
     request.priced_as = price_name(model)
     tier = parameters.get("serviceTier")
     request.service_tier = text(tier if endpoint == INVOKE else fields_of(tier).get("type"))
@@ -129,8 +129,10 @@ def _document_of(body: Any) -> Mapping[str, Any] | None:
     return document if isinstance(document, dict) else {}
 
 
-def max_output_of(body: Mapping[str, Any]) -> int | None:
+def max_output_of(model: str, body: Mapping[str, Any]) -> int | None:
     """Return the most tokens that a call may generate; Nova, Titan and Converse keep the bound one level down."""
+    if "embed" in model:
+        return 0
     for part in (body, body.get("inferenceConfig"), body.get("textGenerationConfig")):
         bound = max_output(fields_of(part), BOUNDS)
         if bound is not None:

@@ -101,7 +101,7 @@ class LiteLLMPatch(Entries, HttpPatch):
             if surface is None:
                 return None
             options = SimpleNamespace(json_data=sent.body, files=sent.files)
-            plan = self.make_plan(surface, parts, options, sent.stream, provider_named(sent.logging))
+            plan = self.make_plan(surface, parts, options, sent.stream, provider_named(sent.logging, surface.endpoint))
             _refine(plan, parts.path, sent.logging)
             if (parts.hostname, plan.model) not in self._refusing:
                 _ask_for_usage(plan, kwargs)
@@ -233,7 +233,7 @@ def _refine(plan: Plan, path: str, logging: Any) -> None:
     elif not plan.model:
         plan.model = str(getattr(logging, "model", ""))
     if plan.endpoint in (CONVERSE, INVOKE):
-        plan.max_output = bedrock_bound(plan.body)
+        plan.max_output = bedrock_bound(plan.model, plan.body)
         plan.service_tier = text(fields_of(plan.body.get("serviceTier")).get("type"))
     elif plan.endpoint == google.CONTENT:
         plan.max_output = google.max_output_of(plan.body)

@@ -85,8 +85,22 @@ ANY_SERVER = frozenset(
 """Names that stand for whatever speaks OpenAI's protocol."""
 
 
-def provider_named(logging: Any) -> str:
-    """Name the provider of a host that is not known, by what LiteLLM calls it."""
+PROTOCOLS = {
+    CONVERSE: "aws",
+    INVOKE: "aws",
+    google.CONTENT: "google",
+    google.EMBEDDINGS: "google",
+    google.IMAGES: "google",
+    MESSAGES: "anthropic",
+    **dict.fromkeys(("chat", "embed", "rerank"), "cohere"),
+}
+"""The providers of protocols, for releases of LiteLLM that give no name with a request."""
+
+
+def provider_named(logging: Any, endpoint: str) -> str:
+    """Name the provider of a host that is not known, by LiteLLM's name for it."""
+    if logging is None:
+        return PROTOCOLS.get(endpoint, UNKNOWN)
     named = getattr(logging, "model_call_details", {}).get("custom_llm_provider")
     if not isinstance(named, str) or named in ANY_SERVER:
         return UNKNOWN

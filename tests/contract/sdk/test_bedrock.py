@@ -277,6 +277,18 @@ def test_the_status_lists_what_is_guarded(metered: Metered) -> None:
     assert "bedrock-agent-runtime" in told["not_guarded"]
 
 
+def test_what_is_held_for_an_arn_is_the_price_of_its_model(maker: Maker, metered: Metered) -> None:
+    held: list[int] = []
+
+    def looking(exchange: Any) -> None:
+        held.append(metered.meter.usage(TENANT)[0].held)
+        maker.answer(exchange)
+
+    maker.server.serve = looking
+    bedrock(maker.url).converse(modelId=SAME_PRICE[-1], messages=MESSAGES)
+    assert held[0] > 0
+
+
 def test_the_estimate_knows_the_bound(maker: Maker, metered: Metered) -> None:
     """A call that may generate 1 token holds far less than its like that may generate thousands."""
     held: list[Decimal] = []

@@ -108,6 +108,43 @@ def test_one_request_is_one_event(way: str, maker: Maker, metered: Metered) -> N
     assert "estimated" not in event.tags
 
 
+ANSWERED = {
+    "id": "resp_1", "object": "response", "created_at": 1, "status": "completed", "model": "mistral-small-2506",
+    "output": [], "parallel_tool_calls": True, "tool_choice": "auto", "tools": [],
+    "usage": {"input_tokens": INPUT, "output_tokens": OUTPUT, "total_tokens": INPUT + OUTPUT},
+}  # fmt: skip
+EMBEDDED = {
+    "object": "list", "model": "mistral-embed", "data": [{"object": "embedding", "embedding": [0.5], "index": 0}],
+    "usage": {"prompt_tokens": INPUT, "total_tokens": INPUT},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("way", "document", "endpoint", "output"),
+    [("responses", ANSWERED, "responses", OUTPUT), ("embedding", EMBEDDED, "embeddings", 0)],
+)
+def test_other_functions(
+    way: str, document: dict[str, Any], endpoint: str, output: int, maker: Maker, metered: Metered
+) -> None:
+    maker.say(document)
+    WAYS[way](maker)
+
+    event = metered.event()
+    assert (event.endpoint, event.input_tokens, event.output_tokens) == (endpoint, INPUT, output)
+    assert "estimated" not in event.tags
+
+
+def test_an_embedding_on_bedrock(maker: Maker, metered: Metered) -> None:
+    maker.say({"embedding": [0.5], "inputTextTokenCount": 7})
+    litellm.embedding(
+        "bedrock/amazon.titan-embed-text-v2:0", input=["?"], api_base=maker.url, aws_access_key_id="a",
+        aws_secret_access_key="b", aws_region_name="us-east-1",
+    )  # fmt: skip
+
+    event = metered.event()
+    assert (event.endpoint, event.model, event.input_tokens) == ("invoke_model", "amazon.titan-embed-text-v2:0", 7)
+
+
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_a_refusal_of_one_tenant_does_not_cool_a_deployment_down_for_another(
     asynchronous: bool, maker: Maker, metered: Metered
