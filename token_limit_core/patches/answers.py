@@ -14,6 +14,7 @@ from .costs import cost_in_headers
 from .streams import Follow, Tee
 from .surfaces import Plan
 from .tees import BlindTee, DocumentTee, EventTee, read_document
+from .whole import read_whole
 
 
 class Answers(BasePatch):
@@ -35,13 +36,15 @@ class Answers(BasePatch):
             row = getattr(result, "__dict__", {})
             if "_request_id" in row:  # a model: the SDK has read the header already
                 read = plan.read
-                outcome = read(result)
+                outcome = read_whole(result, read)
                 request_id: Any = row["_request_id"]
                 if request_id is None and flight.request.provider in self.other_id_headers:
                     request_id = self._request_id(flight, response)
             elif response is None or not (result is response or isinstance(result, self._special_types)):
                 request_id = self._request_id(flight, response)
-                outcome = self._read_events(plan, response, request_id) if plan.stream else plan.read(result)
+                outcome = (
+                    self._read_events(plan, response, request_id) if plan.stream else read_whole(result, plan.read)
+                )
             elif isinstance(result, self._stream_types):
                 flight.engine.settler.start()
                 reader = plan.reader(self._request_id(flight, response), plan.injected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,16 +11,28 @@ from ..events import made_of
 from ..usage import Usage
 from .costs import reported_cost
 from .reading import count, fields_of, text
+from .whole import ErrorAnswer
 
 
 def read_answer(answer: Any) -> Outcome:
     """Read a whole answer, parsed or as JSON."""
     row = fields_of(answer)
     usage = fields_of(row.get("usage")) or _usage_elsewhere(row)
-    outcome = Outcome(usage_of(usage), text(row.get("model")), text(row.get("id")), cost_usd=reported_cost(usage))
+    model = text(row.get("model"))
+    outcome = Outcome(_searched(usage_of(usage), model), model, text(row.get("id")), cost_usd=reported_cost(usage))
     if row.get("service_tier") is not None:
         outcome.service_tier = text(row["service_tier"])
     return outcome
+
+
+def _searched(usage: Usage | None, model: str | None) -> Usage | None:
+    """Count the search of a model that searches before each answer, as OpenAI's search models do without saying so."""
+    if usage is not None and model is not None and "-search-" in model and SEARCH_MODELS.search(model):
+        usage.web_searches = 1
+    return usage
+
+
+SEARCH_MODELS = re.compile(r"gpt-[\w.-]+-search-(preview|api)")
 
 
 def usage_of(usage: Any) -> Usage | None:
@@ -68,7 +81,13 @@ _OUTPUT = {
     "image_tokens": "output_image_tokens",
 }
 CHAT = (
-    {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens", "total_tokens": "total_tokens"},
+    {
+        "prompt_tokens": "input_tokens",
+        "completion_tokens": "output_tokens",
+        "total_tokens": "total_tokens",
+        "prompt_audio_seconds": "duration_seconds",  # Mistral's
+        "num_sources_used": "web_searches",  # xAI's
+    },
     {"prompt_tokens_details": _INPUT, "completion_tokens_details": _OUTPUT},
 )
 RESPONSES = (
@@ -122,11 +141,11 @@ class StreamReader:
         """Tell what was used so far."""
         row = fields_of(self.answer)
         request_id = self.request_id or text(fields_of(self.first).get("id")) or text(row.get("id"))
-        usage = fields_of(self.usage)
+        usage, model = fields_of(self.usage), text(row.get("model"))
         return Outcome(
-            usage=usage_of(usage),
+            usage=_searched(usage_of(usage), model),
             cost_usd=reported_cost(usage),
-            model=text(row.get("model")),
+            model=model,
             request_id=request_id,
             service_tier=text(row.get("service_tier")),
             error=error,
@@ -177,9 +196,14 @@ class ChoicesReader(StreamReader):
         """Report what was used so far."""
         if self.usage is None:
             self.usage = _usage_elsewhere(fields_of(self.answer)) or None
+        chunk = fields_of(self.answer) if error is None else _chunk_of(error)
         if self.usage is None and error is not None:
-            self.usage = _chunk_of(error).get("usage")
-        return super().outcome(error)
+            self.usage = chunk.get("usage")
+        outcome = super().outcome(error)
+        if chunk.get("error"):
+            outcome.error = ErrorAnswer(chunk["error"]) if error is None else error
+            outcome.answered = self.chunks - (error is None) > 1 or self.letters > 0
+        return outcome
 
 
 def _usage_elsewhere(row: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -30,6 +30,7 @@ from .interactions import read_response
 from .scoped import keep_scope
 from .streams import follow_async, follow_async_chunks, follow_chunks, follow_sync
 from .surfaces import mask, unguarded
+from .whole import read_whole
 
 CONTENT, EMBEDDINGS, IMAGES, INTERACTIONS = "generate_content", "embed_content", "generate_images", "interactions"
 
@@ -254,7 +255,7 @@ def _read(
         if flight.request.gateway:
             flight.cost_usd = cost_in_headers(getattr(response, "headers", None) or {})
         predicts = flight.request.endpoint == IMAGES or "predictions" in answer
-        return read_prediction(answer) if predicts else read_content(answer)
+        return read_whole(answer, read_prediction if predicts else read_content)
     except Exception:
         report("reading an answer")
         return Outcome()

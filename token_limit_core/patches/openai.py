@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 
 from ..calls.estimates import STORED
 from ..hosts import UNKNOWN
+from ..pricing.price_list import CODE_INTERPRETER
 from . import audio
 from .chat import ChoicesReader, read_answer
 from .images import ImageReader, read_images
 from .quirks import AMENDS, amend_outcomes, fill_in_the_middle
-from .responses import EventReader, RunReader, read_batch, read_response, read_run
+from .responses import EventReader, RunReader, read_batch, read_container, read_response, read_run
 from .stainless import StainlessPatch
 from .surfaces import Plan, Surface, size_of_files
 
@@ -23,6 +24,7 @@ RUN_BOUNDS = ("max_completion_tokens",)
 TRANSCRIPTS = "/audio/transcriptions"
 TRANSLATIONS = "/audio/translations"
 SPEECH = "/audio/speech"
+CONTAINERS = "containers.create"
 
 ASKED = ("chat.completions", "completions")
 """Endpoints whose streams tell their usage only when they are asked to."""
@@ -43,6 +45,7 @@ SURFACES = (
     Surface("/threads/runs", "threads.runs", RUN_BOUNDS, read_run, RunReader, unseen=STORED),
     Surface("/threads/{}/runs/{}/submit_tool_outputs", "threads.runs", RUN_BOUNDS, read_run, RunReader, unseen=STORED),
     Surface("/decisions", "decisions", (), read_answer, ChoicesReader),
+    Surface("/containers", CONTAINERS, None, read_container, ChoicesReader, refined=True),
 )
 """The ends of paths; gateways and other SDKs put prefixes before them."""
 
@@ -54,7 +57,7 @@ LATER = (
 
 FREE = re.compile(
     r"/(moderations|files|uploads(/.+)?|batches(/[^/]+/cancel)?|responses/(input_tokens|[^/]+/cancel)"
-    r"|conversations(/.+)?|chat/completions/[^/]+|(vector_stores|containers|assistants|skills|vaults)(/.+)?"
+    r"|conversations(/.+)?|chat/completions/[^/]+|containers/.+|(vector_stores|assistants|skills|vaults)(/.+)?"
     r"|threads(/[^/]+(/messages(/[^/]+)?|/runs/[^/]+(/cancel)?)?)?|evals(/[^/]+(/runs/[^/]+)?)?"
     r"|fine_tuning/(jobs/[^/]+/(cancel|pause)|checkpoints/.+)|audio/voice_consents(/.+)?"
     r"|(organization|projects|webhook_endpoints|safety)(/.+)?|(realtime/calls|live/sessions)/[^/]+/(hangup|reject|refer))$"
@@ -92,6 +95,8 @@ def refine(plan: Plan) -> None:
         audio.refine_transcript(plan)
     elif plan.endpoint.startswith("images."):
         plan.size += size_of_files(plan.options)
+    elif plan.endpoint == CONTAINERS:
+        plan.model = CODE_INTERPRETER
     elif plan.endpoint == "completions" and plan.provider == "deepseek":
         fill_in_the_middle(plan)
     if plan.provider == "openrouter" and "/" in plan.model:

@@ -6,16 +6,23 @@ another process, so its event has an id made from its own.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from ..calls.request import Outcome
+from ..pricing.price_list import CODE_INTERPRETER
 from ..usage import Part, Usage
 from .chat import StreamReader, read_answer
 from .images import image_usage
 from .reading import count, event_id_of, fields_of, text
+from .whole import ErrorAnswer
+
+logger = logging.getLogger("token_limit")
 
 WAITING = frozenset({"queued", "in_progress", "requires_action", "cancelling"})
+ENDED = frozenset({"completed", "incomplete"})
 ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 DONE = frozenset({"completed", "expired", "cancelled", "failed"})
 """How a batch ends; its usage is zero or growing until then."""
@@ -34,19 +41,36 @@ def read_run(answer: Any) -> Outcome:
 
 
 def read_batch(answer: Any) -> Outcome:
-    """Read a batch: the usage of all its requests, at the price of a batch."""
+    """Read a batch: the usage of all its requests, at the price of a batch. One that has ended leaves an event."""
     row = fields_of(answer)
     outcome = read_answer(row)
-    if outcome.usage is not None and row.get("status") in DONE:
+    if str(row.get("status")).lower() not in DONE:
+        return outcome
+    if outcome.usage is None and fields_of(row.get("request_counts")).get("completed") != 0:
+        outcome.usage, outcome.tags = Usage(), {"unpriced": ["batch"]}
+        _warn_of_batch()
+    if outcome.usage is not None:
         outcome.event_id = event_id_of("batch", str(row.get("id")))
         outcome.service_tier = "batch"
     return outcome
 
 
+@cache
+def _warn_of_batch() -> None:
+    logger.warning(
+        "a batch has ended without reporting its usage, so its cost is unknown and counts against no limit; record it "
+        "with meter.track_manually(...) (the events have 'batch' in tags['unpriced'])"
+    )
+
+
 class EventReader(StreamReader):
     """Follows a responses stream: usage comes once, with the response that ends it."""
 
-    __slots__ = ()
+    __slots__ = ("failed",)
+
+    def __init__(self, request_id: str | None, injected: bool) -> None:
+        super().__init__(request_id, injected)
+        self.failed: ErrorAnswer | None = None
 
     def see(self, event: Any) -> bool:
         """Look at an event; none is ever hidden."""
@@ -55,6 +79,8 @@ class EventReader(StreamReader):
         if kind in ENDS or kind == "response.created" or kind == "response.queued":
             self.answer = row.get("response")
             self.usage = fields_of(self.answer).get("usage")
+        elif kind == "error":
+            self.failed = ErrorAnswer(row.get("error") or row)
         elif isinstance(kind, str) and kind.endswith(".delta"):
             self.chunks += 1
             words = row.get("delta")
@@ -65,7 +91,11 @@ class EventReader(StreamReader):
     def outcome(self, error: BaseException | None) -> Outcome:
         """Tell what was used so far."""
         row = fields_of(self.answer)
-        return _with_tools(_in_background(super().outcome(error), row, row.get("background") is True), row)
+        if self.failed is None and row.get("error"):
+            self.failed = ErrorAnswer(row["error"])
+        outcome = super().outcome(self.failed if error is None else error)
+        outcome.answered = self.failed is None or self.chunks > 0
+        return _with_tools(_in_background(outcome, row, row.get("background") is True), row)
 
 
 class RunReader(StreamReader):
@@ -91,7 +121,7 @@ def _in_background(outcome: Outcome, row: Mapping[str, Any], background: bool) -
     """Let work in the background count once: when it tells its usage, under an id of its own."""
     if not background:
         return outcome
-    if outcome.usage is not None:
+    if outcome.usage is not None or row.get("status") in ENDED:
         outcome.event_id = event_id_of("response", str(row.get("id")))
     elif row.get("status") in WAITING:
         outcome.usage = Usage(input_tokens=0, output_tokens=0)
@@ -111,6 +141,7 @@ def _with_tools(outcome: Outcome, row: Mapping[str, Any]) -> Outcome:
         searches = sum(map(_is_search, items)) or None
     outcome.usage.web_searches = searches
     outcome.usage.file_searches = sum(item.get("type") == "file_search_call" for item in items) or None
+    outcome.usage.containers = _containers(row, items)
     images = sum(item.get("type") == "image_generation_call" for item in items)
     used = fields_of(told.get("image_gen"))
     if images or count(used.get("total_tokens")):
@@ -118,6 +149,35 @@ def _with_tools(outcome: Outcome, row: Mapping[str, Any]) -> Outcome:
         outcome.parts = (Part(_image_model(row, items), usage, counted=False),)
         outcome.fields = {name: n for name in IMAGE_FIELDS if (n := getattr(usage, name)) is not None}
     return outcome
+
+
+def read_container(answer: Any) -> Outcome:
+    """Read a container of the code interpreter that was made by itself."""
+    row = fields_of(answer)
+    usage = None if answer is None else Usage(containers=gigabytes(row.get("memory_limit")))
+    return Outcome(usage=usage, model=CODE_INTERPRETER, request_id=text(row.get("id")))
+
+
+def gigabytes(limit: Any) -> int:
+    """Return the memory of a container, such as "4g", which its price follows; the default is 1 GB."""
+    number = limit.removesuffix("g") if isinstance(limit, str) else ""
+    return int(number) if number.isdecimal() else 1
+
+
+def _containers(row: Mapping[str, Any], items: list[Mapping[str, Any]]) -> int | None:
+    """Count the gigabytes of the containers that were made for a response.
+
+    One that the request names by its id was made, and billed, before.
+    """
+    used = {item.get("container_id") for item in items if item.get("type") == "code_interpreter_call"}
+    if not used:
+        return None
+    tools = row.get("tools")
+    rows = [fields_of(tool) for tool in (tools if isinstance(tools, list) else ())]
+    given = [tool.get("container") for tool in rows if tool.get("type") == "code_interpreter"]
+    made = used.difference(part for part in given if isinstance(part, str))
+    size = next((gigabytes(fields_of(part).get("memory_limit")) for part in given if not isinstance(part, str)), 1)
+    return len(made) * size or None
 
 
 IMAGE_FIELDS = (

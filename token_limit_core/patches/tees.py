@@ -10,6 +10,7 @@ from typing import Any
 from ..calls.request import Outcome
 from ..runtime.faults import report
 from .streams import Reader
+from .whole import read_whole
 
 _END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 
@@ -76,7 +77,7 @@ class DocumentTee:
     def outcome(self, error: BaseException | None) -> Outcome:
         """Read the document; what is no whole document has no usage."""
         outcome = read_document(b"".join(self._parts), self._read)
-        outcome.error = error
+        outcome.error = outcome.error if error is None else error
         if self._request_id is not None:
             outcome.request_id = self._request_id
         return outcome
@@ -112,4 +113,4 @@ def read_document(body: bytes, read: Callable[[Any], Outcome]) -> Outcome:
         document = json.loads(body)
     except ValueError:
         document = None
-    return read(document if isinstance(document, dict) else None)
+    return read_whole(document if isinstance(document, dict) else None, read)

@@ -128,8 +128,6 @@ FREE = [
     "/conversations/conv_1/items",
     "/vector_stores",
     "/vector_stores/vs_1/files",
-    "/containers",
-    "/assistants",
     "/threads",
     "/threads/thread_1/messages",
     "/threads/thread_1/runs/run_1/cancel",
