@@ -79,7 +79,7 @@ HOSTS: dict[str, str] = {
 REGIONAL: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"bedrock-(runtime|mantle)(-fips)?\.[a-z0-9-]+\.(amazonaws\.com|api\.aws)"), "aws"),
 )
-"""Hosts with a region inside, matched as a whole: others' servers are on amazonaws.com, too."""
+"""Hosts that contain a region. The whole host must match: amazonaws.com has servers of other customers too."""
 
 REPORT_COSTS = frozenset({"openrouter", "vercel", "avian"})
 """Gateways whose every answer reports its cost, so that 0 is free of charge. Elsewhere 0 may mean an unknown cost."""

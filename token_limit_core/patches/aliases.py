@@ -1,4 +1,4 @@
-"""Patches that are only names: calls that run through another SDK's funnel, and LangChain's, which are marked."""
+"""Patches that are names only: providers behind another SDK's funnel, and the mark of LangChain's calls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .base import BasePatch
 
 
 class DeepSeekPatch(BasePatch):
-    """Guards DeepSeek, which is called through OpenAI's SDK."""
+    """Meters DeepSeek, which is called through OpenAI's SDK."""
 
     name = "deepseek"
     module = "openai"
@@ -21,7 +21,7 @@ class DeepSeekPatch(BasePatch):
 
 
 class OpenRouterPatch(BasePatch):
-    """Guards OpenRouter, which is called through OpenAI's SDK."""
+    """Meters OpenRouter, which is called through OpenAI's SDK."""
 
     name = "openrouter"
     module = "openai"

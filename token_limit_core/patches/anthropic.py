@@ -1,4 +1,4 @@
-"""Anthropic's SDK with its Bedrock, Vertex and Foundry clients: what is billable, what is free, where it goes."""
+"""Anthropic's SDK with its Bedrock, Vertex and Foundry clients: billable and free paths, and providers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..calls.request import Outcome
 from ..hosts import UNKNOWN
 from ..usage import Usage
 from .bedrock import price_name
-from .client_middleware import RelayPatch
+from .client_middleware import ClientMiddlewarePatch
 from .converse import InvokeReader
 from .frames import FrameTee
 from .lines import show_lines
@@ -37,7 +37,7 @@ PROVIDERS = {
     "AnthropicGoogleCloud": "anthropic",
     "AsyncAnthropicGoogleCloud": "anthropic",
 }
-"""Whose price list holds for a client class. Foundry and the Claude platforms on AWS and Google Cloud charge
+"""The provider whose prices apply to a client class. Foundry and the Claude platforms on AWS and Google Cloud charge
 Anthropic's own prices, and genai-prices lists no Claude under azure."""
 
 HEADER_COUNTS = ("x-amzn-bedrock-input-token-count", "x-amzn-bedrock-output-token-count")
@@ -48,8 +48,8 @@ def _nothing(answer: Any) -> Outcome:
     return Outcome()
 
 
-class AnthropicPatch(RelayPatch):
-    """Guards messages, of every kind of client, and the results of batches."""
+class AnthropicPatch(ClientMiddlewarePatch):
+    """Meters messages of every kind of client, and the results of batches."""
 
     name = "anthropic"
     module = "anthropic"
@@ -71,7 +71,7 @@ class AnthropicPatch(RelayPatch):
         return next((PROVIDERS[cls.__name__] for cls in type(client).__mro__ if cls.__name__ in PROVIDERS), UNKNOWN)
 
     def provider_at(self, client: Any, url: Any, engine: Engine) -> str:
-        """Name the provider that a client talks to; Foundry, on Azure's hosts, charges Anthropic's prices."""
+        """Return the provider of a client. Foundry, on Azure's hosts, charges Anthropic's prices."""
         provider = super().provider_at(client, url, engine)
         return "anthropic" if provider == "azure" else provider
 
@@ -98,7 +98,7 @@ class AnthropicPatch(RelayPatch):
 
 
 def _record_result(flight: Flight, batch: str, row: Mapping[str, Any]) -> None:
-    """Bill one line of a batch's results, once however often it is downloaded; only what succeeded costs anything."""
+    """Bill one line of a batch's results, once for any number of downloads. Only successful lines cost anything."""
     result = fields_of(row.get("result"))
     if result.get("type") != "succeeded":
         return
@@ -113,6 +113,6 @@ def _record_result(flight: Flight, batch: str, row: Mapping[str, Any]) -> None:
 
 
 def _usage_in_headers(headers: Mapping[str, str]) -> Usage | None:
-    """Read what Bedrock counted, for an answer without usage."""
+    """Read the token counts in Bedrock's headers, for an answer without usage."""
     received, generated = (int(told) if (told := headers.get(name, "")).isdigit() else None for name in HEADER_COUNTS)
     return usage_of({"input_tokens": received, "output_tokens": generated})

@@ -1,4 +1,4 @@
-"""BasePatch: how a provider SDK is hooked, and un-hooked."""
+"""BasePatch: installs and removes the hooks of a provider SDK."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class BasePatch:
 
     name: ClassVar[str]
     provider: ClassVar[str | None] = None
-    """What the price list calls the provider of a custom patch, where that is not the patch's name: holds go by it."""
+    """The provider's name in the price list, if it is not the name of the patch. Holds are priced by it."""
 
     module: ClassVar[str | None] = None
     """The SDK's module: the patch waits for its import, and is skipped when it is not installed."""
@@ -55,15 +55,15 @@ class BasePatch:
     """What `status()` lists as guarded."""
 
     not_guarded: ClassVar[tuple[str, ...]] = ()
-    """What `status()` lists as costing money out of our sight."""
+    """Paid paths that `status()` lists as not metered."""
 
     websockets: ClassVar[tuple[tuple[str, str, str], ...]] = ()
-    """Websockets pass no funnel: module, class (or `Async` and that), and how an application calls its `connect`."""
+    """Websockets bypass the funnel: module, class (also with the prefix `Async`), and the name of its `connect`."""
 
     def __init__(self) -> None:
         self.engines: list[Engine] = []
         self.names: dict[Engine, set[str]] = {}
-        """What each Meter has patched through this: its own name, or that of a provider."""
+        """The names that each Meter has patched: this patch's own, or those of providers."""
         self.whole = {self.name}
         """The names among those that mean every call, whatever its provider."""
         self.active = False
@@ -80,7 +80,7 @@ class BasePatch:
         self._swapped.append((obj, attr, original, wrapper))
 
     def _when_imported(self, module: str, do: Callable[[Any], None]) -> None:
-        """Do something with a module of the SDK that may never be imported; importing it would cost the start-up."""
+        """Call a function with a module of the SDK once it is imported. Importing it here would slow the start-up."""
 
         def imported(module: Any) -> None:
             if self.active:
@@ -92,7 +92,7 @@ class BasePatch:
             wrapt.register_post_import_hook(imported, module)
 
     def _watch_websockets(self) -> None:
-        """Let `on_unguarded` decide on websockets."""
+        """Apply `on_unguarded` to websockets."""
         for module, name, what in self.websockets:
             self._when_imported(module, functools.partial(self._watch_connect, name, what))
 
@@ -108,12 +108,12 @@ class BasePatch:
         return wrapped(*args, **kwargs)
 
     def claims(self, engine: Engine, provider: str) -> bool:
-        """Tell whether a Meter meters a provider's calls through this patch: all of them, or those it names."""
+        """Return whether a Meter meters a provider's calls through this patch."""
         names = self.names.get(engine)
         return names is None or provider in names or not self.whole.isdisjoint(names)
 
     def claimed(self) -> None:
-        """Take note that a Meter has patched or unpatched a name."""
+        """Called after a Meter has patched or unpatched a name."""
 
     @property
     def waiting(self) -> bool:
@@ -121,7 +121,7 @@ class BasePatch:
         return not self.active or (self.lazy and not self._swapped)
 
     def install(self) -> None:
-        """Put the hooks in, once; a failure half-way takes them out again."""
+        """Install the hooks once. If that fails, remove those that were installed."""
         if self.active:
             return
         self.active = True
@@ -132,7 +132,7 @@ class BasePatch:
             raise
 
     def uninstall(self) -> None:
-        """Restore the originals, except below somebody else's wrapper, where ours passes through from now on."""
+        """Restore the originals. Below another library's wrapper ours stays and becomes a pass-through."""
         self.active = False
         for obj, attr, original, wrapper in reversed(self._swapped):
             if obj.__dict__.get(attr) is not wrapper:
@@ -144,7 +144,7 @@ class BasePatch:
         self._swapped.clear()
 
     def engine(self) -> Engine:
-        """Return the Meter of the Scope in force, else the one that patched last."""
+        """Return the Engine of the current Scope, else the one that patched last."""
         scope = current()
         while scope is not None:
             if scope.engine is not None:
@@ -167,7 +167,7 @@ class BasePatch:
         return self._aguard(original, functools.partial(self._request, original), _reader(extractor))
 
     def _guard(self, original: Callable[..., Any], recognise: Recognise, read: Read) -> Callable[..., Any]:
-        """Wrap a function: `recognise(args, kwargs)` gives the Request, or None for a call that is let pass.
+        """Wrap a function: `recognise(args, kwargs)` gives the Request, or None for a call that is not metered.
 
         `read(flight, response, args, kwargs, error)` gives the Outcome, or what the caller gets in place of a response
         that is still to be read, and that lands by itself.
@@ -240,7 +240,7 @@ _INHERITED = object()
 
 
 def _reader(extractor: Extractor) -> Read:
-    """Ask a custom extractor for the event's fields; its faults are ours."""
+    """Wrap a custom extractor. Its faults are handled like our own."""
 
     def read(
         flight: Flight, response: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException | None

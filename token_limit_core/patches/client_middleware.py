@@ -21,7 +21,7 @@ from .streams import Follow, follow_async, follow_sync
 from .surfaces import Plan, Surface
 
 
-class RelayPatch(StainlessPatch):
+class ClientMiddlewarePatch(StainlessPatch):
     """The funnel of an SDK whose clients may have middleware."""
 
     def _noting(self, original: Any) -> Any:
@@ -29,7 +29,7 @@ class RelayPatch(StainlessPatch):
 
         @functools.wraps(original)
         def process_response(client: Any, **kwargs: Any) -> Any:
-            if not _relays(client):
+            if not _has_middleware(client):
                 return noting(client, **kwargs)
             hop = self._hop(client, kwargs, follow_sync)
             if hop is not None:
@@ -43,7 +43,7 @@ class RelayPatch(StainlessPatch):
 
         @functools.wraps(original)
         async def process_response(client: Any, **kwargs: Any) -> Any:
-            if not _relays(client):
+            if not _has_middleware(client):
                 return await noting(client, **kwargs)
             hop = self._hop(client, kwargs, follow_async)
             if hop is not None:
@@ -87,7 +87,7 @@ class RelayPatch(StainlessPatch):
         return plan
 
     def _late(self, client: Any, kwargs: dict[str, Any]) -> Plan | None:
-        """Recognise a request that middleware sends while a raw stream is read: its call has returned long ago."""
+        """Recognise a request that middleware sends while a raw stream is read, after its call has returned."""
         options = kwargs["options"]
         if options.method.lower() != "post" or not isinstance(self._kinds[options.url], Surface):
             return None
@@ -104,5 +104,5 @@ class RelayPatch(StainlessPatch):
         return super()._arrive(flight, plan, result, follow)
 
 
-def _relays(client: Any) -> bool:
+def _has_middleware(client: Any) -> bool:
     return bool(getattr(client, "_middleware", None))

@@ -1,4 +1,4 @@
-"""Google's SDK, `google.genai`: its two funnels, what is billable, and where it goes.
+"""Google's SDK, `google.genai`: its two funnels, billable and free paths, and providers.
 
 Models, chats, batches and files send everything through `BaseApiClient.request` and its three siblings; interactions
 have a generated client of their own, imported at their first use (research: sdks section 1, proven on 1.50 to 3.6).
@@ -41,7 +41,7 @@ VERBS = {
     "batchEmbedContents": EMBEDDINGS,
     "predict": IMAGES,
 }
-"""What follows the colon in a path, and the endpoint that its events name."""
+"""The method after the colon of a path, and the endpoint on its events."""
 
 FREE = re.compile(
     r":(countTokens|computeTokens|cancel|fetchPredictOperation|register)$"
@@ -50,11 +50,11 @@ FREE = re.compile(
 """POSTs that cost nothing."""
 
 ASKED_FOR = re.compile(r"/interactions/[^/]+$")
-"""GETs that may tell what was made in the background."""
+"""GETs that may report the usage of background work."""
 
 
 class GooglePatch(BasePatch):
-    """Guards content, embeddings, images and interactions, on the Gemini API and on Vertex."""
+    """Meters content, embeddings, images and interactions, on the Gemini API and on Vertex."""
 
     name = "google"
     module = "google.genai"
@@ -105,7 +105,7 @@ class GooglePatch(BasePatch):
         self._swap(cls, attr, guard(getattr(cls, attr)))
 
     def _guard_generator(self, original: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-        """Guard a generator function: nothing is sent, and nobody asked, before its first chunk is wanted."""
+        """Guard a generator function: admission and request happen when its first chunk is read."""
 
         @functools.wraps(original)
         def wrapper(*args: Any, **kwargs: Any) -> Iterator[Any]:
@@ -192,7 +192,7 @@ class GooglePatch(BasePatch):
 def _arguments(
     client: Any, http_method: str, path: str, request_dict: Row, http_options: Any = None, *rest: Any, **more: Any
 ) -> tuple[Any, str, str, Row, Any]:
-    """Name the arguments of `BaseApiClient.request`, which have stayed the same from 1.0 on."""
+    """Return the arguments of `BaseApiClient.request` by name. Its signature is the same since 1.0."""
     return client, http_method, path, request_dict, http_options
 
 

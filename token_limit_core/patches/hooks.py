@@ -1,4 +1,4 @@
-"""How the funnel of a Stainless SDK is got at: methods are wrapped, arguments changed, raw answers told apart."""
+"""Helpers to hook the funnel of a Stainless SDK: wrap methods, change arguments, find raw response classes."""
 
 from __future__ import annotations
 

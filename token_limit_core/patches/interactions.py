@@ -1,4 +1,4 @@
-"""Google's interactions, whose generated client sends through a funnel of its own, and what each of them has cost."""
+"""Google's interactions: their generated client has a funnel of its own."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _interaction(answer: Row) -> Outcome:
 
 
 def _waiting(outcome: Outcome) -> Outcome:
-    """Let an interaction that goes on in the background cost nothing yet."""
+    """Record no cost yet for an interaction that continues in the background."""
     outcome.usage, outcome.event_id = Usage(input_tokens=0, output_tokens=0), None
     outcome.tags = {"background": True}
     return outcome
@@ -105,7 +105,7 @@ class InteractionReader:
         self._letters = 0
 
     def see(self, event: Any) -> bool:
-        """Look at an event; none is ever hidden."""
+        """Read an event. No event is hidden."""
         row = row_of(event)
         told = row_of(row.get("interaction"))
         if told:
@@ -121,7 +121,7 @@ class InteractionReader:
         return False
 
     def outcome(self, error: BaseException | None) -> Outcome:
-        """Tell what was used so far."""
+        """Return the usage so far."""
         told = self._interaction
         finished = told.get("usage") is not None
         outcome = _interaction(told if finished else {**told, "usage": self._usage})

@@ -13,7 +13,7 @@ See = Callable[[dict[str, Any]], object]
 
 
 class _Lines:
-    """Puts lines together from pieces of a body, and shows the JSON of each."""
+    """Joins pieces of a body into lines, and passes the JSON of each line on."""
 
     def __init__(self, see: See) -> None:
         self._see = see
@@ -39,25 +39,25 @@ class _Lines:
 
 
 class LinesTee:
-    """Shows the JSON of each line of a body to a stream reader; nothing is ever hidden."""
+    """Passes the JSON of each line of a body to a stream reader. Nothing is hidden."""
 
     def __init__(self, reader: Reader) -> None:
         self._lines = _Lines(reader.see)
         self.outcome = reader.outcome
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes in; all of them come out."""
+        """Read bytes and return all of them."""
         self._lines.feed(data)
         return data
 
     def rest(self) -> bytes:
-        """Show a last line without an end; nothing is ever kept back."""
+        """Pass on a last line without a line break."""
         self._lines.end()
         return b""
 
 
 def show_lines(response: Any, see: See) -> None:
-    """Show the JSON of each line to `see` when the body of a response is read, by whomever."""
+    """Pass the JSON of each line to `see` whenever the body of a response is read."""
     for name, shown in (("iter_bytes", _shown), ("aiter_bytes", _ashown)):
         setattr(response, name, _once(response, getattr(response, name), shown, see))
 

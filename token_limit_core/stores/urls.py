@@ -1,4 +1,4 @@
-"""Store URLs: what they may be, and how they are shown."""
+"""Store URLs: validation, and masking of passwords."""
 
 from __future__ import annotations
 

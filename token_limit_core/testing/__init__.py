@@ -1,4 +1,4 @@
-"""For tests of applications that use this library: a fake provider on loopback and a clock one can turn."""
+"""Tools for tests of applications: a fake provider on loopback, and a clock that tests control."""
 
 from .clock import Clock
 from .faults import Pause

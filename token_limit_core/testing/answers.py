@@ -1,4 +1,4 @@
-"""The answer to one request before it is written down in the format of its surface."""
+"""The content of an answer, before it is encoded in the format of its endpoint."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Answer:
 
     @property
     def finish_reason(self) -> str:
-        """Why it ends, in the words of the completions endpoints."""
+        """The finish reason, in the terms of the completions endpoints."""
         return "length" if self.cut else "stop"
 
     @property
@@ -38,7 +38,7 @@ class Answer:
 
 
 def answer_to(body: Json, model: str, text: str | None) -> Answer:
-    """Compose an answer: `text`, or a reply of our own, once per choice and prompt."""
+    """Compose an answer: `text`, or a generated reply, once per choice and prompt."""
     tokens = pieces(reply_to(body) if text is None else text)
     limits = (body.get(name) for name in ("max_completion_tokens", "max_output_tokens", "max_tokens"))
     limit = next((limit for limit in limits if limit is not None), len(tokens))
@@ -49,7 +49,7 @@ def answer_to(body: Json, model: str, text: str | None) -> Answer:
 
 
 def event(data: Json, name: str | None = None) -> bytes:
-    """Write one server-sent event."""
+    """Encode one server-sent event."""
     head = f"event: {name}\n" if name else ""
     return f"{head}data: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
 

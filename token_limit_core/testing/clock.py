@@ -1,4 +1,4 @@
-"""A clock that stands still until it is told otherwise."""
+"""A clock that moves only when a test moves it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MIDDLE_OF_A_MONTH = datetime(2027, 1, 15, 12, tzinfo=UTC)
 
 
 class Clock:
-    """A clock to pass as `MeterConfig(clock=...)`: calling it gives unix seconds. Safe from any thread.
+    """A clock for `MeterConfig(clock=...)`. Calling it returns unix seconds. Safe to use from any thread.
 
     Times are unix seconds or datetimes; a naive datetime means UTC.
     """
@@ -23,12 +23,12 @@ class Clock:
             return self._now
 
     def set(self, moment: datetime | float) -> None:
-        """Go to a moment, which may lie in the past."""
+        """Set the time, also to the past."""
         with self._lock:
             self._now = _seconds(moment)
 
     def advance(self, seconds: float) -> None:
-        """Go forward by `seconds`."""
+        """Advance the time by `seconds`."""
         with self._lock:
             self._now += seconds
 

@@ -1,4 +1,4 @@
-"""Chat completions, legacy completions and embeddings on the wire, as recorded traffic of OpenAI has them."""
+"""Chat completions, legacy completions and embeddings in OpenAI's wire format."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _chat_usage(counts: Counts | None) -> Json | None:
 
 
 def chat_body(answer: Answer) -> Json:
-    """Write a chat completion."""
+    """Encode a chat completion."""
     choices: list[Json] = [
         {
             "index": index,
@@ -43,7 +43,7 @@ def chat_body(answer: Answer) -> Json:
 
 
 def chat_events(answer: Answer) -> Iterator[bytes]:
-    """Write a chat completion as a stream, with the usage chunk where it was asked for."""
+    """Encode a chat completion as a stream, with the usage chunk if it was requested."""
     head = _chat_head(answer, "chat.completion.chunk")
 
     def chunk(index: int, delta: Json, finish_reason: str | None = None) -> Json:
@@ -90,7 +90,7 @@ def _completion_usage(counts: Counts | None) -> Json | None:
 
 
 def completion_body(answer: Answer) -> Json:
-    """Write a legacy completion."""
+    """Encode a legacy completion."""
     choices: list[Json] = [
         {"text": "".join(tokens), "index": index, "logprobs": None, "finish_reason": answer.finish_reason}
         for index, tokens in enumerate(answer.choices)
@@ -99,7 +99,7 @@ def completion_body(answer: Answer) -> Json:
 
 
 def completion_events(answer: Answer) -> Iterator[bytes]:
-    """Write a legacy completion as a stream."""
+    """Encode a legacy completion as a stream."""
 
     def chunks() -> Iterator[Json]:
         for index, tokens in enumerate(answer.choices):
@@ -111,7 +111,7 @@ def completion_events(answer: Answer) -> Iterator[bytes]:
 
 
 def completion_error(number: int) -> bytes:
-    """Write the error that ends a stream of chunks."""
+    """Encode the error that ends a stream of chunks."""
     return event(error_body(500))
 
 
@@ -126,7 +126,7 @@ def _completion_head(answer: Answer) -> Json:
 
 
 def embedding_body(answer: Answer) -> Json:
-    """Write embeddings."""
+    """Encode embeddings."""
     dimensions = answer.body.get("dimensions") or 1536
     encoding = answer.body.get("encoding_format") or "float"
     data = [

@@ -1,4 +1,4 @@
-"""What a fake provider was told to do, and for how many of the next requests."""
+"""The rules of a fake provider: faults and answers, each for a number of requests."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Pause(threading.Event):
         self.reached = threading.Event()
 
     def hold(self) -> None:
-        """Say that the answer got here, and wait."""
+        """Signal that the answer has reached this point, and wait."""
         self.reached.set()
         self.wait()
 
@@ -79,7 +79,7 @@ class Script:
             self._rules[aspect] = [*counted, _Rule(value, times)]
 
     def take(self, aspect: str) -> Any:
-        """Return what holds for this request and count it; None when nothing was said."""
+        """Return the rule for this request and count it; None if there is no rule."""
         with self._lock:
             rules = self._rules.get(aspect)
             if not rules:
@@ -92,6 +92,6 @@ class Script:
             return rule.value
 
     def clear(self) -> None:
-        """Forget every rule."""
+        """Remove every rule."""
         with self._lock:
             self._rules.clear()

@@ -12,7 +12,7 @@ from .service import serve
 
 
 class Received(NamedTuple):
-    """One request as the provider got it: path without its query, parsed body, headers in lower case."""
+    """A received request: path without query, parsed body, headers with lower-case names."""
 
     method: str
     path: str
@@ -37,12 +37,12 @@ class FakeProvider:
         self.base_url = f"http://{self.host}/v1"
 
     def start(self) -> Self:
-        """Begin to answer."""
+        """Start the server."""
         self._server.start()
         return self
 
     def stop(self) -> None:
-        """Let paused answers go, hang up on every client and free the port."""
+        """Release paused answers, close every connection and free the port."""
         self.reset()
         self._server.stop()
 
@@ -55,7 +55,7 @@ class FakeProvider:
         self.stop()
 
     def reset(self) -> None:
-        """Answer normally again; what was received stays in `requests`."""
+        """Answer normally again. `requests` keeps what was received."""
         self._script.clear()
         for pause in self._pauses:
             pause.set()
@@ -73,7 +73,7 @@ class FakeProvider:
         reasoning: int | None = None,
         times: int | None = None,
     ) -> None:
-        """Report these counts; those left out are what they would have been."""
+        """Report these counts. Counts that are left out keep their computed values."""
         counts = {
             "prompt_tokens": prompt_tokens,
             "completion_tokens": completion_tokens,
@@ -83,7 +83,7 @@ class FakeProvider:
         self._script.add("usage", {name: value for name, value in counts.items() if value is not None}, times)
 
     def no_usage(self, *, times: int | None = None) -> None:
-        """Leave usage out of the answer, also where a stream was asked for it."""
+        """Leave usage out of answers, also if a stream requested it."""
         self._script.add("usage", NO_USAGE, times)
 
     def fail(
@@ -104,7 +104,7 @@ class FakeProvider:
         self._script.add("fault", MALFORMED, times)
 
     def drop_connection(self, *, times: int | None = None) -> None:
-        """Hang up when the request has arrived, before any response."""
+        """Close the connection after the request, before any response."""
         self._script.add("fault", DROP, times)
 
     def reject_stream_options(self, *, times: int | None = None) -> None:
@@ -114,7 +114,7 @@ class FakeProvider:
         self._script.add("stream_options", Failure(400, body), times)
 
     def drop_mid_stream(self, *, after_chunks: int, times: int | None = None) -> None:
-        """Hang up on a stream after this many events."""
+        """Close the connection of a stream after this many events."""
         self._script.add("break", Break(after_chunks, error=False), times)
 
     def error_mid_stream(self, *, after_chunks: int, times: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What a fake model says, and how many tokens that and the request come to. Deterministic, from the request alone."""
+"""The replies of a fake model, and token counts. Both depend only on the request, so they are deterministic."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def prompt_tokens(body: dict[str, Any]) -> int:
 
 
 def reply_to(body: dict[str, Any]) -> str:
-    """Say something: JSON where the request asks for it, else a sentence chosen by the request's content."""
+    """Generate a reply: JSON if the request asks for it, else a sentence chosen by the request's content."""
     schema = wanted_schema(body)
     if schema is not None:
         return json.dumps(fitting(schema, schema))
@@ -119,7 +119,7 @@ def inputs_of(value: Any) -> list[Any]:
 
 
 def embedding(item: Any, dimensions: int, encoding: str) -> str | list[float]:
-    """Make a vector out of an item, always the same one: base64 of float32, or a list of floats."""
+    """Return the vector of an item, always the same: base64 of float32, or a list of floats."""
     source = random.Random(json.dumps(item))
     vector = [source.uniform(-1, 1) / dimensions**0.5 for _ in range(dimensions)]
     if encoding == "base64":

@@ -1,4 +1,4 @@
-"""The Responses API on the wire, as recorded traffic of OpenAI has it."""
+"""The Responses API in OpenAI's wire format."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ ECHOED: Json = {
 
 
 def response_body(answer: Answer) -> Json:
-    """Write a finished response."""
+    """Encode a finished response."""
     return _response(answer, _status(answer), [_message(answer, _status(answer))], _usage(answer.counts))
 
 
 def response_events(answer: Answer) -> Iterator[bytes]:
-    """Write a response as a stream of numbered events."""
+    """Encode a response as a stream of numbered events."""
     numbers = count()
 
     def emit(name: str, **fields: object) -> bytes:
@@ -56,7 +56,7 @@ def response_events(answer: Answer) -> Iterator[bytes]:
 
 
 def response_error(number: int) -> bytes:
-    """Write the error that ends a stream of events, as its event of this number."""
+    """Encode the error that ends a stream of events, with this event number."""
     return event({"type": "error", "sequence_number": number, **error_body(500)}, "error")
 
 

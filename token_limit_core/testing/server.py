@@ -1,4 +1,4 @@
-"""The HTTP side of a fake provider: threads, connections, chunks; it knows nothing about any API."""
+"""The HTTP server of a fake provider: threads, connections, chunks. It has no knowledge of any API."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ class Exchange(BaseHTTPRequestHandler):
         self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     def hang_up(self) -> None:
-        """Drop the connection as it is."""
+        """Close the connection without a response."""
         self.close_connection = True
         hang_up(self.connection)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Keep quiet: tests read `requests`."""
+        """Log nothing: tests read `requests`."""
 
     def _start(self, status: int, headers: Mapping[str, str]) -> None:
         self.send_response(status)
@@ -96,7 +96,7 @@ class Server(ThreadingHTTPServer):
         thread.start()
 
     def stop(self) -> None:
-        """Hang up on everybody, wait for the threads and free the port; twice does no harm."""
+        """Close every connection, wait for the threads and free the port. Idempotent."""
         self.stopped.set()
         if self._thread.is_alive():
             self.shutdown()
@@ -107,7 +107,7 @@ class Server(ThreadingHTTPServer):
             thread.join()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of clients that hang up: tests do that on purpose."""
+        """Log nothing about clients that disconnect: tests do that on purpose."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 

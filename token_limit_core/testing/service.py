@@ -1,4 +1,4 @@
-"""How a fake provider answers one request: which surface, which fault, which chunks."""
+"""How a fake provider answers a request: endpoint, fault, chunks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CUT_SHORT = b'{"id": "chatcmpl-'
 
 
 class Surface(NamedTuple):
-    """An endpoint: the parameter it cannot do without, and how its answers and an error in a stream are written."""
+    """An endpoint: its required parameter, and the encoders of its answers and of an error in a stream."""
 
     needs: str
     body: Callable[[Answer], Json]
@@ -40,11 +40,11 @@ SURFACES = {
     "/responses": Surface("input", response_body, response_events, response_error),
     "/embeddings": Surface("input", embedding_body),
 }
-"""By the end of the path, the longer first, so that Azure's and DeepSeek's addresses are understood too."""
+"""By the end of the path, longest first, so that paths of Azure and DeepSeek match too."""
 
 
 def serve(exchange: Exchange, script: Script) -> None:
-    """Answer one request as the script says."""
+    """Answer one request by the rules in force."""
     surface = next((surface for suffix, surface in SURFACES.items() if exchange.route.endswith(suffix)), None)
     if exchange.command == "GET" and exchange.route.endswith("/models"):
         data = [{"id": name, "object": "model", "created": 1715367049, "owned_by": "system"} for name in MODELS]
@@ -88,7 +88,7 @@ def _compose(exchange: Exchange, body: Json, script: Script) -> Answer:
 
 
 class _Pacing:
-    """How fast an answer goes out, and where it stops for a while."""
+    """The pace of an answer, and where it pauses."""
 
     def __init__(self, exchange: Exchange, script: Script) -> None:
         self._stopped = exchange.server.stopped
@@ -96,7 +96,7 @@ class _Pacing:
         self._pause: Pause | None = script.take("pause")
 
     def wait(self, number: int) -> None:
-        """Let the time pass that lies before the chunk of this number."""
+        """Wait before the chunk of this number."""
         if self._pause is not None and number == self._pause.after_chunks:
             self._pause.hold()
         if self._seconds:
