@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from ipaddress import ip_address
 
 UNKNOWN = "unknown"
 
@@ -84,6 +85,11 @@ REGIONAL: tuple[tuple[re.Pattern[str], str], ...] = (
 REPORT_COSTS = frozenset({"openrouter", "vercel", "avian"})
 """Gateways whose every answer reports its cost, so that 0 is free of charge. Elsewhere 0 may mean an unknown cost."""
 
+FREE = frozenset({"free", "ollama"})
+"""Providers whose calls cost nothing: Ollama's models run on a server of one's own, and its cloud has flat plans."""
+
+OLLAMA_PORT = 11434
+
 
 def provider_of(host: str, port: int | None, hosts: Mapping[str, str], path: str = "/") -> str:
     """Name the provider at a host; the application's own `hosts` (host or host:port, in small letters) come first.
@@ -95,6 +101,8 @@ def provider_of(host: str, port: int | None, hosts: Mapping[str, str], path: str
         if name in hosts:
             return hosts[name]
     provider = HOSTS.get(host) or _by_suffix(host)
+    if provider == UNKNOWN and port == OLLAMA_PORT and _is_local(host):
+        return "ollama"
     if provider == "huggingface":
         behind = path.strip("/").partition("/")[0]
         return provider if behind in ("", "v1") else f"huggingface_{behind}"
@@ -105,6 +113,15 @@ def is_known(host: str) -> bool:
     """Return whether a host is in the table: a provider's own, and not a gateway of the application."""
     host = host.lower().rstrip(".")
     return host in HOSTS or _by_suffix(host) != UNKNOWN
+
+
+def _is_local(host: str) -> bool:
+    """Return whether a host is this machine or on a private network, by its name or address."""
+    try:
+        address = ip_address(host.strip("[]"))
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".internal", ".localhost"))
+    return address.is_loopback or address.is_private
 
 
 def _by_suffix(host: str) -> str:

@@ -177,9 +177,20 @@ def test_a_cost_of_zero_is_a_cost(meter: Meter) -> None:
     assert manual(meter, cost_usd=0).cost_usd == 0
 
 
-def test_an_unknown_model_has_no_cost(meter: Meter) -> None:
-    assert manual(meter, tenant_id="a", model="nobody knows").cost_usd is None
-    assert meter.store.spend("a", 0, meter.config.clock() + 1).unpriced == 1
+def test_an_unknown_model_is_billed_at_an_assumed_price(meter: Meter) -> None:
+    event = manual(meter, tenant_id="a", model="nobody knows")
+    assert event.cost_usd is not None
+    assert event.price_source == "assumed"
+    assert "the dearest text model of openai" in event.tags["price_assumed"]
+    assert meter.status()["counts"] == {"events": 1, "assumed": 1}
+
+
+@pytest.mark.parametrize("policy", ["free", "refuse"])
+def test_an_unknown_model_has_no_cost_if_none_is_to_be_assumed(policy: Any) -> None:
+    with Meter(MeterConfig(store="memory://", on_unpriced=policy)) as meter:
+        assert manual(meter, tenant_id="a", model="nobody knows").cost_usd is None
+        assert meter.store.spend("a", 0, meter.config.clock() + 1).unpriced == 1
+        assert meter.status()["counts"] == {"events": 1, "unpriced": 1}
 
 
 def test_unknown_fields_are_dropped_with_a_debug_log(meter: Meter, caplog: pytest.LogCaptureFixture) -> None:
@@ -452,6 +463,8 @@ OF_NO_USE: dict[str, list[Any]] = {
     "on_no_tenant": ["maybe", "refused", "block", "", None, 5],
     "busy_wait": NO_SECONDS[1:],
     "on_unguarded": ["shout", None, 5],
+    "on_unpriced": ["guess", None, 5],
+    "fallback_price": [5, (5,), (5, -1), (5, None), ("a", 5), None],
 }
 """What each setting of a Meter refuses."""
 

@@ -41,7 +41,7 @@ class Engine:
         self.config = config
         self.store: Store = store_of(config)
         self.outbox = outbox_of(config, self.store)
-        self.prices = PriceBook()
+        self.prices = PriceBook(config.on_unpriced, config.fallback_price)
         self.habits = Habits()
         self.settler = Settler(config.max_queue_size)
         self.listeners = listeners_of(config, self.outbox)

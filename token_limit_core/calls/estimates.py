@@ -82,16 +82,40 @@ class UpperBound:
             self.value = max(values) if count < FEW else sorted(values)[len(values) * PERCENT // 100]
 
 
+class Costs:
+    """What calls cost where that is not the price of their tokens: in millionths of it, or for a call without any."""
+
+    __slots__ = ("call", "share")
+
+    def __init__(self) -> None:
+        self.share = UpperBound(MILLION)
+        self.call = UpperBound(0)
+
+    def of(self, amount: int) -> int:
+        """Return nano-dollars for a call whose tokens have this price."""
+        return max(-(-amount * self.share.value // MILLION), self.call.value)
+
+    def learn(self, cost: int, amount: int) -> None:
+        """Learn that a call whose tokens have the price `amount` has cost `cost`."""
+        if amount:
+            self.share.add(-(-cost * MILLION // amount))
+        else:
+            self.call.add(cost)
+
+
 class Habit:
     """What the calls of one model have been like, in whole numbers.
 
     `rate` is input tokens of a million characters, `unseen` what unseen inputs were in millionths of the guess for
-    them, `output` is output tokens.
+    them, `output` is output tokens. `answered` is the model that answers where the price list has no other name for
+    it, `costs` what calls cost where the price list does not say.
     """
 
-    __slots__ = ("output", "rate", "unseen")
+    __slots__ = ("answered", "costs", "output", "rate", "unseen")
 
     def __init__(self) -> None:
+        self.answered: str | None = None
+        self.costs: Costs | None = None
         self.rate = UpperBound(FIRST_RATE)
         self.unseen = UpperBound(MILLION)
         self.output = UpperBound(FIRST_OUTPUT)

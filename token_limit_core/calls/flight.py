@@ -6,16 +6,24 @@ import time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from ..hosts import UNKNOWN
+from ..pricing import ASSUMED, REPORTED
 from ..runtime.ids import new_id
+from .estimates import Costs
 
 if TYPE_CHECKING:
     from .. import scope as scopes
+    from ..events import LLMEvent
+    from ..pricing import Price
     from .engine import Engine
     from .request import Request
 
+BY_HOST = frozenset({UNKNOWN, "azure"})
+"""Providers at which one name of a model means another one at each host."""
+
 
 class Flight:
-    """A call between its admission and its settle.
+    """A call between its admission and its settle. `held` is what is held for it (nano-dollars), by `price`.
 
     `started` and `ended` are on the monotonic clock, around the provider's call alone. `cost_usd` is the cost that the
     headers of its answer report. `lost_attempts` were sent by the SDK, got no answer, and were repeated;
@@ -23,8 +31,8 @@ class Flight:
     """
 
     __slots__ = (
-        "_open", "answer", "attempt_lost", "call_id", "cost_usd", "ended", "engine", "estimate", "habit",
-        "lost_attempts", "request", "scope", "started", "started_at", "tags", "tenant_id",
+        "_open", "answer", "attempt_lost", "call_id", "cost_usd", "ended", "engine", "estimate", "habit", "held",
+        "lost_attempts", "price", "request", "scope", "started", "started_at", "tags", "tenant_id",
     )  # fmt: skip
 
     def __init__(self, engine: Engine, request: Request, scope: scopes.Scope | None, tenant_id: str) -> None:
@@ -36,8 +44,13 @@ class Flight:
         clock = engine.config.clock
         self.started_at = clock()
         self.started = time.perf_counter()
-        self.habit = engine.habits[request.provider, request.model]
+        provider = request.provider
+        if provider in BY_HOST:
+            provider = f"{provider} at {request.host}"
+        self.habit = engine.habits[provider, request.model]
         self.estimate = self.habit.estimate(request.size, request.max_output, request.unseen)
+        self.price: Price | None = None
+        self.held: int | None = None
         self.tags: dict[str, Any] = {}
         self.answer: Any = None
         self.cost_usd: Decimal | None = None
@@ -50,6 +63,44 @@ class Flight:
         """Begin anew, after a wait: with the time and what the estimate is by now."""
         self.started_at = self.engine.config.clock()
         self.estimate = self.habit.estimate(self.request.size, self.request.max_output, self.request.unseen)
+
+    def find_price(self) -> Price | None:
+        """Find the price to hold by, of the name that the price list knows best, else an assumed one."""
+        request, prices, at = self.request, self.engine.prices, self.started_at
+        for name in (request.priced_as, request.model, self.habit.answered):
+            if name is not None and (price := prices.price_for(request.provider, name, at, request.service_tier)):
+                return price
+        assumption = prices.assumption(request.provider, request.model, at, request.service_tier)
+        return None if assumption is None else assumption.price
+
+    def hold_for(self, received: int, generated: int) -> int | None:
+        """Return nano-dollars to hold for tokens of input and output; None where there is no price to go by."""
+        price, habit = self.price, self.habit
+        if price is None:
+            return None
+        amount = price.of_tokens(received, generated)
+        if not amount and not price.free and habit.costs is None and not price.is_for_tokens:
+            habit.costs = Costs()  # from the second call on, this is known
+            return self.engine.prices.fallback.price.of_tokens(received, generated)
+        return amount if habit.costs is None else habit.costs.of(amount)
+
+    def learn_cost(self, event: LLMEvent, cost: int | None, received: int) -> None:
+        """Learn what a call cost if its tokens and the price it was held by did not say so; `received` is all input."""
+        price, habit = self.price, self.habit
+        if price is None or cost is None or self.held is None:
+            return
+        assumed = price.source == ASSUMED
+        if (cost <= self.held and habit.costs is None and not assumed) or event.price_source == ASSUMED:
+            return
+        if assumed and event.price_source != REPORTED:
+            habit.answered = event.model  # its price is listed
+            return
+        amount = price.of_tokens(received, event.output_tokens)
+        if habit.costs is None:
+            if cost <= amount and not assumed:
+                return
+            habit.costs = Costs()
+        habit.costs.learn(cost, amount)
 
     @property
     def landed(self) -> bool:

@@ -191,11 +191,12 @@ def _admit(flight: Flight) -> Decision:
     engine, request = flight.engine, flight.request
     if request.later:
         return ADMITTED
-    model = request.model if request.priced_as is None else request.priced_as
-    price = engine.prices.price_for(request.provider, model, flight.started_at, request.service_tier)
-    received, generated = flight.estimate
-    amount = None if price is None else price.of_tokens(received, generated)
+    flight.price = flight.find_price()
     config = engine.config
+    if flight.price is None and config.on_unpriced == "refuse":
+        return Decision("unpriced", flight.tenant_id)
+    received, generated = flight.estimate
+    amount = flight.held = flight.hold_for(received, generated)
     call = call_of((flight.call_id, flight.tenant_id, amount, config.hold_seconds, "call", received + generated))
     try:
         if config.default_limit_usd is not None:

@@ -14,11 +14,11 @@ from ..usage import Part, Usage
 class Request:
     """What a patch recognises of a call before it is sent. `size` is in characters, `max_output` in tokens.
 
-    `unseen` are the tokens guessed for input that the request only names, such as a file's id.
     A `later` one costs nothing itself: it asks what an earlier call, such as a batch, has cost. `fields` are event
     fields that only the request tells. `priced_as` is the price list's name for what was asked for, where that says
-    more than the model that answers (Bedrock's regional and global profiles differ in price). The host of a `gateway`
-    call is not a provider's own; its answer may report the cost in a header.
+    more than the model that answers (Bedrock's regional and global profiles differ in price). The `host` of a `gateway`
+    call is not a provider's own; its answer may report the cost in a header. `unseen` are the tokens guessed for input
+    that the request only names, such as a file's id.
     """
 
     provider: str
@@ -33,6 +33,7 @@ class Request:
     priced_as: str | None = None
     unseen: int = 0
     gateway: bool = False
+    host: str = ""
 
 
 @dataclass(slots=True)

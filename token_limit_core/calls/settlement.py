@@ -37,12 +37,16 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement | None:
         usage.input_tokens, usage.total_tokens, estimated = flight.estimate[0], None, True  # no output comes of nothing
     counts = vars(usage)
     event = _event(flight, outcome, counts)
+    received = usage.received() if "cache_outside_input" in counts else event.input_tokens
+    certain = False
     if estimated:
         event.tags["estimated"] = True
     elif usage is outcome.usage and outcome.error is None and not request.later and "estimated" not in event.tags:
-        received = usage.received() if "cache_outside_input" in counts else event.input_tokens
         flight.habit.learn(request.size, received, event.output_tokens, request.unseen)
+        certain = True
     cost = _price(flight, event, usage, outcome)
+    if certain and not flight.lost_attempts:
+        flight.learn_cost(event, cost, received)
     if outcome.event_id is None:
         return flight.call_id, event, cost, None
     event.event_id = outcome.event_id
@@ -98,7 +102,12 @@ def _price(flight: Flight, event: LLMEvent, usage: Usage, outcome: Outcome) -> i
         event.cost_usd = cost_usd
     request, billed = flight.request, usage if outcome.billed is None else outcome.billed
     names = request.priced_as, event.model, request.model or None
-    cost = price_event(event, billed, flight.engine.prices, names, outcome.parts)
+    engine = flight.engine
+    cost = price_event(event, billed, engine.prices, names, outcome.parts, request)
+    if cost is None and event.error is None and not request.later and not any(billed.billable().values()):
+        cost = _price_unmeasured(flight, event, names)
+    if cost is None or "price_assumed" in event.tags:
+        engine.count("unpriced" if cost is None else "assumed")
     for part in outcome.parts:
         _add(event, part)
     return _add_lost_attempts(flight, event, usage, names, cost) if flight.lost_attempts else cost
@@ -109,7 +118,7 @@ def _add_lost_attempts(
 ) -> int | None:
     """Bill each attempt that got no answer at the input of the one that did, or at the estimate of it."""
     event.tags |= {"lost_attempts": flight.lost_attempts, "estimated": True}
-    price = first_price(event, flight.engine.prices, names)
+    price = first_price(event, flight.engine.prices, names) or flight.price  # which may be an assumed one
     if price is None or cost is None:
         event.tags.setdefault("unpriced", []).append("lost_attempts")
         return cost
@@ -117,6 +126,16 @@ def _add_lost_attempts(
     event.cost_usd, event.price_version = to_usd(cost), price.version
     event.price_source = event.price_source or price.source
     return cost
+
+
+def _price_unmeasured(flight: Flight, event: LLMEvent, names: Sequence[str | None]) -> int | None:
+    """Bill a call that does not say what it used by its estimate, if prices are assumed; else it has no cost."""
+    if flight.engine.config.on_unpriced != "assume":
+        return None
+    received, generated = flight.estimate
+    usage = Usage(input_tokens=received, output_tokens=generated)
+    event.tags["estimated"] = True
+    return price_event(event, usage, flight.engine.prices, names, (), flight.request)
 
 
 def _add(event: LLMEvent, part: Part) -> None:

@@ -113,6 +113,15 @@ def is_amount_or_none(value: Any) -> bool:
         return False
 
 
+def are_two_amounts(value: Any) -> bool:
+    """Return whether a value is a pair of amounts in US dollars."""
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) == 2
+        and all(v is not None and is_amount_or_none(v) for v in value)
+    )
+
+
 def are_seconds(value: Any) -> bool:
     """Return whether a value is a number of seconds from 0 to a year."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)

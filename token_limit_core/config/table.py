@@ -55,6 +55,20 @@ SETTINGS: dict[str, Setting] = {
         "What to do with a call that is neither metered nor known to be free: warn once per path, refuse it with "
         "`UnguardedCall` before any traffic, or only count it.",
     ),
+    "ON_UNPRICED": _choice(
+        "assume",
+        ("refuse", "free"),
+        "What to do with a call whose price is not known: bill it by the price of the same model elsewhere, else of "
+        "its provider's dearest text model, else by `FALLBACK_PRICE`; refuse it with 402; or record it without a cost.",
+    ),
+    "FALLBACK_PRICE": Setting(
+        rules.are_two_amounts,
+        "US dollars for a million tokens of input, and of output",
+        "(5, 25)",
+        "The price that is assumed where the price list has nothing alike, in US dollars for a million tokens of input "
+        "and of output.",
+        (5, 25),
+    ),
     "CAPTURE_CONTENT": _bool(
         "Keep the prefix and suffix of fill-in-the-middle calls on their events. By default their lengths are kept."
     ),

@@ -185,7 +185,7 @@ class GooglePatch(BasePatch):
     def _request_to(self, url: str, model: str, endpoint: str, stream: bool, body: Row) -> Request:
         host, port = _host(url)
         request = _request(provider_of(host, port, self.engine().config.hosts), model, endpoint, stream, body)
-        request.gateway = not is_known(host)
+        request.gateway, request.host = not is_known(host), host
         return request
 
 

@@ -73,7 +73,7 @@ class HttpPatch(BasePatch):
         engine, host = self.engine(), url.hostname or ""
         provider = provider_of(host, url.port, engine.config.hosts, url.path)
         plan = Plan(engine, surface, options, otherwise if provider == UNKNOWN else provider, stream)
-        plan.gateway = not is_known(host)
+        plan.gateway, plan.host = not is_known(host), host
         return plan
 
     def refine(self, plan: Plan) -> None:

@@ -93,7 +93,7 @@ class StainlessPatch(Answers):
                 return None
             if isinstance(surface, Surface):
                 plan = Plan(engine, surface, options, address.provider, stream)
-                plan.gateway = address.gateway
+                plan.gateway, plan.host = address.gateway, address.host
                 if stream and (address.host, plan.model) not in self._refusing:
                     changed = self.inject(plan)
                     if changed is not None:

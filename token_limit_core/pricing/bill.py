@@ -6,14 +6,16 @@ import logging
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..events import LLMEvent
 from ..hosts import UNKNOWN
 from ..money import to_nano
 from ..usage import Part, Usage
+from .assumed import ASSUMED, FALLBACK
 
 if TYPE_CHECKING:
+    from .assumed import Assumption
     from .book import PriceBook
     from .rates import Price
 
@@ -43,13 +45,27 @@ INSTEAD = {
 """Counts that cost nothing of their own where the tokens of the same thing were counted."""
 
 
+class Sent(Protocol):
+    """What was sent, to a host that is looked up only where it is needed."""
+
+    @property
+    def host(self) -> str:
+        """The host, or an empty text."""
+
+
 def price_event(
-    event: LLMEvent, usage: Usage, book: PriceBook, names: Iterable[str | None], parts: Sequence[Part] = ()
+    event: LLMEvent,
+    usage: Usage,
+    book: PriceBook,
+    names: Iterable[str | None],
+    parts: Sequence[Part] = (),
+    sent: Sent | None = None,
 ) -> int | None:
     """Set the cost of an event, the version and the source of its price; return nano-dollars, None for no known price.
 
     A cost that the event has already was reported, and wins. `names` are the names of the model, the best one first.
-    What was used and has no price is listed in the event's `tags["unpriced"]`.
+    What was used beside the tokens and has no price is listed in the event's `tags["unpriced"]`. Where the book assumes
+    a price, `tags["price_assumed"]` says by what. `sent` knows the host, for the log.
     """
     row = vars(event)
     reported = row.pop("cost_usd", None)
@@ -60,18 +76,37 @@ def price_event(
         event.cost_usd = Decimal(0)  # nothing was used, whatever the model costs
         return 0
     price = first_price(event, book, names)
-    cost = None if price is None else price.of_usage(usage)
-    if not BESIDE.keys().isdisjoint(row):
-        _mark_unpriced(event, usage, price)
+    cost, basis = None if price is None else price.of_usage(usage), None
+    if cost is None and any(usage.billable().values()):
+        assumption = _assumption(event, book, price)
+        if assumption is not None:
+            price, basis = assumption
+            cost = price.of_usage(usage)
+        host, shown = "" if sent is None else sent.host, "" if assumption is None else assumption.shown()
+        _warn_unpriced(event.provider, event.model, host, basis, shown)
+    if not BESIDE.keys().isdisjoint(row) and (left_out := _left_out(event, usage, price)):
+        event.tags["unpriced"] = left_out
+        beside = book.beside(usage, left_out)
+        for name in left_out:
+            _warn_part_unpriced(event.provider, event.model, name, beside is not None)
+        if beside is not None:
+            cost, basis = beside if cost is None else cost + beside, basis or FALLBACK
+            price = book.fallback.price if price is None else price
     if price is None or cost is None:
-        if event.error is None and any(usage.billable().values()):
-            _warn_unpriced(event.provider, event.model)
         return None
     for part in parts:
         other = None if part.model is None else first_price(event, book, (part.model,))
         cost += (price if other is None else other).cost(part.usage.billable())
     row["cost_nano"], row["price_version"], row["price_source"] = cost, price.version, price.source
+    if basis is not None:
+        event.tags["price_assumed"], event.price_source = basis, ASSUMED
     return cost
+
+
+def _assumption(event: LLMEvent, book: PriceBook, price: Price | None) -> Assumption | None:
+    """Return what is assumed for an event: like another model, or by the fallback if its own model has other prices."""
+    found = book.assumption(event.provider, event.model, event.timestamp, event.service_tier)
+    return found if price is None or found is None else book.fallback
 
 
 def first_price(event: LLMEvent, book: PriceBook, names: Iterable[str | None]) -> Price | None:
@@ -82,31 +117,37 @@ def first_price(event: LLMEvent, book: PriceBook, names: Iterable[str | None]) -
     return None
 
 
-def _mark_unpriced(event: LLMEvent, usage: Usage, price: Price | None) -> None:
-    """List in the event's tags what was used beside the tokens and has no price."""
+def _left_out(event: LLMEvent, usage: Usage, price: Price | None) -> list[str]:
+    """List what was used beside the tokens and has no price."""
     if price is not None and price.free:
-        return
+        return []
     priced = set() if price is None else {rate.unit for rate in price.rates}
-    for name, unit in BESIDE.items():
-        used = getattr(usage, name) and not any(getattr(usage, other) for other in INSTEAD.get(name, ()))
-        if used and unit not in priced:
-            event.tags.setdefault("unpriced", []).append(name)
-            _warn_part_unpriced(event.provider, event.model, name)
+    return [
+        name
+        for name, unit in BESIDE.items()
+        if unit not in priced
+        and getattr(usage, name)
+        and not any(getattr(usage, other) for other in INSTEAD.get(name, ()))
+    ]
 
 
 @lru_cache(maxsize=1024)
-def _warn_unpriced(provider: str, model: str) -> None:
-    consequence = "calls are recorded without a cost and count against no limit"
-    if provider == UNKNOWN:
-        logger.warning(
-            "model %r is called at an unknown host: its %s; name the provider of that host in `hosts`",
-            model,
-            consequence,
-        )
+def _warn_unpriced(provider: str, model: str, host: str, basis: str | None, shown: str) -> None:
+    if basis is None:
+        consequence = "its calls are recorded without a cost and count against no limit"
     else:
-        logger.warning("no price is known for %s model %r: its %s", provider, model, consequence)
+        consequence = f"its calls are billed at {shown}, by {basis}"
+    logger.warning(
+        "no price is known for %s model %r%s: %s; %s, or choose another policy in `on_unpriced`",
+        provider,
+        model,
+        f" at {host}" if host else "",
+        consequence,
+        "name the provider of that host in `hosts`" if provider == UNKNOWN else "set its price in `prices`",
+    )
 
 
 @lru_cache(maxsize=1024)
-def _warn_part_unpriced(provider: str, model: str, part: str) -> None:
-    logger.warning("%s of %s model %r have no price: they count against no limit", part, provider, model)
+def _warn_part_unpriced(provider: str, model: str, part: str, assumed: bool) -> None:
+    consequence = "they are billed by `fallback_price`" if assumed else "they count against no limit"
+    logger.warning("%s of %s model %r have no price: %s", part, provider, model, consequence)

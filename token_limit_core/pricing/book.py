@@ -2,13 +2,47 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
+from ..hosts import FREE
+from ..money import Money
+from ..usage import Usage
+from .assumed import TOKENS_FOR, Assumption, fallback, listed_assumption
 from .price_list import listed_price
 from .rates import Price
 
+ASSUME = "assume"
+DEFAULT_FALLBACK = (5, 25)
+NOTHING = Price((), "free", "hosts", free=True)
+"""The price at hosts whose models cost nothing."""
+
 
 class PriceBook:
-    """Finds the price of a model. Every lookup of admission, settlement, ingest and tracking by hand comes here."""
+    """Finds the price of a model. Every lookup of admission, settlement, ingest and tracking by hand comes here.
+
+    `on_unpriced` says what to do where no price is known: "assume" one, or leave the call without a cost ("refuse",
+    "free"). `fallback_price` is US dollars for a million tokens of input and of output.
+    """
+
+    def __init__(self, on_unpriced: str = "free", fallback_price: tuple[Money, Money] = DEFAULT_FALLBACK) -> None:
+        self.on_unpriced = on_unpriced
+        self.fallback = fallback(fallback_price)
 
     def price_for(self, provider: str, model: str, at: float, tier: str | None = None) -> Price | None:
         """Return the price of a model at `at` (unix seconds) for a service tier; None if no price is known."""
-        return listed_price(provider, model, at, tier)
+        price = listed_price(provider, model, at, tier)
+        return NOTHING if price is None and provider in FREE else price
+
+    def assumption(self, provider: str, model: str, at: float, tier: str | None = None) -> Assumption | None:
+        """Return the price that is assumed for a model without a known one; None if nothing is to be assumed."""
+        if self.on_unpriced != ASSUME:
+            return None
+        return listed_assumption(provider, model, at, tier) or self.fallback
+
+    def beside(self, usage: Usage, names: Iterable[str]) -> int | None:
+        """Return nano-dollars assumed for counts that have no price; None if nothing is to be assumed."""
+        if self.on_unpriced != ASSUME:
+            return None
+        tokens = sum(TOKENS_FOR.get(name, 0) * getattr(usage, name) for name in names)
+        return self.fallback.price.of_tokens(0, math.ceil(tokens))

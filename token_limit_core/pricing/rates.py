@@ -36,6 +36,11 @@ class Price:
         self.free = free
         self.plain = _plain(rates)
 
+    @property
+    def is_for_tokens(self) -> bool:
+        """Whether it has a price for tokens, which may be 0."""
+        return any(rate.unit.endswith("_tokens") for rate in self.rates)
+
     def covers(self, units: Mapping[str, int | Fraction]) -> bool:
         """Return whether anything that was used has a price."""
         return any(units.get(rate.unit) for rate in self.rates)

@@ -101,9 +101,14 @@ def old_pictures(sent: dict[str, Any]) -> Answer:
     )
 
 
+UNTIMED = ("duration_unavailable", "estimated", "price_assumed")
+UNPRICED = ("unpriced", "price_assumed")
+"""The tags of what is billed by an assumption."""
+
+
 @dataclass(frozen=True)
 class Case:
-    """A surface: how it is called, what the event must say, and what it costs (None is unpriced)."""
+    """A surface: how it is called, what the event must say, and what it costs (None: it has no price)."""
 
     endpoint: Endpoint
     event: dict[str, Any]
@@ -158,13 +163,13 @@ CASES = {
         heard("transcriptions", "whisper-1", seconds), {"duration_seconds": 13}, HOUR * 13
     ),
     "transcript without a duration": Case(
-        heard("transcriptions", "whisper-1", untimed), {"duration_seconds": None}, None, ("duration_unavailable",)
+        heard("transcriptions", "whisper-1", untimed), {"duration_seconds": None}, None, UNTIMED
     ),
     "transcript as text": Case(
         heard("transcriptions", "whisper-1", bare, response_format="text"),
         {"duration_seconds": None},
         None,
-        ("duration_unavailable",),
+        UNTIMED,
     ),
     "translation": Case(
         heard("translations", "whisper-1", timed, response_format="verbose_json"),
@@ -179,7 +184,7 @@ CASES = {
         drawn("edit", "gpt-image-1", pictures, image=("a.png", PICTURE)), IMAGES, IMAGES_COST, streams=True
     ),
     "pictures without usage": Case(
-        drawn("generate", "dall-e-2", old_pictures, n=2), {"image_count": 2, "output_tokens": 0}, None, ("unpriced",)
+        drawn("generate", "dall-e-2", old_pictures, n=2), {"image_count": 2, "output_tokens": 0}, None, UNPRICED
     ),
     "variations": Case(
         Endpoint(
@@ -188,7 +193,7 @@ CASES = {
         ),
         {"image_count": 2},
         None,
-        ("unpriced",),
+        UNPRICED,
     ),
 }  # fmt: skip
 

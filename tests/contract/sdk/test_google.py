@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -72,10 +73,10 @@ def check_whole(make: Callable[..., Any], way: Way, metered: Metered) -> None:
         assert {name: getattr(event, name) for name in expected} == expected
         assert (event.provider, event.endpoint, event.stream) == ("google", way.endpoint, way.streams)
         assert (event.model, event.request_id, event.error) == (way.model, way.request_id, None)
-        unpriced = {} if event.image_count is None else {"unpriced": ["image_count"]}
-        assert event.tags == {"plan": "gold", **unpriced}
+        assumed = {"unpriced": ["image_count"], "price_assumed": "fallback_price"}
+        assert event.tags == {"plan": "gold", **({} if event.image_count is None else assumed)}
         if way.priced is None:
-            assert event.cost_usd is None
+            assert event.cost_usd == Decimal("0.0264") * (event.image_count or 0)
         else:
             cached = way.priced if event.cached_tokens else {}
             counts = {"input_tokens": event.input_tokens, "output_tokens": event.output_tokens}

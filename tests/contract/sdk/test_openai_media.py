@@ -45,8 +45,9 @@ def check(event: LLMEvent, case: Case, streams: bool) -> None:
     assert set(event.tags) == {"plan", *case.tags}
     if case.cost is not None:
         assert event.cost_usd == case.cost.quantize(Decimal("1e-9"), ROUND_HALF_EVEN)
-    elif "estimated" not in case.tags:
-        assert event.cost_usd is None
+    else:
+        assert event.cost_usd is not None
+        assert event.cost_usd > 0
 
 
 @pytest.mark.parametrize(("use", "case"), params(CASES, WHOLE))

@@ -27,6 +27,8 @@ DEFAULTS = {
     "ON_NO_TENANT": "allow",
     "BUSY_WAIT": 0.0,
     "ON_UNGUARDED": "warn",
+    "ON_UNPRICED": "assume",
+    "FALLBACK_PRICE": (5, 25),
     "CAPTURE_CONTENT": False,
     "TENANT_RESOLVER": None,
     "USER_TENANT_ATTRIBUTES": (),

@@ -42,6 +42,8 @@ def test_every_key_has_a_meaning() -> None:
         "ON_NO_TENANT": "refuse",
         "BUSY_WAIT": 2,
         "ON_UNGUARDED": "refuse",
+        "ON_UNPRICED": "free",
+        "FALLBACK_PRICE": ["3", 15],
         "CAPTURE_CONTENT": True,
         "TENANT_RESOLVER": hook,
         "USER_TENANT_ATTRIBUTES": ["organization"],
