@@ -14,6 +14,7 @@ from typing import Any, Self
 from . import patches, scope
 from .calls.engine import Engine
 from .calls.flight import Flight
+from .calls.flow import land_in_daemon_threads
 from .calls.manual import outcome_of, parse_error, parse_event_id, parse_text
 from .calls.request import Request
 from .calls.settlement import conclude
@@ -24,7 +25,7 @@ from .limits import ENFORCE, MODES, Decision, Limit, LimitStatus
 from .money import Money, parse_amount
 from .patches.clients import ProviderClients
 from .runtime.executor import on_loop
-from .runtime.faults import StoreError, raise_on_error
+from .runtime.faults import raise_on_error
 from .stores.contract import Store
 from .windows import FREQUENCIES, PER_MONTH, parse_choice, parse_effective_date, parse_time
 
@@ -58,6 +59,7 @@ class Meter(ProviderClients):
         names = patches.PATCH_REGISTRY if self.config.patches is None else self.config.patches
         for name in list(names):
             self.patch(name)
+        self._engine.begin()  # also with no name
         return self
 
     def patch(self, name: str) -> Self:
@@ -67,6 +69,7 @@ class Meter(ProviderClients):
         """
         patches.attend(self._engine)
         patches.install(name, self._engine)
+        self._engine.begin()
         return self
 
     def unpatch(self, name: str) -> Self:
@@ -170,11 +173,7 @@ class Meter(ProviderClients):
             self._refuse(current, await self.store.run_async(partial(self._reached, tenant_id)))
 
     def _reached(self, tenant_id: str) -> Decision | None:
-        try:
-            return self.store.reached(tenant_id, self.config.clock())
-        except StoreError as error:
-            self._engine.store_failed(error, "it counts as not reached")
-            return None
+        return self._engine.access.reached(tenant_id, self.config.clock())
 
     def _refuse(self, current: scope.Scope | None, decision: Decision | None) -> None:
         if decision is not None:
@@ -257,10 +256,18 @@ def engine_of(meter: Meter) -> Engine:
     return meter._engine
 
 
+EXIT_SECONDS = 10.0
+
+
 def _close_at_exit(reference: weakref.ref[Meter]) -> None:
     meter = reference()
-    if meter is not None:
-        settler = engine_of(meter).settler
-        settler.collect()
-        meter.close()
-        settler.end(timeout=10.0)
+    if meter is None:
+        return
+    engine = engine_of(meter)
+    if engine.in_daemon_threads:  # these threads may go on to make calls: their hooks stay to the last
+        land_in_daemon_threads(engine, EXIT_SECONDS)
+    else:
+        meter.unpatch_all()
+    engine.settler.collect()
+    engine.close()
+    engine.settler.end(EXIT_SECONDS)

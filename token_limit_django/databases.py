@@ -12,6 +12,7 @@ connection that no transaction of the host is ever open on.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -73,6 +74,17 @@ def add_alias() -> None:
 def same_place(alias: str, other: str) -> bool:
     """Tell whether two aliases lead to one database: engine, host, port, name and PostgreSQL service agree."""
     return _place(connections[alias].settings_dict) == _place(connections[other].settings_dict)
+
+
+def location_of(alias: str) -> str | None:
+    """Return what other processes call the database of an alias, without its password; None for one in memory."""
+    if alias not in connections.settings:  # a project without databases; a system check reports it
+        return None
+    database = connections[alias].settings_dict
+    if connections[alias].vendor == "sqlite":
+        name = database["NAME"]
+        return None if _in_memory(name) or str(name).startswith("file:") else os.path.abspath(name)
+    return f"django:{_place(database)!r}"
 
 
 def in_memory(alias: str) -> bool:

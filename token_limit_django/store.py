@@ -40,7 +40,7 @@ from token_limit_core.stores.sql.transaction import BEGIN, SqlTransaction
 from token_limit_core.stores.transactional import TransactionalStore
 
 from .conf import settings
-from .databases import store_alias, unsupported
+from .databases import location_of, store_alias, unsupported
 
 T = TypeVar("T")
 
@@ -67,6 +67,11 @@ class DjangoStore(TransactionalStore):
     def alias(self) -> str:
         """The database alias the store works through."""
         return store_alias() if self._alias is None else self._alias
+
+    @property
+    def location(self) -> str | None:  # type: ignore[override]
+        """What other processes call the database, without its password; None for one in memory and in tests."""
+        return None if self.eager else location_of(self.alias)
 
     @property
     def eager(self) -> bool:

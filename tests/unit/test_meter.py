@@ -465,6 +465,10 @@ OF_NO_USE: dict[str, list[Any]] = {
     "on_unguarded": ["shout", None, 5],
     "on_unpriced": ["guess", None, 5],
     "fallback_price": [5, (5,), (5, -1), (5, None), ("a", 5), None],
+    "on_store_error": ["ignore", None, 5],
+    "outage_allowance_usd": [-1, "lots", None, 10**10, True],
+    "store_timeout": NO_SECONDS,
+    "journal": [5, ""],
 }
 """What each setting of a Meter refuses."""
 

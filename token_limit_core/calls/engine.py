@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
-from ..delivery.configured import outbox_of, store_of
-from ..limits import Limit
-from ..money import parse_amount
+from ..delivery.configured import journal_of, outbox_of, store_of
 from ..pricing import PriceBook
-from ..runtime.faults import StoreError, log_fault
+from ..runtime.faults import internal_errors, logger
 from ..runtime.log_throttle import LogThrottle
+from .backlog import Backlog
 from .estimates import Habits
 from .listeners import listeners_of, notify, notify_refusal
 from .settler import Settler
+from .store_access import StoreAccess
 
 if TYPE_CHECKING:
     from ..config import MeterConfig
     from ..limits import Decision
     from ..stores.contract import Store
-    from ..stores.records import Recorded
+    from .flight import Flight
     from .request import Request, Settlement
 
-logger = logging.getLogger("token_limit")
-
+CLOSE_SECONDS = 10.0
 MAX_WARNINGS = 1000
 """Unguarded paths to remember: there are few, but an application may put anything into a path."""
 
@@ -42,23 +41,28 @@ class Engine:
         self.store: Store = store_of(config)
         self.outbox = outbox_of(config, self.store)
         self.prices = PriceBook(config.on_unpriced, config.fallback_price)
+        self.access = StoreAccess(config, self.store, Backlog(partial(journal_of, config, self.store)))
         self.habits = Habits()
-        self.settler = Settler(config.max_queue_size)
+        self.settler = Settler(self.access.recover)
+        self.access.watch = self.settler.watch
         self.listeners = listeners_of(config, self.outbox)
+        self.in_daemon_threads: WeakSet[Flight] = WeakSet()
+        """The calls that daemon threads have made: the end of the process stops these threads in the middle."""
+
         self._counts: Counter[str] = Counter()
         self._events = 0
-        self._store_errors = LogThrottle()
         self._unattributed = LogThrottle()
         self._warned: set[str] = set()
-        self._welcomed: set[str] = set()
+        self._begun = False
 
-    def welcome(self, tenant_id: str, now: float) -> None:
-        """Give a tenant the default limit, if one is configured, when this process first meets the tenant."""
-        if self.config.default_limit_usd is None or not tenant_id or tenant_id in self._welcomed:
-            return
-        amount = parse_amount(self.config.default_limit_usd)
-        self.store.welcome(Limit(tenant_id, amount, effective_from=now), now)
-        self._welcomed.add(tenant_id)
+    def begin(self) -> None:
+        """Look for a journal that a killed process has left, the first time that this process needs the store."""
+        if not self._begun:
+            self._begun = True
+            with internal_errors("looking for a journal"):
+                journal = self.access.backlog.journal
+                if journal is not None and journal.exists:
+                    self.settler.watch()
 
     def payer(self, tenant_id: str | None) -> str:
         """Return who is billed: the tenant, or by `on_no_tenant` another one or `""` for a call without a tenant."""
@@ -74,25 +78,13 @@ class Engine:
         """
         if settlement is None:
             return
-        now = self.config.clock()
-        try:
-            if self._write(settlement, now) == "duplicate":
-                return
-        except StoreError:
-            log_fault("the store did not take a settled call; it will be tried again")
-            self.settler.retry_later(partial(self._write, settlement, now))
+        if not self._begun:
+            self.begin()
+        if self.access.settle(settlement) == "duplicate":
+            return
         self._events += 1
         if self.listeners:
             notify(self.listeners, settlement[1])
-
-    def _write(self, settlement: Settlement, now: float) -> Recorded:
-        call_id, event, cost_nano, released = settlement
-        if self.config.default_limit_usd is not None:
-            self.welcome(event.tenant_id, now)
-        recorded = self.store.settle(call_id, event, cost_nano, now)
-        if released is not None:
-            self.store.release(released, now)
-        return recorded
 
     def refused(self, decision: Decision, request: Request) -> None:
         """Count a refusal and notify the listeners."""
@@ -115,17 +107,6 @@ class Engine:
                 times,
             )
 
-    def store_failed(self, error: StoreError, consequence: str) -> None:
-        """Log that the store cannot be asked for a limit, and the consequence; at most once a minute."""
-        times = self._store_errors.due()
-        if times:
-            logger.error(
-                "the store cannot be asked for a limit; %s (%d times since the last message): %s",
-                consequence,
-                times,
-                error,
-            )
-
     def first_time(self, path: str) -> bool:
         """Return True the first time an unguarded path is seen; `status()` lists these paths."""
         if path in self._warned or len(self._warned) >= MAX_WARNINGS:
@@ -140,8 +121,9 @@ class Engine:
             "durable": self.store.durable,
             "unguarded": sorted(self._warned),
             "counts": dict(self._counts + Counter(events=self._events)),
-            "settles_waiting": self.settler.waiting,
-            "settles_lost": self.settler.lost,
+            "store_away_since": self.access.away_since,
+            "settles_waiting": len(self.access.backlog),
+            "settles_lost": self.access.backlog.lost,
             **self.store.health(),
             **({} if self.outbox is None else self.outbox.queue.health()),
         }
@@ -151,6 +133,7 @@ class Engine:
 
         `timeout` is seconds; None waits without a limit.
         """
+        self.begin()
         deadline = None if timeout is None else time.monotonic() + timeout
         settled = self.settler.flush(timeout)
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -159,7 +142,9 @@ class Engine:
 
     def close(self) -> None:
         """Flush and release the store."""
-        self.settler.stop(timeout=10.0)
+        self.begin()
+        self.settler.stop(timeout=CLOSE_SECONDS)
+        self.access.backlog.close()
         if self.outbox is not None:
             self.outbox.queue.close(timeout=5.0)  # deliveries that are still waiting stay in the store
         self.store.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -31,8 +32,8 @@ class Flight:
     """
 
     __slots__ = (
-        "_open", "answer", "attempt_lost", "call_id", "cost_usd", "ended", "engine", "estimate", "habit", "held",
-        "lost_attempts", "price", "request", "scope", "started", "started_at", "tags", "tenant_id",
+        "__weakref__", "_open", "answer", "attempt_lost", "call_id", "cost_usd", "done", "ended", "engine", "estimate",
+        "habit", "held", "lost_attempts", "price", "request", "scope", "started", "started_at", "tags", "tenant_id",
     )  # fmt: skip
 
     def __init__(self, engine: Engine, request: Request, scope: scopes.Scope | None, tenant_id: str) -> None:
@@ -58,6 +59,11 @@ class Flight:
         self.attempt_lost = False
         self.ended: float | None = None
         self._open = True
+        self.done = False
+        """Whether it is settled, or nothing is left to settle; `landed` is true from the beginning of the settle on."""
+
+        if threading.current_thread().daemon:
+            engine.in_daemon_threads.add(self)
 
     def start_again(self) -> None:
         """Begin anew, after a wait: with the time and what the estimate is by now."""

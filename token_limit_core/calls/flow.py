@@ -25,13 +25,15 @@ from .. import scope as scopes
 from ..errors import NoTenant, refusal
 from ..limits import ADMITTED, Decision
 from ..runtime.executor import executor
-from ..runtime.faults import StoreError, report
+from ..runtime.faults import report
 from ..runtime.ids import new_id
 from ..stores.records import call_of
+from ..usage import Usage
 from .flight import Flight
 from .refusals import raised
 from .request import Outcome, Request, Settlement
 from .settlement import conclude
+from .store_access import UNVERIFIED
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -117,6 +119,8 @@ def land(flight: Flight | None, outcome: Outcome) -> None:
             flight.engine.settle(conclude(flight, outcome))
         except Exception:
             report("settling a call")
+        finally:
+            flight.done = True
 
 
 async def aland(flight: Flight | None, outcome: Outcome) -> None:
@@ -143,6 +147,26 @@ def hand_over(flight: Flight | None, outcome: Outcome) -> None:
         flight.engine.settler.put(partial(_conclude_late, flight, outcome))
 
 
+def land_in_daemon_threads(engine: Engine, seconds: float) -> None:
+    """Wait for the calls in flight in daemon threads as the process ends, then settle the others at their estimate.
+
+    The interpreter stops a daemon thread wherever it is: the provider bills its call, and nobody would settle it.
+    """
+    deadline = time.monotonic() + seconds
+    while left := [flight for flight in list(engine.in_daemon_threads) if not flight.done]:
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(0.01)
+    for flight in left:
+        received, generated = flight.estimate
+        usage = Usage(input_tokens=received, output_tokens=generated)
+        land(flight, Outcome(usage=usage, estimated=True, error=ProcessEnded()))
+
+
+class ProcessEnded(Exception):
+    """The process ended before the provider had answered; only a name for the event's `error`."""
+
+
 def again(flight: Flight) -> Flight:
     """Make the flight of one of several answers to a call: the first takes over its hold, the others have none."""
     further = copy.copy(flight)
@@ -165,11 +189,17 @@ def unadmitted(engine: Engine, request: Request) -> Flight:
 
 def _settle(flight: Flight, settlement: Settlement | None) -> None:
     if flight.claim():
-        flight.engine.settle(settlement)
+        try:
+            flight.engine.settle(settlement)
+        finally:
+            flight.done = True
 
 
 def _conclude_late(flight: Flight, outcome: Outcome) -> None:
-    flight.engine.settle(conclude(flight, outcome))
+    try:
+        flight.engine.settle(conclude(flight, outcome))
+    finally:
+        flight.done = True
 
 
 def _nobody(engine: Engine, request: Request, scope: scopes.Scope | None) -> str:
@@ -198,23 +228,19 @@ def _admit(flight: Flight) -> Decision:
     received, generated = flight.estimate
     amount = flight.held = flight.hold_for(received, generated)
     call = call_of((flight.call_id, flight.tenant_id, amount, config.hold_seconds, "call", received + generated))
-    try:
-        if config.default_limit_usd is not None:
-            engine.welcome(flight.tenant_id, flight.started_at)
-        return engine.store.admit(call, flight.started_at)
-    except StoreError as error:
-        engine.store_failed(error, "the call goes out unverified")
-        engine.count("unverified")
-        flight.tags["unverified"] = True
-        return ADMITTED
+    return engine.access.admit(call, flight.started_at)
 
 
 def _board(flight: Flight, scope: scopes.Scope | None, decision: Decision) -> Flight:
     if decision.kind != "admitted":
+        flight.done = True
         if scope is not None:
             scope.deny(decision)
         flight.engine.refused(decision, flight.request)
         raise raised(refusal(decision))
+    if decision is UNVERIFIED:
+        flight.engine.count("unverified")
+        flight.tags["unverified"] = True
     if decision.observed:
         flight.tags["would_refuse"] = decision.observed[0]
     return flight
@@ -251,7 +277,8 @@ def _admit_unless_left(flight: Flight) -> Decision:
 
 
 def _give_back(flight: Flight) -> None:
-    flight.engine.store.release(flight.call_id, flight.started_at)
+    flight.engine.access.release(flight.call_id)
+    flight.done = True
 
 
 async def _off_loop(engine: Engine, work: Callable[[], T]) -> T:

@@ -1,27 +1,22 @@
 """The thread that settles what could not be settled on the spot.
 
-Finalisers and cancelled tasks only put work on a reentrant `SimpleQueue`; a settle that failed because the store
-was away waits in a bounded list and is tried again.
+Finalisers and cancelled tasks only put work on a reentrant `SimpleQueue`. The same thread gives the store what waits
+for it after an outage.
 """
 
 from __future__ import annotations
 
 import gc
-import logging
 import threading
-from collections import deque
+import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
 from ..runtime.background import BackgroundThread
-from ..runtime.faults import StoreError, log_fault
+from ..runtime.faults import log_fault, logger
 from ..runtime.forks import after_fork
 
-logger = logging.getLogger("token_limit")
-
 Work = Callable[[], object]
-
-RETRY_SECONDS = 1.0
 
 
 def _wake() -> None:
@@ -29,30 +24,28 @@ def _wake() -> None:
 
 
 class Settler:
-    """Runs work in one daemon thread, started by the first call that may need it, fresh after a fork."""
+    """Runs work in one daemon thread, started by the first call that may need it, fresh after a fork.
 
-    def __init__(self, max_waiting: int = 1000) -> None:
-        self._max_waiting = max_waiting
+    From `watch()` on it also calls `recover` again and again, after as many seconds as `recover` returned, until that
+    returns None.
+    """
+
+    def __init__(self, recover: Callable[[], float | None]) -> None:
+        self._recover = recover
         self._reset()
-        self.lost = 0
         after_fork(self._reset)
 
     def _reset(self) -> None:
         """Forget the parent's work: the parent settles it."""
         self._queue: SimpleQueue[Work | threading.Event | None] = SimpleQueue()
-        self._waiting: deque[Work] = deque()
+        self._recover_at: float | None = None
         self._lock = threading.Lock()
         self.thread: threading.Thread | None = None
         self._ended = False
 
-    @property
-    def waiting(self) -> int:
-        """How many settles wait for the store to come back."""
-        return len(self._waiting)
-
     def start(self) -> None:
         """Start the thread if it is not running; call this before anything that may `put` from a finaliser."""
-        if self.thread is not None:
+        if self.thread is not None or self._ended:
             return
         with self._lock:
             if self.thread is None:
@@ -67,22 +60,19 @@ class Settler:
     def put(self, work: Work) -> None:
         """Queue work; takes no lock and does no I/O, so that finalisers may call it.
 
-        Those that only run as the process ends, of what it still holds, come when there is no thread any more.
+        Finalisers that run while the interpreter ends find no thread any more: then the work is done on the spot.
         """
         if self._ended:
             self._run(work)
         else:
             self._queue.put(work)
 
-    def retry_later(self, work: Work) -> None:
-        """Keep work that met a StoreError; when the list is full the oldest is given up and counted."""
-        if len(self._waiting) >= self._max_waiting:
-            self._waiting.popleft()
-            self.lost += 1
-            logger.error("the store has been away for too long: a settled call is lost (%d so far)", self.lost)
-        self._waiting.append(work)
-        self.start()
-        self._queue.put(_wake)  # a thread that waits for work does not know that there is a list to try again
+    def watch(self) -> None:
+        """Have `recover` called until there is nothing to recover."""
+        if self._recover_at is None and not self._ended:
+            self._recover_at = time.monotonic()
+            self.start()
+            self._queue.put(_wake)  # a thread that waits for work does not look at the time
 
     def collect(self) -> None:
         """Let abandoned streams come in before the process ends: an SDK's is a cycle, which nobody else may find."""
@@ -93,7 +83,7 @@ class Settler:
         """Wait until everything queued so far was tried (seconds; None is for ever); True when nothing is left."""
         if threading.current_thread() is self.thread:
             return False  # called from what the thread itself runs, such as on_event
-        if self._queue.empty() and not self._waiting and self.thread is None:
+        if self._queue.empty() and self._recover_at is None and self.thread is None:
             return True
         self.start()
         reached = threading.Event()
@@ -101,7 +91,7 @@ class Settler:
         if self.thread is None:
             while not reached.is_set():
                 self._handle(self._queue.get())
-        return reached.wait(timeout) and not self._waiting
+        return reached.wait(timeout) and self._recover_at is None
 
     def stop(self, timeout: float | None = None) -> bool:
         """Flush, then end the thread; a later call starts it again."""
@@ -127,10 +117,13 @@ class Settler:
 
     def _work_until_told(self) -> None:
         while True:
+            wait = None if self._recover_at is None else self._recover_at - time.monotonic()
+            if wait is not None and wait <= 0:
+                self._try_to_recover()
+                wait = 0.0
             try:
-                item = self._queue.get(timeout=RETRY_SECONDS if self._waiting else None)
+                item = self._queue.get(timeout=wait)
             except Empty:
-                self._retry()
                 continue
             if item is None:
                 return
@@ -138,26 +131,25 @@ class Settler:
 
     def _handle(self, item: Work | threading.Event | None) -> None:
         if isinstance(item, threading.Event):
-            self._retry()
+            while self._recover_at is not None and self._try_to_recover() == 0.0:
+                pass
             item.set()
         elif item is not None:
             self._run(item)
 
-    def _retry(self) -> None:
-        for _ in range(len(self._waiting)):
-            work = self._waiting.popleft()
-            try:
-                work()
-            except StoreError:
-                self._waiting.appendleft(work)
-                return
-            except Exception:
-                log_fault("token-limit could not settle a call; it is given up")
+    def _try_to_recover(self) -> float | None:
+        pause: float | None = None
+        self._recover_at = None  # before the attempt: a `watch()` from now on asks for another one
+        try:
+            pause = self._recover()
+        except Exception:
+            log_fault("token-limit failed to give the store what waits for it")
+        if pause is not None:
+            self._recover_at = time.monotonic() + pause
+        return pause
 
     def _run(self, work: Work) -> None:
         try:
             work()
-        except StoreError:
-            self.retry_later(work)
         except Exception:
             log_fault("token-limit failed in its settler thread; the application goes on")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal
@@ -10,6 +9,7 @@ from typing import Literal
 from ..delivery.transport import endpoints
 from ..events import LLMEvent
 from ..money import Money
+from ..runtime.clock import system_time
 from ..runtime.faults import ConfigurationError
 from ..stores.contract import Store
 from ..stores.records import HOLD_SECONDS
@@ -52,8 +52,12 @@ class MeterConfig:
     fallback_price: tuple[Money, Money] = (5, 25)
     capture_content: bool = False
     propagate_threads: bool = True
+    on_store_error: Literal["allow", "refuse"] = "allow"
+    outage_allowance_usd: Money = 1
+    store_timeout: float = 5.0
+    journal: str | None = None
     hold_seconds: float = HOLD_SECONDS
-    clock: Callable[[], float] = time.time
+    clock: Callable[[], float] = system_time
 
     def __post_init__(self) -> None:
         for name, setting in METER_SETTINGS.items():

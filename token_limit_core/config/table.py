@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
+from ..runtime.clock import system_time
 from ..stores.contract import Store
 from ..stores.records import HOLD_SECONDS
 from . import rules
@@ -120,17 +120,39 @@ SETTINGS: dict[str, Setting] = {
         "Where limits and ledger live. None is the project's database in Django, the remote backend if `URL` is given, "
         "and else the file token_limit.db.",
     ),
-    "HOLD_SECONDS": _seconds(
-        HOLD_SECONDS,
-        "900",
-        "Seconds after which the hold of a call that never ended expires.",
+    "ON_STORE_ERROR": _choice(
+        "allow",
+        ("refuse",),
+        "What to do with a call while the store does not answer: let it out, marked `unverified`, as long as something "
+        "of the tenant's `OUTAGE_ALLOWANCE_USD` is left, or refuse it. Both refuse with 503.",
     ),
+    "OUTAGE_ALLOWANCE_USD": Setting(
+        lambda value: value is not None and rules.is_amount_or_none(value),
+        "US dollars from 0 to 10^9",
+        "5",
+        "What the calls of one tenant in one process may cost in US dollars while the store does not answer.",
+        1,
+    ),
+    "STORE_TIMEOUT": _seconds(
+        5.0,
+        "5",
+        "Seconds to wait for a store that is busy, or whose connection hangs. Then it counts as one that does not "
+        "answer.",
+    ),
+    "JOURNAL": Setting(
+        rules.is_text_or_none,
+        "the path of a file or None",
+        "'/var/lib/app/token_limit.journal'",
+        "The file that keeps settled calls until the store takes them. None is a file beside the store's, and for a "
+        "database server one in a directory of the user's below the temporary directory.",
+    ),
+    "HOLD_SECONDS": _seconds(HOLD_SECONDS, "900", "Seconds after which the hold of a call that never ended expires."),
     "CLOCK": Setting(
         callable,
         "a callable that returns unix seconds",
-        "time.time",
-        "The clock, in unix seconds.",
-        time.time,
+        "'project.clock.now'",
+        "The clock, in unix seconds, for limits, windows and events.",
+        system_time,
         dotted=True,
     ),
     # -- a remote backend --

@@ -59,7 +59,7 @@ def usage_if_known(engine: Engine, tenant_id: str | None) -> Usage | None:
     try:
         return None if tenant_id is None else usage_of(engine, tenant_id)
     except StoreError as error:
-        engine.store_failed(error, "the fragment of a tenant's usage stays empty")
+        engine.access.log(error, "the fragment of a tenant's usage stays empty")
         return None
 
 
@@ -104,7 +104,7 @@ def headers(engine: Engine, tenant_id: str | None) -> dict[str, str]:
         try:
             states = engine.store.usage(tenant_id, engine.config.clock())
         except StoreError as error:
-            engine.store_failed(error, "the response does not tell what is left of it")
+            engine.access.log(error, "the response does not tell what is left of it")
             return {}
         if states:
             least = min(states, key=lambda status: status.remaining_usd)

@@ -9,6 +9,7 @@ from ..stores.contract import Store
 
 if TYPE_CHECKING:
     from ..config import MeterConfig
+    from .journal import Journal
     from .outbox import Outbox
     from .transport import Transport
 
@@ -24,6 +25,20 @@ def store_of(config: MeterConfig) -> Store:
 
     spool = None if config.spool is None else Spool(config.spool)
     return RemoteStore(_transport_of(config), ttl=config.limit_check_cache_ttl, spool=spool, **_queue_of(config))
+
+
+def journal_of(config: MeterConfig, store: Store) -> Journal | None:
+    """Return the journal of settles that the store does not take; None for a store that outlives no process.
+
+    Ask again at each use: a test runner moves the databases of a project.
+    """
+    from . import journal
+
+    if config.limits_are_remote or not store.durable:
+        return None
+    if config.journal is not None:
+        return journal.journal_at(config.journal)
+    return None if store.location is None else journal.journal_beside(store.location)
 
 
 def outbox_of(config: MeterConfig, store: Store) -> Outbox | None:

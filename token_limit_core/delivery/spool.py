@@ -7,17 +7,14 @@ runs out, and another process delivers the rows. What the backend refused for go
 from __future__ import annotations
 
 import json
-import sqlite3
-import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Collection, Sequence
 
 from ..events import LLMEvent, event_of
-from ..runtime.faults import ConfigurationError, StoreError, logger
+from ..runtime.faults import logger
 from ..stores.columns import batched
 from .buffers import CLAIM_SECONDS, MOST_COUNTED, SharedBuffer
+from .sqlite_file import SqliteFile
 from .transport import wire_json
 
 BUSY_SECONDS = 30
@@ -39,30 +36,20 @@ class Spool(SharedBuffer):
     """A `Buffer` of an `EventQueue` on disk. Raises `StoreError` when the file cannot be written."""
 
     def __init__(self, path: str) -> None:
-        self._path = Path(path).resolve()
-        self._inherited: list[threading.local] = []
-        self._local = threading.local()
+        self._file = SqliteFile(path, "spool", _TABLE, busy_seconds=BUSY_SECONDS, synchronous="FULL")
         self.reset()
 
     def reset(self) -> None:
         super().reset()
-        self._inherited.append(self._local)  # SQLite: a parent's connection must not even be closed here
-        self._local = threading.local()
+        self._file.reset()
 
     def check(self) -> None:
         """Open the file, for checks at start-up; raises `ConfigurationError` when that cannot be done."""
-        try:
-            with self._transaction():
-                pass
-        except StoreError as error:
-            raise ConfigurationError(
-                f"spool: {str(self._path)!r} cannot be opened ({error.__cause__}); give the path of a file in a "
-                "directory this process may write to"
-            ) from error
+        self._file.check()
 
     def put(self, event: LLMEvent) -> Sequence[LLMEvent]:
         """Write an event down, once; on disk nothing has to give way."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             row = (event.event_id, wire_json(event))
             self._count += db.execute("INSERT OR IGNORE INTO spool (event_id, body) VALUES (?, ?)", row).rowcount
         return ()
@@ -70,7 +57,7 @@ class Spool(SharedBuffer):
     def take(self, limit: int) -> list[LLMEvent]:
         """Claim the oldest rows that nobody has claimed."""
         now = time.time()
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             rows = db.execute(
                 f"SELECT id, body FROM spool WHERE {_WAITING} ORDER BY id LIMIT ?", (now, limit)
             ).fetchall()
@@ -87,30 +74,30 @@ class Spool(SharedBuffer):
             return event_of(json.loads(body))
         except (AttributeError, TypeError, ValueError, ArithmeticError):
             logger.exception("an event in the spool cannot be read; it is parked")
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             db.execute("UPDATE spool SET parked = 1 WHERE id = ?", (key,))
         return None
 
     def done(self, batch: Sequence[LLMEvent]) -> None:
         """Delete what was delivered; rows that were parked meanwhile stay."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             db.executemany("DELETE FROM spool WHERE event_id = ? AND parked = 0", [(e.event_id,) for e in batch])
 
     def park(self, batch: Sequence[LLMEvent]) -> None:
         """Keep what the backend refused for good, without trying it again."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             db.executemany("UPDATE spool SET parked = 1 WHERE event_id = ?", [(event.event_id,) for event in batch])
 
     def restore(self, batch: Sequence[LLMEvent]) -> Sequence[LLMEvent]:
         """Give claimed rows back."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             db.executemany("UPDATE spool SET claimed_until = 0 WHERE event_id = ?", [(e.event_id,) for e in batch])
         self._count += len(batch)
         return ()
 
     def unpark(self) -> int:
         """Let parked rows be tried again, say after a wrong key was mended; return how many."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             freed = db.execute("UPDATE spool SET parked = 0, claimed_until = 0 WHERE parked = 1").rowcount
         self._count += freed
         return freed
@@ -118,7 +105,7 @@ class Spool(SharedBuffer):
     def gone(self, event_ids: Collection[str]) -> set[str]:
         """Tell which events wait here no longer: another process may have delivered them."""
         waiting: set[str] = set()
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             for ids in batched(list(event_ids)):
                 marks = ", ".join("?" * len(ids))
                 found = db.execute(f"SELECT event_id FROM spool WHERE parked = 0 AND event_id IN ({marks})", ids)
@@ -128,36 +115,10 @@ class Spool(SharedBuffer):
     @property
     def parked(self) -> int:
         """How many rows the backend refused for good."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             return int(db.execute("SELECT count(*) FROM spool WHERE parked = 1").fetchone()[0])
 
     def _count_waiting(self) -> int:
         waiting = f"SELECT count(*) FROM (SELECT 1 FROM spool WHERE {_WAITING} LIMIT {MOST_COUNTED})"
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             return int(db.execute(waiting, (time.time(),)).fetchone()[0])
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        try:
-            db = self._connection()
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-            except BaseException:
-                db.execute("ROLLBACK")
-                raise
-            db.execute("COMMIT")
-        except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"the spool {self._path.name} failed: {error}") from error
-
-    def _connection(self) -> sqlite3.Connection:
-        """Return this thread's connection; SQLite's own cannot be shared over a fork."""
-        db: sqlite3.Connection | None = getattr(self._local, "db", None)
-        if db is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            db = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=FULL")  # an event that was acknowledged here survives a power cut
-            db.execute(_TABLE)
-            self._local.db = db
-        return db

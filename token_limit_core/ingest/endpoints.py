@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -13,6 +12,7 @@ from ..limits import ENFORCE, MODES, Limit, LimitStatus
 from ..meter import Meter, engine_of
 from ..money import parse_amount
 from ..pricing import PriceBook
+from ..runtime.clock import system_time
 from ..runtime.faults import ConfigurationError, StoreError
 from ..scope import check_tenant
 from ..stores.contract import Store
@@ -61,7 +61,7 @@ class Ingest:
     def __init__(
         self,
         store: Store,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = system_time,
         welcome: Callable[[str, float], None] = lambda tenant_id, now: None,
         prices: PriceBook | None = None,
     ) -> None:
@@ -79,7 +79,7 @@ class Ingest:
     def of(cls, meter: Meter) -> Self:
         """Answer over a Meter's store, by its clock and at its prices; new tenants get its default limit."""
         engine = engine_of(meter)
-        return cls(meter.store, meter.config.clock, engine.welcome, engine.prices)
+        return cls(meter.store, meter.config.clock, engine.access.welcome, engine.prices)
 
     def answer(self, incoming: Incoming) -> Rendered:
         """Answer a request; what is wrong with it becomes a problem document, and is logged without any secret."""

@@ -31,8 +31,12 @@ class Executor:
         return self._pool
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run `work` in a thread and wait without blocking the loop."""
-        return await asyncio.get_running_loop().run_in_executor(self.pool(), work)
+        """Run `work` in a thread and wait without blocking the loop; at once where the interpreter is ending."""
+        try:
+            future = asyncio.get_running_loop().run_in_executor(self.pool(), work)
+        except RuntimeError:  # the loop of a daemon thread, while the main thread is past the end of its executors
+            return work()
+        return await future
 
     def close(self) -> None:
         """Wait for running work and end the threads."""

@@ -120,6 +120,12 @@ class Store(Ledger, Reports, Services):
     backend: str | None = None
     """URL, without secrets, of the remote backend that keeps limits and ledger; None if this store keeps them."""
 
+    location: str | None = None
+    """What all processes call this store: the absolute path of its file, or its URL without a password.
+
+    None: nothing names it, so that no other process can take over what it still has to be given.
+    """
+
     leaves_loop: bool = True
     """Whether operations do I/O and must not run on an event loop."""
 

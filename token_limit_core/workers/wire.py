@@ -81,7 +81,8 @@ def flush(meter: Meter | None = None) -> None:
     for engine in dict.fromkeys([*patches.engines(), *([] if meter is None else [engine_of(meter)])]):
         engine.settler.collect()
         if not engine.flush(FLUSH_SECONDS):
-            logger.error("the process ends with %d settled calls that the store did not take", engine.settler.waiting)
+            waiting = len(engine.access.backlog)
+            logger.error("the process ends with %d settled calls that the store did not take", waiting)
 
 
 def _engine(meter: Meter | None) -> Engine | None:

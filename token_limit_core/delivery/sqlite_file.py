@@ -1,0 +1,69 @@
+"""A small SQLite file that several processes and threads write to; the spool and the journal are such files."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..runtime.faults import ConfigurationError, StoreError
+
+
+class SqliteFile:
+    """One table in a file of its own. `name` is what messages call the file, also the setting that names its path.
+
+    Opened by the first transaction. Each thread has its own connection. `reset()` must run in a forked child. What is
+    committed survives the end of a process; with `synchronous` "FULL" also a power cut, at the price of a disk flush.
+    """
+
+    def __init__(self, path: str | Path, name: str, table: str, *, busy_seconds: float, synchronous: str) -> None:
+        self.path = Path(path).resolve()
+        self._name, self._table = name, table
+        self._busy_seconds, self._synchronous = busy_seconds, synchronous
+        self._inherited: list[threading.local] = []
+        self._local = threading.local()
+
+    def reset(self) -> None:
+        """Forget the parent's connections: SQLite forbids even to close them in a forked child."""
+        self._inherited.append(self._local)
+        self._local = threading.local()
+
+    def check(self) -> None:
+        """Open the file, for checks at start-up; raise `ConfigurationError` when that is impossible."""
+        try:
+            with self.transaction():
+                pass
+        except StoreError as error:
+            raise ConfigurationError(
+                f"{self._name}: {str(self.path)!r} cannot be opened ({error.__cause__}); expected the path of a file "
+                f"in a directory that this process may write to, for example '/var/lib/app/token_limit_{self._name}.db'"
+            ) from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Begin a writing transaction; commit at the end, roll back on an exception. Raises `StoreError`."""
+        try:
+            db = self._connection()
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+            except BaseException:
+                db.execute("ROLLBACK")
+                raise
+            db.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"the {self._name} {self.path.name} failed: {error}") from error
+
+    def _connection(self) -> sqlite3.Connection:
+        """Return this thread's connection."""
+        db: sqlite3.Connection | None = getattr(self._local, "db", None)
+        if db is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            db = sqlite3.connect(self.path, timeout=self._busy_seconds, isolation_level=None)
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute(f"PRAGMA synchronous={self._synchronous}")
+            db.execute(self._table)
+            self._local.db = db
+        return db
