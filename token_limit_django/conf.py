@@ -97,6 +97,12 @@ class Settings:
         return threads
 
     @property
+    def STORE_TIMEOUT(self) -> float:
+        """Seconds to wait for a busy database, or for one that hangs."""
+        seconds: float = self.get("STORE_TIMEOUT")
+        return seconds
+
+    @property
     def TENANT_RESOLVER(self) -> Callable[[HttpRequest], Any] | None:
         """A callable, sync or async, from the request to its tenant; None is the built-in order."""
         resolver: Callable[[HttpRequest], Any] | None = self.get("TENANT_RESOLVER")

@@ -29,11 +29,16 @@ APP_LABEL = "token_limit"
 SQLITE_OPTIONS = {
     "transaction_mode": "IMMEDIATE",  # an upgrade from reader to writer fails at once under concurrency
     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
-    "timeout": 20,
 }
 
 VENDORS = ("sqlite", "postgresql", "mysql")
 """The engines that the store has SQL for, as Django names them; MariaDB is one of `mysql`."""
+
+PATIENCE = {
+    "postgresql": {"connect_timeout": 10},
+    "mysql": {"connect_timeout": 10, "read_timeout": 60, "write_timeout": 60},
+}
+"""Seconds for the time-outs of our own connection to a server that hangs, where the project has set none."""
 
 _on_default: set[str] = set()
 _files: set[str] = set()
@@ -126,13 +131,15 @@ def _own_file(default: dict[str, Any]) -> dict[str, Any]:
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": _beside(default["NAME"]),
         "CONN_MAX_AGE": default["CONN_MAX_AGE"],
-        "OPTIONS": dict(SQLITE_OPTIONS),
+        "OPTIONS": {**SQLITE_OPTIONS, "timeout": settings.STORE_TIMEOUT},
         "TEST": {"NAME": None if test is None or _in_memory(test) else _beside(test)},
     }
 
 
 def _own_connection(default: dict[str, Any]) -> dict[str, Any]:
     options = {name: value for name, value in default["OPTIONS"].items() if name != "isolation_level"}
+    for name, seconds in PATIENCE.get(connections[DEFAULT_DB_ALIAS].vendor, {}).items():
+        options.setdefault(name, seconds)
     return {
         **default,
         "ATOMIC_REQUESTS": False,

@@ -35,6 +35,7 @@ from token_limit_core.runtime.executor import Executor
 from token_limit_core.runtime.faults import ConfigurationError, StoreBusy, StoreError
 from token_limit_core.runtime.forks import after_fork
 from token_limit_core.stores.contract import Transaction
+from token_limit_core.stores.sql.deadlines import bound
 from token_limit_core.stores.sql.dialects import is_conflict, texts
 from token_limit_core.stores.sql.transaction import BEGIN, SqlTransaction
 from token_limit_core.stores.transactional import TransactionalStore
@@ -49,12 +50,13 @@ class DjangoStore(TransactionalStore):
     """Keep limits and ledger in tables of the project's.
 
     Uses the alias of the settings, or the one given; `threads` of its own keep it off event loops. A transaction that
-    meets locks is retried for `timeout` seconds; how long SQLite itself waits is an option of the alias.
+    meets locks is retried for `timeout` seconds (default: the setting STORE_TIMEOUT); how long SQLite itself waits is
+    an option of the alias.
     """
 
-    def __init__(self, alias: str | None = None, *, threads: int | None = None, timeout: float = 20.0) -> None:
+    def __init__(self, alias: str | None = None, *, threads: int | None = None, timeout: float | None = None) -> None:
         self._alias = alias
-        self.timeout = timeout
+        self.timeout = settings.STORE_TIMEOUT if timeout is None else timeout
         self._executor = Executor(settings.STORE_THREADS if threads is None else threads)
         self._kept: set[BaseDatabaseWrapper] = set()
         self._inherited: list[BaseDatabaseWrapper] = []
@@ -208,6 +210,8 @@ def _start(connection: BaseDatabaseWrapper, begin: dict[str, str]) -> SqlTransac
         raise ConfigurationError(wrong)
     connection.close_if_health_check_failed()
     connection.ensure_connection()
+    if connection.connection is not None and not connection.in_atomic_block:
+        bound(connection.connection)
     wrapped = connection.queries_logged or bool(connection.execute_wrappers)
     cursor: Any
     single_message = vendor == "postgresql" and _is_psycopg3()

@@ -163,6 +163,34 @@ def test_calls_go_out_up_to_the_allowance_and_are_refused_then(
     assert meter.status()["counts"]["unverified"] == passed
 
 
+def test_a_connection_that_hangs_has_a_deadline(database: Remote, make: Callable[..., Meter]) -> None:
+    meter = make(database.settings(store_timeout=1.0)).patch("openai")
+    meter.set_limit(TENANT, 5)
+    assert ask(meter, Wire(wire.chat)) is None
+    database.gateway.hang()
+    for _ in range(5):
+        assert ask(meter, Wire(wire.chat)) is None
+    status = meter.status()
+    assert status["store_away_since"] is not None
+    assert status["settles_waiting"] == 5
+    database.gateway.cut()  # what the server was sent before it hung must not be done twice, nor by halves
+    database.gateway.restore()
+    assert meter.flush(PATIENCE)
+    assert database.settled() == 6
+    assert meter.store.holds() == []
+
+
+def test_a_report_has_no_deadline(database: Remote, make: Callable[..., Meter]) -> None:
+    track(make({"store": database.direct}))
+    meter = make(database.settings(store_timeout=1.0))
+    assert meter.limits(TENANT) == []
+    database.gateway.hang()
+    timer = threading.Timer(2.0, database.gateway.restore)
+    timer.start()
+    assert meter.store.spend(TENANT, 0, 4e9).calls == 1
+    timer.join()
+
+
 def test_with_refuse_nothing_goes_out(database: Remote, make: Callable[..., Meter]) -> None:
     meter = make(database.settings(on_store_error="refuse"))
     database.gateway.cut()
@@ -175,7 +203,7 @@ def test_with_refuse_nothing_goes_out(database: Remote, make: Callable[..., Mete
 
 
 def test_a_server_that_is_away_is_asked_by_one_caller_at_a_time(database: Remote, make: Callable[..., Meter]) -> None:
-    meter = make(database.settings(outage_allowance_usd=100)).patch("openai")
+    meter = make(database.settings(outage_allowance_usd=100, store_timeout=1.0)).patch("openai")
     meter.set_limit(TENANT, 5)
     database.gateway.cut()
     assert ask(meter, Wire(wire.chat)) is None

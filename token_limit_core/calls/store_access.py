@@ -9,11 +9,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..limits import Decision, Limit
 from ..money import parse_amount
 from ..runtime.breaker import Breaker
+from ..runtime.deadline import deadline
 from ..runtime.faults import StoreBusy, StoreError, logger, report
 from ..runtime.log_throttle import LogThrottle
 from .allowance import Allowance
@@ -102,7 +104,8 @@ class StoreAccess:
         started = time.monotonic()
         while True:
             try:
-                return self._ask(operation, *args)
+                result: T = self._ask(self._in_time, operation, *args)
+                return result
             except StoreBusy:
                 left = started + self._config.store_timeout - time.monotonic()
                 if left <= 0:
@@ -114,12 +117,20 @@ class StoreAccess:
             return operation(*args)
         return self._breaker.call(operation, *args, patient=patient)
 
+    def _in_time(self, operation: Callable[..., T], *args: Any) -> T:
+        """Run an operation of the store, whose connection may hang, until `store_timeout` at most."""
+        if not self._store.leaves_loop:
+            return operation(*args)
+        with deadline(self._config.store_timeout):
+            return operation(*args)
+
     # -- settling -------------------------------------------------------------------------------
 
     def settle(self, settlement: Settlement) -> Recorded:
         """Write a settled call to the store, or keep it until the store takes it."""
         try:
-            return self._ask(self._write, settlement)
+            recorded: Recorded = self._ask(self._in_time, self._write, settlement)
+            return recorded
         except StoreError as error:
             self._keep(settlement, error)
             return "stored"
@@ -127,7 +138,7 @@ class StoreAccess:
     def release(self, call_id: str) -> None:
         """Give back the hold of a call that was never made, now or when the store takes it."""
         try:
-            self._ask(self._write, (call_id, None, None, call_id))
+            self._ask(self._in_time, self._write, (call_id, None, None, call_id))
         except StoreError as error:
             self._keep((call_id, None, None, call_id), error)
 
@@ -159,9 +170,9 @@ class StoreAccess:
         """
         try:
             if self.backlog.look():
-                return self._ask(self.backlog.drain, self._write, patient=False)
+                return self._ask(self.backlog.drain, partial(self._in_time, self._write), patient=False)
             if self.away_since is not None:
-                self._ask(self._store.limits, "", patient=False)
+                self._ask(self._in_time, self._store.limits, "", patient=False)
         except StoreError as error:
             self.log(error)
             return RETRY_SECONDS

@@ -19,7 +19,7 @@ DEFAULT_STORE = "sqlite:///token_limit.db"
 def store_of(config: MeterConfig) -> Store:
     """Return the store that a configuration means: the one it names, the remote backend, or a local file."""
     if not config.limits_are_remote:
-        return open_store(DEFAULT_STORE if config.store is None else config.store)
+        return open_store(DEFAULT_STORE if config.store is None else config.store, timeout=config.store_timeout)
     from .remote_store import RemoteStore
     from .spool import Spool
 

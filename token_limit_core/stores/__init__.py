@@ -7,8 +7,10 @@ from .contract import Store
 from .urls import scheme_of
 
 
-def open_store(value: Store | str) -> Store:
+def open_store(value: Store | str, *, timeout: float = 30.0) -> Store:
     """Return the store a setting means: a `Store`, or a URL; nothing is opened before its first use.
+
+    The store of a URL waits `timeout` seconds for locks and connections.
 
     Raises `ConfigurationError` for an unknown scheme, a missing driver or a URL that cannot be read;
     `Store.check()` finds what only opening can tell.
@@ -23,4 +25,4 @@ def open_store(value: Store | str) -> Store:
         return MemoryStore()
     from .sql.store import SqlStore  # imports SQLAlchemy, which a memory store does not need
 
-    return SqlStore(value)
+    return SqlStore(value, timeout=timeout)

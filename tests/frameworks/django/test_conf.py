@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from token_limit_core.config import CONFIG_FIELDS
 from token_limit_core.delivery.remote_store import RemoteStore
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.meter import engine_of
+from token_limit_core.runtime.clock import system_time
 from token_limit_core.stores.records import HOLD_SECONDS
 from token_limit_django.conf import SETTINGS, settings
 from token_limit_django.meter import get_meter
@@ -26,6 +26,10 @@ DEFAULTS = {
     "DEFAULT_LIMIT_USD": None,
     "ON_NO_TENANT": "allow",
     "BUSY_WAIT": 0.0,
+    "ON_STORE_ERROR": "allow",
+    "OUTAGE_ALLOWANCE_USD": 1,
+    "STORE_TIMEOUT": 5.0,
+    "JOURNAL": None,
     "ON_UNGUARDED": "warn",
     "ON_UNPRICED": "assume",
     "FALLBACK_PRICE": (5, 25),
@@ -39,7 +43,7 @@ DEFAULTS = {
     "RENDER_SWALLOWED_REFUSALS": False,
     "PROPAGATE_THREADS": True,
     "HOLD_SECONDS": HOLD_SECONDS,
-    "CLOCK": time.time,
+    "CLOCK": system_time,
     "ON_EVENT": None,
     "URL": None,
     "THRESHOLDS_URL": None,

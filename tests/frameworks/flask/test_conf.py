@@ -21,6 +21,10 @@ not_callable = "acme"
 def hook(event: LLMEvent) -> None: ...
 
 
+def clock() -> float:
+    return 1_800_000_000.0
+
+
 async def aresolve(request: Any) -> str:
     return "acme"
 
@@ -41,6 +45,12 @@ def test_every_key_has_a_meaning() -> None:
         "DEFAULT_LIMIT_USD": "9.99",
         "ON_NO_TENANT": "refuse",
         "BUSY_WAIT": 2,
+        "ON_STORE_ERROR": "refuse",
+        "OUTAGE_ALLOWANCE_USD": "2.50",
+        "STORE_TIMEOUT": 2,
+        "JOURNAL": "journal",
+        "HOLD_SECONDS": 60,
+        "CLOCK": f"{__name__}.clock",
         "ON_UNGUARDED": "refuse",
         "ON_UNPRICED": "free",
         "FALLBACK_PRICE": ["3", 15],
@@ -53,8 +63,6 @@ def test_every_key_has_a_meaning() -> None:
         "PEEK_STREAMS": True,
         "RENDER_SWALLOWED_REFUSALS": True,
         "PROPAGATE_THREADS": False,
-        "HOLD_SECONDS": 60,
-        "CLOCK": f"{__name__}.hook",
         "ON_EVENT": f"{__name__}.hook",
         "DEBUG": True,
         "RAISE_ON_ERROR": False,

@@ -6,6 +6,7 @@ mode; each transaction sends its own BEGIN and COMMIT, on PostgreSQL only where 
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Iterator
@@ -22,11 +23,13 @@ from ...runtime.forks import after_fork
 from ..contract import Transaction
 from ..transactional import TransactionalStore
 from ..urls import masked
+from .deadlines import bound
 from .dialects import is_conflict, texts
 from .migrations import SchemaTooNew, migrate
 from .transaction import BEGIN, BEGIN_READING, SqlTransaction
 
-CONNECT_SECONDS = 10
+LEAST_CONNECT_SECONDS = 2
+"""libpq takes no shorter time to connect."""
 
 
 class LostConnection(StoreError):
@@ -104,6 +107,7 @@ class SqlStore(TransactionalStore):
     @contextmanager
     def _transaction(self, begin: str | None) -> Iterator[Transaction]:
         engine, link = self._checkout()
+        bound(link.connection.driver_connection)
         tx = SqlTransaction(link.cursor, self._texts, begin, single_message=self._dialect == "postgresql")
         try:
             yield tx
@@ -120,12 +124,15 @@ class SqlStore(TransactionalStore):
     def _checkout(self) -> tuple[Engine, _Link]:
         try:
             engine = self._engine or self._open()
-            if self._idle:
-                with suppress(IndexError):  # another thread was faster
-                    return engine, self._idle.pop()
+        except (DBAPIError, PoolTimeout, OSError) as error:
+            raise self._failure(error) from error
+        if self._idle:
+            with suppress(IndexError):  # another thread was faster
+                return engine, self._idle.pop()
+        try:
             connection = engine.raw_connection()
             return engine, _Link(connection, _cursor_of(connection.driver_connection, self._dialect))
-        except (DBAPIError, PoolTimeout, OSError) as error:
+        except (engine.dialect.loaded_dbapi.Error, DBAPIError, PoolTimeout, OSError) as error:  # a bare connection's
             raise self._failure(error) from error
 
     def _give_back(self, engine: Engine, link: _Link) -> None:
@@ -144,7 +151,8 @@ class SqlStore(TransactionalStore):
         if isinstance(known, (IntegrityError, DataError)):
             return known  # the engine is well, the row is not: a retry would not help
         if dialect.is_disconnect(error, connection.driver_connection, link.cursor):  # type: ignore[arg-type]
-            connection.invalidate()
+            if connection.is_valid:
+                connection.invalidate()
             engine.dispose()  # what else is in the pool has died as well, most likely
             return LostConnection(f"the store {self._shown} failed: {_reason(error)}")
         return self._failure(error)
@@ -187,9 +195,12 @@ def _make_engine(url: URL, timeout: float) -> Engine:
         engine = create_engine(url, poolclass=NullPool, connect_args=wait, **options)
         event.listen(engine, "connect", _prepare_sqlite)
         return engine
-    connect: dict[str, Any] = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_SECONDS}
+    patience = max(LEAST_CONNECT_SECONDS, math.ceil(timeout))
+    connect: dict[str, Any] = {} if "connect_timeout" in url.query else {"connect_timeout": patience}
     if backend == "postgresql":
         connect["prepare_threshold"] = None  # PgBouncer may run each statement on another server connection
+    if backend == "mysql":
+        connect["read_timeout"] = patience  # for the handshake; `bound` gives each transaction its own
     engine = create_engine(url, isolation_level="AUTOCOMMIT", pool_timeout=timeout, connect_args=connect, **options)
     if backend == "mysql":
         event.listen(engine, "connect", _prepare_mysql)
