@@ -99,7 +99,7 @@ def test_every_key_has_a_meaning() -> None:
         )
         assert (config.on_no_tenant, config.on_unguarded, config.capture_content) == ("refuse", "refuse", True)
         assert (config.propagate_threads, config.hold_seconds) == (False, 60)
-        assert config.on_event is config.clock is hook
+        assert (config.on_event, config.clock) == (hook, clock)
         assert (config.debug, config.raise_on_error) == (True, False)
         assert meter.store.destinations == ("https://limits.example.com/events",)
         assert (config.thresholds_url, config.check_url) == (given["THRESHOLDS_URL"], given["CHECK_URL"])
