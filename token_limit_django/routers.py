@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings as django_settings
-from django.db import router
+from django.db import connections, router
 from django.db.models import Model
 
 from .databases import APP_LABEL, store_alias, tables_alias
@@ -25,9 +25,14 @@ class TokenLimitRouter:
         return self.db_for_read(model, **hints)
 
     def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
-        """Make our tables in one database only; on an alias that is ours alone, nothing else."""
+        """Make our tables in one database only; on an alias that is ours alone, nothing else.
+
+        Where tenants have schemas (django-tenants), the project's routers decide which schemas get them.
+        """
+        if app_label == APP_LABEL and db == tables_alias():
+            return None if hasattr(connections[db], "schema_name") else True
         if app_label == APP_LABEL:
-            return db == tables_alias()
+            return False
         return False if db != "default" and db == store_alias() else None
 
 
