@@ -10,17 +10,15 @@ which a middleware does where it is configured or the view asked for it with `pe
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
-from functools import wraps
-from inspect import iscoroutinefunction
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from . import scope as scopes
 from .errors import refusal_in
 from .scope import Scope
 from .upgrade import sse_error
+from .views import View, before_view
 
 T = TypeVar("T")
-View = TypeVar("View", bound=Callable[..., Any])
 END: Any = object()
 
 
@@ -85,21 +83,11 @@ def peek_response() -> None:
 
 def peek_stream(view: View) -> View:
     """Do what `peek_response` does for every response of a view, synchronous or asynchronous."""
-    if iscoroutinefunction(view):
 
-        @wraps(view)
-        async def apeeking(*args: Any, **kwargs: Any) -> Any:
-            peek_response()
-            return await view(*args, **kwargs)
-
-        return cast(View, apeeking)
-
-    @wraps(view)
-    def peeking(*args: Any, **kwargs: Any) -> Any:
+    async def apeek_response() -> None:
         peek_response()
-        return view(*args, **kwargs)
 
-    return cast(View, peeking)
+    return before_view(view, peek_response, apeek_response)
 
 
 class Peeked(Generic[T]):

@@ -124,6 +124,14 @@ class Scope:
         """Make a Scope with the same tenant that keeps nothing of the request, which may be over before the work is."""
         return Scope(self.tenant(), engine=self.engine, session_id=self.session_id, attributes=self.attributes)
 
+    def swallowed(self, status: int) -> Decision | None:
+        """Return the refusal that an application answers with an error of its own, such as 500; None for no refusal.
+
+        An answer with the refusal's own status was made for it.
+        """
+        denial = self.request.denial
+        return denial if denial is not None and status >= 400 and status != denial.status else None
+
     def deny(self, decision: Decision) -> None:
         """Remember a refusal here and on the request above, for the middleware to render."""
         scope: Scope | None = self

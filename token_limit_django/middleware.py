@@ -18,13 +18,14 @@ from django.http.response import HttpResponseBase
 
 from token_limit_core import scope as scopes
 from token_limit_core.errors import LimitExceededException, refusal_in
+from token_limit_core.limits import Decision
 from token_limit_core.refusal_log import calm_servers
 
 from .conf import settings
 from .meter import get_meter
 from .resolvers import RequestScope
 from .responses import upgrade_response
-from .streaming import apeek, keep_scope, peek, peek_after_the_stack
+from .streaming import apeek, in_place_of, keep_scope, peek, peek_after_the_stack
 
 _REFUSAL = "_token_limit_refusal"
 
@@ -54,8 +55,8 @@ class TokenLimitMiddleware:
         response: HttpResponseBase | None = None
         try:
             response = cast(HttpResponseBase, self.get_response(request))
-            if response.status_code == 500 and (refused := _refusal_of(request)) is not None:
-                return upgrade_response(request, refused.decision)
+            if (decision := _refusal_behind(response, request, scope)) is not None:
+                response = in_place_of(response, request, decision)
             if response.streaming:
                 response = cast(StreamingHttpResponse, response)
                 keep_scope(response, scope)
@@ -72,8 +73,8 @@ class TokenLimitMiddleware:
         response: HttpResponseBase | None = None
         try:
             response = cast(HttpResponseBase, await self.get_response(request))
-            if response.status_code == 500 and (refused := _refusal_of(request)) is not None:
-                return await sync_to_async(upgrade_response)(request, refused.decision)
+            if (decision := _refusal_behind(response, request, scope)) is not None:
+                response = await sync_to_async(in_place_of)(response, request, decision)
             if response.streaming:
                 response = cast(StreamingHttpResponse, response)
                 keep_scope(response, scope)
@@ -90,8 +91,12 @@ class TokenLimitMiddleware:
         return None if refused is None else upgrade_response(request, refused.decision)
 
 
-def _refusal_of(request: HttpRequest) -> LimitExceededException | None:
-    return request.__dict__.get(_REFUSAL)
+def _refusal_behind(response: HttpResponseBase, request: HttpRequest, scope: RequestScope) -> Decision | None:
+    """Return the refusal that Django has turned into a 500, or that the project has swallowed; None for no refusal."""
+    refused: LimitExceededException | None = vars(request).get(_REFUSAL)
+    if response.status_code == 500 and refused is not None:
+        return refused.decision
+    return scope.swallowed(response.status_code) if settings.RENDER_SWALLOWED_REFUSALS else None
 
 
 def _remember_refusal(sender: Any, request: HttpRequest | None = None, **kwargs: Any) -> None:

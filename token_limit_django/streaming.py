@@ -22,11 +22,12 @@ from django.utils.cache import patch_vary_headers
 
 from token_limit_core import bodies
 from token_limit_core import scope as scopes
-from token_limit_core.errors import LimitExceededException, refusal_in
+from token_limit_core.errors import refusal_in
 from token_limit_core.exchange import Exchange
+from token_limit_core.limits import Decision
 from token_limit_core.scope import Scope
 
-from .responses import upgrade_response
+from .responses import Response, upgrade_response
 
 _LATE = "_token_limit_late_peek"
 _OF_THE_BODY = ("content-disposition", "content-encoding", "content-length", "content-type", "etag", "last-modified")
@@ -67,7 +68,7 @@ def peek(request: HttpRequest, response: StreamingHttpResponse) -> HttpResponse 
         refused = refusal_in(error)
         if refused is None:
             raise
-        return _in_place_of(response, request, refused)
+        return in_place_of(response, request, refused.decision)
     return response
 
 
@@ -85,7 +86,7 @@ async def apeek(request: HttpRequest, response: StreamingHttpResponse) -> HttpRe
         refused = refusal_in(error)
         if refused is None:
             raise
-        return await sync_to_async(_in_place_of)(response, request, refused)
+        return await sync_to_async(in_place_of)(response, request, refused.decision)
     return response
 
 
@@ -113,7 +114,7 @@ async def _get_response_async(wrapped: Callable[..., Any], handler: Any, args: A
         refused = refusal_in(error)
         if refused is None:
             return cast(HttpResponseBase, await sync_to_async(response_for_exception)(request, error))
-        answer = await sync_to_async(_in_place_of)(response, request, refused)
+        answer = await sync_to_async(in_place_of)(response, request, refused.decision)
         _add(answer, response, headers, cookies)
         return answer
     return cast(HttpResponseBase, response)
@@ -134,10 +135,8 @@ async def _read(content: Any) -> list[bytes]:
     return [chunk async for chunk in content]
 
 
-def _in_place_of(
-    response: StreamingHttpResponse, request: HttpRequest, refused: LimitExceededException
-) -> HttpResponse | StreamingHttpResponse:
-    """Answer the refusal; what the streamed response would have closed at its end is closed with the answer."""
-    answer = upgrade_response(request, refused.decision)
+def in_place_of(response: HttpResponseBase, request: HttpRequest, decision: Decision) -> Response:
+    """Answer a refusal; what the other response would have closed at its end is closed with the answer."""
+    answer = upgrade_response(request, decision)
     cast(Any, answer)._resource_closers.extend(cast(Any, response)._resource_closers)
     return answer

@@ -13,6 +13,7 @@ from flask import Flask, Response, after_this_request, current_app, got_request_
 from jinja2 import ChoiceLoader, PackageLoader
 
 from token_limit_core import Meter
+from token_limit_core import scope as scopes
 from token_limit_core.cli.main import commands_for
 from token_limit_core.errors import ConfigurationError, LimitExceededException, refusal_in
 from token_limit_core.refusal_log import calm_application, calm_servers
@@ -83,9 +84,25 @@ def _answer_refusals(app: Flask, state: State) -> None:
     # an app that has a handler of its own keeps it
     app.error_handler_spec[None][None].setdefault(LimitExceededException, answer)
     got_request_exception.connect(state.remember_refusal, app)
+    if state.settings.render_swallowed_refusals:
+        app.after_request(partial(_replace_error, state.settings))
     app.jinja_loader = ChoiceLoader(
         [loader for loader in (app.jinja_loader, PackageLoader("token_limit_core")) if loader is not None]
     )
+
+
+def _replace_error(settings: Settings, response: Response) -> Response:
+    """Answer a refusal that the app has swallowed, with what others have added to the headers of its error."""
+    scope = scopes.current()
+    decision = None if scope is None else scope.swallowed(response.status_code)
+    if decision is None:
+        return response
+    answer = upgrade_response(settings, decision)
+    for name, value in response.headers:
+        if name not in answer.headers and not name.lower().startswith("content-"):
+            answer.headers.add(name, value)
+    response.close()
+    return answer
 
 
 def _remember_refusal(settings: Settings, sender: Flask, exception: BaseException, **kwargs: Any) -> None:

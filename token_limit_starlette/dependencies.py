@@ -6,10 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi import Depends
+from starlette.requests import HTTPConnection
 
 from token_limit_core import scope as scopes
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.limits import REFUSALS
+
+from .options import get_meter
 
 
 def bind_tenant(get_tenant: Callable[..., Any]) -> Callable[..., Any]:
@@ -31,6 +34,15 @@ def bind_tenant(get_tenant: Callable[..., Any]) -> Callable[..., Any]:
         return tenant
 
     return bound
+
+
+async def check_limit(connection: HTTPConnection) -> None:
+    """Refuse a request if a limit of its tenant is reached: `dependencies=[Depends(check_limit)]`.
+
+    For endpoints that catch every exception, so that the refusal of a call would never reach the middleware. List it
+    after the dependency that says who pays.
+    """
+    await get_meter(connection).async_check_limit()
 
 
 _MEMBERS: dict[str, dict[str, Any]] = {

@@ -16,13 +16,15 @@ from starlette.types import ASGIApp, Message, Receive, Send
 
 from token_limit_core import Meter
 from token_limit_core import scope as scopes
-from token_limit_core.errors import ConfigurationError, LimitExceededException, refusal_in
+from token_limit_core.errors import ConfigurationError, refusal_in
 from token_limit_core.exchange import Exchange
+from token_limit_core.limits import Decision
 from token_limit_core.meter import engine_of
 from token_limit_core.refusal_log import calm_servers
 from token_limit_core.runtime.executor import on_loop
 from token_limit_core.runtime.faults import internal_errors
 from token_limit_core.scope import Scope
+from token_limit_core.upgrade import close_frame
 
 from .options import KEY, Answer, Options, Page, Resolver, make_meter
 from .resolvers import aresolve, resolve
@@ -97,17 +99,19 @@ class TokenLimitMiddleware:
             aresolve=partial(aresolve, options, scope, loop),
         )
         own.peeks = options.peek_streams
-        outbox = _Outbox(own, send)
+        outbox = _Outbox(own, send, options.render_swallowed_refusals)
         token = scopes.enter(own)
         try:
             await self.app(scope, receive, outbox.send)
         except Exception as error:
             refused = refusal_in(error)
-            if refused is None or not await _answer(refused, scope, receive, outbox):
+            if refused is None or not await _answer(refused.decision, scope, receive, outbox):
                 await outbox.fail()
                 raise
         else:
-            if outbox.kept:
+            if outbox.swallowed is not None:
+                await _answer(outbox.swallowed, scope, receive, outbox)
+            elif outbox.kept:
                 await outbox.release()
         finally:
             scopes.leave(token)
@@ -137,13 +141,16 @@ class _Outbox:
     A 500 that follows a refusal is kept until the application has ended: an application inside this one, mounted or
     wrapped, answers an error first and raises it then, and only the error tells whether the refusal was behind it.
     Where the Scope says so, the start of every response is kept until there is a first chunk (`peek`).
+    With `renders` an error response of the application that follows a refusal is kept, too, to be replaced.
     """
 
-    __slots__ = ("_peeking", "_scope", "_send", "accepted", "kept", "started")
+    __slots__ = ("_peeking", "_renders", "_scope", "_send", "accepted", "kept", "started", "swallowed")
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, scope: Scope, send: Send, renders: bool) -> None:
         self._scope = scope
         self._send = send
+        self._renders = renders
+        self.swallowed: Decision | None = None
         self.kept: list[Message] | None = None
         self._peeking = False
         self.started = False
@@ -153,7 +160,11 @@ class _Outbox:
         """Pass a message on, or keep it."""
         kind = message["type"]
         if kind == "http.response.start":
-            if message["status"] == 500 and self._scope.denial is not None and not self.started:
+            if self._renders and not self.started:
+                self.swallowed = self._scope.swallowed(message["status"])
+            if self.swallowed is not None or (
+                message["status"] == 500 and self._scope.denial is not None and not self.started
+            ):
                 self.kept = []
             elif self._scope.peeks and not self.started:
                 self.kept, self._peeking = [], True
@@ -185,7 +196,7 @@ class _Outbox:
 
     def drop(self) -> None:
         """Forget what was kept: another answer takes its place."""
-        self.kept, self._peeking = None, False
+        self.kept, self._peeking, self.swallowed = None, False, None
 
 
 def _is_empty(message: Message) -> bool:
@@ -201,19 +212,15 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-async def _answer(
-    refused: LimitExceededException, scope: MutableMapping[str, Any], receive: Receive, outbox: _Outbox
-) -> bool:
+async def _answer(decision: Decision, scope: MutableMapping[str, Any], receive: Receive, outbox: _Outbox) -> bool:
     """Answer a refusal that left the application; False when the application has answered already."""
     if outbox.started:
         return False
-    decision = refused.decision
     outbox.drop()
     if scope["type"] == "http" or (not outbox.accepted and DENIAL in (scope.get("extensions") or {})):
         response = await answer_of(HTTPConnection(scope), decision)
         await response(scope, receive, outbox.send)
     else:
-        # Codes from 4000 on are the application's; the reason may have 123 bytes (RFC 6455, 7.4.2 and 5.5).
-        reason = decision.explain().encode()[:123].decode(errors="ignore")
-        await outbox.send({"type": "websocket.close", "code": 4000 + decision.status, "reason": reason})
+        code, reason = close_frame(decision)
+        await outbox.send({"type": "websocket.close", "code": code, "reason": reason})
     return True
