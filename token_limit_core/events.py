@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
-from .money import to_usd
+from .money import MAX_COST_USD, parse_amount, to_usd
+from .runtime.faults import ConfigurationError, shown
+from .usage import USAGE_FIELDS, parse_count, parse_number
 
 T = TypeVar("T")
 
@@ -106,6 +108,110 @@ def own_copy(event: LLMEvent) -> LLMEvent:
 
 
 FIELDS: tuple[str, ...] = tuple(f.name for f in fields(LLMEvent))
+
+Kind = Literal["id", "tenant", "time", "text", "name", "content", "error", "count", "number", "cost", "flag", "tags"]
+
+
+class EventField(NamedTuple):
+    """What a field of an event holds, where the ledger keeps it, and who may set it.
+
+    A `name` is a text that an application may have as a number. `content` is text of a call, kept as its length. A
+    `column` is one of the ledger's own, for texts of `width` characters; the other fields share `details`. A field that
+    is not `given` has an argument of its own where an event is tracked by hand, and no custom extractor may set it.
+    """
+
+    kind: Kind
+    column: bool = False
+    width: int | None = None
+    given: bool = True
+
+
+def _text(width: int, kind: Kind = "text", given: bool = True) -> EventField:
+    return EventField(kind, True, width, given)
+
+
+_COUNT = EventField("count")
+
+EVENT_FIELDS: dict[str, EventField] = {
+    **{name: _COUNT for name in FIELDS if name in USAGE_FIELDS},
+    "event_id": EventField("id", column=True, given=False),
+    "tenant_id": EventField("tenant", column=True, given=False),
+    "session_id": _text(255, "name", given=False),
+    "provider": _text(64),
+    "model": _text(255),
+    "endpoint": _text(64),
+    "input_tokens": EventField("count", column=True),
+    "output_tokens": EventField("count", column=True),
+    "total_tokens": EventField("count", column=True),
+    "cached_tokens": EventField("count", column=True),
+    "cache_creation_tokens": EventField("count", column=True),
+    "reasoning_tokens": EventField("count", column=True),
+    "cache_miss_tokens": _COUNT,
+    "duration_seconds": EventField("number"),
+    "duration_ms": EventField("number", column=True),
+    "timestamp": EventField("time", column=True, given=False),
+    "request_id": _text(255, "name"),
+    "stream": EventField("flag", column=True),
+    "error": _text(255, "error", given=False),
+    "cost_usd": EventField("cost", column=True),
+    "upstream_provider": EventField("text"),
+    "fim_prefix": EventField("content"),
+    "fim_suffix": EventField("content"),
+    "price_version": _text(64),
+    "price_source": EventField("text"),
+    "service_tier": _text(64),
+    "user": _text(255, "name"),
+    "feature": _text(255, "name"),
+    "tags": EventField("tags"),
+}
+"""Every field of an event. Ingest and tracking by hand are two policies over this table."""
+
+
+def fields_of_kind(*kinds: Kind) -> tuple[str, ...]:
+    """List the fields of some kinds."""
+    return tuple(name for name, rule in EVENT_FIELDS.items() if rule.kind in kinds)
+
+
+def parse_text(value: object, name: str) -> str:
+    """Return a text, else raise `ConfigurationError` naming it."""
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name}: invalid value {shown(value)}; expected a text")
+    return value
+
+
+def parse_cost(value: Any, name: str) -> Decimal:
+    """Return an event's cost in US dollars, else raise `ConfigurationError` naming it."""
+    return to_usd(parse_amount(value, name, MAX_COST_USD))
+
+
+def parse_flag(value: object, name: str) -> bool:
+    """Return True or False, else raise `ConfigurationError` naming it."""
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name}: invalid value {shown(value)}; expected True or False")
+    return value
+
+
+def parse_tags(value: object, name: str) -> dict[str, Any]:
+    """Return a copy of a dict, else raise `ConfigurationError` naming it."""
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(
+            f"{name}: invalid value {shown(value)}; expected a dict, for example {{'plan': 'gold'}}"
+        )
+    return dict(value)
+
+
+PARSERS: Mapping[Kind, Callable[[Any, str], Any]] = {
+    "text": parse_text,
+    "content": parse_text,
+    "name": parse_text,
+    "error": parse_text,
+    "count": parse_count,
+    "number": parse_number,
+    "cost": parse_cost,
+    "flag": parse_flag,
+    "tags": parse_tags,
+}
+"""What parses a value of each kind but those that every event must have."""
 
 
 def event_of(row: Mapping[str, Any]) -> LLMEvent:

@@ -15,12 +15,12 @@ from . import patches, scope
 from .calls.engine import Engine
 from .calls.flight import Flight
 from .calls.flow import land_in_daemon_threads
-from .calls.manual import outcome_of, parse_error, parse_event_id, parse_text
+from .calls.manual import outcome_of, parse_error, parse_event_id
 from .calls.request import Request
 from .calls.settlement import conclude
 from .config import MeterConfig
 from .errors import refusal
-from .events import LLMEvent, own_copy
+from .events import LLMEvent, own_copy, parse_text
 from .limits import ENFORCE, MODES, Decision, Limit, LimitStatus
 from .money import Money, parse_amount
 from .patches.clients import ProviderClients

@@ -52,7 +52,7 @@ def parse_amount(value: Money, name: str = "limit_usd", most: Decimal = MAX_LIMI
     A float is taken as it prints (`Decimal(str(x))`).
     """
     try:
-        if isinstance(value, bool):
+        if isinstance(value, (bool, list, tuple)):
             raise TypeError
         amount = Decimal(str(value)) if isinstance(value, float) else Decimal(value)
     except (InvalidOperation, TypeError, ValueError):

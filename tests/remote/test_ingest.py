@@ -15,10 +15,8 @@ import pytest
 
 from tests.ledgers import django_sqlite, memory, sql_sqlite
 from token_limit_core.errors import ConfigurationError, StoreError
-from token_limit_core.events import FIELDS
 from token_limit_core.ingest.body import MOST_BYTES, MOST_UNPACKED
 from token_limit_core.ingest.endpoints import CHECKS, EVENTS, THRESHOLDS, Incoming, Ingest
-from token_limit_core.ingest.events import COUNTS, NUMBERS, TEXTS
 from token_limit_core.ingest.keys import PERMISSIONS, make_key
 from token_limit_core.stores.contract import Store
 from token_limit_core.stores.reports import EventQuery
@@ -403,8 +401,3 @@ def test_a_batch_of_the_largest_size_is_taken(service: Service) -> None:
 def test_a_key_that_nobody_could_use_is_not_made(arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=f"^{next(iter(arguments))}: "):
         make_key(**{"account": "north", "tenants": ["acme"], "now": NOW, **arguments})
-
-
-def test_every_field_of_an_event_is_read() -> None:
-    read = {*COUNTS, *NUMBERS, *TEXTS, "event_id", "tenant_id", "timestamp", "cost_usd", "stream", "tags"}
-    assert read == set(FIELDS)

@@ -11,8 +11,12 @@ import pytest
 
 from tests.unit.acme import Client
 from token_limit_core import ConfigurationError, LLMEvent, Meter, MeterConfig
-from token_limit_core.calls.manual import OWN_FIELDS
-from token_limit_core.events import FIELDS
+from token_limit_core.events import EVENT_FIELDS, FIELDS
+from token_limit_core.ingest.events import read_event
+from token_limit_core.meter import engine_of
+
+OWN_FIELDS = {name for name, rule in EVENT_FIELDS.items() if not rule.given}
+"""What has an argument of its own, or only we may set."""
 
 
 def manual(meter: Meter, **fields: Any) -> LLMEvent:
@@ -166,3 +170,27 @@ def test_counts_mean_what_they_mean_at_their_provider(
     assert event.cost_usd is not None
     assert event.cost_usd * 10**9 == sum(count * rate for count, rate in zip(used, rates, strict=True))
     assert event.total_tokens == total
+
+
+def test_the_table_of_fields_has_every_field_of_an_event() -> None:
+    assert EVENT_FIELDS.keys() == set(FIELDS)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        {"provider": "openai", "model": "gpt-5.3-codex", "web_searches": 2},
+        {"provider": "openai", "model": "gpt-4o", "containers": 4, "cached_tokens": 400},
+        {"provider": "anthropic", "model": "claude-sonnet-4-5", "cached_tokens": 400, "web_searches": 1},
+        {"provider": "google", "model": "gemma-3"},
+        {"provider": "openai", "model": "gpt-4o", "cost_usd": "0.25"},
+    ],
+    ids=str,
+)
+def test_an_event_costs_the_same_whether_it_is_tracked_by_hand_or_ingested(counts: dict[str, Any]) -> None:
+    with Meter(MeterConfig(store="memory://", patches=[])) as meter:
+        tracked = manual(meter, **counts)
+        row = {**tracked.to_dict(), "cost_usd": counts.get("cost_usd"), "price_source": None, "price_version": None}
+        ingested = read_event({**row, "tags": {}}, tracked.timestamp, engine_of(meter).prices).event
+    names = ("cost_usd", "tags", "price_source", "price_version")
+    assert [getattr(tracked, name) for name in names] == [getattr(ingested, name) for name in names]

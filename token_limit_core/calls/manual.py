@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from decimal import Decimal
+from collections.abc import Mapping
 from typing import Any
 
-from ..events import FIELDS, LONGEST_ID, as_length, is_event_id, safe_error
-from ..money import MAX_COST_USD, parse_amount, to_usd
+from ..events import EVENT_FIELDS, LONGEST_ID, PARSERS, as_length, fields_of_kind, is_event_id, safe_error
 from ..runtime.faults import ConfigurationError
-from ..usage import CACHE_OUTSIDE_INPUT, USAGE_FIELDS, Usage, parse_count, parse_number
+from ..usage import CACHE_OUTSIDE_INPUT, USAGE_FIELDS, Usage
 from .failures import describe_error
 from .request import Outcome
 
 logger = logging.getLogger("token_limit")
 
-OWN_FIELDS = frozenset({"event_id", "tenant_id", "session_id", "timestamp", "error"})
-CONTENT_FIELDS = ("fim_prefix", "fim_suffix")
+CONTENT_FIELDS = fields_of_kind("content")
 
 
 def outcome_of(
@@ -62,13 +59,6 @@ def _complete(usage: Usage, provider: str) -> None:
             usage.total_tokens = usage.received() + usage.output_tokens
 
 
-def parse_text(value: object, name: str) -> str:
-    """Return a text, else raise `ConfigurationError` naming it."""
-    if not isinstance(value, str):
-        raise ConfigurationError(f"{name}: invalid value {value!r}; expected a text")
-    return value
-
-
 def parse_event_id(value: object) -> str:
     """Return an event id of 1 to 64 printable characters, else raise `ConfigurationError`; a UUID may be an object."""
     event_id = str(value)
@@ -86,36 +76,10 @@ def parse_error(value: object) -> str | None:
     return describe_error(value) if isinstance(value, BaseException) else safe_error(str(value))
 
 
-def _usd(value: Any, name: str) -> Decimal:
-    return to_usd(parse_amount(value, name, MAX_COST_USD))
-
-
-def _flag(value: object, name: str) -> bool:
-    if not isinstance(value, bool):
-        raise ConfigurationError(f"{name}: invalid value {value!r}; expected True or False")
-    return value
-
-
-def _tags(value: object, name: str) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ConfigurationError(f"{name}: invalid value {value!r}; expected a dict, for example {{'plan': 'gold'}}")
-    return dict(value)
-
-
 def _name(value: object, name: str) -> str:
     return str(value)
 
 
-_Read = Callable[[Any, str], Any]
-_READERS: dict[str, _Read] = {
-    **dict.fromkeys(FIELDS, parse_text),
-    **dict.fromkeys((*USAGE_FIELDS, "cache_miss_tokens"), parse_count),
-    "duration_seconds": parse_number,
-    "duration_ms": parse_number,
-    "cost_usd": _usd,
-    "stream": _flag,
-    "tags": _tags,
-    **dict.fromkeys(("request_id", "user", "feature"), _name),
-}
-for _own in OWN_FIELDS:
-    del _READERS[_own]
+_PARSERS = {**PARSERS, "name": _name}
+_READERS = {name: _PARSERS[rule.kind] for name, rule in EVENT_FIELDS.items() if rule.given}
+"""What an application may set of an event, and what parses it."""

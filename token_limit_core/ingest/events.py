@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
-from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
-from ..events import LONGEST_ID, LLMEvent, as_length, is_event_id, made_of, safe_error
-from ..money import MAX_COST_USD, to_nano, to_usd
+from ..events import (
+    EVENT_FIELDS,
+    LONGEST_ID,
+    PARSERS,
+    Kind,
+    LLMEvent,
+    as_length,
+    is_event_id,
+    made_of,
+    parse_text,
+    safe_error,
+)
 from ..pricing import PriceBook, price_event
+from ..runtime.faults import ConfigurationError
 from ..scope import check_tenant
-from ..stores.columns import WIDTHS, plain, text
+from ..stores.columns import plain, text
 from ..stores.records import KEEP_SECONDS
-from ..usage import BASE_COUNTS, CACHE_OUTSIDE_INPUT, LARGEST_NUMBER, USAGE_FIELDS, Usage
+from ..usage import BASE_COUNTS, CACHE_OUTSIDE_INPUT, USAGE_FIELDS, Usage, parse_number
 
 AHEAD_SECONDS = 300.0
 """How far a sender's clock may be ahead."""
@@ -22,12 +31,7 @@ AHEAD_SECONDS = 300.0
 MOST_TAGS = 64
 LONGEST_TAGS = 16 * 1024
 
-COUNTS = (USAGE_FIELDS - {"duration_seconds"}) | {"cache_miss_tokens"}
-NUMBERS = ("duration_ms", "duration_seconds")
-TEXTS = (*WIDTHS, "price_source", "upstream_provider", "fim_prefix", "fim_suffix")
 LONGEST_TEXT = 255
-REDUCED = {"fim_prefix": as_length, "fim_suffix": as_length, "error": safe_error}
-"""Texts that may be prompts, or quote one or a key, whatever the sender was told to keep."""
 
 
 class Rejected(Exception):
@@ -53,11 +57,16 @@ def read_event(row: Any, now: float, prices: PriceBook) -> Priced:
     }
     for name, value in row.items():
         if value is not None and (read := _READERS.get(name)) is not None:
-            values[name] = read(name, value)
+            values[name] = _read(read, value, name)
     event = made_of(LLMEvent, values)
-    if (given := row.get("cost_usd")) is not None:
-        event.cost_usd = to_usd(_cost(given))
     return Priced(event, _price(event, prices))
+
+
+def _read(read: Callable[[Any, str], Any], value: Any, name: str) -> Any:
+    try:
+        return read(value, name)
+    except ConfigurationError as error:
+        raise Rejected(str(error)) from None
 
 
 def _id(value: Any) -> str:
@@ -78,7 +87,7 @@ def _tenant(value: Any) -> str:
 
 
 def _time(value: Any, now: float) -> float:
-    seconds = _number("timestamp", value)
+    seconds: float = _read(parse_number, value, "timestamp")
     if seconds > now + AHEAD_SECONDS:
         raise Rejected("timestamp: lies more than 5 minutes ahead")
     if seconds < now - KEEP_SECONDS:
@@ -86,31 +95,18 @@ def _time(value: Any, now: float) -> float:
     return seconds
 
 
-def _count(name: str, value: Any) -> int:
-    if type(value) is not int or not 0 <= value <= LARGEST_NUMBER:
-        raise Rejected(f"{name}: give a whole number from 0 to 10^12")
-    return value
+def _text(value: Any, name: str) -> str:
+    """Read a text, cut to its column; of one that may be a prompt, or quote one or a key, what is safe is kept."""
+    given, rule = parse_text(value, name), EVENT_FIELDS[name]
+    kept = {"content": as_length, "error": safe_error}.get(rule.kind, str)(given)
+    return text(kept)[: rule.width or LONGEST_TEXT]
 
 
-def _number(name: str, value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value) or not 0 <= value <= LARGEST_NUMBER:
-        raise Rejected(f"{name}: give a number that is not negative")
-    return float(value)
-
-
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise Rejected(f"{name}: give a text")
-    if name in REDUCED:
-        value = REDUCED[name](value)
-    return text(value)[: WIDTHS.get(name, LONGEST_TEXT)]
-
-
-def _flag(name: str, value: Any) -> bool:
+def _flag(value: Any, name: str) -> bool:
     return value is True
 
 
-def _tags(name: str, value: Any) -> dict[str, Any]:
+def _tags(value: Any, name: str) -> dict[str, Any]:
     if not isinstance(value, dict) or len(value) > MOST_TAGS:
         raise Rejected(f"{name}: give an object of at most {MOST_TAGS} members")
     try:
@@ -122,27 +118,17 @@ def _tags(name: str, value: Any) -> dict[str, Any]:
     return tags
 
 
-_READERS: dict[str, Callable[[str, Any], Any]] = {
-    **dict.fromkeys(COUNTS, _count),
-    **dict.fromkeys(NUMBERS, _number),
-    **dict.fromkeys(TEXTS, _text),
-    "stream": _flag,
+_PARSERS: dict[Kind, Callable[[Any, str], Any]] = {
+    **PARSERS,
+    "text": _text,
+    "name": _text,
+    "content": _text,
+    "error": _text,
+    "flag": _flag,
     "tags": _tags,
 }
-"""What reads a field, beside those that every event must have, and its cost."""
-
-
-def _cost(value: Any) -> int:
-    """Read US dollars: a decimal string, or a number as it prints."""
-    try:
-        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-            raise TypeError
-        amount = Decimal(str(value))
-    except (InvalidOperation, TypeError, ValueError):
-        raise Rejected("cost_usd: give US dollars, such as '0.0123'") from None
-    if not amount.is_finite() or not 0 <= amount <= MAX_COST_USD:
-        raise Rejected("cost_usd: must be between 0 and 10^6")
-    return to_nano(amount)
+_READERS = {name: _PARSERS[rule.kind] for name, rule in EVENT_FIELDS.items() if rule.kind in _PARSERS}
+"""What reads a field, beside those that every event must have."""
 
 
 def _price(event: LLMEvent, prices: PriceBook) -> int | None:

@@ -7,36 +7,17 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..events import FIELDS, LLMEvent
+from ..events import EVENT_FIELDS, FIELDS, LLMEvent
 from ..money import to_usd
 from .records import NO_SPEND, Entry, Spend, add_to_spend, day_of
 
-WIDTHS = {
-    "provider": 64,
-    "model": 255,
-    "endpoint": 64,
-    "price_version": 64,
-    "service_tier": 64,
-    "user": 255,
-    "feature": 255,
-    "session_id": 255,
-    "request_id": 255,
-    "error": 255,
-}
+WIDTHS = {name: rule.width for name, rule in EVENT_FIELDS.items() if rule.width is not None}
 """Text columns of the ledger that are cut to fit, in characters. Identities are never cut."""
 
-COUNTS = (
-    "input_tokens",
-    "output_tokens",
-    "total_tokens",
-    "cached_tokens",
-    "cache_creation_tokens",
-    "reasoning_tokens",
-    "stream",
-    "duration_ms",
-)
+COUNTS = tuple(name for name, rule in EVENT_FIELDS.items() if rule.column and rule.kind in ("count", "number", "flag"))
+"""Columns of numbers."""
 
-DETAILS = frozenset(FIELDS) - {*WIDTHS, *COUNTS, "event_id", "tenant_id", "timestamp", "cost_usd"}
+DETAILS = frozenset(name for name, rule in EVENT_FIELDS.items() if not rule.column)
 """Event fields without a column of their own; they share the JSON column `details`."""
 
 _BLANK = {name: getattr(LLMEvent, name) for name in (*COUNTS, *WIDTHS)}
