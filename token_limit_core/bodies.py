@@ -14,9 +14,9 @@ from typing import Any, Generic, TypeVar
 
 from . import scope as scopes
 from .errors import refusal_in
+from .runtime.views import View, before_view
 from .scope import Scope
 from .upgrade import sse_error
-from .views import View, before_view
 
 T = TypeVar("T")
 END: Any = object()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import overload
 
-from token_limit_core.views import View, before_view
+from token_limit_core.runtime.views import View, before_view
 
 from .extension import get_meter
 
