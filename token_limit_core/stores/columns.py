@@ -51,22 +51,27 @@ def ledger_row(entry: Entry) -> dict[str, Any]:
 
 def rollup_row(entry: Entry) -> dict[str, Any]:
     """Return what an entry adds to the total of its (tenant, day, provider, model)."""
-    [row] = rollup_rows((entry,))
-    return row
+    return _rollup_row(_rollup_key(entry), add_to_spend(NO_SPEND, entry))
 
 
 def rollup_rows(entries: Iterable[Entry]) -> list[dict[str, Any]]:
     """Return what many entries add, a row for each total, in one order for all who lock those rows."""
     totals: dict[tuple[str, int, str, str], Spend] = {}
     for entry in entries:
-        event = entry.event
-        provider, model = text(event.provider)[: WIDTHS["provider"]], text(event.model)[: WIDTHS["model"]]
-        key = event.tenant_id, day_of(event.timestamp), provider, model
+        key = _rollup_key(entry)
         totals[key] = add_to_spend(totals.get(key, NO_SPEND), entry)
-    return [
-        {"tenant_id": tenant_id, "day": day, "provider": provider, "model": model, **total._asdict()}
-        for (tenant_id, day, provider, model), total in sorted(totals.items())
-    ]
+    return [_rollup_row(key, total) for key, total in sorted(totals.items())]
+
+
+def _rollup_key(entry: Entry) -> tuple[str, int, str, str]:
+    event = entry.event
+    provider, model = text(event.provider)[: WIDTHS["provider"]], text(event.model)[: WIDTHS["model"]]
+    return event.tenant_id, day_of(event.timestamp), provider, model
+
+
+def _rollup_row(key: tuple[str, int, str, str], total: Spend) -> dict[str, Any]:
+    tenant_id, day, provider, model = key
+    return {"tenant_id": tenant_id, "day": day, "provider": provider, "model": model, **total._asdict()}
 
 
 def batched(values: Sequence[str]) -> Iterator[list[str]]:

@@ -163,7 +163,7 @@ class Transaction(ServicesTransaction):
         return None
 
     def settle_at_once(self, call_id: str, entry: Entry, destinations: Sequence[str]) -> bool:
-        """Settle an open hold in one round trip where the engine can; False: nothing was done."""
+        """Settle a plain call in few statements where the engine can; False: nothing was done, take the steps."""
         return False
 
     @abstractmethod

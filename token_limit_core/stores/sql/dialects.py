@@ -143,9 +143,9 @@ def _by_place(names: tuple[str, ...], constants: dict[str, Any], writers: dict[s
 
 
 def _writer(type_: TypeEngine[Any], dialect: Dialect) -> Convert | None:
-    if isinstance(type_, (Boolean, JSON)) and not isinstance(type_, (JSON.JSONIndexType, JSON.JSONPathType)):
-        return None  # drivers take a bool as it is; JSON columns are given text
-    return type_.dialect_impl(dialect).bind_processor(dialect)
+    if isinstance(type_, (String, JSON.JSONIndexType, JSON.JSONPathType)):
+        return type_.dialect_impl(dialect).bind_processor(dialect)
+    return None  # drivers take bools and numbers as they are; JSON columns are given text
 
 
 def _reader(type_: TypeEngine[Any], dialect: Dialect) -> Convert | None:

@@ -87,9 +87,10 @@ def _upgrade(connection: Connection) -> None:
     found = _version(connection, names)
     if found is None:
         found = 1 if "token_limit_tenant" in names else 1 + len(STEPS)
-        _schema.create(connection, checkfirst=True)
+        _schema.create(connection)
         connection.execute(insert(_schema).values(version=found))
-    metadata.create_all(connection)
+    missing = [one for one in metadata.sorted_tables if one.name not in names]
+    metadata.create_all(connection, missing, checkfirst=False)
     for version, step in enumerate(STEPS[found - 1 :], start=found + 1):
         step(connection)
         connection.execute(update(_schema).values(version=version))

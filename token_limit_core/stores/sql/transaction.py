@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,13 +13,14 @@ from ...limits import CounterKey, Decision, Limit
 from ..columns import batched, ledger_row, rollup_row, rollup_rows
 from ..contract import Transaction
 from ..records import Call, Entry, Hold, Spend
-from . import postgresql
+from . import at_once
 from . import statements as sql
 from .dialects import Convert, Sql, Texts
 from .reports import SqlReports
 from .services import SqlServices
 
 NOTHING: dict[str, Any] = {}
+HAS_UPDATE_FROM = sqlite3.sqlite_version_info >= (3, 33)
 
 BEGIN = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED", "mysql": "BEGIN"}
 """How a transaction that writes begins. SQLite: an upgrade from reader to writer fails at once under concurrency."""
@@ -161,19 +163,27 @@ class SqlTransaction(SqlReports, SqlServices, Transaction):
         counters = self._run(sql.PRUNE_COUNTERS, known).rowcount
         return events, holds, counters
 
-    # -- one round trip -------------------------------------------------------------------------
+    # -- plain cases ----------------------------------------------------------------------------
 
     def admit_at_once(self, call: Call, now: float) -> Decision | None:
         if not self._single_message:
             return None
-        rows = self._message((postgresql.ADMIT,), postgresql.admission_row(call, now))
-        return postgresql.decide(rows, call)
+        return at_once.decide(self._message((at_once.ADMIT,), at_once.admission_row(call, now)))
 
     def settle_at_once(self, call_id: str, entry: Entry, destinations: Sequence[str]) -> bool:
-        if not self._single_message:
+        if self._single_message:
+            return self._message(at_once.SETTLE, at_once.message_row(call_id, entry, destinations)) != []
+        if self._texts.name != "sqlite" or not HAS_UPDATE_FROM:
             return False
-        rows = self._message(postgresql.SETTLE, postgresql.settlement_row(call_id, entry, destinations))
-        return rows != []
+        row = at_once.settlement_row(call_id, entry)
+        appended = self._changed(at_once.SETTLE_ENTRY, row)
+        if appended:
+            self.roll_up(entry)
+            for destination in destinations:
+                self.insert_deliveries(destination, (entry,))
+            self._run(at_once.SETTLE_COUNTERS, row)
+            self.close_hold(call_id, "settled")
+        return appended
 
     # -- running statements ---------------------------------------------------------------------
 

@@ -1,10 +1,11 @@
-"""Admission and settlement in one round trip each, for PostgreSQL, where a round trip is what costs.
+"""The plain cases of admission and settlement: one round trip each on PostgreSQL, few statements on SQLite.
 
-The steps are those of `ledger.py`, as common table expressions of one statement. They do the plain cases: every
-window is open, the hold is open. In any other case they change nothing, and the steps are taken one by one.
+The steps are those of `ledger.py`. A case is plain when every window is open and the hold is open. In any other case
+these statements change nothing, and the steps are taken one by one.
 
-A statement sees what was committed when it began, and rows it has locked as they are now. So counters are locked
-first, in the order all transactions lock them, and the verdict is of the locked rows.
+On PostgreSQL the steps are common table expressions of one statement. It sees what was committed when it began, and
+rows it has locked as they are now. So counters are locked first, in the order all transactions lock them, and the
+verdict is of the locked rows.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from sqlalchemy import (
     cast,
     exists,
     func,
+    insert,
     literal,
     or_,
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects import postgresql, sqlite
 
 from ...limits import ADMITTED, ENFORCE, Decision, Limit, LimitStatus, judge
 from ...windows import LONGEST_SECONDS, Window
@@ -114,24 +116,36 @@ def _admission() -> Any:
     return rows.order_by(matching.c.id).add_cte(taken, items, head)
 
 
-def _settlement() -> Any:
-    """Write the entry, unless it is there or the hold is not the plain open one, and all that follows from it."""
+_HELD = (
+    select(hold_item.c.amount)
+    .where(
+        hold_item.c.call_id == _CALL,
+        hold_item.c.limit_id == counter.c.limit_id,
+        hold_item.c.window_start == counter.c.window_start,
+    )
+    .correlate(counter)
+    .scalar_subquery()
+)
+_CHARGED = {"settled": counter.c.settled + _AMOUNT, "held": counter.c.held - func.coalesce(_HELD, 0)}
+
+
+def _entry(insert: Any) -> Any:
+    """Append the entry, unless it is there, its tenant is new, or it has a hold that is not open or of another time."""
     other_hold = or_(hold.c.state != "open", hold.c.tenant_id != _TENANT, hold.c.created_at != _TIME)
     values = {name: bindparam(name, type_=ledger.c[name].type) for name in columns_of(ledger)}
     plain = select(*values.values()).where(
         exists(select(tenant.c.id).where(tenant.c.id == _TENANT)),
         ~exists(select(hold.c.call_id).where(hold.c.call_id == _CALL, other_hold)),
     )
-    entry = (
-        insert(ledger)
-        .from_select([*values], plain, include_defaults=False)
-        .on_conflict_do_nothing()
-        .returning(ledger.c.id)
-        .cte("entry")
-    )
+    return insert(ledger).from_select([*values], plain, include_defaults=False).on_conflict_do_nothing()
+
+
+def _settlement() -> Any:
+    """Append the entry and do what follows from it."""
+    entry = _entry(postgresql.insert).returning(ledger.c.id).cte("entry")
     added = {name: bindparam(f"more_{name}", type_=rollup.c[name].type) for name in columns_of(rollup)}
-    total = insert(rollup).from_select([*added], select(*added.values()).select_from(entry), include_defaults=False)
-    totals = add_to_rollup(total).cte("totals")
+    total = select(*added.values()).select_from(entry)
+    totals = add_to_rollup(postgresql.insert(rollup).from_select([*added], total, include_defaults=False)).cte("totals")
     copy = {
         "destination": func.unnest(bindparam("the_destinations", type_=ARRAY(String))),
         "tenant_id": _TENANT,
@@ -141,27 +155,18 @@ def _settlement() -> Any:
     }
     copies = insert(delivery).from_select([*copy], select(*copy.values()).select_from(entry), include_defaults=False)
     locked = _locked(limit, limit.c.tenant_id == _TENANT, exists(select(entry)))
-    held = select(hold_item.c.amount).where(
-        hold_item.c.call_id == _CALL,
-        hold_item.c.limit_id == counter.c.limit_id,
-        hold_item.c.window_start == counter.c.window_start,
-    )
-    charged = (
-        update(counter)
-        .where(_is(locked))
-        .values(
-            settled=counter.c.settled + _AMOUNT,
-            held=counter.c.held - func.coalesce(held.correlate(counter).scalar_subquery(), 0),
-        )
-        .cte("charged")
-    )
+    charged = update(counter).where(_is(locked)).values(_CHARGED).cte("charged")
     closed = update(hold).where(hold.c.call_id == _CALL, exists(select(entry))).values(state="settled").cte("closed")
     return select(entry.c.id).add_cte(totals, copies.cte("copies"), charged, closed)
 
 
 ADMIT = _admission()
 SETTLE = (LOCK_TENANT, _settlement())
-"""Two statements: the second begins when the tenant is locked, so it sees what the one before has committed."""
+"""For PostgreSQL. The second statement begins when the tenant is locked, and sees what was committed until then."""
+
+SETTLE_ENTRY = _entry(sqlite.insert)
+SETTLE_COUNTERS = update(counter).where(limit.c.tenant_id == _TENANT, _open_at_the_time(limit)).values(_CHARGED)
+"""For SQLite: the entry, and if it was appended, the counters."""
 
 
 def admission_row(call: Call, now: float) -> dict[str, Any]:
@@ -177,20 +182,23 @@ def admission_row(call: Call, now: float) -> dict[str, Any]:
     }
 
 
-def settlement_row(call_id: str, entry: Entry, destinations: Sequence[str]) -> dict[str, Any]:
+def settlement_row(call_id: str, entry: Entry) -> dict[str, Any]:
+    """Return the parameters of `SETTLE_ENTRY` and `SETTLE_COUNTERS`."""
+    row = ledger_row(entry)
+    row["the_tenant"] = entry.event.tenant_id
+    row["the_call"] = call_id
+    row["the_time"] = entry.event.timestamp
+    row["the_amount"] = entry.charged
+    return row
+
+
+def message_row(call_id: str, entry: Entry, destinations: Sequence[str]) -> dict[str, Any]:
     """Return the parameters of `SETTLE`."""
-    return {
-        **ledger_row(entry),
-        **{f"more_{name}": value for name, value in rollup_row(entry).items()},
-        "the_tenant": entry.event.tenant_id,
-        "the_call": call_id,
-        "the_time": entry.event.timestamp,
-        "the_amount": entry.charged,
-        "the_destinations": list(destinations),
-    }
+    added = {f"more_{name}": value for name, value in rollup_row(entry).items()}
+    return {**settlement_row(call_id, entry), **added, "the_destinations": list(destinations)}
 
 
-def decide(rows: Sequence[Any], call: Call) -> Decision | None:
+def decide(rows: Sequence[Any]) -> Decision | None:
     """Read the verdict from the rows of `ADMIT`: each limit, and its window before the call; None: one is not open."""
     statuses = []
     for *columns, start, end, settled, held in rows:
