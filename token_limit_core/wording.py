@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from urllib.parse import parse_qsl
 
 from .money import MONEY, show_usd, to_usd
 from .windows import PER_DAY, PER_HOUR, PER_MINUTE, PER_MONTH, PER_WEEK, PER_YEAR, TOTAL
@@ -26,7 +27,12 @@ FREQUENCY_ADJECTIVES = {
     PER_MINUTE: "per-minute",
     TOTAL: "total",
 }
-MODE_LABELS = {"enforce": "Enforce: refuse calls once it is spent", "observe": "Observe: only record, never refuse"}
+MODE_LABELS = {
+    "enforce": "Enforce: refuse calls once it is spent",
+    "strict": "Strict: refuse calls that may cost more than what is left",
+    "observe": "Observe: only record, never refuse",
+}
+UNIT_LABELS = {"usd": "US dollars", "tokens": "Tokens", "requests": "Requests"}
 PERMISSION_LABELS = {"ingest": "Report events", "check": "Ask for limits", "set-limit": "Set and remove limits"}
 NEAR_PERCENT = 80
 
@@ -88,19 +94,55 @@ def percent(part: int, whole: int) -> str:
     return "under 1 %" if part and not share else f"{share:,} %"
 
 
-def refusal(
-    kind: str, frequency: str | None, limit_usd: Decimal | None, spent_usd: Decimal | None, resets_at: int | None
+def quantity(amount: Decimal | int, unit: str) -> str:
+    """Write an amount of a limit's unit: US dollars, tokens or requests."""
+    if unit == "usd":
+        return show_usd(Decimal(amount))
+    return f"{amount:,} {unit if amount != 1 else unit.removesuffix('s')}"
+
+
+def exact(stored: int, unit: str) -> str:
+    """Write an amount as stores keep it, with all its digits."""
+    return exact_usd(stored) if unit == "usd" else quantity(stored, unit)
+
+
+def counted(stored: int | None, unit: str) -> str:
+    """Write an amount as stores keep it: nano-dollars, tokens or requests."""
+    return dollars(stored) if stored is None or unit == "usd" else quantity(stored, unit)
+
+
+def limit_in_words(
+    frequency: str | None, amount: str | None = None, filter: str = "", name: str = "", owner: str = ""
 ) -> str:
-    """Say in one sentence why a call was refused and what to do; amounts are US dollars, `resets_at` unix seconds."""
-    per = FREQUENCY_ADJECTIVES.get(frequency or "", "spend")
-    limit = f"{per} limit" if limit_usd is None else f"{per} limit of {show_usd(limit_usd)}"
-    spent = "" if spent_usd is None else f" ({show_usd(spent_usd)} spent)"
+    """Name a limit within a sentence, such as "monthly limit of $5.00 (each user)"."""
+    words = [owner, FREQUENCY_ADJECTIVES.get(frequency or "", "spend"), "limit"]
+    text = " ".join(word for word in words if word)
+    details = [detail for detail in (name, filter_in_words(filter)) if detail]
+    return text + (f" of {amount}" if amount else "") + (f" ({', '.join(details)})" if details else "")
+
+
+def limit_line(amount: int, unit: str, frequency: str, filter: str = "") -> str:
+    """Write a limit in a line, such as "$5.00 per month (each user)"; the amount is as stores keep it."""
+    details = filter_in_words(filter)
+    return f"{exact(amount, unit)} {FREQUENCY_LABELS.get(frequency, frequency)}" + (f" ({details})" if details else "")
+
+
+def filter_in_words(filter: str) -> str:
+    """Write what a limit is for, such as "model gpt-4*, each user"; nothing where it is for all calls."""
+    parts = [f"{field} {value}" for field, value in parse_qsl(filter)]
+    return ", ".join("each user" if part == "user *" else part for part in parts)
+
+
+def refusal(kind: str, limit: str, spent: str, resets_at: int | None, retry_after: int | None) -> str:
+    """Say in one sentence why a call was refused and what to do; `resets_at` is unix seconds."""
     until = datetime.fromtimestamp(resets_at, UTC).strftime("%d %B %Y %H:%M UTC") if resets_at else None
     reset = f" It resets on {until}." if until else ""
     if kind == "exhausted":
         return f"The {limit} is used up{spent}.{reset}"
     if kind == "does_not_fit":
         return f"This call may cost more than what is left of the {limit}{spent}.{reset}"
+    if kind == "busy" and retry_after is not None and retry_after > 1:
+        return f"The {limit} is used up{spent}; try again in {span(retry_after)}."
     if kind == "busy":
         return f"Calls in flight hold what is left of the {limit}; try again in a moment."
     if kind == "unverifiable":

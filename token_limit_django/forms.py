@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -136,10 +137,10 @@ class LimitForm(_LimitModelForm):
             message = f"Somebody else has changed this limit meanwhile: it is {now} now. Save again to replace it."
             raise ValidationError(message)
         if self.before is not None:
-            others = [row for row in _rows(*self.before.identity) if row.id != self.before.id]
+            others = [row for row in _rows(self.before) if row.id != self.before.id]
             self.expected = [self.before, *others]
         elif "tenant_id" in data and "frequency" in data:
-            self.expected = _rows(data["tenant_id"], data["frequency"], "")
+            self.expected = _rows(core.Limit(data["tenant_id"], 0, data["frequency"]))
             if not all(row.ended(self.now) for row in self.expected):
                 every = FREQUENCY_LABELS[data["frequency"]]
                 self.add_error("tenant_id", f"This tenant already has a limit {every}. Change that one.")
@@ -148,10 +149,9 @@ class LimitForm(_LimitModelForm):
     def limit(self) -> core.Limit:
         """Make the limit to save."""
         data, begins = self.cleaned_data, self.cleaned_data["effective_date"]
-        return core.Limit(
-            tenant_id=self.instance.tenant_id,
+        return replace(
+            self.before or core.Limit(self.instance.tenant_id, 0, self.instance.frequency),
             amount=to_nano(data["limit_usd"]),
-            frequency=self.instance.frequency,
             mode=data["mode"],
             effective_from=self.now if begins is None else begins.timestamp(),
         )
@@ -174,11 +174,10 @@ class LimitForm(_LimitModelForm):
         return f"{', '.join(changes) or 'Saved as it was'}{since}."
 
 
-def _rows(tenant_id: str, frequency: str, filter: str) -> list[core.Limit]:
+def _rows(limit: core.Limit) -> list[core.Limit]:
     """Read all rows of one limit: what is in force, what is to come, what has ended."""
-    return [
-        service.limit_of(row) for row in Limit.objects.filter(tenant_id=tenant_id, frequency=frequency, filter=filter)
-    ]
+    same = {"tenant_id": limit.tenant_id, "plan": limit.plan, "frequency": limit.frequency, "filter": limit.filter}
+    return [service.limit_of(row) for row in Limit.objects.filter(**same)]
 
 
 def _state(limit: core.Limit) -> str:

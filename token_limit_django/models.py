@@ -12,7 +12,7 @@ from django.db import models
 
 from token_limit_core.limits import ENFORCE
 from token_limit_core.money import show_usd, to_usd
-from token_limit_core.stores.columns import WIDTHS
+from token_limit_core.stores.columns import PLAN_WIDTH, WIDTHS
 from token_limit_core.windows import PER_MONTH
 
 from .fields import ExactTextField, TenantField
@@ -30,35 +30,59 @@ class Tenant(models.Model):
     id = TenantField(max_length=TENANT_WIDTH, primary_key=True)
     name = ExactTextField(max_length=255, default="", blank=True)
     first_seen = models.FloatField(help_text="unix seconds")
+    plan = ExactTextField(max_length=PLAN_WIDTH, null=True, blank=True)
+    suspended_at = models.FloatField(null=True, blank=True, help_text="unix seconds; empty for a tenant that may call")
 
     class Meta:
         db_table = "token_limit_tenant"
+        indexes = [models.Index(fields=["plan"], name="token_limit_tenant_plan")]
 
     def __str__(self) -> str:
         return self.name or self.id
 
 
+class Plan(models.Model):
+    """A named set of limits; the limits are rows with its name."""
+
+    name = ExactTextField(max_length=PLAN_WIDTH, primary_key=True)
+    markup = ExactTextField(max_length=32, default="", blank=True, help_text="percent; empty is none")
+
+    class Meta:
+        db_table = "token_limit_plan"
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Limit(models.Model):
-    """What a tenant may spend per window; never holds counters."""
+    """What a tenant, or each tenant on a plan, may spend per window; never holds counters."""
 
     id = models.BigAutoField(primary_key=True)
     tenant_id = TenantField("tenant", max_length=TENANT_WIDTH)
     frequency = ExactTextField(max_length=16, default=PER_MONTH)
     filter = ExactTextField(max_length=255, default="", blank=True)
     unit = ExactTextField(max_length=16, default="usd")
-    amount = models.BigIntegerField(help_text="nano-dollars")
+    amount = models.BigIntegerField(help_text="nano-dollars, tokens or requests")
     mode = ExactTextField(max_length=16, default=ENFORCE)
     effective_from = models.FloatField(help_text="unix seconds")
     effective_until = models.FloatField(null=True, blank=True, help_text="unix seconds")
+    timezone = ExactTextField(max_length=64, default="UTC")
+    anchor = ExactTextField(max_length=10, default="", blank=True)
+    plan = ExactTextField(max_length=PLAN_WIDTH, default="", blank=True)
+    basis = ExactTextField(max_length=16, default="charge")
+    name = ExactTextField(max_length=255, default="", blank=True)
 
     class Meta:
         db_table = "token_limit_limit"
         constraints = [
             models.UniqueConstraint(
-                fields=["tenant_id", "frequency", "filter", "effective_from"], name="token_limit_limit_identity"
+                fields=["tenant_id", "plan", "frequency", "filter", "effective_from"], name="token_limit_limit_identity"
             )
         ]
-        indexes = [models.Index(fields=["tenant_id"], name="token_limit_limit_tenant")]
+        indexes = [
+            models.Index(fields=["tenant_id"], name="token_limit_limit_tenant"),
+            models.Index(fields=["plan"], name="token_limit_limit_plan"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.tenant_id}: {show_usd(self.limit_usd)} {self.frequency.replace('_', ' ')}"
@@ -72,16 +96,39 @@ class Limit(models.Model):
 class Counter(models.Model):
     """What a limit's window has seen: a new window is a new row."""
 
-    pk = models.CompositePrimaryKey("tenant_id", "limit_id", "window_start")
+    pk = models.CompositePrimaryKey("tenant_id", "limit_id", "subject", "window_start")
     tenant_id = TenantField(max_length=TENANT_WIDTH)
     limit_id = models.BigIntegerField()
+    subject = TenantField(max_length=TENANT_WIDTH, help_text="the user of a limit on each user")
     window_start = models.BigIntegerField(help_text="unix seconds")
     window_end = models.BigIntegerField(help_text="unix seconds")
-    settled = models.BigIntegerField(default=0, help_text="nano-dollars")
-    held = models.BigIntegerField(default=0, help_text="nano-dollars")
+    settled = models.BigIntegerField(default=0, help_text="in the limit's unit")
+    held = models.BigIntegerField(default=0, help_text="in the limit's unit")
+    extra = models.BigIntegerField(default=0, help_text="what top-ups add")
+    extra_until = models.FloatField(null=True, help_text="unix seconds, when the next top-up expires")
 
     class Meta:
         db_table = "token_limit_counter"
+
+
+class TopUp(models.Model):
+    """Money added to the window of a limit."""
+
+    id = models.BigAutoField(primary_key=True)
+    tenant_id = TenantField("tenant", max_length=TENANT_WIDTH)
+    frequency = ExactTextField(max_length=16)
+    filter = ExactTextField(max_length=255, default="", blank=True)
+    subject = TenantField(max_length=TENANT_WIDTH)
+    amount = models.BigIntegerField(help_text="nano-dollars")
+    at = models.FloatField(help_text="unix seconds")
+    expires_at = models.FloatField(null=True, help_text="unix seconds")
+    left = models.BigIntegerField(default=0)
+    lost = models.BigIntegerField(default=0)
+    seen = models.BigIntegerField(default=0)
+
+    class Meta:
+        db_table = "token_limit_top_up"
+        indexes = [models.Index(fields=["tenant_id"], name="token_limit_top_up_tenant")]
 
 
 class Hold(models.Model):
@@ -94,6 +141,11 @@ class Hold(models.Model):
     expires_at = models.FloatField(help_text="unix seconds")
     origin = ExactTextField(max_length=16, default="call")
     state = ExactTextField(max_length=16, default="open")
+    tokens = models.BigIntegerField(default=0)
+    provider = ExactTextField(max_length=WIDTHS["provider"], default="")
+    model = ExactTextField(max_length=WIDTHS["model"], default="")
+    user = _cut("user")
+    feature = _cut("feature")
 
     class Meta:
         db_table = "token_limit_hold"
@@ -113,8 +165,9 @@ class HoldItem(models.Model):
     call_id = ExactTextField(max_length=64)
     limit_id = models.BigIntegerField()
     window_start = models.BigIntegerField(help_text="unix seconds")
-    unit = ExactTextField(max_length=16, default="usd")
-    amount = models.BigIntegerField(default=0, help_text="nano-dollars")
+    amount = models.BigIntegerField(default=0, help_text="in the limit's unit")
+    subject = TenantField(max_length=TENANT_WIDTH, default="")
+    shared = models.BooleanField(default=False, help_text="on the counter of all tenants together")
 
     class Meta:
         db_table = "token_limit_hold_item"
@@ -150,6 +203,7 @@ class LedgerEntry(models.Model):
     request_id = _cut("request_id")
     error = _cut("error")
     details = models.JSONField(default=dict)
+    requested_model = ExactTextField(max_length=WIDTHS["model"], null=True)
 
     class Meta:
         db_table = "token_limit_ledger"
@@ -158,6 +212,7 @@ class LedgerEntry(models.Model):
         indexes = [
             models.Index(fields=["tenant_id", "timestamp"], name="token_limit_ledger_tenant_time"),
             models.Index(fields=["timestamp"], name="token_limit_ledger_time"),
+            models.Index(fields=["tenant_id", "user", "timestamp"], name="token_limit_ledger_user_time"),
         ]
 
     def __str__(self) -> str:
@@ -185,6 +240,26 @@ class Rollup(models.Model):
 
     class Meta:
         db_table = "token_limit_rollup"
+        indexes = [models.Index(fields=["day"], name="token_limit_rollup_day")]
+
+
+class UserRollup(models.Model):
+    """Totals of a tenant's day by user and feature; events without either are not in it."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "user", "day", "feature")
+    tenant_id = TenantField(max_length=TENANT_WIDTH)
+    user = ExactTextField(max_length=WIDTHS["user"])
+    day = models.IntegerField(help_text="days since 1970, UTC")
+    feature = ExactTextField(max_length=WIDTHS["feature"])
+    calls = models.BigIntegerField(default=0)
+    input_tokens = models.BigIntegerField(default=0)
+    output_tokens = models.BigIntegerField(default=0)
+    cost_nano = models.BigIntegerField(default=0, help_text="nano-dollars")
+    unpriced = models.BigIntegerField(default=0)
+
+    class Meta:
+        db_table = "token_limit_user_rollup"
+        indexes = [models.Index(fields=["day"], name="token_limit_user_rollup_day")]
 
 
 class LimitChange(models.Model):
@@ -202,6 +277,9 @@ class LimitChange(models.Model):
     new_amount = models.BigIntegerField(null=True, help_text="nano-dollars; empty is no limit")
     new_mode = ExactTextField(max_length=16, null=True)
     effective_from = models.FloatField(null=True, help_text="unix seconds")
+    unit = ExactTextField(max_length=16, default="usd")
+    plan = ExactTextField(max_length=PLAN_WIDTH, default="", blank=True)
+    note = ExactTextField(max_length=255, default="", blank=True)
 
     class Meta:
         db_table = "token_limit_limit_history"

@@ -11,10 +11,11 @@ from dataclasses import fields
 from typing import TypeVar
 
 from token_limit_core import limits as core
-from token_limit_core.limits import LimitStatus, items_for
+from token_limit_core.limits import Item, LimitStatus, key_of
 from token_limit_core.stores import transactional_reports as listing
+from token_limit_core.stores.contract import Transaction
 from token_limit_core.stores.records import Spend
-from token_limit_core.stores.reports import ReportsTransaction, current_days
+from token_limit_core.stores.reports import current_days
 
 from .databases import store_alias
 from .meter import get_meter
@@ -35,9 +36,15 @@ def limit_of(row: Limit) -> core.Limit:
 
 
 def statuses(rows: Iterable[Limit], at: float) -> dict[int, LimitStatus]:
-    """Read the current windows of many limits, by limit id; those not in force at `at` have none."""
-    items = items_for(map(limit_of, rows), at)
-    return {status.limit.id: status for status in _read(lambda tx: list(listing.statuses(tx, items)))}
+    """Read the current windows of tenants' own limits, by limit id.
+
+    Those not in force at `at` have none, and so do limits on each user.
+    """
+    limits = [limit for limit in map(limit_of, rows) if limit.in_force(at) and not limit.each_user]
+    items = [
+        (limit.tenant_id, Item(limit, limit.window(at), key_of(limit, limit.tenant_id, "", at))) for limit in limits
+    ]
+    return {status.limit.id: status for _, status in _read(lambda tx: list(listing.statuses(tx, items, at)))}
 
 
 def month_spend(tenant_ids: Collection[str], at: float) -> dict[str, Spend]:
@@ -45,7 +52,7 @@ def month_spend(tenant_ids: Collection[str], at: float) -> dict[str, Spend]:
     return _read(lambda tx: tx.spends(tenant_ids, current_days(at)[0]))
 
 
-def _read(work: Callable[[ReportsTransaction], T]) -> T:
+def _read(work: Callable[[Transaction], T]) -> T:
     from .store import DjangoStore  # imports SQLAlchemy, which a project that only starts does not need
 
     with DjangoStore(store_alias()).begin_reading() as tx:

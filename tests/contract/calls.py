@@ -80,6 +80,6 @@ def assert_adds_up(store: Store, tenant: str = "acme", now: float = NOW) -> None
     statuses = store.usage(tenant, now)
     assert statuses
     for status in statuses:
-        key = (tenant, status.limit.id, status.window.start)
+        key = (tenant, status.limit.id, "", status.window.start)
         assert status.settled == cost_of(store, tenant, *status.window)
         assert status.held == sum(hold.held for hold in store.holds(tenant) if key in hold.items)

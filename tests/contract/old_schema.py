@@ -112,25 +112,20 @@ later_limit = Table(
     LATER,
     Column("id", BigInteger, primary_key=True),
     Column("amount", BigInteger),
-    Column("basis", String(16), nullable=False, server_default="charge"),
+    Column("region", String(16), nullable=False, server_default="north"),
 )
 later_counter = Table(
     "token_limit_counter",
     LATER,
-    Column("tenant_id", tables.counter.c.tenant_id.type, primary_key=True),
-    Column("limit_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("window_start", BigInteger, primary_key=True, autoincrement=False),
-    Column("subject", String(64), primary_key=True),
-    Column("window_end", BigInteger, nullable=False),
-    Column("settled", BigInteger, nullable=False),
-    Column("held", BigInteger, nullable=False),
+    *(column._copy() for column in tables.counter.columns),
+    Column("shard", BigInteger, primary_key=True, autoincrement=False),
 )
 
 
 def step(connection: Connection) -> None:
-    """Lead to a version 2 that has a column and a key more; twice the amounts tell how often it has run."""
-    migrations.add_column(connection, later_limit.c.basis)
-    migrations.rebuild(connection, later_counter, {"subject": literal("")})
+    """Lead to a version after ours with a column and a key more; twice the amounts tell how often it has run."""
+    migrations.add_column(connection, later_limit.c.region)
+    migrations.rebuild(connection, later_counter, {"shard": literal(0)})
     connection.execute(later_limit.update().values(amount=later_limit.c.amount * 2))
 
 

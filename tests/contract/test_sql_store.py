@@ -123,7 +123,7 @@ def test_a_server_that_cannot_be_reached_is_a_store_error_without_the_password()
 
 def tried_again(monkeypatch: pytest.MonkeyPatch, release: Callable[[], None]) -> None:
     """Have `release` run in place of the pause before the second attempt."""
-    monkeypatch.setattr("token_limit_core.stores.transactional.time.sleep", lambda seconds: release())
+    monkeypatch.setattr("token_limit_core.stores.running.time.sleep", lambda seconds: release())
 
 
 def test_a_locked_database_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

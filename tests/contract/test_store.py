@@ -41,7 +41,8 @@ from token_limit_core.stores.contract import Store
 from token_limit_core.stores.memory.store import MemoryStore
 from token_limit_core.stores.records import Call, Spend
 from token_limit_core.stores.reports import TenantQuery
-from token_limit_core.stores.transactional import ATTEMPTS, TransactionalStore
+from token_limit_core.stores.running import ATTEMPTS
+from token_limit_core.stores.transactional import TransactionalStore
 from token_limit_core.windows import PER_DAY, PER_MONTH
 
 # -- admission ----------------------------------------------------------------------------------
@@ -325,7 +326,7 @@ def test_holds_are_listed_oldest_first_with_what_they_hold(store: Store) -> None
     assert [hold.call_id for hold in store.holds()] == ["older", "other", "younger"]
     older, younger = store.holds("acme")
     assert (older.amount, older.created_at, older.expires_at, older.state) == (5, NOW, LATE, "open")
-    assert set(older.items) == {("acme", month.id, MONTH[0]), ("acme", day.id, at("2027-01-15"))}
+    assert set(older.items) == {("acme", month.id, "", MONTH[0]), ("acme", day.id, "", at("2027-01-15"))}
     assert younger.amount == 3
     [other] = store.holds("globex")
     assert (other.origin, other.expires_at) == ("batch", NOW + 90)
@@ -776,7 +777,7 @@ class Contended(TransactionalStore):
 
 
 def test_a_conflict_is_tried_again_until_it_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("token_limit_core.stores.transactional.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("token_limit_core.stores.running.time.sleep", lambda seconds: None)
     store = Contended()
     store.conflicts = [BlockingIOError()] * (ATTEMPTS - 1)
     limit_to(store, 10)
@@ -785,7 +786,7 @@ def test_a_conflict_is_tried_again_until_it_passes(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_conflict_that_stays_and_any_other_fault_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("token_limit_core.stores.transactional.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("token_limit_core.stores.running.time.sleep", lambda seconds: None)
     store = Contended()
     store.conflicts = [BlockingIOError()] * ATTEMPTS
     with pytest.raises(BlockingIOError):

@@ -28,6 +28,10 @@ from token_limit_core.stores.reports import EventQuery, TenantQuery
 from token_limit_core.stores.sql import migrations
 
 ROOT = Path(__file__).parents[2]
+OURS = 1 + len(migrations.STEPS)
+"""The version that this release makes."""
+
+Rows = dict[str, list[dict[str, Any]]]
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mysql"])
@@ -73,28 +77,39 @@ def test_tables_of_before_there_were_versions_are_version_1_and_lose_nothing(url
     before = old_schema.rows(url)
     store = open_store(url)
     store.check()
-    assert version(url) == [1]
-    assert old_schema.rows(url) == before
+    assert version(url) == [OURS]
+    assert kept(old_schema.rows(url), before) == before
     used(store)
     store.close()
+
+
+def kept(rows: Rows, before: Rows) -> Rows:
+    """Leave out of rows the columns that there were not before."""
+    for row in before["hold_item"]:
+        row.pop("unit", None)  # each limit has its unit
+    return {
+        name: [{column: row[column] for column in old} for row, old in zip(rows[name], before[name], strict=True)]
+        for name in before
+    }
 
 
 def test_older_tables_are_upgraded_on_first_use(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     old_schema.make(url)
     before = old_schema.rows(url)
-    monkeypatch.setattr(migrations, "STEPS", [old_schema.step])
+    monkeypatch.setattr(migrations, "STEPS", [*migrations.STEPS, old_schema.step])
     for _ in range(2):
         store = open_store(url)
         assert [limit.amount for limit in store.limits("acme")] == [2000]
         store.close()
-    assert version(url) == [2]
+    assert version(url) == [OURS + 1]
     after = old_schema.rows(url)
-    for name, rows in before.items():
-        more = {"limit": {"basis": "charge"}, "counter": {"subject": ""}}.get(name, {})
-        twice = {"amount": 2000} if name == "limit" else {}
-        assert after[name] == [{**row, **more, **twice} for row in rows]
+    for row in before["limit"]:
+        row["amount"] *= 2
+    assert kept(after, before) == before
+    assert {row["region"] for row in after["limit"]} == {"north"}
+    assert {row["shard"] for row in after["counter"]} == {0}
     key = inspect(engine_of(url)).get_pk_constraint("token_limit_counter")["constrained_columns"]
-    assert key == ["tenant_id", "limit_id", "window_start", "subject"]
+    assert key == ["tenant_id", "limit_id", "subject", "window_start", "shard"]
 
 
 def test_processes_upgrade_tables_once(url: str) -> None:
@@ -104,7 +119,7 @@ def test_processes_upgrade_tables_once(url: str) -> None:
     for process in started:
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors.decode()
-    assert version(url) == [2]
+    assert version(url) == [OURS + 1]
     assert {row["amount"] for row in old_schema.rows(url)["limit"]} == {2000}
 
 
@@ -112,13 +127,14 @@ def test_an_upgrade_that_was_cut_short_is_done_by_the_next(url: str, monkeypatch
     old_schema.make(url)
 
     def cut_short(connection: sqlalchemy.Connection) -> None:
-        migrations.add_column(connection, old_schema.later_limit.c.basis)
+        migrations.add_column(connection, old_schema.later_limit.c.region)
         raise InterruptedError
 
-    monkeypatch.setattr(migrations, "STEPS", [cut_short])
+    steps = migrations.STEPS
+    monkeypatch.setattr(migrations, "STEPS", [*steps, cut_short])
     with pytest.raises((StoreError, InterruptedError)):
         open_store(url).limits("acme")
-    monkeypatch.setattr(migrations, "STEPS", [old_schema.step])
+    monkeypatch.setattr(migrations, "STEPS", [*steps, old_schema.step])
     store = open_store(url)
     assert [limit.amount for limit in store.limits("acme")] == [2000]
     store.close()

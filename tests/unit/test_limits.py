@@ -174,7 +174,7 @@ def test_only_limits_in_force_are_held_on_in_one_order() -> None:
     over, coming = Limit("a", USD, effective_until=now, id=1), Limit("a", USD, effective_from=now + 1, id=2)
     day, month = Limit("a", USD, PER_DAY, id=4), Limit("a", USD, effective_from=now, id=3)
 
-    assert [item.limit for item in items_for([day, coming, month, over], now)] == [month, day]
+    assert [item.limit for item in items_for([day, coming, month, over], "a", now)] == [month, day]
 
 
 # -- decisions --------------------------------------------------------------------------------------
@@ -197,20 +197,20 @@ def status(settled: int, held: int, amount: int = 5 * USD) -> LimitStatus:
     ],
 )
 def test_spent_is_exhausted_and_only_held_is_busy(settled: int, held: int, kind: str | None) -> None:
-    decision = judge(status(settled, held))
+    decision = judge(status(settled, held), "acme", at("2026-11-23"))
 
     assert (None if decision is None else decision.kind) == kind
 
 
 def test_a_limit_of_zero_is_exhausted_at_once() -> None:
-    decision = judge(status(0, 0, amount=0))
+    decision = judge(status(0, 0, amount=0), "acme", at("2026-11-23"))
 
     assert decision is not None
     assert decision.kind == "exhausted"
 
 
 def test_a_decision_carries_the_facts() -> None:
-    decision = judge(status(2 * USD, 4 * USD))
+    decision = judge(status(2 * USD, 4 * USD), "acme", at("2026-11-23"))
 
     assert decision is not None
     assert (decision.tenant_id, decision.limit_usd, decision.spent_usd, decision.held_usd) == ("acme", 5, 2, 4)

@@ -119,8 +119,8 @@ def test_a_limit_that_makes_no_sense_is_an_error_that_names_the_argument(
 
 
 def test_a_mode_that_is_not_there_is_a_clear_error(meter: Meter) -> None:
-    with pytest.raises(ConfigurationError, match=r"mode: invalid value 'strict'; expected 'observe', 'enforce'"):
-        meter.set_limit("a", 5, mode="strict")
+    with pytest.raises(ConfigurationError, match=r"mode: invalid value 'lax'; expected 'observe', 'enforce', 'strict'"):
+        meter.set_limit("a", 5, mode="lax")
     with pytest.raises(ConfigurationError, match="frequency"):
         meter.remove_limit("a", "per_fortnight")
 

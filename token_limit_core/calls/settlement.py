@@ -165,6 +165,6 @@ def _attribute(row: dict[str, Any], attributes: dict[str, Any]) -> None:
     """Put a Scope's attributes on the event: `user` and `feature` have fields, the rest are tags."""
     for name, value in attributes.items():
         if name in ("user", "feature"):
-            row[name] = str(value)
+            row[name] = None if value is None else str(value)
         else:
             row["tags"][name] = value

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ..config import MeterConfig
 from ..errors import LimitExceededException
 from ..meter import Meter
-from ..money import show_usd
 from ..testing import FakeProvider
+from ..wording import dollars, exact_usd
 
 if TYPE_CHECKING:
     import openai
@@ -37,7 +37,7 @@ def play(say: Callable[[str], Any]) -> None:
 
 def _play(meter: Meter, client: openai.OpenAI, say: Callable[[str], Any]) -> None:
     for tenant, amount in (("acme", "0.001"), ("globex", "5")):
-        say(f"{tenant} may spend {show_usd(meter.set_limit(tenant, amount).limit_usd)} a month.")
+        say(f"{tenant} may spend {exact_usd(meter.set_limit(tenant, amount).amount)} a month.")
     answered = 0
     while (refused := _ask(meter, client, "acme")) is None and answered < MOST_CALLS:
         answered += 1
@@ -64,4 +64,4 @@ def _ask(meter: Meter, client: openai.OpenAI, tenant: str) -> LimitExceededExcep
 
 def _spent(meter: Meter, tenant: str) -> str:
     (status,) = meter.usage(tenant)
-    return f"{show_usd(status.spent_usd)} of {show_usd(status.limit.limit_usd)} spent"
+    return f"{dollars(status.settled)} of {exact_usd(status.limit.amount)} spent"

@@ -184,8 +184,8 @@ def _by_number(rows: Sequence[Limit], number: str) -> Limit | None:
 
 
 def _rows(ctx: Context, tenant_id: str, frequency: str) -> list[Limit]:
-    identity = (tenant_id, frequency, "")
-    return [row for row in ctx.store.limits(tenant_id) if row.identity == identity]
+    wanted = Limit(tenant_id, 0, frequency).identity
+    return [row for row in ctx.store.limits(tenant_id) if row.identity == wanted]
 
 
 def _changed(rows: Sequence[Limit], now: float) -> str:

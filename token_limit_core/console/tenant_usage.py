@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 from ..calls.engine import Engine
 from ..cli.commands import spend_dict, status_dict
 from ..errors import KeptElsewhere
-from ..limits import LimitStatus
-from ..money import as_text, show_usd
+from ..limits import USD, LimitStatus
+from ..money import as_text, to_usd
 from ..runtime.faults import StoreError, internal_errors
 from ..stores.records import Spend
 from ..stores.reports import DaySpend
 from ..windows import PER_MONTH, window_of
-from ..wording import FREQUENCY_LABELS, dollars, exact_usd, percent, utc
+from ..wording import FREQUENCY_LABELS, counted, exact, percent, quantity, utc
 from .charts import chart_of, shown
 from .gauges import gauge
 
@@ -106,26 +106,27 @@ def headers(engine: Engine, tenant_id: str | None) -> dict[str, str]:
         except StoreError as error:
             engine.access.log(error, "the response does not tell what is left of it")
             return {}
-        if states:
-            least = min(states, key=lambda status: status.remaining_usd)
-            return {
-                "X-Token-Limit-Limit": as_text(least.limit.limit_usd),
-                "X-Token-Limit-Remaining": as_text(least.remaining_usd),
-                "X-Token-Limit-Reset": str(least.window.end),
+        money = [status for status in states if status.limit.unit == USD]
+        if money:
+            least = min(money, key=lambda status: status.left)
+            told = {
+                "X-Token-Limit-Limit": as_text(to_usd(least.ceiling)),
+                "X-Token-Limit-Remaining": as_text(to_usd(max(0, least.ceiling - least.settled - least.held))),
             }
+            return told if least.resets_at is None else {**told, "X-Token-Limit-Reset": str(least.resets_at)}
     return {}
 
 
 def _window(status: LimitStatus, at: float) -> dict[str, str]:
-    drawn, amount = gauge(status, at), status.limit.amount
+    drawn, amount, unit = gauge(status, at), status.ceiling, status.limit.unit
     return {
         "level": drawn.level,
         "settled": drawn.settled,
         "held": drawn.held,
         "share": percent(max(0, status.settled), amount) if amount else "all",
-        "spent": dollars(status.settled),
-        "limit": exact_usd(amount),
-        "remaining": show_usd(status.remaining_usd),
+        "spent": counted(status.settled, unit),
+        "limit": exact(amount, unit),
+        "remaining": quantity(status.left, unit),
         "period": FREQUENCY_LABELS[status.limit.frequency],
         "resets": utc(status.window.end),
         "resets_at": datetime.fromtimestamp(status.window.end, UTC).isoformat(),

@@ -77,7 +77,7 @@ class Account:
             if cost is not None:
                 self.delivered = self.delivered.plus(cost)
 
-    def decide(self, call: Call) -> Decision | None:
+    def decide(self, call: Call, now: float) -> Decision | None:
         """Say how the call is refused, or None; call under the lock."""
         answer = self.answer
         if answer is None:
@@ -85,7 +85,8 @@ class Account:
         if answer.status is not None:
             status = self.status()
             assert status is not None
-            return refuse("exhausted", status) if answer.exceeded else judge(status)
+            tenant_id = call.tenant_id
+            return refuse("exhausted", status, tenant_id) if answer.exceeded else judge(status, tenant_id, now)
         left = answer.remaining_tokens
         if answer.exceeded or (left is not None and left <= self.unsynced.tokens):
             return Decision("exhausted", call.tenant_id)

@@ -14,8 +14,9 @@ from typing import Any, NoReturn
 
 from ..errors import EventsLost, KeptElsewhere
 from ..events import LLMEvent
+from ..filters import NO_FACTS, Facts
 from ..limits import ADMITTED, ENFORCE, Decision, Limit, LimitStatus
-from ..runtime.faults import StoreError, internal_errors, logger
+from ..runtime.faults import ConfigurationError, StoreError, internal_errors, logger
 from ..runtime.forks import after_fork
 from ..runtime.log_throttle import LogThrottle
 from ..stores.contract import Store
@@ -78,9 +79,9 @@ class RemoteStore(Store):
         account = self._account(call.tenant_id)
         self._ask_if_stale(account, call.tenant_id, now)
         with account.lock:
-            refused = account.decide(call)
+            refused = account.decide(call, now)
             if refused is not None and refused.kind == "busy" and account.expire(now):
-                refused = account.decide(call)
+                refused = account.decide(call, now)
             if refused is not None:
                 return refused
             hold = Hold(call.call_id, call.tenant_id, call.estimate, now, now + call.hold_seconds, call.origin)
@@ -188,6 +189,12 @@ class RemoteStore(Store):
     # -- limits and queries ---------------------------------------------------------------------
 
     def set_limit(self, limit: Limit, now: float, by: str = "", expected: Collection[Limit] | None = None) -> Limit:
+        plain = Limit(limit.tenant_id, limit.amount, limit.frequency, limit.mode, effective_from=limit.effective_from)
+        if limit != plain:
+            raise ConfigurationError(
+                f"limit: the backend {self.backend} takes an amount in US dollars, a frequency, a mode and a date from "
+                "here; set anything else there"
+            )
         later = limit.effective_from > now
         body = {
             "tenant_id": limit.tenant_id,
@@ -201,7 +208,9 @@ class RemoteStore(Store):
         self._forget(limit.tenant_id)
         return limit
 
-    def remove_limit(self, tenant_id: str, frequency: str | None, now: float, by: str = "") -> int:
+    def remove_limit(
+        self, tenant_id: str, frequency: str | None, now: float, by: str = "", filter: str | None = None
+    ) -> int:
         removed = self._transport.remove_limit(tenant_id, frequency)
         self._forget(tenant_id)
         return removed
@@ -217,18 +226,18 @@ class RemoteStore(Store):
         status = account.status()
         return [] if status is None else [status.limit]
 
-    def usage(self, tenant_id: str, now: float) -> list[LimitStatus]:
+    def usage(self, tenant_id: str, now: float, user: str | None = None) -> list[LimitStatus]:
         account = self._account(tenant_id)
         self._ask_if_stale(account, tenant_id, now)
         with account.lock:
             status = account.status()
         return [] if status is None else [status]
 
-    def reached(self, tenant_id: str, now: float) -> Decision | None:
+    def reached(self, tenant_id: str, now: float, facts: Facts = NO_FACTS) -> Decision | None:
         account = self._account(tenant_id)
         self._ask_if_stale(account, tenant_id, now)
         with account.lock:
-            return account.decide(Call("", tenant_id, None))
+            return account.decide(Call("", tenant_id, None), now)
 
     def holds(self, tenant_id: str | None = None) -> list[Hold]:
         found = [

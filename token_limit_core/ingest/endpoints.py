@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 from ..events import LLMEvent
-from ..limits import ENFORCE, MODES, Limit, LimitStatus
+from ..limits import ENFORCE, MODES, OBSERVE, USD, Limit, LimitStatus
 from ..meter import Meter, engine_of
-from ..money import parse_amount
+from ..money import parse_amount, to_usd
 from ..pricing import PriceBook
 from ..runtime.clock import system_time
 from ..runtime.faults import ConfigurationError, StoreError
@@ -220,18 +220,19 @@ def state_of(statuses: Sequence[LimitStatus]) -> dict[str, Any]:
 
     Amounts are US dollars as decimal strings, `resets_at` unix seconds.
     """
-    enforced = [status for status in statuses if status.limit.mode == ENFORCE]
+    enforced = [status for status in statuses if status.limit.mode != OBSERVE]
     answer: dict[str, Any] = {"limit_exceeded": False, "remaining_tokens": None}
-    if not enforced:
+    answer["limit_exceeded"] = any(status.settled >= status.ceiling for status in enforced)
+    money = [status for status in enforced if status.limit.unit == USD]
+    if not money:
         return answer
-    tightest = min(enforced, key=lambda status: status.limit.amount - status.settled - status.held)
+    tightest = min(money, key=lambda status: status.ceiling - status.settled - status.held)
     return answer | {
-        "limit_exceeded": any(status.settled >= status.limit.amount for status in enforced),
-        "limit_usd": f"{tightest.limit.limit_usd:f}",
+        "limit_usd": f"{to_usd(tightest.ceiling):f}",
         "spent_usd": f"{tightest.spent_usd:f}",
         "remaining_usd": f"{tightest.remaining_usd:f}",
         "frequency": tightest.limit.frequency,
-        "resets_at": tightest.window.end,
+        "resets_at": tightest.resets_at,
     }
 
 

@@ -14,6 +14,9 @@ from .records import NO_SPEND, Entry, Spend, add_to_spend, day_of
 WIDTHS = {name: rule.width for name, rule in EVENT_FIELDS.items() if rule.width is not None}
 """Text columns of the ledger that are cut to fit, in characters. Identities are never cut."""
 
+PLAN_WIDTH = 64
+"""Characters of the name of a plan."""
+
 COUNTS = tuple(name for name, rule in EVENT_FIELDS.items() if rule.column and rule.kind in ("count", "number", "flag"))
 """Columns of numbers."""
 
@@ -37,6 +40,7 @@ def ledger_row(entry: Entry) -> dict[str, Any]:
         "corrects": entry.corrects,
         "timestamp": event.timestamp,
         "cost_nano": entry.cost_nano,
+        "requested_model": None,
     }
     for name, value in vars(event).items():
         if name in _COUNTS:
@@ -45,6 +49,8 @@ def ledger_row(entry: Entry) -> dict[str, Any]:
             row[name] = None if value is None else text(value)[: WIDTHS[name]]
         elif value is not None and name in DETAILS and (name != "tags" or value):
             details[name] = plain(value)
+    if event.tags and "requested_model" in event.tags:
+        row["requested_model"] = text(event.tags["requested_model"])[: WIDTHS["model"]]
     row["details"] = json.dumps(details)
     return row
 
@@ -72,6 +78,21 @@ def _rollup_key(entry: Entry) -> tuple[str, int, str, str]:
 def _rollup_row(key: tuple[str, int, str, str], total: Spend) -> dict[str, Any]:
     tenant_id, day, provider, model = key
     return {"tenant_id": tenant_id, "day": day, "provider": provider, "model": model, **total._asdict()}
+
+
+def user_rollup_rows(entries: Iterable[Entry]) -> list[dict[str, Any]]:
+    """Return what entries with a user or a feature add to the totals by those, in one order."""
+    totals: dict[tuple[str, str, int, str], Spend] = {}
+    for entry in entries:
+        event = entry.event
+        if event.user or event.feature:
+            user, feature = text(event.user or "")[: WIDTHS["user"]], text(event.feature or "")[: WIDTHS["feature"]]
+            key = event.tenant_id, user, day_of(event.timestamp), feature
+            totals[key] = add_to_spend(totals.get(key, NO_SPEND), entry)
+    return [
+        {"tenant_id": tenant_id, "user": user, "day": day, "feature": feature, **total._asdict()}
+        for (tenant_id, user, day, feature), total in sorted(totals.items())
+    ]
 
 
 def batched(values: Sequence[str]) -> Iterator[list[str]]:

@@ -1,4 +1,4 @@
-"""The Store contract: Ledger (limits, holds, events), Reports (lists) and Services (API keys, deliveries).
+"""The Store contract: Ledger (limits, holds, events), Plans, Reports (lists) and Services (API keys, deliveries).
 
 A store is synchronous and may be used from any thread. It never reads the clock: `now` is an argument.
 Matching, windows and money are pure functions in `limits.py`.
@@ -11,9 +11,11 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from ..events import LLMEvent
-from ..limits import ENFORCE, CounterKey, Decision, Limit, LimitStatus, judge
+from ..filters import NO_FACTS, Facts
+from ..limits import OBSERVE, CounterKey, Decision, Limit, LimitStatus, judge
 from ..runtime.executor import executor
-from .records import Call, Entry, Hold, Pruned, Recorded, Spend
+from .plans import Plans, PlansTransaction, Rules
+from .records import Call, Counter, Entry, Hold, Pruned, Recorded, Spend
 from .reports import Reports
 from .services import Services, ServicesTransaction
 
@@ -30,12 +32,17 @@ class Ledger(ABC):
 
     @abstractmethod
     def limits(self, tenant_id: str) -> list[Limit]:
-        """List every limit of a tenant, those that begin later included."""
+        """List every limit of a tenant's own, those that begin later included."""
+
+    def rules(self, tenant_id: str) -> Rules:
+        """Return what decides on a tenant's calls: its own limits, its plan's and those on all tenants together."""
+        return Rules(self.limits(tenant_id))
 
     @abstractmethod
     def set_limit(self, limit: Limit, now: float, by: str = "", expected: Collection[Limit] | None = None) -> Limit:
-        """Create the limit, or update the row of its identity; counters stay. Return it with its id.
+        """Create the limit, or update the row of its identity. Return it with its id.
 
+        Counters stay, unless the unit or the windows change: then they start from the ledger.
         `by` goes into the history. With `expected`, raise `LimitChanged` and change nothing when the rows of this
         identity are others by now.
         """
@@ -45,8 +52,10 @@ class Ledger(ABC):
         """Give a tenant that was never seen its first limit; False, and nothing done, for any other."""
 
     @abstractmethod
-    def remove_limit(self, tenant_id: str, frequency: str | None, now: float, by: str = "") -> int:
-        """Remove a tenant's limits (of one frequency, or all); return how many."""
+    def remove_limit(
+        self, tenant_id: str, frequency: str | None, now: float, by: str = "", filter: str | None = None
+    ) -> int:
+        """Remove a tenant's limits (of one frequency, of one filter, or all); return how many."""
 
     @abstractmethod
     def cancel_limit(self, limit: Limit, now: float, by: str = "") -> None:
@@ -57,7 +66,7 @@ class Ledger(ABC):
 
     @abstractmethod
     def admit(self, call: Call, now: float) -> Decision:
-        """Set the call's estimate aside on every limit that applies, or on none; atomic."""
+        """Set what the call may cost aside on every limit that matches, or on none; atomic."""
 
     @abstractmethod
     def settle(self, call_id: str, event: LLMEvent, cost_nano: int | None, now: float) -> Recorded:
@@ -91,13 +100,16 @@ class Ledger(ABC):
         """List open holds, oldest first."""
 
     @abstractmethod
-    def usage(self, tenant_id: str, now: float) -> list[LimitStatus]:
-        """Give the state of each limit in force, in its current window."""
+    def usage(self, tenant_id: str, now: float, user: str | None = None) -> list[LimitStatus]:
+        """Give the state of each limit of a tenant or its plan that is in force, in its current window.
 
-    def reached(self, tenant_id: str, now: float) -> Decision | None:
+        A limit on each user is given for `user`, or without one for the users that have spent most of it.
+        """
+
+    def reached(self, tenant_id: str, now: float, facts: Facts = NO_FACTS) -> Decision | None:
         """Say how a call of the tenant would be refused now, or None; nothing is held."""
         for status in self.usage(tenant_id, now):
-            decision = judge(status) if status.limit.mode == ENFORCE else None
+            decision = judge(status, tenant_id, now) if status.limit.mode != OBSERVE else None
             if decision is not None:
                 return decision
         return None
@@ -111,8 +123,11 @@ class Ledger(ABC):
         """Delete rows older than `before`, never of an open window nor younger than 35 days."""
 
 
-class Store(Ledger, Reports, Services):
-    """All three contracts in one object, and its life cycle."""
+class Store(Ledger, Plans, Reports, Services):
+    """All four contracts in one object, and its life cycle."""
+
+    default_plan: Callable[[str], str | None] | None = None
+    """Names the plan of a tenant that was never assigned one; an `Engine` sets it."""
 
     durable: bool = True
     """Whether what was settled survives the end of the process."""
@@ -152,14 +167,17 @@ class Store(Ledger, Reports, Services):
         """Release connections; the store may be used again afterwards."""
 
 
-class Transaction(ServicesTransaction):
+class Transaction(ServicesTransaction, PlansTransaction):
     """One atomic unit of work on an engine: the primitives the shared algorithm is written in.
 
-    All row locks are taken in the order tenant, limit, window.
+    All row locks are taken in the order of tenants, then in `limits.lock_order`.
     """
 
-    def admit_at_once(self, call: Call, now: float) -> Decision | None:
-        """Admit or refuse in one round trip where the engine can; None: nothing was done, take the steps one by one."""
+    def admit_at_once(self, call: Call, now: float, assigns_plans: bool) -> Decision | None:
+        """Admit or refuse in one round trip where the engine can; None: nothing was done, take the steps one by one.
+
+        With `assigns_plans` that is left to the steps for a tenant that was never assigned a plan.
+        """
         return None
 
     def settle_at_once(self, call_id: str, entry: Entry, destinations: Sequence[str]) -> bool:
@@ -187,20 +205,27 @@ class Transaction(ServicesTransaction):
         """Delete limits and their counters."""
 
     @abstractmethod
-    def counter(self, key: CounterKey) -> tuple[int, int] | None:
-        """Read (settled, held) of a counter, or None where its window was not opened yet."""
+    def counter(self, key: CounterKey) -> Counter | None:
+        """Read a counter, or None where its window was not opened yet."""
 
     @abstractmethod
-    def open_counter(self, key: CounterKey, window_end: int, settled: int) -> None:
+    def open_counter(self, key: CounterKey, window_end: int, counter: Counter) -> None:
         """Insert the counter if it is absent."""
 
     @abstractmethod
-    def take(self, key: CounterKey, amount: int, bounded: bool) -> bool:
-        """Add to `held` in one conditional UPDATE; if `bounded`, only while settled + held < the limit's amount."""
+    def drop_earlier(self, key: CounterKey, before: int) -> None:
+        """Delete the limit's counters of the same tenant and subject whose windows ended by `before`."""
 
     @abstractmethod
-    def charge(self, key: CounterKey, settled: int, held: int) -> None:
-        """Add the signed amounts to a counter; nothing where it is absent."""
+    def take(self, key: CounterKey, amount: int, needed: int | None, now: float) -> bool:
+        """Add to `held` in one conditional UPDATE: if settled + held + `needed` is within the limit and its top-ups.
+
+        Without `needed` it always fits. Nothing is done where the counter is absent or a top-up of it has expired.
+        """
+
+    @abstractmethod
+    def charge(self, key: CounterKey, settled: int, held: int) -> bool:
+        """Add the signed amounts to a counter; False, and nothing done, where it is absent."""
 
     @abstractmethod
     def insert_hold(self, hold: Hold) -> None: ...

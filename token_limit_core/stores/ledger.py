@@ -1,56 +1,132 @@
 """The ledger algorithm, once, for every store with transactions: of one entry, and of many.
 
 Each function is the whole of one short transaction, or a part of it, written in the primitives of `Transaction`.
+Windows that are not open yet are the business of `counters.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from enum import Enum, auto
 
-from ..limits import ADMITTED, ENFORCE, CounterKey, Decision, Item, LimitStatus, items_for, judge, key_of
-from ..windows import window_of
+from ..limits import (
+    ADMITTED,
+    EVERYONE,
+    OBSERVE,
+    STRICT,
+    TOKENS,
+    USD,
+    CounterKey,
+    Decision,
+    Item,
+    Limit,
+    LimitStatus,
+    items_for,
+    judge,
+    keys_for,
+    lock_order,
+)
 from .contract import Transaction
 from .records import Call, Entry, Hold, Recorded, correction_of, expiry_of
 
 
-def status_of(tx: Transaction, item: Item, minus: int = 0) -> LimitStatus:
-    """Read a limit's counter; a window that was not opened yet stands at what the ledger says."""
-    state = tx.counter(item.key)
-    if state is None:
-        state = (tx.spend(item.limit.tenant_id, item.window.start, item.window.end).cost_nano, 0)
-    return LimitStatus(item.limit, item.window, state[0], state[1] - minus)
+class Retry(Enum):
+    """What an admission needs before another attempt."""
+
+    WINDOWS = auto()
+    """A window is not open yet, or a top-up has expired."""
+
+    PLAN = auto()
+    """The tenant was never assigned a plan."""
+
+    NOTHING = auto()
+    """Nothing is in the way any more: a hold was freed or a limit raised meanwhile."""
 
 
-def admit(tx: Transaction, call: Call, now: float) -> Decision | bool:
-    """Hold on every limit in force, or give back what was taken and say why.
-
-    When there is no answer yet, tell whether a window has to be opened before another attempt.
-    """
-    at_once = tx.admit_at_once(call, now)
+def admit(tx: Transaction, call: Call, now: float, assigns_plans: bool = False) -> Decision | Retry:
+    """Hold on every limit that matches, or give back what was taken and say why."""
+    at_once = tx.admit_at_once(call, now, assigns_plans)
     if at_once is not None:
         return at_once
-    amount = 0 if call.estimate is None else call.estimate
-    items = items_for(tx.limits(call.tenant_id), now)
+    rules = tx.rules(call.tenant_id)
+    if rules.suspended:
+        return Decision("suspended", call.tenant_id)
+    if rules.plan is None and assigns_plans:
+        return Retry.PLAN
+    items = items_for(rules.limits, call.tenant_id, now, call.facts) if rules.limits else []
+    amounts: list[int] = []
     observed: list[str] = []
-    for done, item in enumerate(items):
-        enforced = item.limit.mode == ENFORCE
-        if tx.take(item.key, amount, bounded=enforced):
-            if not enforced and (seen := judge(status_of(tx, item, minus=amount))):
-                observed.append(seen.kind)
-            continue
-        for taken in items[:done]:
-            tx.charge(taken.key, 0, -amount)
-        state = tx.counter(item.key)
-        if state is None:
-            return True
-        # nothing in the way any more: a hold was freed or the limit raised between the update and this read
-        return judge(LimitStatus(item.limit, item.window, *state)) or False
+    for item in items:
+        outcome = _take(tx, call, item, now)
+        if not isinstance(outcome, int):
+            for taken, amount in zip(items, amounts, strict=False):
+                tx.charge(taken.key, 0, -amount)
+            return outcome
+        amounts.append(outcome)
+        if item.limit.mode == OBSERVE and (seen := _seen(tx, item, call, now, outcome)):
+            observed.append(seen.kind)
     if items:
-        keys = tuple([item.key for item in items])  # quicker than from a generator
-        expiry = now + call.hold_seconds
-        tx.insert_hold(Hold(call.call_id, call.tenant_id, call.estimate, now, expiry, call.origin, "open", keys))
+        tx.insert_hold(_hold(call, items, amounts, now))
     return ADMITTED if not observed else replace(ADMITTED, observed=tuple(observed))
+
+
+def _take(tx: Transaction, call: Call, item: Item, now: float) -> int | Decision | Retry:
+    """Hold on one counter; return what it holds, or why it does not."""
+    limit = item.limit
+    known = call.amount_on(limit)
+    if known is None and limit.mode == STRICT:
+        return Decision("unpriced", call.tenant_id)
+    amount = 0 if known is None else known
+    needed = needed_on(limit, amount)
+    if tx.take(item.key, amount, needed, now):
+        return amount
+    counter = tx.counter(item.key)
+    if counter is None or counter.ends(now):
+        return Retry.WINDOWS
+    status = LimitStatus(limit, item.window, counter.settled, counter.held, counter.extra, item.key.subject)
+    return judge(status, call.tenant_id, now, 1 if needed is None else needed) or Retry.NOTHING
+
+
+def needed_on(limit: Limit, amount: int) -> int | None:
+    """Return the room that a call needs on a limit: all of it on a strict one, any on an enforced one, else None."""
+    if limit.mode == OBSERVE:
+        return None
+    return max(1, amount) if limit.mode == STRICT else 1
+
+
+def _seen(tx: Transaction, item: Item, call: Call, now: float, amount: int) -> Decision | None:
+    """Say what an observed limit would have refused the call with, before it took it."""
+    counter = tx.counter(item.key)
+    if counter is None:
+        return None
+    status = LimitStatus(item.limit, item.window, counter.settled, counter.held - amount, counter.extra)
+    return judge(status, call.tenant_id, now)
+
+
+def _hold(call: Call, items: Sequence[Item], amounts: list[int], now: float) -> Hold:
+    """Make the hold of an admitted call; if it never ends, it is billed the most that a limit holds for it."""
+    strict = {item.limit.unit for item in items if item.limit.mode == STRICT}
+    amount = call.worst_case if USD in strict and call.worst_case is not None else call.estimate
+    tokens = call.worst_tokens if TOKENS in strict and call.worst_tokens is not None else call.tokens
+    return Hold(
+        call.call_id,
+        call.tenant_id,
+        amount,
+        now,
+        now + call.hold_seconds,
+        call.origin,
+        tokens=tokens,
+        provider=call.provider,
+        model=call.model,
+        user=call.user,
+        feature=call.feature,
+        items=tuple([item.key for item in items]),  # quicker than from a generator
+        amounts=tuple(amounts),
+    )
+
+
+# -- one entry ----------------------------------------------------------------------------------
 
 
 def settle(tx: Transaction, call_id: str, entry: Entry, now: float, destinations: Sequence[str] = ()) -> Recorded:
@@ -66,42 +142,65 @@ def settle(tx: Transaction, call_id: str, entry: Entry, now: float, destinations
         tx.insert_deliveries(destination, (entry,))
     hold = tx.hold(call_id)
     if hold is None or hold.tenant_id != tenant_id:
-        _charge(tx, entry)
+        _charge(tx, entry, now)
     elif tx.close_hold(call_id, "settled"):
-        _charge(tx, entry, hold)
+        _charge(tx, entry, now, hold)
     else:
-        _charge(tx, entry)
+        _charge(tx, entry, now)
         if tx.close_hold(call_id, "settled", was="expired"):
-            _append(tx, correction_of(hold))
+            append(tx, correction_of(hold), now)
     return "stored"
 
 
 def expire(tx: Transaction, hold: Hold, now: float) -> int:
-    """Settle a hold whose call never ended at what it holds; return 0 where somebody else was faster, else 1."""
+    """Settle a hold whose call never ended at what it holds; return 0 where another transaction was faster, else 1."""
     tx.lock_tenant(hold.tenant_id, now)
     if not tx.close_hold(hold.call_id, "expired"):
         return 0
-    _append(tx, expiry_of(hold), hold)
+    append(tx, expiry_of(hold), now, hold)
     return 1
 
 
-def _append(tx: Transaction, entry: Entry, hold: Hold | None = None) -> None:
+def append(tx: Transaction, entry: Entry, now: float, hold: Hold | None = None) -> None:
+    """Append an entry to the ledger of a tenant that is locked, and charge it; nothing where it is there already."""
     if tx.insert_entry(entry):
         tx.roll_up(entry)
-        _charge(tx, entry, hold)
+        _charge(tx, entry, now, hold)
 
 
-def _charge(tx: Transaction, entry: Entry, hold: Hold | None = None) -> None:
+def _charge(tx: Transaction, entry: Entry, now: float, hold: Hold | None = None) -> None:
     """Charge every limit whose window has the entry (also those that came to match in flight); free the hold."""
     deltas: dict[CounterKey, list[int]] = {}
     if hold is not None:
-        deltas = {key: [0, -hold.held] for key in hold.items}
-    if entry.charged:
-        for limit in tx.limits(entry.event.tenant_id):
-            deltas.setdefault(key_of(limit, entry.event.timestamp), [0, 0])[0] = entry.charged
-    for key in sorted(deltas) if len(deltas) > 1 else deltas:
+        deltas = {key: [0, -amount] for key, amount in hold.held_on()}
+    _add(deltas, tx.rules(entry.event.tenant_id).limits, (entry,))
+    _write(tx, deltas, now)
+
+
+def _add(deltas: dict[CounterKey, list[int]], limits: Sequence[Limit], entries: Iterable[Entry]) -> None:
+    """Add what entries of one tenant settle on the counters of its limits."""
+    for entry in entries if limits else ():
+        event = entry.event
+        for limit, key in keys_for(limits, event.tenant_id, event.timestamp, entry.facts):
+            amount = entry.amount_on(limit)
+            if amount:
+                deltas.setdefault(key, [0, 0])[0] += amount
+
+
+def _write(tx: Transaction, deltas: dict[CounterKey, list[int]], now: float) -> None:
+    """Add to counters in the one order of locks.
+
+    A counter that is absent is not open yet, and starts from the ledger once it is. On one of all tenants the entry
+    might fall between that sum and the new counter, as only its own tenant is locked: so that is waited for.
+    """
+    for key in sorted(deltas, key=lock_order) if len(deltas) > 1 else deltas:
         settled, held = deltas[key]
-        tx.charge(key, settled, held)
+        if not tx.charge(key, settled, held) and settled and key.tenant_id == EVERYONE:
+            tx.lock_tenant(EVERYONE, now)
+            tx.charge(key, settled, held)
+
+
+# -- many entries -------------------------------------------------------------------------------
 
 
 def record(
@@ -109,6 +208,7 @@ def record(
     tenants: dict[str, list[Entry]],
     destinations: Sequence[str],
     settle: Callable[[Entry], Recorded],
+    now: float,
 ) -> dict[str, list[Recorded]]:
     """Record the entries of tenants, each once; `settle` takes the few that have a hold to be closed.
 
@@ -126,8 +226,10 @@ def record(
         tx.roll_up_all(written)
         for destination in destinations:
             tx.insert_deliveries(destination, written)
+        deltas: dict[CounterKey, list[int]] = {}
         for tenant_id, entries in fresh.items():
-            _charge_all(tx, tenant_id, entries)
+            _add(deltas, tx.rules(tenant_id).limits, entries)
+        _write(tx, deltas, now)
     return results
 
 
@@ -148,17 +250,3 @@ def _sort_out(
             fresh[event_id] = entry
             results.append("stored")
     return results, list(fresh.values())
-
-
-def _charge_all(tx: Transaction, tenant_id: str, entries: Sequence[Entry]) -> None:
-    """Charge each counter once with the sum of what falls into its window."""
-    totals: dict[CounterKey, int] = {}
-    for limit in tx.limits(tenant_id):
-        spent: dict[int, int] = {}
-        for entry in entries:
-            if entry.cost_nano:
-                start = window_of(limit.frequency, entry.event.timestamp).start
-                spent[start] = spent.get(start, 0) + entry.cost_nano
-        totals |= {CounterKey(tenant_id, limit.id, start): amount for start, amount in spent.items()}
-    for key in sorted(totals):
-        tx.charge(key, totals[key], 0)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 from typing import Literal, NamedTuple
 
 from ..events import LLMEvent
-from ..limits import CounterKey
+from ..filters import Facts
+from ..limits import REQUESTS, STRICT, TOKENS, CounterKey, Limit
 
 HOLD_SECONDS = 900.0
 """A hold expires after 15 minutes: longer than SDK time-outs, short enough to free a crashed call's money."""
@@ -23,7 +26,11 @@ DEFAULT_PERMISSIONS = (INGEST, CHECK)
 
 
 class Call(NamedTuple):
-    """What admission knows of a call: who pays, and how much to set aside (nano-dollars; None is unpriced)."""
+    """What admission knows of a call: who pays, how much to set aside, and what the filters of limits look at.
+
+    `estimate` and `worst_case` are nano-dollars, None for a call without a price; `tokens` and `worst_tokens` are the
+    same in tokens. Without a worst case a strict limit holds the estimate. Enforced limits hold the estimate.
+    """
 
     call_id: str
     tenant_id: str
@@ -31,15 +38,36 @@ class Call(NamedTuple):
     hold_seconds: float = HOLD_SECONDS
     origin: str = "call"
     tokens: int = 0
-    """The same estimate in tokens, for a backend that counts those."""
+    provider: str = ""
+    model: str = ""
+    user: str | None = None
+    feature: str | None = None
+    worst_case: int | None = None
+    worst_tokens: int | None = None
+
+    @property
+    def facts(self) -> Facts:
+        """What filters look at."""
+        return Facts(self.provider, self.model, self.user, self.feature)
+
+    def amount_on(self, limit: Limit) -> int | None:
+        """Return what a limit holds for the call, in the limit's unit; None where that is not known."""
+        if limit.unit == REQUESTS:
+            return 1
+        least, most = (self.tokens, self.worst_tokens) if limit.unit == TOKENS else (self.estimate, self.worst_case)
+        return most if limit.mode == STRICT and most is not None else least
 
 
 call_of = partial(tuple.__new__, Call)
-"""Make a Call of its six parts in half the time of `Call(...)`."""
+"""Make a Call of its twelve parts in half the time of `Call(...)`."""
 
 
 class Hold(NamedTuple):
-    """Money set aside for a call in flight (nano-dollars), and the counters it is held on."""
+    """What is set aside for a call in flight, and the counters it is held on.
+
+    `amount` (nano-dollars, None for a call without a price) and `tokens` are what the call is billed if it never ends.
+    `amounts` are what each of the `items` holds, in its limit's unit; None says that each holds the amount.
+    """
 
     call_id: str
     tenant_id: str
@@ -48,20 +76,33 @@ class Hold(NamedTuple):
     expires_at: float
     origin: str = "call"
     state: str = "open"
+    tokens: int = 0
+    provider: str = ""
+    model: str = ""
+    user: str | None = None
+    feature: str | None = None
     items: tuple[CounterKey, ...] = ()
+    amounts: tuple[int, ...] | None = None
 
     @property
     def held(self) -> int:
-        """What each counter holds for the call (nano-dollars); an unpriced call holds nothing."""
+        """The amount (nano-dollars); a call without a price holds none."""
         return 0 if self.amount is None else self.amount
+
+    def held_on(self) -> Iterator[tuple[CounterKey, int]]:
+        """Yield each counter with what it holds for the call, in its limit's unit."""
+        return zip(self.items, repeat(self.held) if self.amounts is None else self.amounts, strict=False)
 
 
 hold_of = partial(tuple.__new__, Hold)
-"""Make a Hold of its eight parts."""
+"""Make a Hold of its fourteen parts."""
 
 
 class Entry(NamedTuple):
-    """One row of the append-only ledger: the event plus the signed nano-dollars it adds (None is unpriced)."""
+    """One row of the append-only ledger: the event plus the signed nano-dollars it adds (None is unpriced).
+
+    `kind` is "call", or "expiry", "correction" and "adjustment" for what only moves amounts.
+    """
 
     event: LLMEvent
     cost_nano: int | None
@@ -70,12 +111,53 @@ class Entry(NamedTuple):
 
     @property
     def charged(self) -> int:
-        """What the row adds to a counter (nano-dollars); an unpriced one adds nothing."""
+        """What the row adds to a counter of money (nano-dollars); an unpriced one adds nothing."""
         return 0 if self.cost_nano is None else self.cost_nano
 
+    @property
+    def facts(self) -> Facts:
+        """What filters look at."""
+        event = self.event
+        return Facts(event.provider, event.model, event.user, event.feature, event.tags.get("requested_model"))
+
+    def amount_on(self, limit: Limit) -> int:
+        """Return what the row adds to a counter of a limit, in the limit's unit."""
+        if limit.unit == TOKENS:
+            return self.event.total_tokens
+        return REQUESTS_OF.get(self.kind, 0) if limit.unit == REQUESTS else self.charged
+
+
+REQUESTS_OF = {"call": 1, "expiry": 1, "correction": -1}
+"""How many requests a row of each kind counts as: a call whose hold expired counts, once."""
 
 entry_of = partial(tuple.__new__, Entry)
 """Make an Entry of its four parts."""
+
+
+class Counter(NamedTuple):
+    """What a counter holds. `extra` is what top-ups add to the limit; some of that ends at `extra_until`."""
+
+    settled: int
+    held: int = 0
+    extra: int = 0
+    extra_until: float | None = None
+
+    def ends(self, now: float) -> bool:
+        """Return whether a top-up has expired that the counter still has."""
+        return self.extra_until is not None and self.extra_until <= now
+
+
+class Tenant(NamedTuple):
+    """The state of a tenant. `plan` is empty without a plan, and None where none was ever assigned.
+
+    `suspended_at` is unix seconds, None for a tenant that may call.
+    """
+
+    tenant_id: str
+    name: str = ""
+    plan: str | None = None
+    suspended_at: float | None = None
+    first_seen: float = 0.0
 
 
 class Spend(NamedTuple):
@@ -107,21 +189,29 @@ class Pruned(NamedTuple):
 
 def expiry_of(hold: Hold) -> Entry:
     """Make the ledger row of a hold that expired: charged at what it held, in the window it was admitted in."""
-    event = LLMEvent(
-        event_id=f"{hold.call_id}/expired",
-        tenant_id=hold.tenant_id,
-        timestamp=hold.created_at,
-        error="HoldExpired",
-        tags={"estimated": True},
-    )
+    event = _event_of(hold, "expired", hold.tokens)
+    event.error, event.tags = "HoldExpired", {"estimated": True}
     return Entry(event, hold.amount, kind="expiry")
 
 
 def correction_of(hold: Hold) -> Entry:
     """Make the row that takes an expiry back when the real settle arrives after all."""
-    event = LLMEvent(event_id=f"{hold.call_id}/correction", tenant_id=hold.tenant_id, timestamp=hold.created_at)
     amount = None if hold.amount is None else -hold.amount
+    event = _event_of(hold, "correction", -hold.tokens)
     return Entry(event, amount, kind="correction", corrects=f"{hold.call_id}/expired")
+
+
+def _event_of(hold: Hold, name: str, tokens: int) -> LLMEvent:
+    return LLMEvent(
+        event_id=f"{hold.call_id}/{name}",
+        tenant_id=hold.tenant_id,
+        provider=hold.provider or LLMEvent.provider,
+        model=hold.model,
+        user=hold.user,
+        feature=hold.feature,
+        total_tokens=tokens,
+        timestamp=hold.created_at,
+    )
 
 
 def day_of(timestamp: float) -> int:

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar, get_args
 
 from ..limits import CounterKey, Limit, LimitStatus
 from ..runtime.faults import StoreError
 from ..windows import PER_DAY, PER_MONTH, Window, window_of
 
 if TYPE_CHECKING:
-    from .records import Entry, Hold, Spend
+    from .records import Counter, Entry, Hold, Spend, Tenant
 
 T = TypeVar("T")
 Sort = Literal["id", "spend", "share"]
 SORTS: tuple[Sort, ...] = ("id", "spend", "share")
-ChangeKind = Literal["set", "remove", "cancel", "release", "make-key", "revoke-key"]
+ChangeKind = Literal[
+    "set", "remove", "cancel", "release", "make-key", "revoke-key", "set-plan", "remove-plan", "assign-plan",
+    "suspend", "resume", "top-up", "adjust", "name", "rename", "merge", "erase",
+]  # fmt: skip
 KEY_KINDS: tuple[ChangeKind, ...] = ("make-key", "revoke-key")
 
 
@@ -44,12 +47,17 @@ class TenantQuery(NamedTuple):
 
 
 class TenantUsage(NamedTuple):
-    """A tenant's totals of the current calendar month, and the state of each limit in force."""
+    """A tenant's totals of the current calendar month, and the state of each limit in force.
+
+    Limits on each user are left out, as they have a state for each. `suspended_at` is unix seconds.
+    """
 
     tenant_id: str
     name: str
     month: Spend
     limits: tuple[LimitStatus, ...]
+    plan: str = ""
+    suspended_at: float | None = None
 
 
 class DaySpend(NamedTuple):
@@ -96,10 +104,12 @@ class StoredEntry(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One change of a limit: who (empty: the application's code), when, what it was and what it is; None is no limit.
+    """One change of a limit, plan or tenant: who (empty: the application's code), when, what it was and what it is.
 
-    `cancel` takes back a limit that had yet to begin. `release` is a hold that a person has given back: `old_amount` is
-    what it held, None for a call without a price. API keys, which are of no tenant, have their public id in `filter`.
+    Amounts are in the limit's `unit`; None is no limit. `cancel` takes back a limit that had yet to begin. `release` is
+    a hold that a person has given back: `old_amount` is what it held, None for a call without a price. `top-up` and
+    `adjust` have their money in `new_amount`. API keys, which are of no tenant, have their public id in `filter`.
+    `note` is the reason, the name, the earlier id or plan, or the limits of a plan in words.
     """
 
     at: float
@@ -113,12 +123,38 @@ class Change(NamedTuple):
     new_amount: int | None = None
     new_mode: str | None = None
     effective_from: float | None = None
+    unit: str = "usd"
+    plan: str = ""
+    note: str = ""
     id: int = 0
 
     @property
     def cursor(self) -> Cursor:
         """The place after which the next page begins."""
         return Cursor(self.at, self.id)
+
+
+class ReportRow(NamedTuple):
+    """A line of a report: the day (days since 1970, UTC), model, provider, user, feature or session, and its totals.
+
+    An empty key is of what has none.
+    """
+
+    key: str | int
+    total: Spend
+
+
+By = Literal["day", "model", "provider", "user", "feature", "session"]
+BY: tuple[By, ...] = get_args(By)
+
+
+class UserDay(NamedTuple):
+    """A row of the roll-up by user and feature; events without either are not in it."""
+
+    day: int
+    user: str
+    feature: str
+    total: Spend
 
 
 class Reports:
@@ -130,6 +166,14 @@ class Reports:
 
     def rollup(self, tenant_id: str, start: float, end: float) -> list[DaySpend]:
         """List a tenant's totals by day, provider and model, of the days that begin in `start <= t < end`."""
+        raise self._no_rows()
+
+    def report(self, by: By, start: float, end: float, tenant_id: str | None = None) -> list[ReportRow]:
+        """Sum the days (UTC) that begin in `start <= t < end` by a field, of one tenant or all.
+
+        By days upwards, by anything else the dearest first. Sessions are read from the ledger, all others from the
+        roll-ups, which are never pruned.
+        """
         raise self._no_rows()
 
     def events(self, query: EventQuery) -> list[StoredEntry]:
@@ -152,15 +196,16 @@ class ReportsTransaction(ABC):
     """The primitives of the reports on an engine."""
 
     @abstractmethod
-    def tenant_page(self, query: TenantQuery, now: float) -> Page[tuple[str, str]]:
-        """List (id, name) of tenants in the order asked for."""
+    def tenant_page(self, query: TenantQuery, now: float) -> Page[Tenant]:
+        """List tenants in the order asked for."""
 
     @abstractmethod
-    def limits_of(self, tenant_ids: Collection[str]) -> list[Limit]: ...
+    def limits_of(self, tenant_ids: Collection[str], plans: Collection[str]) -> list[Limit]:
+        """List the limits of tenants and those of plans."""
 
     @abstractmethod
-    def counters(self, keys: Sequence[CounterKey]) -> dict[CounterKey, tuple[int, int]]:
-        """Read (settled, held) of many counters; those not opened yet are left out."""
+    def counters(self, keys: Sequence[CounterKey]) -> dict[CounterKey, Counter]:
+        """Read many counters; those not opened yet are left out."""
 
     @abstractmethod
     def spends(self, tenant_ids: Collection[str], days: range) -> dict[str, Spend]:
@@ -168,6 +213,17 @@ class ReportsTransaction(ABC):
 
     @abstractmethod
     def rollup(self, tenant_id: str, days: range) -> list[DaySpend]: ...
+
+    @abstractmethod
+    def user_rollup(self, tenant_id: str, days: range) -> list[UserDay]: ...
+
+    @abstractmethod
+    def report(self, by: By, tenant_id: str | None, days: range) -> list[ReportRow]:
+        """Sum days by a field, of one tenant or all; what has no user or feature is left out of those two."""
+
+    @abstractmethod
+    def total(self, tenant_id: str | None, days: range) -> Spend:
+        """Sum days of the roll-up, of one tenant or all."""
 
     @abstractmethod
     def entries(self, query: EventQuery) -> list[StoredEntry]: ...
@@ -208,4 +264,6 @@ def change_of(kind: ChangeKind, old: Limit | None, new: Limit | None, at: float,
         new_amount=None if new is None else new.amount,
         new_mode=None if new is None else new.mode,
         effective_from=either.effective_from,
+        unit=either.unit,
+        plan=either.plan,
     )

@@ -6,156 +6,72 @@ holds happens in transactions of their own, after which admission is tried again
 
 from __future__ import annotations
 
-import random
-import time
-from abc import abstractmethod
-from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import replace
-from typing import TypeVar
+from collections.abc import Sequence
+from operator import attrgetter
 
-from ..errors import LimitChanged
 from ..events import LLMEvent
-from ..limits import Decision, Limit, LimitStatus, items_for, scheduled
+from ..filters import NO_FACTS, Facts
+from ..limits import EVERYONE, OBSERVE, Decision, Item, LimitStatus, in_force, items_for, judge, key_of
 from ..windows import PER_MONTH, window_of
-from . import ledger
+from . import counters, ledger
 from .contract import Store, Transaction
+from .ledger import Retry
 from .records import KEEP_SECONDS, Call, Entry, Hold, Pruned, Recorded, Spend
-from .reports import Change, change_of
+from .reports import Change
+from .running import ATTEMPTS, Running
+from .transactional_limits import TransactionalLimits
+from .transactional_plans import TransactionalPlans
 from .transactional_reports import TransactionalReports
 
-T = TypeVar("T")
-ATTEMPTS = 8
+MOST_SUBJECTS = 100
+"""Users that the usage of an each-user limit is given for."""
 
 
-class TransactionalStore(TransactionalReports, Store):
+class TransactionalStore(TransactionalLimits, TransactionalPlans, TransactionalReports, Store):
     """A Store over an engine that offers `begin()`."""
 
-    timeout: float = 10.0
-    """After this many seconds a transaction that meets a conflict is not retried: an engine may wait long by itself."""
-
-    @abstractmethod
-    def begin(self) -> AbstractContextManager[Transaction]:
-        """Start a short transaction of its own, never the host's; commit at the end, roll back on an exception."""
-
-    def begin_reading(self) -> AbstractContextManager[Transaction]:
-        """Start a transaction that changes nothing, for engines where that keeps out of the writers' way."""
-        return self.begin()
-
-    def is_conflict(self, error: Exception) -> bool:
-        """Return whether the transaction may be run again: a lock, a deadlock, a serialisation failure, a lost link."""
-        return False
-
-    def _run(self, work: Callable[[Transaction], T]) -> T:
-        return self._retry(self.begin, work)
-
-    def _read(self, work: Callable[[Transaction], T]) -> T:
-        return self._retry(self.begin_reading, work)
-
-    def _retry(self, begin: Callable[[], AbstractContextManager[Transaction]], work: Callable[[Transaction], T]) -> T:
-        deadline = time.monotonic() + self.timeout
-        for attempt in range(ATTEMPTS):
-            try:
-                with begin() as tx:
-                    return work(tx)
-            except Exception as error:
-                if attempt == ATTEMPTS - 1 or time.monotonic() > deadline or not self.is_conflict(error):
-                    raise
-                time.sleep(random.uniform(0, 0.005 * 2**attempt))
-        raise AssertionError("unreachable")
-
-    _report = _read
-    _services = _run
-
-    # -- limits ---------------------------------------------------------------------------------
-
-    def limits(self, tenant_id: str) -> list[Limit]:
-        return self._read(lambda tx: tx.limits(tenant_id))
-
-    def set_limit(self, limit: Limit, now: float, by: str = "", expected: Collection[Limit] | None = None) -> Limit:
-        def work(tx: Transaction) -> Limit:
-            tx.lock_tenant(limit.tenant_id, now)
-            rows = [row for row in tx.limits(limit.tenant_id) if row.identity == limit.identity]
-            if expected is not None and set(expected) != set(rows):
-                raise LimitChanged("the limit was changed since it was read")
-            placed, ended, dropped = scheduled(rows, limit, now)
-            for row in ended:
-                tx.update_limit(row)
-            if dropped:
-                tx.delete_limits([row.id for row in dropped])
-            before = dropped or [row for row in rows if row.in_force(now)]
-            tx.insert_change(change_of("set", before[0] if before else None, placed, now, by))
-            if not placed.id:
-                return tx.insert_limit(placed)
-            tx.update_limit(placed)
-            return placed
-
-        return self._run(work)
-
-    def welcome(self, limit: Limit, now: float) -> bool:
-        def work(tx: Transaction) -> bool:
-            new = tx.lock_tenant(limit.tenant_id, now) and not tx.limits(limit.tenant_id)
-            if new:
-                tx.insert_limit(limit)
-                tx.insert_change(change_of("set", None, limit, now, ""))
-            return new
-
-        return self._run(work)
-
-    def remove_limit(self, tenant_id: str, frequency: str | None, now: float, by: str = "") -> int:
-        def work(tx: Transaction) -> int:
-            tx.lock_tenant(tenant_id, now)
-            rows = [row for row in tx.limits(tenant_id) if frequency in (None, row.frequency)]
-            for row in rows:
-                if not row.ended(now):  # what has ended is history already
-                    tx.insert_change(_removal(row, now, by))
-            if rows:
-                tx.delete_limits([row.id for row in rows])
-            return len(rows)
-
-        return self._run(work) if self.limits(tenant_id) else 0  # nobody becomes a tenant by this
-
-    def cancel_limit(self, limit: Limit, now: float, by: str = "") -> None:
-        def work(tx: Transaction) -> None:
-            tx.lock_tenant(limit.tenant_id, now)
-            rows = tx.limits(limit.tenant_id)
-            if limit not in rows:
-                raise LimitChanged("the limit was changed since it was read")
-            for row in rows if limit.effective_from > now else ():
-                if row.identity == limit.identity and row.effective_until == limit.effective_from:
-                    tx.update_limit(replace(row, effective_until=limit.effective_until))
-            tx.delete_limits([limit.id])
-            if not limit.ended(now):
-                tx.insert_change(_removal(limit, now, by))
-
-        self._run(work)
+    _report = Running._read
+    _services = Running._run
 
     # -- admission ------------------------------------------------------------------------------
 
     def admit(self, call: Call, now: float) -> Decision:
-        expired = False
+        expired, assigns_plans = False, self.default_plan is not None
         for _ in range(ATTEMPTS):
-            outcome = self._run(lambda tx: ledger.admit(tx, call, now))
-            if not isinstance(outcome, Decision):
-                if outcome:
-                    self._open_windows(call.tenant_id, now)
-            elif outcome.kind == "busy" and not expired and self.expire(now, call.tenant_id):
+            outcome = self._run(lambda tx: ledger.admit(tx, call, now, assigns_plans))  # noqa: B023 - run at once
+            if outcome is Retry.WINDOWS:
+                self._run(lambda tx: counters.open_windows(tx, call, now))
+            elif outcome is Retry.PLAN:
+                assigns_plans = self._assign_default_plan(call.tenant_id, now)
+            elif isinstance(outcome, Decision):
+                if outcome.kind != "busy" or expired:
+                    return outcome
                 expired = True
-            else:
-                return outcome
+                if not self.expire(now, None if outcome.everyone else call.tenant_id):
+                    return outcome
         return Decision("busy", call.tenant_id, retry_after=1)  # the limits change faster than they can be read
 
-    def _open_windows(self, tenant_id: str, now: float) -> None:
-        """Open the counters of `now` at what the ledger says was already spent in their window."""
+    def _assign_default_plan(self, tenant_id: str, now: float) -> bool:
+        """Put a tenant on the default plan; False where there is none for it."""
+        plan = None if self.default_plan is None else self.default_plan(tenant_id)
+        if plan is None:
+            return False
+        self.assign_plan(tenant_id, plan, now, first=True)
+        return True
 
-        def work(tx: Transaction) -> None:
-            tx.lock_tenant(tenant_id, now)  # no settle may fall between the sum and the new counter
-            for item in items_for(tx.limits(tenant_id), now):
-                if tx.counter(item.key) is None:
-                    spent = tx.spend(tenant_id, item.window.start, item.window.end).cost_nano
-                    tx.open_counter(item.key, item.window.end, spent)
+    def reached(self, tenant_id: str, now: float, facts: Facts = NO_FACTS) -> Decision | None:
+        def work(tx: Transaction) -> Decision | None:
+            rules = tx.rules(tenant_id)
+            if rules.suspended:
+                return Decision("suspended", tenant_id)
+            for item in items_for(rules.limits, tenant_id, now, facts):
+                if item.limit.mode != OBSERVE:
+                    decision = judge(counters.status_of(tx, item, tenant_id, now), tenant_id, now)
+                    if decision is not None:
+                        return decision
+            return None
 
-        self._run(work)
+        return self._read(work)
 
     # -- settling -------------------------------------------------------------------------------
 
@@ -174,7 +90,7 @@ class TransactionalStore(TransactionalReports, Store):
 
             for tenant_id in ordered:
                 tx.lock_tenant(tenant_id, now)
-            results = ledger.record(tx, ordered, self.destinations, settle)
+            results = ledger.record(tx, ordered, self.destinations, settle, now)
             of_tenant = {tenant_id: iter(told) for tenant_id, told in results.items()}
             return [next(of_tenant[event.tenant_id]) for event, _ in entries]
 
@@ -191,8 +107,8 @@ class TransactionalStore(TransactionalReports, Store):
             tx.lock_tenant(hold.tenant_id, now)
             if not tx.close_hold(call_id, "released"):
                 return False
-            for key in hold.items:
-                tx.charge(key, 0, -hold.held)
+            for key, amount in hold.held_on():
+                tx.charge(key, 0, -amount)
             if by is not None:
                 tx.insert_change(Change(now, by[:255], "release", hold.tenant_id, "", old_amount=hold.amount))
             return True
@@ -208,18 +124,39 @@ class TransactionalStore(TransactionalReports, Store):
     def holds(self, tenant_id: str | None = None) -> list[Hold]:
         return self._read(lambda tx: tx.open_holds(tenant_id))
 
-    def usage(self, tenant_id: str, now: float) -> list[LimitStatus]:
-        return self._read(lambda tx: [ledger.status_of(tx, item) for item in items_for(tx.limits(tenant_id), now)])
+    def usage(self, tenant_id: str, now: float, user: str | None = None) -> list[LimitStatus]:
+        def work(tx: Transaction) -> list[LimitStatus]:
+            limits = in_force(tx.rules(tenant_id).limits, now)
+            shown = sorted(
+                (row for row in limits if row.tenant_id != EVERYONE or tenant_id == EVERYONE), key=attrgetter("id")
+            )
+            found: list[LimitStatus] = []
+            for limit in shown:
+                window = limit.window(now)
+                key = key_of(limit, tenant_id, (user or "") if limit.each_user else "", now)
+                if limit.each_user and user is None:
+                    busiest = tx.busiest(key, MOST_SUBJECTS)
+                    found += [LimitStatus(limit, window, c.settled, c.held, c.extra, subject) for subject, c in busiest]
+                    if not busiest:
+                        found.append(LimitStatus(limit, window, 0, 0))
+                else:
+                    found.append(counters.status_of(tx, Item(limit, window, key), tenant_id, now))
+            return found
+
+        return self._read(work)
 
     def spend(self, tenant_id: str, start: float, end: float) -> Spend:
         return self._read(lambda tx: tx.spend(tenant_id, start, end))
 
     def prune(self, before: float, now: float) -> Pruned:
         expired = self.expire(now)
-        before = min(before, now - KEEP_SECONDS, window_of(PER_MONTH, now).start)
-        events, holds, counters = self._run(lambda tx: tx.prune(before))
-        return Pruned(events, holds, counters, expired)
 
+        def work(tx: Transaction) -> tuple[int, int, int]:
+            opened = tx.oldest_window(now)
+            limits = [before, now - KEEP_SECONDS, window_of(PER_MONTH, now).start]
+            if opened is not None:
+                limits.append(opened)
+            return tx.prune(min(limits) // 86400 * 86400)  # days that are gone are whole: the roll-up has them
 
-def _removal(limit: Limit, now: float, by: str) -> Change:
-    return change_of("cancel" if limit.effective_from > now else "remove", limit, None, now, by)
+        events, holds, pruned = self._run(work)
+        return Pruned(events, holds, pruned, expired)

@@ -78,6 +78,10 @@ class LimitAdmin(PageAdmin):
 
     # -- what may be seen and done --------------------------------------------------------------
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Limit]:
+        """List the tenants' own limits; those of plans are changed by their plan."""
+        return super().get_queryset(request).filter(plan="")
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Limit], search_term: str
     ) -> tuple[QuerySet[Limit], bool]:

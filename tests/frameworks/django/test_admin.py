@@ -580,7 +580,9 @@ def test_a_tenants_name_is_all_that_can_be_changed(support: Client) -> None:
     assert "$2.00 of $5.00 (40 %)" in text(support.get(found[1]).content.decode())
     response = support.post(found[1], {"name": "Acme & Sons", "id": "stolen", "first_seen": "0"})
     assert response.status_code == 302
-    assert list(Tenant.objects.values()) == [{"id": tenant.id, "name": "Acme & Sons", "first_seen": tenant.first_seen}]
+    assert list(Tenant.objects.values("id", "name", "first_seen", "plan", "suspended_at")) == [
+        {"id": tenant.id, "name": "Acme & Sons", "first_seen": tenant.first_seen, "plan": None, "suspended_at": None}
+    ]
     assert history() == [(CHANGE, "Name “” → “Acme & Sons”.")]
     assert "Acme &amp; Sons" in page(support, TENANTS, q="sons")
     assert support.get(reverse("admin:token_limit_tenant_add")).status_code == 403

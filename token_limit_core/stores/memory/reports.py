@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, TypeVar
 
 from ...limits import CounterKey, Limit
-from ...windows import PER_DAY
-from ..records import NO_SPEND, Entry, Hold, Spend, add_spends
+from ..plans import Plan, Rules
+from ..records import NO_SPEND, Counter, Entry, Hold, Spend, Tenant, add_spends, add_to_spend, day_of
 from ..reports import (
+    By,
     Change,
     Cursor,
     DaySpend,
     EventQuery,
     Page,
+    ReportRow,
     ReportsTransaction,
     StoredEntry,
     TenantQuery,
+    UserDay,
     current_days,
 )
+from ..transactional_reports import items_of, statuses
 
 R = TypeVar("R", StoredEntry, Change)
 
@@ -29,39 +33,56 @@ class MemoryReports(ReportsTransaction):
 
     if TYPE_CHECKING:
         _limits: dict[str, list[Limit]]
-        _counters: dict[CounterKey, list[int]]
+        _plans: dict[str, Plan]
+        tenants: dict[str, Tenant]
         holds: dict[str, Hold]
         ledger: dict[str, dict[str, Entry]]
+
+        def rules(self, tenant_id: str) -> Rules: ...
+
+        def counter(self, key: CounterKey) -> Counter | None: ...
 
         @property
         def _rollup(self) -> dict[tuple[str, int, str, str], Spend]: ...
 
+        @property
+        def _user_rollup(self) -> dict[tuple[str, int, str, str], Spend]: ...
+
     _changes: list[Change]
 
-    def tenant_page(self, query: TenantQuery, now: float) -> Page[tuple[str, str]]:
+    def tenant_page(self, query: TenantQuery, now: float) -> Page[Tenant]:
         wanted = query.search.lower()
-        among = self.ledger if query.tenant_id is None else self.ledger.keys() & {query.tenant_id}
-        ids = sorted(tenant_id for tenant_id in among if wanted in tenant_id.lower())
-        if query.sort != "id":
-            month, day = (self.spends(ids, days) for days in current_days(now))
+        among = self.tenants if query.tenant_id is None else self.tenants.keys() & {query.tenant_id}
+        found = [self.tenants[tenant_id] for tenant_id in sorted(among)]
+        found = [tenant for tenant in found if wanted in tenant.tenant_id.lower() or wanted in tenant.name.lower()]
+        if query.sort == "spend":
+            month = self.spends([tenant.tenant_id for tenant in found], current_days(now)[0])
+            found.sort(key=lambda tenant: month.get(tenant.tenant_id, NO_SPEND).cost_nano, reverse=True)
+        elif query.sort == "share":
+            shares = self._shares(found, now)
+            found.sort(key=lambda tenant: shares.get(tenant.tenant_id, -1.0), reverse=True)
+        return Page(found[query.offset :][: query.size], len(found))
 
-            def spend(tenant_id: str, frequency: str = "") -> int:
-                return (day if frequency == PER_DAY else month).get(tenant_id, NO_SPEND).cost_nano
+    def _shares(self, tenants: Sequence[Tenant], now: float) -> dict[str, float]:
+        """Return the largest share of a limit that each tenant has spent; a limit of nothing is always used up."""
+        shares: dict[str, float] = {}
+        items = [
+            (tenant.tenant_id, item)
+            for tenant in tenants
+            for item in items_of(tenant, self.rules(tenant.tenant_id).limits, now)
+        ]
+        for tenant_id, status in statuses(self, items, now):  # type: ignore[arg-type]
+            share = max(0, status.settled) / status.ceiling if status.ceiling else 1.0
+            shares[tenant_id] = max(share, shares.get(tenant_id, share))
+        return shares
 
-            def share(tenant_id: str) -> float:
-                limits = (limit for limit in self._limits.get(tenant_id, ()) if limit.in_force(now))
-                shares = (max(0, spend(tenant_id, row.frequency)) / row.amount if row.amount else 1.0 for row in limits)
-                return max(shares, default=-1.0)
+    def limits_of(self, tenant_ids: Collection[str], plans: Collection[str]) -> list[Limit]:
+        own = [limit for tenant_id in tenant_ids for limit in self._limits.get(tenant_id, ())]
+        return own + [limit for name in plans if name in self._plans for limit in self._plans[name].limits]
 
-            ids.sort(key=spend if query.sort == "spend" else share, reverse=True)
-        return Page([(tenant_id, "") for tenant_id in ids[query.offset :][: query.size]], len(ids))
-
-    def limits_of(self, tenant_ids: Collection[str]) -> list[Limit]:
-        return [limit for tenant_id in tenant_ids for limit in self._limits.get(tenant_id, ())]
-
-    def counters(self, keys: Sequence[CounterKey]) -> dict[CounterKey, tuple[int, int]]:
-        found = ((key, self._counters.get(key)) for key in keys)
-        return {key: (row[0], row[1]) for key, row in found if row is not None}
+    def counters(self, keys: Sequence[CounterKey]) -> dict[CounterKey, Counter]:
+        found = ((key, self.counter(key)) for key in keys)
+        return {key: counter for key, counter in found if counter is not None}
 
     def spends(self, tenant_ids: Collection[str], days: range) -> dict[str, Spend]:
         wanted = set(tenant_ids)
@@ -74,6 +95,36 @@ class MemoryReports(ReportsTransaction):
     def rollup(self, tenant_id: str, days: range) -> list[DaySpend]:
         rows = (DaySpend(*key[1:], total) for key, total in self._rollup.items() if key[0] == tenant_id)
         return sorted(row for row in rows if row.day in days)
+
+    def user_rollup(self, tenant_id: str, days: range) -> list[UserDay]:
+        rows = (UserDay(*key[1:], total) for key, total in self._user_rollup.items() if key[0] == tenant_id)
+        return sorted(row for row in rows if row.day in days)
+
+    def report(self, by: By, tenant_id: str | None, days: range) -> list[ReportRow]:
+        found: dict[str | int, Spend] = {}
+        for key, total in self._parts(by, tenant_id, days):
+            found[key] = add_spends(found.get(key, NO_SPEND), total)
+        return [ReportRow(key, total) for key, total in found.items() if key != "" or by not in ("user", "feature")]
+
+    def _parts(self, by: By, tenant_id: str | None, days: range) -> Iterator[tuple[str | int, Spend]]:
+        if by == "session":
+            tenants = self.ledger if tenant_id is None else [tenant_id]
+            for entry in (entry for name in tenants for entry in self.ledger.get(name, {}).values()):
+                if day_of(entry.event.timestamp) in days:
+                    yield entry.event.session_id or "", add_to_spend(NO_SPEND, entry)
+            return
+        totals = self._user_rollup if by in ("user", "feature") else self._rollup
+        place = {"day": 1, "provider": 2, "model": 3, "user": 2, "feature": 3}[by]
+        for key, total in totals.items():
+            if tenant_id in (None, key[0]) and key[1] in days:
+                yield key[place], total
+
+    def total(self, tenant_id: str | None, days: range) -> Spend:
+        found = NO_SPEND
+        for key, total in self._rollup.items():
+            if tenant_id in (None, key[0]) and key[1] in days:
+                found = add_spends(found, total)
+        return found
 
     def entries(self, query: EventQuery) -> list[StoredEntry]:
         tenants = self.ledger if query.tenant_id is None else [query.tenant_id]
@@ -88,7 +139,7 @@ class MemoryReports(ReportsTransaction):
     def hold_page(self, tenant_id: str | None, offset: int, size: int) -> Page[Hold]:
         holds = [h for h in self.holds.values() if h.state == "open" and tenant_id in (None, h.tenant_id)]
         holds.sort(key=lambda hold: (hold.created_at, hold.call_id))
-        return Page([hold._replace(items=()) for hold in holds[offset:][:size]], len(holds))
+        return Page([hold._replace(items=(), amounts=None) for hold in holds[offset:][:size]], len(holds))
 
     def insert_change(self, change: Change) -> None:
         self._changes.append(change._replace(id=len(self._changes) + 1))

@@ -10,7 +10,9 @@ from ..services import ServicesTransaction
 
 
 @dataclass(slots=True)
-class _Delivery:
+class Delivered:
+    """A copy of an entry that waits for its destination."""
+
     id: int
     destination: str
     entry: Entry
@@ -22,7 +24,7 @@ class MemoryServices(ServicesTransaction):
     """The primitives on dictionaries."""
 
     _api_keys: dict[str, ApiKey]
-    _deliveries: dict[int, _Delivery]
+    _deliveries: dict[int, Delivered]
     _last_delivery: int
 
     def insert_api_key(self, key: ApiKey) -> bool:
@@ -48,7 +50,7 @@ class MemoryServices(ServicesTransaction):
     def insert_deliveries(self, destination: str, entries: Sequence[Entry]) -> None:
         for entry in entries:
             self._last_delivery += 1
-            self._deliveries[self._last_delivery] = _Delivery(self._last_delivery, destination, entry)
+            self._deliveries[self._last_delivery] = Delivered(self._last_delivery, destination, entry)
 
     def claim_deliveries(self, destination: str, claimer: str, now: float, until: float, limit: int) -> list[Claim]:
         claimed = self._waiting(destination, now)[:limit]
@@ -83,6 +85,6 @@ class MemoryServices(ServicesTransaction):
     def parked_deliveries(self, destination: str) -> int:
         return sum(row.parked for row in self._deliveries.values() if row.destination == destination)
 
-    def _waiting(self, destination: str, now: float) -> list[_Delivery]:
+    def _waiting(self, destination: str, now: float) -> list[Delivered]:
         rows = self._deliveries.values()
         return [r for r in rows if r.destination == destination and not r.parked and r.claimed_until <= now]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from sqlalchemy import (
     Column,
@@ -25,11 +26,14 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Table,
+    UniqueConstraint,
     column,
     delete,
     func,
     insert,
     inspect,
+    literal,
+    null,
     select,
     table,
     text,
@@ -38,12 +42,38 @@ from sqlalchemy import (
 from sqlalchemy.schema import CreateColumn
 
 from ...runtime.faults import StoreBusy, StoreError
+from . import tables
+from .statements import totals_by_user
 from .tables import metadata
 from .transaction import BEGIN
 
 Step = Callable[[Connection], None]
 
-STEPS: list[Step] = []
+
+def _to_2(connection: Connection) -> None:
+    """Limits with plans, filters, units and windows of every kind; top-ups; totals by user and feature."""
+    for changed, names in _NEW_IN_2.items():
+        for name in names:
+            add_column(connection, metadata.tables[f"token_limit_{changed}"].c[name])
+    drop_column(connection, tables.hold_item, "unit")
+    rebuild(connection, tables.counter, {"subject": literal(""), "extra": literal(0), "extra_until": null()})
+    replace_unique(connection, tables.limit)
+    for one in (tables.tenant, tables.limit, tables.ledger, tables.rollup):
+        add_indexes(connection, one)
+    connection.execute(delete(tables.user_rollup))  # what an attempt before this one may have written
+    connection.execute(insert(tables.user_rollup).from_select(*totals_by_user(connection.dialect.name)))
+
+
+_NEW_IN_2 = {
+    "tenant": ("plan", "suspended_at"),
+    "limit": ("timezone", "anchor", "plan", "basis", "name"),
+    "hold": ("tokens", "provider", "model", "user", "feature"),
+    "hold_item": ("subject", "shared"),
+    "ledger": ("requested_model",),
+    "limit_history": ("unit", "plan", "note"),
+}
+
+STEPS: list[Step] = [_to_2]
 """The first leads from version 1 to 2, the second to 3, and so on. A step that was released is never changed."""
 
 _schema = Table("token_limit_schema", MetaData(), Column("version", Integer, nullable=False))
@@ -139,7 +169,13 @@ def add_column(connection: Connection, new: Column[object]) -> None:
         connection.execute(text(f"ALTER TABLE {new.table.name} ADD COLUMN {clause}"))
 
 
-def rebuild(connection: Connection, new: Table, values: dict[str, ColumnElement[object]]) -> None:
+def drop_column(connection: Connection, known: Table, name: str) -> None:
+    """Drop a column that `tables.py` does not have any more."""
+    if name in {one["name"] for one in inspect(connection).get_columns(known.name)}:
+        connection.execute(text(f"ALTER TABLE {known.name} DROP COLUMN {name}"))
+
+
+def rebuild(connection: Connection, new: Table, values: dict[str, ColumnElement[Any]]) -> None:
     """Give a table the form that `tables.py` has, such as another primary key, and keep its rows.
 
     `values` fill the columns that are new. Not for tables whose ids the engine counts up.
@@ -159,3 +195,41 @@ def rebuild(connection: Connection, new: Table, values: dict[str, ColumnElement[
     filled = [values.get(name, copy.c[name]) for name in names]
     connection.execute(insert(new).from_select(names, select(*filled).select_from(copy)))
     connection.execute(text(f"DROP TABLE {copy.name}"))
+
+
+def add_indexes(connection: Connection, new: Table) -> None:
+    """Make the indexes of `tables.py` that a table does not have."""
+    existing = {one["name"] for one in inspect(connection).get_indexes(new.name)}
+    for index in new.indexes:
+        if index.name not in existing:
+            index.create(connection)
+
+
+def replace_unique(connection: Connection, new: Table) -> None:
+    """Give a table the one unique constraint that `tables.py` has, in place of the one of the same name."""
+    [wanted] = [one for one in new.constraints if isinstance(one, UniqueConstraint)]
+    found = [one["column_names"] for one in inspect(connection).get_unique_constraints(new.name)]
+    if found == [list(wanted.columns.keys())]:
+        return
+    if connection.dialect.name == "sqlite":
+        _copy_counted(connection, new)
+        return
+    kind = "INDEX" if connection.dialect.name == "mysql" else "CONSTRAINT"
+    if found:
+        connection.execute(text(f"ALTER TABLE {new.name} DROP {kind} {wanted.name}"))
+    columns = ", ".join(map(connection.dialect.identifier_preparer.quote, wanted.columns.keys()))
+    # not SQLAlchemy's AddConstraint: it leaves the constraint out of tables that are made later in this process
+    connection.execute(text(f"ALTER TABLE {new.name} ADD CONSTRAINT {wanted.name} UNIQUE ({columns})"))
+
+
+def _copy_counted(connection: Connection, new: Table) -> None:
+    """Make a table of SQLite's anew, which cannot change a constraint; its ids count on from where they were."""
+    old = table(f"{new.name}_old", *map(column, new.columns.keys()))
+    for index in inspect(connection).get_indexes(new.name):
+        connection.execute(text(f"DROP INDEX {index['name']}"))
+    connection.execute(text(f"ALTER TABLE {new.name} RENAME TO {old.name}"))
+    new.create(connection)
+    connection.execute(insert(new).from_select(new.columns.keys(), select(old)))
+    connection.execute(text(f"DELETE FROM sqlite_sequence WHERE name = '{new.name}'"))
+    connection.execute(text(f"UPDATE sqlite_sequence SET name = '{new.name}' WHERE name = '{old.name}'"))
+    connection.execute(text(f"DROP TABLE {old.name}"))

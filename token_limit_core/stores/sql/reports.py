@@ -10,6 +10,7 @@ from sqlalchemy import (
     ColumnElement,
     Select,
     String,
+    Table,
     and_,
     bindparam,
     case,
@@ -21,26 +22,37 @@ from sqlalchemy import (
     tuple_,
 )
 
-from ...limits import CounterKey, Limit
-from ...windows import PER_DAY
+from ...limits import USD, CounterKey, Limit
+from ...windows import PER_DAY, PER_MONTH
 from ..columns import read_entry
-from ..records import Hold, Spend
+from ..records import Counter, Hold, Spend, Tenant
 from ..reports import (
+    By,
     Change,
     Cursor,
     DaySpend,
     EventQuery,
     Page,
+    ReportRow,
     ReportsTransaction,
     StoredEntry,
     TenantQuery,
+    UserDay,
     current_days,
 )
-from .statements import HOLD_COLUMNS, INSERT_CHANGE, LIMIT_COLUMNS, listed, one_of, size_for
-from .tables import counter, hold, ledger, limit, limit_history, rollup, tenant
+from .statements import HOLD_COLUMNS, INSERT_CHANGE, LIMIT_COLUMNS, SPENDS, listed, one_of, size_for
+from .tables import counter, hold, ledger, limit, limit_history, rollup, tenant, user_rollup
 
-_SUMS = [func.sum(rollup.c[name]).label(name) for name in Spend._fields]
-_DAYS = and_(rollup.c.day >= bindparam("the_first_day"), rollup.c.day < bindparam("the_last_day"))
+
+def _days(table: Table) -> ColumnElement[bool]:
+    return and_(table.c.day >= bindparam("the_first_day"), table.c.day < bindparam("the_last_day"))
+
+
+def _sums(table: Table) -> list[ColumnElement[Any]]:
+    return [func.sum(table.c[name]).label(name) for name in Spend._fields]
+
+
+_DAYS, _SUMS = _days(rollup), _sums(rollup)
 _NONE = {"spend": 0, "share": -1}
 """Where in an order tenants stand that have no spend or no limit: with those that spent nothing, and behind all."""
 
@@ -52,10 +64,49 @@ _ROLLUP = (
 )
 
 
+_USER_ROLLUP_KEY = (user_rollup.c.day, user_rollup.c.user, user_rollup.c.feature)
+_USER_ROLLUP = select(*_USER_ROLLUP_KEY, *(user_rollup.c[name] for name in Spend._fields)).where(
+    user_rollup.c.tenant_id == bindparam("the_tenant"), _days(user_rollup)
+)
+_FIELDS: dict[str, ColumnElement[Any]] = {
+    "day": rollup.c.day,
+    "provider": rollup.c.provider,
+    "model": rollup.c.model,
+    "user": user_rollup.c.user,
+    "feature": user_rollup.c.feature,
+}
+
+
 @cache
-def _limits_of(size: int) -> Select[Any]:
+def _limits_of(tenants: int, plans: int) -> Select[Any]:
     columns = [limit.c[name] for name in LIMIT_COLUMNS]
-    return select(*columns).where(one_of(limit.c.tenant_id, "the_tenants", size)).order_by(limit.c.id)
+    own = and_(one_of(limit.c.tenant_id, "the_tenants", tenants), limit.c.plan == "")
+    return select(*columns).where(or_(own, one_of(limit.c.plan, "the_plans", plans))).order_by(limit.c.id)
+
+
+@cache
+def _report(by: By, of_tenant: bool) -> Select[Any]:
+    """Sum days by a field; what has no user or feature is left out of those two."""
+    if by == "session":
+        key: ColumnElement[Any] = func.coalesce(ledger.c.session_id, "")
+        rows = select(key, *SPENDS).where(
+            ledger.c.timestamp >= bindparam("the_start"), ledger.c.timestamp < bindparam("the_end")
+        )
+        table = ledger
+    else:
+        key = _FIELDS[by]
+        table = rollup if by in ("day", "provider", "model") else user_rollup
+        rows = select(key, *_sums(table)).where(_days(table))
+        rows = rows.where(key != "") if table is user_rollup else rows
+    if of_tenant:
+        rows = rows.where(table.c.tenant_id == bindparam("the_tenant"))
+    return rows.group_by(key)
+
+
+@cache
+def _total(of_tenant: bool) -> Select[Any]:
+    rows = select(*(func.coalesce(one, 0) for one in _SUMS)).where(_DAYS)
+    return rows.where(rollup.c.tenant_id == bindparam("the_tenant")) if of_tenant else rows
 
 
 @cache
@@ -66,12 +117,16 @@ def _spends(size: int) -> Select[Any]:
 
 @cache
 def _counters(tenants: int, limits: int, windows: int) -> Select[Any]:
-    columns = [counter.c[name] for name in (*CounterKey._fields, "settled", "held")]
+    columns = [counter.c[name] for name in (*CounterKey._fields, *Counter._fields)]
     return select(*columns).where(
         one_of(counter.c.tenant_id, "the_tenants", tenants),
         one_of(counter.c.limit_id, "the_limits", limits),
         one_of(counter.c.window_start, "the_windows", windows),
+        counter.c.subject == "",
     )
+
+
+_TENANT = [tenant.c.id, tenant.c.name, tenant.c.plan, tenant.c.suspended_at, tenant.c.first_seen]
 
 
 class SqlReports(ReportsTransaction):
@@ -81,31 +136,31 @@ class SqlReports(ReportsTransaction):
     _ask: Callable[[Select[Any]], list[Any]]
     _run: Callable[..., Any]
 
-    def tenant_page(self, query: TenantQuery, now: float) -> Page[tuple[str, str]]:
+    def tenant_page(self, query: TenantQuery, now: float) -> Page[Tenant]:
         found = _found(query)
         [(total,)] = self._ask(select(func.count()).select_from(tenant).where(*found))
-        rows = select(tenant.c.id, tenant.c.name).where(*found)
+        rows = select(*_TENANT).where(*found)
         if query.sort != "id":
             order = _spent(current_days(now)[0], tenant.c.id) if query.sort == "spend" else _share(now)
             rows = rows.order_by(func.coalesce(order, _NONE[query.sort]).desc())
         rows = rows.order_by(tenant.c.id).offset(query.offset).limit(query.size)
-        return Page([(tenant_id, name) for tenant_id, name in self._ask(rows)], total)
+        return Page([Tenant(*row) for row in self._ask(rows)], total)
 
-    def limits_of(self, tenant_ids: Collection[str]) -> list[Limit]:
-        rows = self._rows(_limits_of(size_for(tenant_ids)), listed("the_tenants", tenant_ids))
-        return [Limit(*row) for row in rows]
+    def limits_of(self, tenant_ids: Collection[str], plans: Collection[str]) -> list[Limit]:
+        known = {**listed("the_tenants", tenant_ids), **listed("the_plans", plans)}
+        return [Limit(*row) for row in self._rows(_limits_of(size_for(tenant_ids), size_for(plans)), known)]
 
-    def counters(self, keys: Sequence[CounterKey]) -> dict[CounterKey, tuple[int, int]]:
+    def counters(self, keys: Sequence[CounterKey]) -> dict[CounterKey, Counter]:
         if not keys:
             return {}
-        tenants, limits, windows = ({key[place] for key in keys} for place in range(3))
+        tenants, limits, windows = ({key[place] for key in keys} for place in (0, 1, 3))
         statement = _counters(size_for(tenants), size_for(limits), size_for(windows))
         known = {
             **listed("the_tenants", tenants),
             **listed("the_limits", limits),
             **listed("the_windows", windows),
         }
-        return {CounterKey(*key): (settled, held) for *key, settled, held in self._rows(statement, known)}
+        return {CounterKey(*row[:4]): Counter(*row[4:]) for row in self._rows(statement, known)}
 
     def spends(self, tenant_ids: Collection[str], days: range) -> dict[str, Spend]:
         known = {**listed("the_tenants", tenant_ids), **_between(days)}
@@ -115,6 +170,20 @@ class SqlReports(ReportsTransaction):
     def rollup(self, tenant_id: str, days: range) -> list[DaySpend]:
         rows = self._rows(_ROLLUP, {"the_tenant": tenant_id, **_between(days)})
         return [DaySpend(day, provider, model, Spend(*total)) for day, provider, model, *total in rows]
+
+    def user_rollup(self, tenant_id: str, days: range) -> list[UserDay]:
+        rows = self._rows(_USER_ROLLUP, {"the_tenant": tenant_id, **_between(days)})
+        return [UserDay(day, user, feature, Spend(*total)) for day, user, feature, *total in rows]
+
+    def report(self, by: By, tenant_id: str | None, days: range) -> list[ReportRow]:
+        times = {"the_start": days.start * 86400, "the_end": days.stop * 86400}
+        known = {"the_tenant": tenant_id, **_between(days), **times}
+        rows = self._rows(_report(by, tenant_id is not None), known)
+        return [ReportRow(key, Spend(*map(int, sums))) for key, *sums in rows]
+
+    def total(self, tenant_id: str | None, days: range) -> Spend:
+        [row] = self._rows(_total(tenant_id is not None), {"the_tenant": tenant_id, **_between(days)})
+        return Spend(*map(int, row))
 
     def entries(self, query: EventQuery) -> list[StoredEntry]:
         columns = ledger.c.keys()
@@ -169,14 +238,32 @@ def _spent(days: range, tenant_id: ColumnElement[str]) -> ColumnElement[Any]:
 
 
 def _share(now: float) -> ColumnElement[Any]:
-    """Give the largest share of a limit that each tenant has spent; a limit of nothing is always used up."""
-    month, day = (_spent(days, limit.c.tenant_id) for days in current_days(now))
-    spent = func.coalesce(case((limit.c.frequency == PER_DAY, day), else_=month), 0)
-    share = case((limit.c.amount == 0, 1.0), (spent <= 0, 0.0), else_=spent * literal(1.0) / limit.c.amount)
+    """Give the largest share of a limit that each tenant has spent; a limit of nothing is always used up.
+
+    A day or a month in which no call has been admitted yet stands at what the roll-up has. Limits on each user are left
+    out, as in the list itself.
+    """
+    is_own = and_(limit.c.tenant_id == tenant.c.id, limit.c.plan == "")
+    own, plans = (_largest(found, now) for found in (is_own, limit.c.plan == tenant.c.plan))
+    none = _NONE["share"]
+    return case((func.coalesce(own, none) >= func.coalesce(plans, none), own), else_=plans)
+
+
+def _largest(found: ColumnElement[bool], now: float) -> ColumnElement[Any]:
+    month, day = (_spent(days, tenant.c.id) for days in current_days(now))
+    is_open = and_(counter.c.window_start <= now, counter.c.window_end > now, counter.c.subject == "")
+    at_tenant = and_(counter.c.tenant_id == tenant.c.id, counter.c.limit_id == limit.c.id, is_open)
+    plain = and_(limit.c.filter == "", limit.c.unit == USD)
+    rolled_up = case((limit.c.frequency == PER_DAY, day), (limit.c.frequency == PER_MONTH, month), else_=0)
+    spent = func.coalesce(counter.c.settled, case((plain, rolled_up), else_=0), 0)
+    ceiling = limit.c.amount + func.coalesce(counter.c.extra, 0)
+    share = case((ceiling == 0, 1.0), (spent <= 0, 0.0), else_=spent * literal(1.0) / ceiling)
     in_force = and_(
         limit.c.effective_from <= now, or_(limit.c.effective_until.is_(None), limit.c.effective_until > now)
     )
-    return select(func.max(share)).where(limit.c.tenant_id == tenant.c.id, in_force).correlate(tenant).scalar_subquery()
+    each_user = limit.c.filter.like("%user=*")  # the last field of a filter
+    rows = select(func.max(share)).select_from(limit.outerjoin(counter, at_tenant)).where(found, in_force, ~each_user)
+    return rows.correlate(tenant).scalar_subquery()
 
 
 def _conditions(query: EventQuery) -> list[ColumnElement[bool]]:

@@ -10,16 +10,45 @@ from dataclasses import asdict, fields
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import BindParameter, Column, Delete, Select, Table, and_, bindparam, case, delete, func, select, update
+from sqlalchemy import (
+    BindParameter,
+    Column,
+    Delete,
+    Integer,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    case,
+    cast,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.sql.dml import Insert
 
 from ...limits import CounterKey, Limit
-from ..records import Hold, Spend
-from .tables import api_key, counter, delivery, hold, hold_item, ledger, limit, limit_history, rollup, tenant
+from ..records import Counter, Hold, Spend
+from .tables import (
+    api_key,
+    counter,
+    delivery,
+    hold,
+    hold_item,
+    ledger,
+    limit,
+    limit_history,
+    plan,
+    rollup,
+    tenant,
+    user_rollup,
+)
 
 LIMIT_COLUMNS = tuple(field.name for field in fields(Limit))
-HOLD_COLUMNS = tuple(name for name in Hold._fields if name != "items")
+HOLD_COLUMNS = tuple(name for name in Hold._fields if name not in ("items", "amounts"))
 
 
 def columns_of(table: Table) -> list[str]:
@@ -34,31 +63,38 @@ class Upserts(NamedTuple):
     counter: Insert
     entry: Insert
     api_key: Insert
+    plan: Insert
     rollup: Insert
+    user_rollup: Insert
 
 
 @cache
 def upserts(dialect: str) -> Upserts:
     """Return the upserts of a dialect."""
     insert: Any = {"postgresql": postgresql.insert, "sqlite": sqlite.insert, "mysql": mysql.insert}[dialect]
-    absent, total = [_filled(insert(table)) for table in (tenant, counter, ledger, api_key)], _filled(insert(rollup))
+    absent = [filled(insert(table)) for table in (tenant, counter, ledger, api_key, plan)]
+    totals = [filled(insert(table)) for table in (rollup, user_rollup)]
     if dialect == "mysql":
         # not ON DUPLICATE KEY: with the driver's FOUND_ROWS that counts an untouched row as changed
         absent = [one.prefix_with("IGNORE") for one in absent]
-        total = total.on_duplicate_key_update({name: rollup.c[name] + total.inserted[name] for name in Spend._fields})
+        totals = [
+            one.on_duplicate_key_update({name: one.table.c[name] + one.inserted[name] for name in Spend._fields})
+            for one in totals
+        ]
     else:
         absent = [one.on_conflict_do_nothing() for one in absent]
-        total = add_to_rollup(total)
-    return Upserts._make((*absent, total))
+        totals = [add_to_totals(one) for one in totals]
+    return Upserts._make((*absent, *totals))
 
 
-def add_to_rollup(insertion: Any) -> Any:
-    """Make an insert into the roll-up add to the row that is there (SQLite, PostgreSQL)."""
-    sums = {name: rollup.c[name] + insertion.excluded[name] for name in Spend._fields}
-    return insertion.on_conflict_do_update(index_elements=list(rollup.primary_key), set_=sums)
+def add_to_totals(insertion: Any) -> Any:
+    """Make an insert into a roll-up add to the row that is there (SQLite, PostgreSQL)."""
+    known = insertion.table
+    sums = {name: known.c[name] + insertion.excluded[name] for name in Spend._fields}
+    return insertion.on_conflict_do_update(index_elements=list(known.primary_key), set_=sums)
 
 
-def _filled(insertion: Any) -> Any:
+def filled(insertion: Any) -> Any:
     """Fill every column from the parameter of its name."""
     return insertion.inline().values({name: bindparam(name) for name in columns_of(insertion.table)})
 
@@ -72,7 +108,12 @@ def limit_row(row: Limit) -> dict[str, Any]:
 
 def key_row(key: CounterKey) -> dict[str, Any]:
     """Return the parameters that find a counter."""
-    return {"the_tenant": key.tenant_id, "the_limit": key.limit_id, "the_window": key.window_start}
+    return {
+        "the_tenant": key.tenant_id,
+        "the_limit": key.limit_id,
+        "the_subject": key.subject,
+        "the_window": key.window_start,
+    }
 
 
 # -- lists --------------------------------------------------------------------------------------
@@ -97,21 +138,22 @@ def one_of(column: Column[Any], name: str, size: int) -> Any:
 
 # -- limits and counters ------------------------------------------------------------------------
 
-_AT_KEY = and_(
+AT_KEY = and_(
     counter.c.tenant_id == bindparam("the_tenant"),
     counter.c.limit_id == bindparam("the_limit"),
+    counter.c.subject == bindparam("the_subject"),
     counter.c.window_start == bindparam("the_window"),
 )
-_CEILING = select(limit.c.amount).where(limit.c.id == bindparam("the_limit")).scalar_subquery()
+_AMOUNT = select(limit.c.amount).where(limit.c.id == bindparam("the_limit")).scalar_subquery()
 
 LOCK_TENANT = update(tenant).where(tenant.c.id == bindparam("the_tenant")).values(first_seen=tenant.c.first_seen)
 
 LIMITS = (
     select(*(limit.c[name] for name in LIMIT_COLUMNS))
-    .where(limit.c.tenant_id == bindparam("the_tenant"))
+    .where(limit.c.tenant_id == bindparam("the_tenant"), limit.c.plan == "")
     .order_by(limit.c.id)
 )
-INSERT_LIMIT = _filled(limit.insert())
+INSERT_LIMIT = filled(limit.insert())
 INSERT_LIMIT_RETURNING = INSERT_LIMIT.returning(limit.c.id)
 UPDATE_LIMIT = (
     update(limit)
@@ -130,21 +172,30 @@ def delete_limits(size: int) -> tuple[Delete, ...]:
     return tuple(delete(column.table).where(one_of(column, "the_ids", size)) for column in columns)
 
 
-COUNTER = select(counter.c.settled, counter.c.held).where(_AT_KEY)
-TAKE = update(counter).where(_AT_KEY).values(held=counter.c.held + bindparam("more_held"))
-TAKE_BOUNDED = TAKE.where(counter.c.settled + counter.c.held < _CEILING)
-CHARGE = TAKE.values(settled=counter.c.settled + bindparam("more_settled"))
+COUNTER = select(*(counter.c[name] for name in Counter._fields)).where(AT_KEY)
+_HOLD_MORE = update(counter).where(AT_KEY).values(held=counter.c.held + bindparam("more_held"))
+TAKE = _HOLD_MORE.where(or_(counter.c.extra_until.is_(None), counter.c.extra_until > bindparam("the_time")))
+TAKE_BOUNDED = TAKE.where(counter.c.settled + counter.c.held + bindparam("more_needed") <= counter.c.extra + _AMOUNT)
+CHARGE = _HOLD_MORE.values(settled=counter.c.settled + bindparam("more_settled"))
+DROP_EARLIER = delete(counter).where(
+    counter.c.tenant_id == bindparam("the_tenant"),
+    counter.c.limit_id == bindparam("the_limit"),
+    counter.c.subject == bindparam("the_subject"),
+    counter.c.window_end <= bindparam("the_time"),
+)
 
 # -- holds --------------------------------------------------------------------------------------
 
+ITEM_COLUMNS = ("shared", "limit_id", "subject", "window_start", "amount")
+
 HOLDS = (
-    select(*(hold.c[name] for name in HOLD_COLUMNS), hold_item.c.limit_id, hold_item.c.window_start)
+    select(*(hold.c[name] for name in HOLD_COLUMNS), *(hold_item.c[name] for name in ITEM_COLUMNS))
     .select_from(hold.outerjoin(hold_item, hold.c.call_id == hold_item.c.call_id))
     .order_by(hold.c.created_at, hold.c.call_id, hold_item.c.limit_id)
 )
 HOLD = HOLDS.where(hold.c.call_id == bindparam("the_call"))
-INSERT_HOLD = _filled(hold.insert())
-INSERT_ITEM = _filled(hold_item.insert())
+INSERT_HOLD = filled(hold.insert())
+INSERT_ITEM = filled(hold_item.insert())
 CLOSE_HOLD = (
     update(hold)
     .where(hold.c.call_id == bindparam("the_call"), hold.c.state == bindparam("the_old_state"))
@@ -170,9 +221,9 @@ def open_holds(of_tenant: bool, expired: bool) -> Select[Any]:
 
 # -- ledger -------------------------------------------------------------------------------------
 
-INSERT_ENTRY = _filled(ledger.insert())
-INSERT_CHANGE = _filled(limit_history.insert())
-INSERT_DELIVERY = _filled(delivery.insert())
+INSERT_ENTRY = filled(ledger.insert())
+INSERT_CHANGE = filled(limit_history.insert())
+INSERT_DELIVERY = filled(delivery.insert())
 
 
 @cache
@@ -188,18 +239,33 @@ def held_calls(size: int) -> Select[Any]:
     return select(hold.c.call_id).where(one_of(hold.c.call_id, "the_ids", size))
 
 
-_IS_CALL = ledger.c.kind == "call"
-SPEND = select(
-    func.count(case((_IS_CALL, 1))).label("calls"),
+IS_CALL = ledger.c.kind == "call"
+SPENDS = (
+    func.count(case((IS_CALL, 1))).label("calls"),
     func.coalesce(func.sum(ledger.c.input_tokens), 0).label("input_tokens"),
     func.coalesce(func.sum(ledger.c.output_tokens), 0).label("output_tokens"),
     func.coalesce(func.sum(ledger.c.cost_nano), 0).label("cost_nano"),
-    func.count(case((and_(_IS_CALL, ledger.c.cost_nano.is_(None)), 1))).label("unpriced"),
-).where(
+    func.count(case((and_(IS_CALL, ledger.c.cost_nano.is_(None)), 1))).label("unpriced"),
+)
+SPEND = select(*SPENDS).where(
     ledger.c.tenant_id == bindparam("the_tenant"),
     ledger.c.timestamp >= bindparam("the_start"),
     ledger.c.timestamp < bindparam("the_end"),
 )
+
+
+def whole(number: Any, dialect: str) -> Any:
+    """Round a number down; SQLite has FLOOR only if it was built with it."""
+    return cast(number, Integer) if dialect == "sqlite" else cast(func.floor(number), Integer)
+
+
+def totals_by_user(dialect: str) -> tuple[list[str], Select[Any]]:
+    """Sum the ledger by user and feature, for `INSERT ... FROM SELECT` into that roll-up."""
+    user, feature = func.coalesce(ledger.c.user, ""), func.coalesce(ledger.c.feature, "")
+    key = (ledger.c.tenant_id, user, whole(ledger.c.timestamp / 86400, dialect), feature)
+    rows = select(*key, *SPENDS).where(or_(user != "", feature != "")).group_by(*key)
+    return columns_of(user_rollup), rows
+
 
 _CLOSED_BEFORE = and_(hold.c.state != "open", hold.c.created_at < bindparam("the_time"))
 PRUNE_LEDGER = delete(ledger).where(ledger.c.timestamp < bindparam("the_time"))

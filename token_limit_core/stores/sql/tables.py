@@ -21,11 +21,12 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.dialects.mysql import VARBINARY
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from ..columns import WIDTHS
+from ..columns import PLAN_WIDTH, WIDTHS
 
 
 class _Utf8(TypeDecorator[str]):
@@ -62,6 +63,15 @@ tenant = _table(
     Column("id", _Tenant, primary_key=True),
     Column("name", String(255), nullable=False, default=""),
     Column("first_seen", Double, nullable=False),
+    Column("plan", String(PLAN_WIDTH)),
+    Column("suspended_at", Double),
+    Index("token_limit_tenant_plan", "plan"),
+)
+
+plan = _table(
+    "plan",
+    Column("name", String(PLAN_WIDTH), primary_key=True),
+    Column("markup", String(32), nullable=False, default=""),
 )
 
 limit = _table(
@@ -75,7 +85,13 @@ limit = _table(
     Column("mode", String(16), nullable=False),
     Column("effective_from", Double, nullable=False),
     Column("effective_until", Double),
-    UniqueConstraint("tenant_id", "frequency", "filter", "effective_from", name="token_limit_limit_identity"),
+    Column("timezone", String(64), nullable=False, server_default="UTC"),
+    Column("anchor", String(10), nullable=False, server_default=""),
+    Column("plan", String(PLAN_WIDTH), nullable=False, server_default=""),
+    Column("basis", String(16), nullable=False, server_default="charge"),
+    Column("name", String(255), nullable=False, server_default=""),
+    UniqueConstraint("tenant_id", "plan", "frequency", "filter", "effective_from", name="token_limit_limit_identity"),
+    Index("token_limit_limit_plan", "plan"),
     sqlite_autoincrement=True,  # an id is never used twice: holds of a removed limit must not find a new one
 )
 
@@ -83,10 +99,29 @@ counter = _table(
     "counter",
     Column("tenant_id", _Tenant, primary_key=True),
     Column("limit_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("subject", _Tenant, primary_key=True),
     Column("window_start", BigInteger, primary_key=True, autoincrement=False),
     Column("window_end", BigInteger, nullable=False),
     _count("settled"),
     _count("held"),
+    _count("extra"),
+    Column("extra_until", Double),
+)
+
+top_up = _table(
+    "top_up",
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("tenant_id", _Tenant, nullable=False),
+    Column("frequency", String(16), nullable=False),
+    Column("filter", String(255), nullable=False, default=""),
+    Column("subject", _Tenant, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("expires_at", Double),
+    _count("left"),
+    _count("lost"),
+    _count("seen"),
+    Index("token_limit_top_up_tenant", "tenant_id"),
 )
 
 hold = _table(
@@ -98,6 +133,11 @@ hold = _table(
     Column("expires_at", Double, nullable=False),
     Column("origin", String(16), nullable=False),
     Column("state", String(16), nullable=False),
+    Column("tokens", BigInteger, nullable=False, server_default="0"),
+    Column("provider", String(WIDTHS["provider"]), nullable=False, server_default=""),
+    Column("model", String(WIDTHS["model"]), nullable=False, server_default=""),
+    Column("user", String(WIDTHS["user"])),
+    Column("feature", String(WIDTHS["feature"])),
     Index("token_limit_hold_due", "state", "expires_at"),
     Index("token_limit_hold_tenant", "tenant_id", "state"),
 )
@@ -107,8 +147,9 @@ hold_item = _table(
     Column("call_id", String(64), primary_key=True),
     Column("limit_id", BigInteger, primary_key=True, autoincrement=False, index=True),
     Column("window_start", BigInteger, primary_key=True, autoincrement=False),
-    Column("unit", String(16), nullable=False, default="usd"),
     _count("amount"),
+    Column("subject", _Tenant, nullable=False, server_default=""),
+    Column("shared", Boolean, nullable=False, server_default=false()),
 )
 
 ledger = _table(
@@ -130,9 +171,11 @@ ledger = _table(
     Column("duration_ms", Double),
     *(Column(name, String(width)) for name, width in WIDTHS.items()),
     Column("details", JSON, nullable=False),
+    Column("requested_model", String(WIDTHS["model"])),
     UniqueConstraint("tenant_id", "event_id", name="token_limit_ledger_event"),
     Index("token_limit_ledger_tenant_time", "tenant_id", "timestamp"),
     Index("token_limit_ledger_time", "timestamp"),
+    Index("token_limit_ledger_user_time", "tenant_id", "user", "timestamp"),
 )
 
 rollup = _table(
@@ -146,6 +189,21 @@ rollup = _table(
     _count("output_tokens"),
     _count("cost_nano"),
     _count("unpriced"),
+    Index("token_limit_rollup_day", "day"),
+)
+
+user_rollup = _table(
+    "user_rollup",
+    Column("tenant_id", _Tenant, primary_key=True),
+    Column("user", String(WIDTHS["user"]), primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("feature", String(WIDTHS["feature"]), primary_key=True),
+    _count("calls"),
+    _count("input_tokens"),
+    _count("output_tokens"),
+    _count("cost_nano"),
+    _count("unpriced"),
+    Index("token_limit_user_rollup_day", "day"),
 )
 
 limit_history = _table(
@@ -162,6 +220,9 @@ limit_history = _table(
     Column("new_amount", BigInteger),
     Column("new_mode", String(16)),
     Column("effective_from", Double),
+    Column("unit", String(16), nullable=False, server_default="usd"),
+    Column("plan", String(PLAN_WIDTH), nullable=False, server_default=""),
+    Column("note", String(255), nullable=False, server_default=""),
     Index("token_limit_history_tenant_at", "tenant_id", "at"),
     Index("token_limit_history_at", "at"),
 )

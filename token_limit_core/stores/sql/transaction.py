@@ -9,13 +9,14 @@ from typing import Any
 
 from sqlalchemy import ClauseElement
 
-from ...limits import CounterKey, Decision, Limit
-from ..columns import batched, ledger_row, rollup_row, rollup_rows
+from ...limits import EVERYONE, CounterKey, Decision, Limit
+from ..columns import batched, ledger_row, rollup_row, rollup_rows, user_rollup_rows
 from ..contract import Transaction
-from ..records import Call, Entry, Hold, Spend
+from ..records import Call, Counter, Entry, Hold, Spend
 from . import at_once
 from . import statements as sql
 from .dialects import Convert, Sql, Texts
+from .plans import SqlPlans
 from .reports import SqlReports
 from .services import SqlServices
 
@@ -29,7 +30,7 @@ BEGIN_READING = {"sqlite": "BEGIN"}
 """How a transaction that reads begins; on the others each statement sees what is committed, with or without one."""
 
 
-class SqlTransaction(SqlReports, SqlServices, Transaction):
+class SqlTransaction(SqlPlans, SqlReports, SqlServices, Transaction):
     """The primitives on one cursor.
 
     `begin` is the statement that starts the transaction; it is sent with the first primitive, so that what is done
@@ -61,7 +62,7 @@ class SqlTransaction(SqlReports, SqlServices, Transaction):
     # -- limits and counters --------------------------------------------------------------------
 
     def lock_tenant(self, tenant_id: str, now: float) -> bool:
-        row = {"id": tenant_id, "name": "", "first_seen": now}
+        row = {"id": tenant_id, "name": "", "first_seen": now, "plan": None, "suspended_at": None}
         if self._texts.name == "sqlite":
             return self._changed(self._upserts.tenant, row)  # BEGIN IMMEDIATE keeps other writers out
         known = {"the_tenant": tenant_id}
@@ -88,26 +89,32 @@ class SqlTransaction(SqlReports, SqlServices, Transaction):
         for statement in sql.delete_limits(sql.size_for(ids)):
             self._run(statement, sql.listed("the_ids", ids))
 
-    def counter(self, key: CounterKey) -> tuple[int, int] | None:
+    def counter(self, key: CounterKey) -> Counter | None:
         rows = self._rows(sql.COUNTER, sql.key_row(key))
-        return rows[0] if rows else None
+        return Counter(*rows[0]) if rows else None
 
-    def open_counter(self, key: CounterKey, window_end: int, settled: int) -> None:
-        self._run(self._upserts.counter, {**key._asdict(), "window_end": window_end, "settled": settled, "held": 0})
+    def open_counter(self, key: CounterKey, window_end: int, counter: Counter) -> None:
+        self._run(self._upserts.counter, {**key._asdict(), "window_end": window_end, **counter._asdict()})
 
-    def take(self, key: CounterKey, amount: int, bounded: bool) -> bool:
-        return self._changed(sql.TAKE_BOUNDED if bounded else sql.TAKE, {**sql.key_row(key), "more_held": amount})
+    def drop_earlier(self, key: CounterKey, before: int) -> None:
+        self._run(sql.DROP_EARLIER, {**sql.key_row(key), "the_time": before})
 
-    def charge(self, key: CounterKey, settled: int, held: int) -> None:
-        self._run(sql.CHARGE, {**sql.key_row(key), "more_settled": settled, "more_held": held})
+    def take(self, key: CounterKey, amount: int, needed: int | None, now: float) -> bool:
+        row = {**sql.key_row(key), "more_held": amount, "the_time": now}
+        if needed is None:
+            return self._changed(sql.TAKE, row)
+        return self._changed(sql.TAKE_BOUNDED, {**row, "more_needed": needed})
+
+    def charge(self, key: CounterKey, settled: int, held: int) -> bool:
+        return self._changed(sql.CHARGE, {**sql.key_row(key), "more_settled": settled, "more_held": held})
 
     # -- holds ----------------------------------------------------------------------------------
 
     def insert_hold(self, hold: Hold) -> None:
         self._run(sql.INSERT_HOLD, hold._asdict())
-        for key in hold.items:
-            item = {"call_id": hold.call_id, "unit": "usd", "amount": hold.held}
-            self._run(sql.INSERT_ITEM, {**item, "limit_id": key.limit_id, "window_start": key.window_start})
+        for key, amount in hold.held_on():
+            item = {"call_id": hold.call_id, "amount": amount, "shared": key.tenant_id == EVERYONE}
+            self._run(sql.INSERT_ITEM, {**key._asdict(), **item})
 
     def hold(self, call_id: str) -> Hold | None:
         found = _holds(self._rows(sql.HOLD, {"the_call": call_id}))
@@ -147,9 +154,14 @@ class SqlTransaction(SqlReports, SqlServices, Transaction):
 
     def roll_up(self, entry: Entry) -> None:
         self._run(self._upserts.rollup, rollup_row(entry))
+        for row in user_rollup_rows((entry,)):
+            self._run(self._upserts.user_rollup, row)
 
     def roll_up_all(self, entries: Sequence[Entry]) -> None:
         self._run_many(self._upserts.rollup, rollup_rows(entries))
+        rows = user_rollup_rows(entries)
+        if rows:
+            self._run_many(self._upserts.user_rollup, rows)
 
     def spend(self, tenant_id: str, start: float, end: float) -> Spend:
         [row] = self._rows(sql.SPEND, {"the_tenant": tenant_id, "the_start": start, "the_end": end})
@@ -165,10 +177,11 @@ class SqlTransaction(SqlReports, SqlServices, Transaction):
 
     # -- plain cases ----------------------------------------------------------------------------
 
-    def admit_at_once(self, call: Call, now: float) -> Decision | None:
+    def admit_at_once(self, call: Call, now: float, assigns_plans: bool) -> Decision | None:
         if not self._single_message:
             return None
-        return at_once.decide(self._message((at_once.ADMIT,), at_once.admission_row(call, now)))
+        rows = self._message((at_once.ADMIT,), at_once.admission_row(call, now, assigns_plans))
+        return at_once.decide(rows, call, now, assigns_plans)
 
     def settle_at_once(self, call_id: str, entry: Entry, destinations: Sequence[str]) -> bool:
         if self._single_message:
@@ -249,10 +262,10 @@ def _converted(row: Sequence[Any], readers: Sequence[tuple[int, Convert]]) -> tu
 def _holds(rows: Iterable[Any]) -> list[Hold]:
     """Gather the rows of holds joined with their items."""
     holds: dict[str, Hold] = {}
-    for *columns, limit_id, window_start in rows:
-        hold = Hold(*columns)
-        hold = holds.setdefault(hold.call_id, hold)
+    for *columns, shared, limit_id, subject, window_start, amount in rows:
+        hold = holds.setdefault(columns[0], Hold(*columns))
         if limit_id is not None:
-            key = CounterKey(hold.tenant_id, limit_id, window_start)
-            holds[hold.call_id] = hold._replace(items=(*hold.items, key))
+            key = CounterKey(EVERYONE if shared else hold.tenant_id, limit_id, subject, window_start)
+            amounts = (*(hold.amounts or ()), amount)
+            holds[hold.call_id] = hold._replace(items=(*hold.items, key), amounts=amounts)
     return list(holds.values())

@@ -1,0 +1,360 @@
+"""Plans, tenants and credits of the SQL stores, and sums of the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Delete,
+    Select,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    null,
+    or_,
+    select,
+    update,
+)
+
+from ...filters import Facts
+from ...limits import EVERYONE, CounterKey, Limit
+from ...windows import LATEST
+from ..plans import Plan, PlansTransaction, Rules, TopUp, Total, TotalsQuery
+from ..records import REQUESTS_OF, Counter, Tenant
+from . import statements as sql
+from .dialects import Texts
+from .statements import IS_CALL, LIMIT_COLUMNS, Upserts, listed, one_of, size_for, whole
+from .tables import (
+    counter,
+    delivery,
+    hold,
+    hold_item,
+    ledger,
+    limit,
+    limit_history,
+    plan,
+    rollup,
+    tenant,
+    top_up,
+    user_rollup,
+)
+
+BATCH = 5000
+"""Rows of the ledger that are read at a time."""
+
+_THE_TENANT: Any = bindparam("the_tenant")
+_LIMIT = [limit.c[name] for name in LIMIT_COLUMNS]
+_OF_TENANT = tenant.c.id == _THE_TENANT
+_OWN = and_(limit.c.tenant_id == tenant.c.id, limit.c.plan == "")
+_ON_ALL = and_(limit.c.tenant_id == EVERYONE, limit.c.plan == "")
+_OF_PLAN = and_(limit.c.plan == tenant.c.plan, limit.c.plan != "")
+
+RULES = (
+    select(tenant.c.plan, tenant.c.suspended_at, *_LIMIT)
+    .select_from(tenant.outerjoin(limit, _OWN))
+    .where(_OF_TENANT)
+    .union_all(
+        select(tenant.c.plan, tenant.c.suspended_at, *_LIMIT)
+        .select_from(tenant.join(limit, _OF_PLAN))
+        .where(_OF_TENANT),
+        select(null(), null(), *_LIMIT).where(_ON_ALL),
+    )
+)
+"""The state of a tenant beside each limit; one row at least for a tenant that is known."""
+
+_TENANT_COLUMNS = [tenant.c.id, tenant.c.name, tenant.c.plan, tenant.c.suspended_at, tenant.c.first_seen]
+_TENANT = select(*_TENANT_COLUMNS).where(_OF_TENANT)
+_UPDATE_TENANT = (
+    update(tenant)
+    .where(_OF_TENANT)
+    .values({name: bindparam(name) for name in ("name", "plan", "suspended_at", "first_seen")})
+)
+
+_THE_PLAN: Any = bindparam("the_plan")
+_PLAN = select(plan.c.name, plan.c.markup).where(plan.c.name == _THE_PLAN)
+_PLANS = select(plan.c.name, plan.c.markup).order_by(plan.c.name)
+_PLAN_LIMITS = select(*_LIMIT).where(limit.c.plan == _THE_PLAN).order_by(limit.c.id)
+_ALL_PLAN_LIMITS = select(*_LIMIT).where(limit.c.plan != "").order_by(limit.c.id)
+_ON_PLANS = select(tenant.c.plan, func.count()).where(tenant.c.plan.is_not(None)).group_by(tenant.c.plan)
+_MARK_UP = update(plan).where(plan.c.name == _THE_PLAN).values(markup=bindparam("markup"))
+_DELETE_PLAN = delete(plan).where(plan.c.name == _THE_PLAN)
+
+_HOLDS_OF = select(hold.c.call_id).where(hold.c.tenant_id == _THE_TENANT)
+_DROP_HOLD_ITEMS = delete(hold_item).where(hold_item.c.call_id.in_(_HOLDS_OF), hold_item.c.shared.is_(False))
+_CREDIT = update(counter).where(sql.AT_KEY).values(extra=bindparam("the_extra"), extra_until=bindparam("the_end"))
+_BUSIEST = (
+    select(counter.c.subject, *(counter.c[name] for name in Counter._fields))
+    .where(
+        counter.c.tenant_id == _THE_TENANT,
+        counter.c.limit_id == bindparam("the_limit"),
+        counter.c.window_start == bindparam("the_window"),
+    )
+    .order_by((counter.c.settled + counter.c.held).desc(), counter.c.subject)
+    .limit(bindparam("the_most"))
+)
+_OLDEST_WINDOW = select(func.min(counter.c.window_start)).where(
+    counter.c.window_end > bindparam("the_time"), counter.c.window_end < LATEST
+)
+
+_TOP_UPS = (
+    select(*(top_up.c[name] for name in TopUp._fields))
+    .where(
+        top_up.c.tenant_id == _THE_TENANT,
+        top_up.c.frequency == bindparam("the_frequency"),
+        top_up.c.filter == bindparam("the_filter"),
+        top_up.c.subject == bindparam("the_subject"),
+    )
+    .order_by(top_up.c.id)
+)
+_INSERT_TOP_UP = sql.filled(top_up.insert())
+_UPDATE_TOP_UP = (
+    update(top_up)
+    .where(top_up.c.id == bindparam("the_id"))
+    .values({name: bindparam(name) for name in ("left", "lost", "seen")})
+)
+
+_ROLLUPS = (rollup, user_rollup)
+_ROWS_OF = {table: select(table).where(table.c.tenant_id == _THE_TENANT) for table in _ROLLUPS}
+_MOVED = (ledger, hold, top_up, delivery, limit_history)
+_MOVES = [
+    update(table).where(table.c.tenant_id == _THE_TENANT).values(tenant_id=bindparam("the_target")) for table in _MOVED
+]
+_MOVE_COUNTERS = update(counter).where(counter.c.tenant_id == _THE_TENANT).values(tenant_id=bindparam("the_target"))
+_OTHER = ledger.alias("other")
+_TAKEN_IDS = (
+    select(ledger.c.id, ledger.c.event_id)
+    .join(_OTHER, _OTHER.c.event_id == ledger.c.event_id)
+    .where(ledger.c.tenant_id == _THE_TENANT, _OTHER.c.tenant_id == bindparam("the_target"))
+)
+_RENAME_EVENT = update(ledger).where(ledger.c.id == bindparam("the_id")).values(event_id=bindparam("the_event"))
+_FIRST = select(func.min(ledger.c.timestamp))
+_DELETES = [
+    delete(hold_item).where(hold_item.c.call_id.in_(_HOLDS_OF)),
+    *(
+        delete(table).where(table.c.tenant_id == _THE_TENANT)
+        for table in (hold, counter, delivery, top_up, limit_history, rollup, user_rollup)
+    ),
+    delete(tenant).where(_OF_TENANT),
+]
+_DELETE_LEDGER = delete(ledger).where(ledger.c.tenant_id == _THE_TENANT)
+_FORGET_PEOPLE = [
+    delete(table).where(table.c.tenant_id == _THE_TENANT) for table in (top_up, limit_history, delivery, user_rollup)
+]
+_ANONYMISE = (
+    update(ledger)
+    .where(ledger.c.tenant_id == _THE_TENANT)
+    .values(user=None, session_id=None, request_id=None, details=bindparam("the_details"))
+)
+
+
+@cache
+def _drop_counters(size: int) -> tuple[Delete, ...]:
+    """Delete a tenant's counters of limits; first those, which waits for an admission in flight."""
+    own = delete(counter).where(counter.c.tenant_id == _THE_TENANT, one_of(counter.c.limit_id, "the_ids", size))
+    items = delete(hold_item).where(hold_item.c.call_id.in_(_HOLDS_OF), one_of(hold_item.c.limit_id, "the_ids", size))
+    return own, items
+
+
+_AMOUNTS = {
+    "rows": func.count(),
+    "calls": func.count(case((IS_CALL, 1))),
+    "cost": func.coalesce(func.sum(ledger.c.cost_nano), 0),
+    "tokens": func.coalesce(func.sum(ledger.c.total_tokens), 0),
+    "requests": func.coalesce(func.sum(case(REQUESTS_OF, value=ledger.c.kind, else_=0)), 0),
+}
+_COLUMNS_BY = {
+    "provider": (ledger.c.provider,),
+    "model": (ledger.c.model, ledger.c.requested_model),
+    "user": (ledger.c.user,),
+    "feature": (ledger.c.feature,),
+}
+
+
+def _facts(by: tuple[str, ...]) -> list[ColumnElement[Any]]:
+    return [column for name in by for column in _COLUMNS_BY[name]]
+
+
+def _facts_of(by: tuple[str, ...], values: Sequence[Any]) -> Facts:
+    names = [name for key in by for name in (("model", "requested") if key == "model" else (key,))]
+    known = dict(zip(names, values, strict=True))
+    return Facts(**{name: value for name, value in known.items() if value is not None})
+
+
+def _between(of_tenant: bool, of_user: bool) -> list[ColumnElement[bool]]:
+    conditions = [ledger.c.timestamp >= bindparam("the_start"), ledger.c.timestamp < bindparam("the_end")]
+    if of_tenant:
+        conditions.append(ledger.c.tenant_id == _THE_TENANT)
+    if of_user:
+        conditions.append(ledger.c.user == bindparam("the_user"))
+    return conditions
+
+
+@cache
+def _totals(of_tenant: bool, of_user: bool, by: tuple[str, ...], seconds: int | None, dialect: str) -> Select[Any]:
+    facts = _facts(by)
+    times = [] if seconds is None else [whole(ledger.c.timestamp / seconds, dialect).label("length")]
+    first = func.min(case((IS_CALL, ledger.c.timestamp)))
+    rows = select(*times, *facts, *(amount.label(name) for name, amount in _AMOUNTS.items()), first.label("first"))
+    rows = rows.where(*_between(of_tenant, of_user)).group_by(*times, *facts)
+    return rows.order_by(*times)
+
+
+@cache
+def _rows(of_tenant: bool, of_user: bool, by: tuple[str, ...]) -> Select[Any]:
+    after = or_(ledger.c.timestamp > bindparam("the_start"), ledger.c.id > bindparam("the_id"))
+    rows = select(
+        ledger.c.id, ledger.c.timestamp, ledger.c.kind, ledger.c.cost_nano, ledger.c.total_tokens, *_facts(by)
+    )
+    return rows.where(*_between(of_tenant, of_user), after).order_by(ledger.c.timestamp, ledger.c.id).limit(BATCH)
+
+
+class SqlPlans(PlansTransaction):
+    """The primitives of plans and tenants on one cursor."""
+
+    _texts: Texts
+    _upserts: Upserts
+    _run: Callable[..., Any]
+    _run_many: Callable[..., None]
+    _rows: Callable[..., list[Any]]
+
+    def rules(self, tenant_id: str) -> Rules:
+        rows = self._rows(RULES, {"the_tenant": tenant_id})
+        limits = {row[2 + _ID]: Limit(*row[2:]) for row in rows if row[2 + _ID] is not None}
+        state = next(((row[0], row[1]) for row in rows if row[0] is not None or row[1] is not None), (None, None))
+        return Rules(list(limits.values()), state[0], state[1] is not None)
+
+    # -- plans and tenants ----------------------------------------------------------------------
+
+    def plan(self, name: str) -> Plan | None:
+        known = {"the_plan": name}
+        rows = self._rows(_PLAN, known)
+        limits = tuple(Limit(*row) for row in self._rows(_PLAN_LIMITS, known))
+        return Plan(rows[0][0], rows[0][1], limits) if rows else None
+
+    def all_plans(self) -> list[Plan]:
+        limits = [Limit(*row) for row in self._rows(_ALL_PLAN_LIMITS)]
+        on = dict(self._rows(_ON_PLANS))
+        return [
+            Plan(name, markup, tuple(row for row in limits if row.plan == name), on.get(name, 0))
+            for name, markup in self._rows(_PLANS)
+        ]
+
+    def write_plan(self, name: str, markup: str) -> None:
+        self._run(self._upserts.plan, {"name": name, "markup": markup})
+        self._run(_MARK_UP, {"the_plan": name, "markup": markup})
+
+    def delete_plan(self, name: str) -> None:
+        self._run(_DELETE_PLAN, {"the_plan": name})
+
+    def tenant(self, tenant_id: str) -> Tenant | None:
+        rows = self._rows(_TENANT, {"the_tenant": tenant_id})
+        return Tenant(*rows[0]) if rows else None
+
+    def update_tenant(self, tenant: Tenant) -> None:
+        self._run(_UPDATE_TENANT, {"the_tenant": tenant.tenant_id, **tenant._asdict()})
+
+    # -- counters and top-ups -------------------------------------------------------------------
+
+    def drop_counters(self, tenant_id: str, limit_ids: Collection[int]) -> None:
+        for statement in _drop_counters(size_for(limit_ids)) if limit_ids else ():
+            self._run(statement, {"the_tenant": tenant_id, **listed("the_ids", limit_ids)})
+
+    def drop_hold_items(self, tenant_id: str) -> None:
+        self._run(_DROP_HOLD_ITEMS, {"the_tenant": tenant_id})
+
+    def credit(self, key: CounterKey, extra: int, extra_until: float | None) -> None:
+        self._run(_CREDIT, {**sql.key_row(key), "the_extra": extra, "the_end": extra_until})
+
+    def busiest(self, key: CounterKey, most: int) -> list[tuple[str, Counter]]:
+        rows = self._rows(_BUSIEST, {**sql.key_row(key), "the_most": most})
+        return [(subject, Counter(*row)) for subject, *row in rows]
+
+    def oldest_window(self, now: float) -> int | None:
+        [(start,)] = self._rows(_OLDEST_WINDOW, {"the_time": now})
+        return None if start is None else int(start)
+
+    def top_ups(self, tenant_id: str, frequency: str, filter: str, subject: str) -> list[TopUp]:
+        known = {"the_frequency": frequency, "the_filter": filter, "the_subject": subject}
+        return [TopUp(*row) for row in self._rows(_TOP_UPS, {"the_tenant": tenant_id, **known})]
+
+    def insert_top_up(self, top_up: TopUp) -> None:
+        self._run(_INSERT_TOP_UP, top_up._asdict())
+
+    def update_top_up(self, top_up: TopUp) -> None:
+        self._run(_UPDATE_TOP_UP, {"the_id": top_up.id, **top_up._asdict()})
+
+    # -- the ledger -----------------------------------------------------------------------------
+
+    def totals(self, query: TotalsQuery) -> list[Total]:
+        found: list[Total] = []
+        of_tenant, of_user = query.tenant_id is not None, query.user is not None
+        statement = _totals(of_tenant, of_user, query.by, query.seconds, self._texts.name)
+        for row in self._rows(statement, _known(query)):
+            length, values = (None, row) if query.seconds is None else (row[0], row[1:])
+            *facts, rows, calls, cost, tokens, requests, first = values
+            start = 0.0 if length is None else float(int(length) * (query.seconds or 0))
+            sums = (int(rows), int(calls), int(cost), int(tokens), int(requests))  # PostgreSQL and MySQL sum to Decimal
+            found.append(Total(_facts_of(query.by, facts), *sums, start, start if first is None else first))
+        return found
+
+    def rows_between(self, query: TotalsQuery) -> Iterator[Total]:
+        statement = _rows(query.tenant_id is not None, query.user is not None, query.by)
+        known = {**_known(query), "the_id": -1}
+        while True:
+            batch = self._rows(statement, known)
+            for _, at, kind, cost, tokens, *facts in batch:
+                counts = (1, int(kind == "call"), 0 if cost is None else cost, tokens, REQUESTS_OF.get(kind, 0))
+                yield Total(_facts_of(query.by, facts), *counts, at, at)
+            if len(batch) < BATCH:
+                return
+            known = {**known, "the_start": batch[-1][1], "the_id": batch[-1][0]}
+
+    def first_entry_at(self, tenant_id: str | None) -> float | None:
+        statement = _FIRST if tenant_id is None else _FIRST_OF
+        [(first,)] = self._rows(statement, {"the_tenant": tenant_id})
+        return None if first is None else float(first)
+
+    # -- tenants that change --------------------------------------------------------------------
+
+    def move_counters(self, source: str, target: str) -> None:
+        self._run(_MOVE_COUNTERS, {"the_tenant": source, "the_target": target})
+
+    def move_rows(self, source: str, target: str) -> None:
+        known = {"the_tenant": source, "the_target": target}
+        for number, event_id in self._rows(_TAKEN_IDS, known):
+            self._run(_RENAME_EVENT, {"the_id": number, "the_event": f"{event_id[:50]}/{number}"})
+        for statement in _MOVES:
+            self._run(statement, known)
+        for table, upsert in zip(_ROLLUPS, (self._upserts.rollup, self._upserts.user_rollup), strict=True):
+            names = table.columns.keys()
+            rows = [dict(zip(names, row, strict=True)) for row in self._rows(_ROWS_OF[table], known)]
+            if rows:
+                self._run_many(upsert, [{**row, "tenant_id": target} for row in rows])
+                self._run(_DELETE_ROWS[table], known)
+
+    def delete_tenant(self, tenant_id: str) -> int:
+        known = {"the_tenant": tenant_id}
+        events = int(self._run(_DELETE_LEDGER, known).rowcount)
+        for statement in _DELETES:
+            self._run(statement, known)
+        return events
+
+    def anonymise_rows(self, tenant_id: str) -> int:
+        known = {"the_tenant": tenant_id}
+        for statement in _FORGET_PEOPLE:
+            self._run(statement, known)
+        return int(self._run(_ANONYMISE, {**known, "the_details": "{}"}).rowcount)
+
+
+_ID = LIMIT_COLUMNS.index("id")
+_FIRST_OF = _FIRST.where(ledger.c.tenant_id == _THE_TENANT)
+_DELETE_ROWS = {table: delete(table).where(table.c.tenant_id == _THE_TENANT) for table in _ROLLUPS}
+
+
+def _known(query: TotalsQuery) -> Mapping[str, Any]:
+    return {"the_tenant": query.tenant_id, "the_start": query.start, "the_end": query.end, "the_user": query.user}

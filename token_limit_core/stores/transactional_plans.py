@@ -1,0 +1,287 @@
+"""Plans, credits, corrections and the state of tenants, once, for every store with transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..events import LLMEvent
+from ..filters import NO_FACTS, Facts
+from ..limits import EVERYONE, USD, Item, Limit, LimitStatus, in_force, key_of
+from ..runtime.faults import ConfigurationError, shown
+from ..runtime.ids import new_id as new_event_id
+from ..wording import limit_line
+from . import counters, ledger
+from .contract import Transaction
+from .plans import Plan, Plans, Preview, TopUp
+from .previews import preview
+from .records import Entry, Tenant
+from .reports import Change, ChangeKind
+from .running import Running
+from .transactional_limits import place
+
+
+class TransactionalPlans(Running, Plans):
+    """The part of a store that manages plans, tenants and credits."""
+
+    # -- plans ----------------------------------------------------------------------------------
+
+    def plans(self) -> list[Plan]:
+        return self._read(lambda tx: tx.all_plans())
+
+    def set_plan(self, name: str, limits: Sequence[Limit], now: float, markup: str = "", by: str = "") -> Plan:
+        def work(tx: Transaction) -> Plan:
+            tx.write_plan(name, markup)  # locks the plan
+            known = tx.plan(name)
+            rows = [] if known is None else list(known.limits)
+            identities = {limit.identity for limit in limits}
+            gone = [row.id for row in rows if row.identity not in identities]
+            if gone:
+                tx.delete_limits(gone)
+            placed = []
+            for limit in limits:
+                same = [row for row in rows if row.identity == limit.identity]
+                placed.append(place(tx, same, replace(limit, effective_from=now), now)[0])
+            tx.insert_change(_change("set-plan", "", now, by, plan=name, note=_in_words(markup, placed)))
+            return Plan(name, markup, tuple(placed))
+
+        return self._run(work)
+
+    def remove_plan(self, name: str, now: float, by: str = "") -> bool:
+        def work(tx: Transaction) -> bool:
+            found = next((plan for plan in tx.all_plans() if plan.name == name), None)
+            if found is None:
+                return False
+            if found.tenants:
+                raise ConfigurationError(
+                    f"plan: {shown(name)} has {found.tenants} tenants; put them on another plan first"
+                )
+            tx.delete_limits([limit.id for limit in found.limits])
+            tx.delete_plan(name)
+            tx.insert_change(_change("remove-plan", "", now, by, plan=name))
+            return True
+
+        return self._run(work)
+
+    def assign_plan(self, tenant_id: str, plan: str | None, now: float, by: str = "", *, first: bool = False) -> bool:
+        def work(tx: Transaction) -> bool:
+            tx.lock_tenant(tenant_id, now)
+            before = _known(tx, tenant_id)
+            if before.plan == (plan or "") or (first and before.plan is not None):
+                return False
+            if plan is not None and not first and tx.plan(plan) is None:
+                known = ", ".join(repr(one.name) for one in tx.all_plans()) or "none; make one with set_plan"
+                raise ConfigurationError(f"plan: unknown plan {shown(plan)}; known plans are {known}")
+            _leave_plan(tx, before)
+            tx.update_tenant(before._replace(plan=plan or ""))
+            note = f"before: {before.plan}" if before.plan else ""
+            tx.insert_change(_change("assign-plan", tenant_id, now, by, plan=plan or "", note=note))
+            return True
+
+        return self._run(work)
+
+    # -- suspension and names -------------------------------------------------------------------
+
+    def tenant(self, tenant_id: str) -> Tenant | None:
+        return self._read(lambda tx: tx.tenant(tenant_id))
+
+    def suspend(self, tenant_id: str, now: float, reason: str = "", by: str = "") -> bool:
+        return self._suspension(tenant_id, now, _change("suspend", tenant_id, now, by, note=reason))
+
+    def resume(self, tenant_id: str, now: float, by: str = "") -> bool:
+        return self._suspension(tenant_id, now, _change("resume", tenant_id, now, by))
+
+    def _suspension(self, tenant_id: str, now: float, change: Change) -> bool:
+        suspended_at = now if change.kind == "suspend" else None
+
+        def work(tx: Transaction) -> bool:
+            tx.lock_tenant(tenant_id, now)
+            before = _known(tx, tenant_id)
+            if (before.suspended_at is None) == (suspended_at is None):
+                return False
+            tx.update_tenant(before._replace(suspended_at=suspended_at))
+            tx.insert_change(change)
+            return True
+
+        return self._run(work)
+
+    def name_tenant(self, tenant_id: str, name: str, now: float, by: str = "") -> bool:
+        def work(tx: Transaction) -> bool:
+            tx.lock_tenant(tenant_id, now)
+            before = _known(tx, tenant_id)
+            if before.name == name:
+                return False
+            tx.update_tenant(before._replace(name=name))
+            tx.insert_change(_change("name", tenant_id, now, by, note=name))
+            return True
+
+        return self._run(work)
+
+    # -- money ----------------------------------------------------------------------------------
+
+    def top_up(
+        self,
+        tenant_id: str,
+        frequency: str,
+        amount: int,
+        now: float,
+        *,
+        filter: str = "",
+        user: str = "",
+        expires_at: float | None = None,
+        by: str = "",
+    ) -> LimitStatus:
+        def work(tx: Transaction) -> LimitStatus:
+            tx.lock_tenant(tenant_id, now)
+            item = _topped_up(tx, tenant_id, frequency, filter, user, now)
+            counter = counters.open_window(tx, item, tenant_id, now)
+            burnt = counters.burn(counters.top_ups_of(tx, item), counter.settled, now)
+            for row in burnt:
+                tx.update_top_up(row)
+            left = 0 if expires_at is None else amount
+            owner = item.key.tenant_id
+            row = TopUp(owner, frequency, filter, user, amount, now, expires_at, left, 0, counter.settled)
+            tx.insert_top_up(row)
+            extra, extra_until = counters.extra_of(counters.top_ups_of(tx, item))
+            tx.credit(item.key, extra, extra_until)
+            change = _change("top-up", tenant_id, now, by, plan=item.limit.plan)
+            tx.insert_change(change._replace(frequency=frequency, filter=filter, new_amount=amount, note=user))
+            return LimitStatus(item.limit, item.window, counter.settled, counter.held, extra, user)
+
+        return self._run(work)
+
+    def adjust(
+        self, tenant_id: str, amount: int, now: float, reason: str = "", by: str = "", facts: Facts = NO_FACTS
+    ) -> Entry:
+        event = LLMEvent(
+            new_event_id(),
+            tenant_id,
+            provider=facts.provider or "adjustment",
+            model=facts.model,
+            user=facts.user,
+            feature=facts.feature,
+            endpoint="adjustment",
+            timestamp=now,
+            tags={"reason": reason} if reason else {},
+        )
+        entry = Entry(event, amount, kind="adjustment")
+
+        def work(tx: Transaction) -> Entry:
+            tx.lock_tenant(tenant_id, now)
+            ledger.append(tx, entry, now)
+            change = _change("adjust", tenant_id, now, by, note=reason)
+            tx.insert_change(change._replace(new_amount=amount))
+            return entry
+
+        return self._run(work)
+
+    def preview(self, limit: Limit, since: float, now: float) -> Preview:
+        return self._read(lambda tx: preview(tx, limit, since, now))
+
+    # -- tenants that change --------------------------------------------------------------------
+
+    def rename_tenant(self, tenant_id: str, new_id: str, now: float, by: str = "") -> None:
+        def work(tx: Transaction) -> None:
+            before = _existing(tx, tenant_id, "tenant_id")
+            if tx.tenant(new_id) is not None:
+                raise ConfigurationError(f"new_id: a tenant {shown(new_id)} exists; merge the two instead")
+            _lock(tx, now, tenant_id, new_id)
+            tx.update_tenant(before._replace(tenant_id=new_id))
+            for row in tx.limits(tenant_id):
+                tx.update_limit(replace(row, tenant_id=new_id))
+            tx.move_counters(tenant_id, new_id)
+            tx.move_rows(tenant_id, new_id)
+            tx.delete_tenant(tenant_id)
+            tx.insert_change(_change("rename", new_id, now, by, note=f"before: {tenant_id}"))
+
+        self._run(work)
+
+    def merge_tenants(self, source: str, target: str, now: float, by: str = "") -> None:
+        def work(tx: Transaction) -> None:
+            if source == target:
+                raise ConfigurationError(f"target: {shown(target)} is the source, too")
+            for tenant_id, name in ((source, "source"), (target, "target")):
+                _existing(tx, tenant_id, name)
+            _lock(tx, now, source, target)
+            _drop_limits(tx, source)
+            tx.move_rows(source, target)
+            own = [limit.id for limit in tx.rules(target).limits if limit.tenant_id != EVERYONE]
+            tx.drop_counters(target, own)  # they start again from the ledger of both
+            tx.delete_tenant(source)
+            tx.insert_change(_change("merge", target, now, by, note=f"with: {source}"))
+
+        self._run(work)
+
+    def erase_tenant(self, tenant_id: str, now: float, *, anonymous_id: str | None = None, by: str = "") -> int:
+        def work(tx: Transaction) -> int:
+            _existing(tx, tenant_id, "tenant_id")
+            _lock(tx, now, tenant_id, *(() if anonymous_id is None else (anonymous_id,)))
+            _drop_limits(tx, tenant_id)
+            erased = 0
+            if anonymous_id is not None:
+                erased = tx.anonymise_rows(tenant_id)
+                tx.move_rows(tenant_id, anonymous_id)
+            erased += tx.delete_tenant(tenant_id)
+            note = f"{erased} events {'deleted' if anonymous_id is None else 'made anonymous'}"
+            tx.insert_change(_change("erase", anonymous_id or "", now, by, note=note))
+            return erased
+
+        return self._run(work)
+
+
+def _change(kind: ChangeKind, tenant_id: str, now: float, by: str, *, plan: str = "", note: str = "") -> Change:
+    return Change(now, by[:255], kind, tenant_id, "", plan=plan, note=note[:255])
+
+
+def _in_words(markup: str, limits: Sequence[Limit]) -> str:
+    words = [limit_line(limit.amount, limit.unit, limit.frequency, limit.filter) for limit in limits]
+    return "; ".join([*words, *([f"markup {markup} %"] if markup else [])])
+
+
+def _known(tx: Transaction, tenant_id: str) -> Tenant:
+    """Return the state of a tenant that is locked, so it has a row."""
+    return tx.tenant(tenant_id) or Tenant(tenant_id)
+
+
+def _existing(tx: Transaction, tenant_id: str, name: str) -> Tenant:
+    found = tx.tenant(tenant_id)
+    if found is None:
+        raise ConfigurationError(f"{name}: unknown tenant {shown(tenant_id)}")
+    return found
+
+
+def _lock(tx: Transaction, now: float, *tenant_ids: str) -> None:
+    for tenant_id in sorted(tenant_ids):  # one lock order
+        tx.lock_tenant(tenant_id, now)
+
+
+def _leave_plan(tx: Transaction, tenant: Tenant) -> None:
+    """Drop a tenant's counters of its plan, which no call is charged to from now on."""
+    plan = tx.plan(tenant.plan) if tenant.plan else None
+    if plan is not None and plan.limits:
+        tx.drop_counters(tenant.tenant_id, [limit.id for limit in plan.limits])
+
+
+def _drop_limits(tx: Transaction, tenant_id: str) -> None:
+    """Delete a tenant's own limits, its counters and what its holds hold on them."""
+    _leave_plan(tx, _known(tx, tenant_id))
+    rows = tx.limits(tenant_id)
+    if rows:
+        tx.delete_limits([row.id for row in rows])
+    tx.drop_hold_items(tenant_id)
+
+
+def _topped_up(tx: Transaction, tenant_id: str, frequency: str, filter: str, user: str, now: float) -> Item:
+    """Find the counter that a top-up is for."""
+    limits = [row for row in tx.rules(tenant_id).limits if row.tenant_id != EVERYONE or tenant_id == EVERYONE]
+    found = [row for row in in_force(limits, now) if (row.frequency, row.filter) == (frequency, filter)]
+    if not found:
+        raise ConfigurationError(
+            f"frequency: {shown(tenant_id)} has no limit {frequency!r} of this kind in force to top up; set one first"
+        )
+    limit = found[0]
+    if limit.unit != USD:
+        raise ConfigurationError(f"frequency: the limit {frequency!r} is in {limit.unit}, not in US dollars")
+    if limit.each_user != bool(user):
+        raise ConfigurationError(f"user: invalid value {shown(user)}; expected the user of a limit on each user")
+    return Item(limit, limit.window(now), key_of(limit, tenant_id, user, now))
