@@ -7,7 +7,7 @@ of the recorded corpus (research: sdks section 6).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 
 UNKNOWN = "unknown"
@@ -92,12 +92,13 @@ OLLAMA_PORT = 11434
 
 
 def provider_of(host: str, port: int | None, hosts: Mapping[str, str], path: str = "/") -> str:
-    """Name the provider at a host; the application's own `hosts` (host or host:port, in small letters) come first.
+    """Name the provider at a host; the application's own `hosts` (in small letters) come first.
 
-    Hugging Face's router has its providers in the path, and each has prices of its own.
+    Those are hosts, with a port or without, and may go on with the beginning of a path: the longest one wins. Hugging
+    Face's router has its providers in the path, and each has prices of its own.
     """
     host = host.lower().rstrip(".")
-    for name in (f"{host}:{port}", host):
+    for name in _own_names(host, port, path) if hosts else ():
         if name in hosts:
             return hosts[name]
     provider = HOSTS.get(host) or _by_suffix(host)
@@ -107,6 +108,14 @@ def provider_of(host: str, port: int | None, hosts: Mapping[str, str], path: str
         behind = path.strip("/").partition("/")[0]
         return provider if behind in ("", "v1") else f"huggingface_{behind}"
     return provider
+
+
+def _own_names(host: str, port: int | None, path: str) -> Iterator[str]:
+    """Yield the names that the application may have given a URL, the most specific first."""
+    steps = [step for step in path.lower().split("/") if step]
+    for count in range(len(steps), -1, -1):
+        for start in (f"{host}:{port}", host):
+            yield "/".join([start, *steps[:count]])
 
 
 def is_known(host: str) -> bool:

@@ -40,7 +40,7 @@ class Engine:
         self.config = config
         self.store: Store = store_of(config)
         self.outbox = outbox_of(config, self.store)
-        self.prices = PriceBook(config.on_unpriced, config.fallback_price)
+        self.prices = PriceBook(config.on_unpriced, config.fallback_price, config.prices)
         self.access = StoreAccess(config, self.store, Backlog(partial(journal_of, config, self.store)))
         self.habits = Habits()
         self.settler = Settler(self.access.recover)

@@ -9,6 +9,7 @@ from typing import Literal
 from ..delivery.transport import endpoints
 from ..events import LLMEvent
 from ..money import Money
+from ..pricing.own import OwnPrice, parse_prices
 from ..runtime.clock import system_time
 from ..runtime.faults import ConfigurationError
 from ..stores.contract import Store
@@ -41,6 +42,7 @@ class MeterConfig:
     patches: Sequence[str] | None = None
     store: Store | str | None = field(default=None, repr=False)  # its URL may have a password
     hosts: Mapping[str, str] = field(default_factory=dict)
+    prices: Mapping[str, OwnPrice] = field(default_factory=dict)
     thresholds_url: str | None = None
     check_url: str | None = None
     spool: str | None = None
@@ -60,9 +62,10 @@ class MeterConfig:
     clock: Callable[[], float] = system_time
 
     def __post_init__(self) -> None:
+        parse_prices(self.prices)  # which says more than the rule in the table
         for name, setting in METER_SETTINGS.items():
             check_value(setting, getattr(self, name), name)
-        self.hosts = {host.lower(): provider for host, provider in self.hosts.items()}
+        self.hosts = {host.lower().rstrip("/"): provider for host, provider in self.hosts.items()}
         if self.url is not None:
             endpoints(self.url, self.thresholds_url, self.check_url)
         if self.limits_are_remote and self.default_limit_usd is not None:

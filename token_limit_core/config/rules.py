@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from ..money import parse_amount
+from ..pricing.own import parse_prices
 from ..runtime.faults import ConfigurationError
 
 LONGEST_SECONDS = 366 * 86400
@@ -99,10 +100,19 @@ def are_names(value: Any) -> bool:
 
 
 def are_hosts(value: Any) -> bool:
-    """Return whether a value maps hosts, without a path, to providers."""
+    """Return whether a value maps hosts, without a scheme, to providers."""
     if not isinstance(value, Mapping) or not are_names([*value, *value.values()]):
         return False
-    return not any("/" in host for host in value)
+    return not any("://" in host or host.startswith("/") for host in value)
+
+
+def are_prices(value: Any) -> bool:
+    """Return whether a value maps models to prices."""
+    try:
+        parse_prices(value)
+    except ConfigurationError:
+        return False
+    return all(is_text(model) for model in value)
 
 
 def is_amount_or_none(value: Any) -> bool:

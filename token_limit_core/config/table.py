@@ -44,9 +44,18 @@ SETTINGS: dict[str, Setting] = {
     ),
     "HOSTS": Setting(
         rules.are_hosts,
-        "a dict from host or host:port, without scheme and path, to provider",
+        "a dict from host, host:port or host/path, without scheme, to provider",
         "{'127.0.0.1:8010': 'openai'}",
-        "The provider by host or host:port, for gateways and local endpoints, on top of the built-in table.",
+        "The provider by host, host:port or host/path, for gateways and local endpoints, on top of the built-in table. "
+        "`'free'` is a host whose models cost nothing.",
+        {},
+    ),
+    "PRICES": Setting(
+        rules.are_prices,
+        "a dict from model to another model's name, 'free', or amounts in US dollars",
+        "{'my-deployment': 'gpt-4o', 'my-model': {'input': 0.3, 'output': 1.2}}",
+        "Prices of your own, which win over the price list: a model, or provider/model, is priced as another model of "
+        "the list, for nothing, or at US dollars for a million tokens (`input`, `cached_input`, `output`, ...).",
         {},
     ),
     "ON_UNGUARDED": _choice(

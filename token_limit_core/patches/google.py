@@ -183,8 +183,8 @@ class GooglePatch(BasePatch):
             unguarded(self.engine(), f"{what} of the google SDK")
 
     def _request_to(self, url: str, model: str, endpoint: str, stream: bool, body: Row) -> Request:
-        host, port = _host(url)
-        request = _request(provider_of(host, port, self.engine().config.hosts), model, endpoint, stream, body)
+        host, port, path = _place(url)
+        request = _request(provider_of(host, port, self.engine().config.hosts, path), model, endpoint, stream, body)
         request.gateway, request.host = not is_known(host), host
         return request
 
@@ -211,9 +211,9 @@ def _merged(body: Row, extra: Any) -> Row:
 
 
 @functools.lru_cache(maxsize=256)
-def _host(url: str) -> tuple[str, int | None]:
+def _place(url: str) -> tuple[str, int | None, str]:
     parts = urlsplit(url)
-    return parts.hostname or "", parts.port
+    return parts.hostname or "", parts.port, parts.path
 
 
 def _request(provider: str, model: str, endpoint: str, stream: bool, body: Row) -> Request:

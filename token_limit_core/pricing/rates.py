@@ -27,7 +27,7 @@ class Price:
     `source` says where it is from: "list" or "settings". A `free` model costs nothing, whatever it is used for.
     """
 
-    __slots__ = ("free", "plain", "rates", "source", "version")
+    __slots__ = ("counts_images", "free", "plain", "rates", "source", "version")
 
     def __init__(self, rates: tuple[Rate, ...], version: str, source: str = "list", *, free: bool = False) -> None:
         self.rates = rates
@@ -35,6 +35,7 @@ class Price:
         self.source = source
         self.free = free
         self.plain = _plain(rates)
+        self.counts_images = any(rate.unit == "images" for rate in rates)
 
     @property
     def is_for_tokens(self) -> bool:
@@ -88,6 +89,8 @@ class Price:
                 if cost:
                     return cost
         units = usage.billable()
+        if self.counts_images and usage.image_count:
+            units["images"] = usage.image_count
         if not units:
             return None
         cost = self.cost(units)

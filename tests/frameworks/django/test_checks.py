@@ -85,7 +85,7 @@ WRONG = [
     ({"STORE_THREADS": 0}, "E003", "'STORE_THREADS'", "a whole number above 0"),
     ({"STORE_THREADS": True}, "E003", "'STORE_THREADS'", "a whole number above 0"),
     ({"HOSTS": ["localhost"]}, "E003", "'HOSTS'", "{'127.0.0.1:8010': 'openai'}"),
-    ({"HOSTS": {"http://localhost/v1": "openai"}}, "E003", "'HOSTS'", "without scheme and path"),
+    ({"HOSTS": {"http://localhost/v1": "openai"}}, "E003", "'HOSTS'", "without scheme"),
     ({"USER_TENANT_ATTRIBUTES": ["organisation"]}, "W006", "'organisation'", "a field or a property"),
     ({"USER_TENANT_ATTRIBUTES": ["username", "groups.name"]}, "W006", "'groups.name'", "give a TENANT_RESOLVER"),
     ({"PATCHES": "openai"}, "E003", "'PATCHES'", "['openai']"),

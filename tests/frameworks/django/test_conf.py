@@ -33,6 +33,7 @@ DEFAULTS = {
     "ON_UNGUARDED": "warn",
     "ON_UNPRICED": "assume",
     "FALLBACK_PRICE": (5, 25),
+    "PRICES": {},
     "CAPTURE_CONTENT": False,
     "TENANT_RESOLVER": None,
     "USER_TENANT_ATTRIBUTES": (),

@@ -54,6 +54,7 @@ def test_every_key_has_a_meaning() -> None:
         "ON_UNGUARDED": "refuse",
         "ON_UNPRICED": "free",
         "FALLBACK_PRICE": ["3", 15],
+        "PRICES": {"my-model": {"input": 1}},
         "CAPTURE_CONTENT": True,
         "TENANT_RESOLVER": hook,
         "USER_TENANT_ATTRIBUTES": ["organization"],
