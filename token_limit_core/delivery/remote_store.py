@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 
 from ..errors import EventsLost, KeptElsewhere
 from ..events import LLMEvent
-from ..filters import NO_FACTS, Facts
 from ..limits import ADMITTED, ENFORCE, Decision, Limit, LimitStatus
+from ..limits.filters import NO_FACTS, Facts
 from ..runtime.faults import ConfigurationError, StoreError, internal_errors, logger
 from ..runtime.forks import after_fork
 from ..runtime.log_throttle import LogThrottle

@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from ..events import LLMEvent
-from ..filters import NO_FACTS, Facts
 from ..limits import OBSERVE, CounterKey, Decision, Limit, LimitStatus, judge
+from ..limits.filters import NO_FACTS, Facts
 from ..runtime.executor import executor
 from .plans import Plans, PlansTransaction, Rules
 from .records import Call, Counter, Entry, Hold, Pruned, Recorded, Spend

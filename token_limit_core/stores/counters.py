@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..filters import EACH, Facts, Filter, parse_filter
 from ..limits import EVERYONE, TOKENS, USD, Item, Limit, LimitStatus, items_for
+from ..limits.filters import EACH, Facts, Filter, parse_filter
 from ..windows import RATES, TOTAL, Window
 from .contract import Transaction
 from .plans import TopUp, TotalsQuery

@@ -10,8 +10,8 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from ..filters import NO_FACTS, Facts
 from ..limits import TOKENS, USD, CounterKey, Limit, LimitStatus
+from ..limits.filters import NO_FACTS, Facts
 from ..runtime.faults import StoreError
 from .records import Counter, Entry, Tenant
 from .reports import ReportsTransaction

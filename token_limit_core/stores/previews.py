@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import attrgetter
 
-from ..filters import EACH, parse_filter
 from ..limits import EVERYONE, STRICT, Limit, subject_of
+from ..limits.filters import EACH, parse_filter
 from ..windows import PER_MINUTE
 from .contract import Transaction
 from .plans import Preview, Total, TotalsQuery

@@ -9,8 +9,8 @@ from itertools import repeat
 from typing import Literal, NamedTuple
 
 from ..events import LLMEvent
-from ..filters import Facts
 from ..limits import REQUESTS, STRICT, TOKENS, CounterKey, Limit
+from ..limits.filters import Facts
 
 HOLD_SECONDS = 900.0
 """A hold expires after 15 minutes: longer than SDK time-outs, short enough to free a crashed call's money."""

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from operator import attrgetter
 
 from ..events import LLMEvent
-from ..filters import NO_FACTS, Facts
 from ..limits import EVERYONE, OBSERVE, Decision, Item, LimitStatus, in_force, items_for, judge, key_of
+from ..limits.filters import NO_FACTS, Facts
 from ..windows import PER_MONTH, window_of
 from . import counters, ledger
 from .contract import Store, Transaction

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..events import LLMEvent
-from ..filters import NO_FACTS, Facts
 from ..limits import EVERYONE, USD, Item, Limit, LimitStatus, in_force, key_of
+from ..limits.filters import NO_FACTS, Facts
 from ..runtime.faults import ConfigurationError, shown
 from ..runtime.ids import new_id as new_event_id
 from ..wording import limit_line

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ...filters import Facts
 from ...limits import EVERYONE, CounterKey, Limit
+from ...limits.filters import Facts
 from ...windows import LATEST
 from ..plans import Plan, PlansTransaction, Rules, TopUp, Total, TotalsQuery
 from ..records import REQUESTS_OF, Counter, Entry, Hold, Tenant

@@ -40,7 +40,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from ...filters import EACH, Facts, parse_filter
 from ...limits import (
     ADMITTED,
     EVERYONE,
@@ -54,6 +53,7 @@ from ...limits import (
     LimitStatus,
     judge,
 )
+from ...limits.filters import EACH, Facts, parse_filter
 from ...windows import LONGEST_SECONDS, Window
 from ..columns import ledger_row, rollup_row, user_rollup_rows
 from ..ledger import needed_on

@@ -21,8 +21,8 @@ from sqlalchemy import (
     update,
 )
 
-from ...filters import Facts
 from ...limits import EVERYONE, CounterKey, Limit
+from ...limits.filters import Facts
 from ...windows import LATEST
 from ..plans import Plan, PlansTransaction, Rules, TopUp, Total, TotalsQuery
 from ..records import REQUESTS_OF, Counter, Tenant

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import parse_qsl, quote
 
-from .runtime.faults import ConfigurationError, shown
+from ..runtime.faults import ConfigurationError, shown
 
 EACH = "*"
 """The user of a limit that each user has on its own."""

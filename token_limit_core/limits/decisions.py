@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal, get_args
 
-from . import wording
-from .money import MONEY
+from .. import wording
+from ..money import MONEY
 
 Kind = Literal["admitted", "exhausted", "does_not_fit", "busy", "unverifiable", "no_tenant", "unpriced", "suspended"]
 REFUSALS = tuple(kind for kind in get_args(Kind) if kind != "admitted")
