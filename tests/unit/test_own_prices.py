@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from token_limit_core import ConfigurationError, LLMEvent, Meter, MeterConfig
+from token_limit_core.cli.main import main
+from token_limit_core.cli.prices import show_prices
 from token_limit_core.hosts import provider_of
 from token_limit_core.pricing import PriceBook, listed_price
 
@@ -132,3 +136,52 @@ def test_a_free_host_costs_nothing() -> None:
     assert price is not None
     assert price.of_tokens(1000, 1000) == 0
     assert listed_price("free", "llama", 1.8e9) is None
+
+
+# -- the command ---------------------------------------------------------------------------------------
+
+
+def shown(model: str, provider: str | None = None, **config: Any) -> list[str]:
+    with Meter(MeterConfig(store="memory://", patches=[], prices=PRICES, **config)) as meter:
+        return show_prices(meter, model, provider).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("model", "provider", "reason", "line"),
+    [
+        ("gpt-4o-mini", "openai", "the price list has this model", "input, a million tokens          $0.15"),
+        ("gpt-4o-mini-2024-07-18", "openai", "the price list has it as gpt-4o-mini", "web search"),
+        ("my-deployment", "azure", "your `prices` name gpt-4o", "source: settings, version: genai-prices"),
+        ("gpt-4o", "openai", "your `prices` give its amounts", "output, a million tokens         $8"),
+        ("in-house", "openai", "your `prices` say that it is free", "free"),
+        ("llama", "ollama", "calls at ollama cost nothing", "free"),
+        ("claude-sonnet-4-5", "anthropic", "the price list has this model",
+         "input, a million tokens, above 200,000 $6"),
+        ("no-such-model", "unknown", "no price is known; it is assumed, by fallback_price",
+         "output, a million tokens         $25"),
+        ("code_interpreter", "openai", "a fee that is known here", "container, by gigabyte           $0.03"),
+    ],
+)  # fmt: skip
+def test_the_command_says_what_a_model_is_priced_as_and_why(model: str, provider: str, reason: str, line: str) -> None:
+    lines = shown(model, provider)
+    assert lines[0] == f"{model} at {provider}"
+    assert lines[1].strip() == reason
+    assert any(one.strip().startswith(line) for one in lines[2:])
+
+
+def test_the_command_shows_each_provider_that_has_a_model() -> None:
+    first = [line for line in shown("gpt-4o-mini") if " at " in line and not line.startswith(" ")]
+    assert {"gpt-4o-mini at openai", "gpt-4o-mini at azure"} <= set(first)
+    assert shown("no-such-model")[0] == "no-such-model at unknown"
+
+
+@pytest.mark.parametrize(("policy", "consequence"), [("refuse", "is refused"), ("free", "is recorded without a cost")])
+def test_the_command_says_what_becomes_of_a_model_without_a_price(policy: Any, consequence: str) -> None:
+    assert consequence in shown("no-such-model", on_unpriced=policy)[1]
+
+
+def test_the_command_line_has_it(tmp_path: Path) -> None:
+    arguments = ["--store", f"sqlite:///{tmp_path}/l.db", "prices", "gpt-4o-mini", "--provider", "openai"]
+    result = CliRunner().invoke(main, arguments)
+    assert (result.exit_code, result.output.splitlines()[0]) == (0, "gpt-4o-mini at openai")
+    assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,7 @@ from ..limits import ENFORCE, MODES
 from ..meter import Meter
 from ..runtime.faults import StoreError
 from ..windows import FREQUENCIES, PER_MONTH
-from . import commands
+from . import commands, prices
 from .services import peer_groups
 
 
@@ -82,7 +82,15 @@ def commands_for(get_meter: Callable[[], Meter]) -> list[click.Command]:
         with _complaints():
             click.echo(commands.show_status(get_meter()))
 
-    return [usage, set_limit, prune, status, *peer_groups(get_meter, _complaints)]
+    @click.command("prices")
+    @click.argument("model")
+    @click.option("--provider", help="Only at this provider, such as openai or azure.")
+    def show_prices(model: str, provider: str | None) -> None:
+        """Show what a model is priced as, and why: by your settings, by the price list, or by an assumption."""
+        with _complaints():
+            click.echo(prices.show_prices(get_meter(), model, provider))
+
+    return [usage, set_limit, prune, status, show_prices, *peer_groups(get_meter, _complaints)]
 
 
 @contextmanager

@@ -70,6 +70,12 @@ def listed_price(provider: str, model: str, at: float, tier: str | None = None) 
     return price
 
 
+def listed_name(provider: str, model: str) -> str | None:
+    """Return the name that the list has a model under; None for one that it does not have."""
+    info = _find(provider, model)
+    return None if info is None else info.id
+
+
 def load() -> None:
     """Load the price list, which takes a third of a second once a process: an event loop leaves it to a thread."""
     _find("openai", "gpt-4o-mini")
