@@ -1,10 +1,10 @@
-"""Streamed bodies: they are produced after the middleware has returned, so each step gets the request's Scope again.
+"""Streamed bodies: run each step inside the request's Scope, because a body is produced after the middleware returns.
 
-Nothing is left open at a `yield`, so another thread or task may close the body (research: style sections 3c, 3d).
+No context is left open at a `yield`, so another thread or task may close the body.
 
-A refusal inside a body comes too late for a status of 402, unless the response waits for its first chunk (`peek`,
-which a middleware does where it is configured or the view asked for it with `peek_stream`). After the first byte,
-`end_refused_stream` ends a stream of server-sent events with one that says what happened.
+A refusal inside a body comes too late for status 402, unless the response waits for its first chunk (`peek`). A
+middleware peeks if it is configured to, or if the view is decorated with `peek_stream`. After the first byte,
+`end_refused_stream` ends a stream of server-sent events with an error event.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ END: Any = object()
 
 
 class Body(Generic[T]):
-    """A body that is stepped inside its Scope; a tenant that it sets on the way stays in force for its next steps."""
+    """A body whose steps run inside its Scope; a tenant that one step sets stays in force for the next steps."""
 
     content: Iterable[T] = ()
     scope: Scope | None = None
@@ -33,7 +33,7 @@ class Body(Generic[T]):
         while True:
             token = scopes.enter(self.scope)
             try:
-                chunk = next(body, END)  # an exception at the end of every body would cost more than the rest
+                chunk = next(body, END)  # a default is cheaper than catching StopIteration
             finally:
                 self.scope = scopes.current()
                 scopes.leave(token)
@@ -43,14 +43,17 @@ class Body(Generic[T]):
 
 
 def stream(content: Iterable[T], scope: Scope | None) -> Iterator[T]:
-    """Step a body inside a Scope."""
+    """Run each step of a body inside a Scope."""
     body: Body[T] = Body()
     body.content, body.scope = content, scope
     return iter(body)
 
 
 async def astream(content: Any, scope: Scope | None, at_end: Callable[[], object] | None = None) -> AsyncIterator[Any]:
-    """Do what `stream` does for an asynchronous body, and close that when the caller leaves early."""
+    """Do what `stream` does for an asynchronous body, and close the body if the caller stops early.
+
+    `at_end` is called once, after the body has ended or has been closed.
+    """
     body = aiter(content)
     try:
         while True:
@@ -75,14 +78,14 @@ async def astream(content: Any, scope: Scope | None, at_end: Callable[[], object
 
 
 def peek_response() -> None:
-    """Let the current request's response wait for the first chunk of its body; a refusal before that is its answer."""
+    """Hold back the status of the current response until its first chunk; a refusal before it is answered with 402."""
     scope = scopes.current()
     if scope is not None:
         scope.request.peeks = True
 
 
 def peek_stream(view: View) -> View:
-    """Do what `peek_response` does for every response of a view, synchronous or asynchronous."""
+    """Call `peek_response` for every response of a view, synchronous or asynchronous: a decorator."""
 
     async def apeek_response() -> None:
         peek_response()
@@ -91,7 +94,7 @@ def peek_stream(view: View) -> View:
 
 
 class Peeked(Generic[T]):
-    """A body whose first chunk that is not empty was pulled already; what its pulling raises is raised by `peek`."""
+    """A body whose first non-empty chunk has been read already; `peek` makes it."""
 
     def __init__(self, content: Iterable[T], body: Iterator[T], first: T) -> None:
         self._content = content
@@ -108,14 +111,14 @@ class Peeked(Generic[T]):
         return first
 
     def close(self) -> None:
-        """Close the body, read or not."""
+        """Close the body, whether it was read or not."""
         close = getattr(self._content, "close", None)
         if close is not None:
             close()
 
 
 def peek(content: Iterable[T]) -> Peeked[T]:
-    """Pull the first chunk of a body that is not empty, and give the body back with it."""
+    """Read the first non-empty chunk of a body, and return a body that still yields it. Raises what the body raises."""
     body = iter(content)
     first: T = b""  # type: ignore[assignment]
     while not first:
@@ -124,14 +127,14 @@ def peek(content: Iterable[T]) -> Peeked[T]:
 
 
 class AsyncPeeked(Generic[T]):
-    """The same for an asynchronous body, whose first chunk `pull` pulls."""
+    """An asynchronous body whose first non-empty chunk is read by `pull`."""
 
     def __init__(self, content: AsyncIterable[T]) -> None:
         self._body = aiter(content)
         self._first: T = END
 
     async def pull(self) -> None:
-        """Pull the first chunk that is not empty; raises what that raises."""
+        """Read the first non-empty chunk. Raises what the body raises."""
         first: T = b""  # type: ignore[assignment]
         while not first:
             first = await anext(self._body, END)
@@ -147,7 +150,7 @@ class AsyncPeeked(Generic[T]):
         return first
 
     async def aclose(self) -> None:
-        """Close the body, read or not."""
+        """Close the body, whether it was read or not."""
         close = getattr(self._body, "aclose", None)
         if close is not None:
             await close()
@@ -161,9 +164,9 @@ async def apeek(content: Any) -> AsyncPeeked[Any]:
 
 
 def end_refused_stream(content: Iterable[T], upgrade_url: str | None = None) -> Iterator[T | bytes]:
-    """End a stream of server-sent events whose next call is refused with `event: error` and the problem document.
+    """End a stream of server-sent events with `event: error` and the problem document if an LLM call is refused.
 
-    A refusal before the first chunk goes on to a middleware that can still answer 402 (`peek_stream`).
+    Under `peek_stream` a refusal before the first chunk is raised, as the middleware can still answer 402.
     """
     started, event = False, None
     try:
@@ -179,7 +182,7 @@ def end_refused_stream(content: Iterable[T], upgrade_url: str | None = None) -> 
 
 
 async def aend_refused_stream(content: Any, upgrade_url: str | None = None) -> AsyncIterator[Any]:
-    """Do what `end_refused_stream` does for an asynchronous stream, and close that when the caller leaves early."""
+    """Do what `end_refused_stream` does for an asynchronous stream, and close the stream if the caller stops early."""
     started, event = False, None
     try:
         async for chunk in content:
@@ -198,7 +201,7 @@ async def aend_refused_stream(content: Any, upgrade_url: str | None = None) -> A
 
 
 def _last_event(error: Exception, started: bool, upgrade_url: str | None) -> bytes | None:
-    """Make the event for a refusal; None where the error is to be raised."""
+    """Return the event for a refusal; None if the error must be raised instead."""
     refused = refusal_in(error)
     scope = scopes.current()
     peeked = scope is not None and scope.request.peeks

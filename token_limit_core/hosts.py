@@ -1,7 +1,7 @@
 """Which provider answers at a host. Hosts are compared exactly or by dot-suffix, never by substring.
 
 Source: base URLs in the SDKs, in pydantic-ai, in genai-prices (whose provider names these are, where it has one) and
-of the recorded corpus (research: sdks section 6).
+of the recorded corpus.
 """
 
 from __future__ import annotations

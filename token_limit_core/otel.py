@@ -1,8 +1,8 @@
-"""OpenTelemetry metrics of what a Meter sees, by the semantic conventions for generative AI.
+"""OpenTelemetry metrics of a Meter, by the semantic conventions for generative AI.
 
-`gen_ai.client.token.usage` and `gen_ai.client.operation.duration` are the convention's; spend and refusals have no name
-there, so theirs begin with `token_limit`. Nothing is imported before `export_metrics` is called, and without an SDK
-OpenTelemetry's own no-op meter takes the figures.
+The conventions define `gen_ai.client.token.usage` and `gen_ai.client.operation.duration`. They define no metric for
+spend and refusals, so the names of those begin with `token_limit`. OpenTelemetry is imported when `export_metrics` is
+called; without its SDK its no-op meter drops the values.
 Source: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
 SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
-"""The bucket boundaries that the convention asks for."""
+"""The bucket boundaries that the conventions recommend."""
 
 OPERATIONS = {
     "chat.completions": "chat",
@@ -31,7 +31,7 @@ OPERATIONS = {
     "embeddings": "embeddings",
     "embed_content": "embeddings",
 }
-"""Operation names by endpoint; other endpoints go under their own."""
+"""Operation names by endpoint; an endpoint that is not listed is its own operation name."""
 
 PROVIDERS = {
     "aws": "aws.bedrock",
@@ -40,14 +40,14 @@ PROVIDERS = {
     "mistral": "mistral_ai",
     "x-ai": "x_ai",
 }
-"""Where the convention has another name for a provider than the price list."""
+"""The names of the conventions for providers that the price list names differently."""
 
 
 def export_metrics(meter: Meter, provider: MeterProvider | None = None, *, tenant: bool = True) -> None:
     """Export a Meter's tokens, durations, spend and refusals.
 
-    `provider` None is the global one. `tenant` False leaves the tenant out of the attributes: with very many tenants
-    every one is a time series of its own.
+    `provider` defaults to the global MeterProvider. `tenant=False` leaves the tenant out of the attributes: each tenant
+    is a separate time series, which is costly for many tenants.
     """
     from opentelemetry import metrics
 
@@ -83,7 +83,7 @@ class _Recorder:
             self._tokens.record(event.input_tokens, about | {"gen_ai.token.type": "input"})
             self._tokens.record(event.output_tokens, about | {"gen_ai.token.type": "output"})
         if event.cost_usd is not None:
-            self._spend.add(float(event.cost_usd), about)  # a metric is for looking at; the ledger is exact
+            self._spend.add(float(event.cost_usd), about)  # a metric may round; the ledger is exact
         if event.duration_ms is not None:
             failed = {} if event.error is None else {"error.type": event.error.partition(" ")[0]}
             self._duration.record(event.duration_ms / 1000, about | failed)

@@ -1,4 +1,4 @@
-"""The upgrade response: a refusing Decision as problem+json (RFC 9457) or as a page, whichever the client prefers."""
+"""The upgrade response: render a refusal as problem+json (RFC 9457) or as HTML, by the `Accept` header."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HTML_TYPES = ("text/html", "application/xhtml+xml")
 
 
 class Rendered(NamedTuple):
-    """An HTTP response, for any framework."""
+    """An HTTP response, independent of the framework."""
 
     status: int
     headers: dict[str, str]
@@ -94,9 +94,9 @@ def render(
     upgrade_url: str | None = None,
     page: Callable[[dict[str, Any]], str] | None = None,
 ) -> Rendered:
-    """Answer a refused request in the form its `Accept` header prefers; JSON when it prefers neither.
+    """Render the answer to a refused request as the `Accept` header prefers; JSON if it prefers neither.
 
-    `page` makes the HTML out of `context()` in place of the built-in template.
+    `page` renders the HTML from `context()` and replaces the built-in template.
     Raises `ConfigurationError` for an upgrade URL that is not safe to link to.
     """
     headers = {"Cache-Control": "no-store", "Vary": "Accept"}
@@ -116,15 +116,15 @@ def _page(page: Callable[[dict[str, Any]], str] | None, values: dict[str, Any]) 
         try:
             made = page(values)
             if not isinstance(made, str):
-                raise TypeError(f"the upgrade page is {made!r}, which is no text")
+                raise TypeError(f"upgrade_page: invalid result {made!r}; expected a str")
             return made
         except Exception:
-            report("making the upgrade page")
+            report("rendering the upgrade page")
     return default_page(values)
 
 
 def problem(decision: Decision, upgrade_url: str | None = None) -> dict[str, Any]:
-    """Give the members of the problem document; what is not known is left out."""
+    """Return the members of the problem document; unknown ones are left out."""
     members = {
         "type": f"urn:token-limit:{decision.kind}",
         "title": _WORDS[decision.kind].title,
@@ -151,14 +151,15 @@ def close_frame(decision: Decision) -> tuple[int, str]:
 
 
 def sse_error(decision: Decision, upgrade_url: str | None = None) -> bytes:
-    """Give the problem document as a server-sent event of the type `error`, for the end of a stream that has begun."""
+    """Return the problem document as a server-sent event of type `error`, to end a stream that has begun."""
     return b"event: error\ndata: " + json.dumps(problem(decision, upgrade_url)).encode() + b"\n\n"
 
 
 def context(decision: Decision, upgrade_url: str | None = None) -> dict[str, Any]:
-    """Give what a template shows: texts ready for people, the bar's shares in percent, None where unknown.
+    """Return the values of the template: formatted texts, shares of the bar in percent, None for unknown values.
 
-    `retry` says that trying again helps; an upgrade does not then, nor where nobody is known: `upgrade_url` is None.
+    `retry` is true if a retry can succeed. `upgrade_url` is None if an upgrade cannot help: under `retry`, and for a
+    call without a tenant or without a price.
     """
     words = _WORDS[decision.kind]
     adjective, period = _PERIODS.get(decision.frequency or "", ("Spend", None))
@@ -189,7 +190,7 @@ def context(decision: Decision, upgrade_url: str | None = None) -> dict[str, Any
 
 
 def default_page(values: dict[str, Any]) -> str:
-    """Fill the built-in page; it is plain HTML that needs no template engine."""
+    """Render the built-in page; it needs no template engine."""
     hidden = {
         "bar_hidden": values["spent_percent"] is None,
         "period_hidden": values["period"] is None,
@@ -211,13 +212,13 @@ def _file(name: str) -> str:
 
 
 def _linked(decision: Decision, upgrade_url: str | None) -> str | None:
-    """Return the checked URL; None without one, and where an upgrade would not help."""
+    """Return the checked URL; None without a URL, and if an upgrade cannot help."""
     checked = None if upgrade_url is None else check_upgrade_url(upgrade_url)
     return None if decision.kind in ("no_tenant", "unpriced") else checked
 
 
 def check_upgrade_url(url: str) -> str:
-    """Return the URL if a link may point to it: http(s), or relative to the site.
+    """Return the URL if it is safe to link to: http(s), or relative to the site.
 
     Raises `ConfigurationError` for anything else, such as `javascript:`.
     """
@@ -229,13 +230,13 @@ def check_upgrade_url(url: str) -> str:
     absolute = parts is not None and parts.scheme in ("http", "https") and parts.netloc
     if not url or not isinstance(url, str) or _UNSAFE_IN_URL.search(url) or not (relative or absolute):
         raise ConfigurationError(
-            f"upgrade_url: {url!r} cannot be linked to; give an http(s) URL or a path such as '/billing/'"
+            f"upgrade_url: invalid value {url!r}; expected an http(s) URL or a path, for example '/billing/'"
         )
     return url
 
 
 def prefers_html(accept: str | None) -> bool:
-    """Tell whether an `Accept` header asks for a page rather than JSON; a tie is no."""
+    """Return whether an `Accept` header prefers HTML to JSON; False on a tie."""
     ranges = _media_ranges(accept or "")
     return _quality(HTML_TYPES, ranges) > _quality(JSON_TYPES, ranges)
 

@@ -1,4 +1,4 @@
-"""The upgrade response: what a customer sees who hit the wall."""
+"""The upgrade response: the answer to a request whose LLM call was refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings: every `TOKEN_LIMIT_` key of an app's config, read and checked once, by `init_app`."""
+"""The settings: `init_app` reads and validates the `TOKEN_LIMIT_` keys of the app's config once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PREFIX = "TOKEN_LIMIT_"
 
 @dataclass(frozen=True)
 class Settings:
-    """What concerns requests; what concerns calls is in `MeterConfig`."""
+    """The settings of requests; `MeterConfig` has those of LLM calls."""
 
     enabled: bool = True
     tenant_resolver: Callable[[Request], Any] | None = None
@@ -39,7 +39,7 @@ KNOWN = settings_of(FLASK)
 
 
 def read(app: Flask) -> tuple[Settings, Meter]:
-    """Read an app's config; raises `ConfigurationError` naming the key and the cure for what cannot work."""
+    """Read the config of an app. Raises `ConfigurationError` that names an invalid key and the expected value."""
     given = {key.removeprefix(PREFIX): value for key, value in app.config.items() if key.startswith(PREFIX)}
     for key, value in given.items():
         if key not in KNOWN:
@@ -58,15 +58,17 @@ def read(app: Flask) -> tuple[Settings, Meter]:
 
 
 def _with_key(message: str) -> str:
-    """Name the key in a message of core, which begins with the field: `hosts: ...`."""
+    """Replace the field name at the start of a message from core (`hosts: ...`) by the config key."""
     field, separator, rest = message.partition(":")
     return f"{PREFIX}{field.upper()}:{rest}" if separator and field.upper() in KNOWN else message
 
 
 def _check_async(app: Flask, resolver: Any) -> None:
-    """Find out now, not at the first customer, that a coroutine cannot be waited for in a synchronous view."""
+    """Check at start-up, not at the first request, that Flask can run an async resolver."""
     if inspect.iscoroutinefunction(resolver):
         try:
             app.ensure_sync(resolver)
         except RuntimeError as error:
-            raise ConfigurationError(f"{PREFIX}TENANT_RESOLVER is asynchronous: {error}") from error
+            raise ConfigurationError(
+                f"{PREFIX}TENANT_RESOLVER: invalid value {resolver!r}; an async function cannot run here: {error}"
+            ) from error

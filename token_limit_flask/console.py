@@ -29,9 +29,9 @@ def console(
 ) -> Blueprint:
     """Make the blueprint of the admin console; without `authorize` every page answers 403.
 
-    `authorize(request)`, sync or async, returns the name of the person who may enter (or True), None for others; it
-    may also `abort()`. The Meter is the app's own unless one is given; `secret` protects forms in place of SECRET_KEY.
-    Raises `ConfigurationError` when it is registered on an app that has neither secret.
+    `authorize(request)`, sync or async, returns the name of an authorized person or True, and None for all others. It
+    may also `abort()`. `meter` defaults to the Meter of the app, and `secret`, which signs forms, to SECRET_KEY.
+    Registration raises `ConfigurationError` if the app has no secret.
     """
     blueprint = Blueprint(name, __name__)
     consoles: dict[int, Console] = {}
@@ -44,14 +44,14 @@ def console(
     @blueprint.route("/<path:path>", methods=["GET", "POST"], provide_automatic_options=False)
     def page(path: str) -> FlaskResponse:
         allowed = None if authorize is None else current_app.ensure_sync(authorize)(request)
-        own = consoles[id(current_app._get_current_object())]  # type: ignore[attr-defined]
-        return sent(own.answer(asked(path), allowed, lambda: meter or get_meter()))
+        admin = consoles[id(current_app._get_current_object())]  # type: ignore[attr-defined]
+        return to_response(admin.answer(to_request(path), allowed, lambda: meter or get_meter()))
 
     return blueprint
 
 
-def asked(path: str) -> ConsoleRequest:
-    """Turn the current request into one of the console's; the application may have read its form already."""
+def to_request(path: str) -> ConsoleRequest:
+    """Convert the current request into one of the console; the application may have parsed its form already."""
     full = request.script_root + request.path
     return ConsoleRequest(
         method=request.method,
@@ -64,8 +64,8 @@ def asked(path: str) -> ConsoleRequest:
     )
 
 
-def sent(answer: Response) -> FlaskResponse:
-    """Turn an answer of the console's into one of Flask's."""
+def to_response(answer: Response) -> FlaskResponse:
+    """Convert an answer of the console into a Flask response."""
     response = FlaskResponse(answer.body, answer.status)
     for key, value in answer.headers.items():
         response.headers[key] = value

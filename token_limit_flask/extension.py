@@ -1,6 +1,6 @@
-"""TokenLimit, the extension: hooks the SDKs, wraps the app, answers refusals, adds the commands.
+"""The Flask extension: patch the SDKs, wrap the WSGI app, answer refusals, add the CLI commands.
 
-Starts no thread and touches no database.
+Setting it up starts no thread and opens no database.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NAME = "token_limit"
 
 
 class State(NamedTuple):
-    """What the extension keeps for one app, in `app.extensions["token_limit"]`."""
+    """The state of the extension for one app, in `app.extensions["token_limit"]`."""
 
     settings: Settings
     meter: Meter
@@ -35,9 +35,9 @@ class State(NamedTuple):
 
 
 class TokenLimit:
-    """Meters an app's LLM calls for its tenants; holds no app itself, so one object may serve several.
+    """Meters the LLM calls of an app by tenant. It keeps no reference to an app, so one object may serve several.
 
-    Options are the settings in lower case (`TokenLimit(app, store="memory://")`); the app's config wins over them.
+    Options are the settings in lower case (`TokenLimit(app, store="memory://")`); the app's config overrides them.
     """
 
     def __init__(self, app: Flask | None = None, **options: Any) -> None:
@@ -46,9 +46,9 @@ class TokenLimit:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Set the extension up on an app; raises `ConfigurationError` for settings that cannot work."""
+        """Set up the extension on an app. Raises `ConfigurationError` for an invalid setting."""
         if NAME in app.extensions:
-            raise ConfigurationError("TokenLimit is on this app already; call init_app once")
+            raise ConfigurationError("TokenLimit is set up on this app already; call init_app once")
         for name, value in self._options.items():
             app.config.setdefault(PREFIX + name.upper(), value)
         settings, meter = read(app)
@@ -69,10 +69,10 @@ class TokenLimit:
 
 
 def get_meter(app: Flask | None = None) -> Meter:
-    """Return the Meter of an app, or of the current one; raises `ConfigurationError` where TokenLimit is not on it."""
+    """Return the Meter of an app, by default of the current one. Raises `ConfigurationError` without TokenLimit."""
     state = (app or current_app).extensions.get(NAME)
     if state is None:
-        raise ConfigurationError("TokenLimit is not on this app; call TokenLimit(app), or init_app(app)")
+        raise ConfigurationError("TokenLimit is not set up on this app; call TokenLimit(app) or init_app(app)")
     meter: Meter = state.meter
     return meter
 
@@ -81,7 +81,7 @@ def _answer_refusals(app: Flask, state: State) -> None:
     def answer(refused: LimitExceededException) -> Response:
         return upgrade_response(state.settings, refused.decision)
 
-    # an app that has a handler of its own keeps it
+    # keep an error handler that the app has registered
     app.error_handler_spec[None][None].setdefault(LimitExceededException, answer)
     got_request_exception.connect(state.remember_refusal, app)
     if state.settings.render_swallowed_refusals:
@@ -106,7 +106,7 @@ def _replace_error(settings: Settings, response: Response) -> Response:
 
 
 def _remember_refusal(settings: Settings, sender: Flask, exception: BaseException, **kwargs: Any) -> None:
-    """Have the 500 that Flask makes of a wrapped refusal replaced by the upgrade response."""
+    """Replace Flask's 500 for a wrapped refusal by the upgrade response."""
     refused = refusal_in(exception)
     if refused is not None and has_request_context():
         decision = refused.decision

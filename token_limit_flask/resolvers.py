@@ -1,8 +1,8 @@
-"""Who pays for a Flask request: found at the first LLM call, when authentication has surely happened.
+"""Resolve the tenant of a Flask request at its first LLM call, after authentication.
 
 The order: `g.tenant`, the attributes of Flask-Login's `current_user` named in USER_TENANT_ATTRIBUTES, then
-`user:<id>`. Where the app uses Flask-Login, all of it counts for an authenticated user only; where it does not,
-`g.tenant` is the app's own word. Nothing a client sends is ever read.
+`user:<id>`. In an app with Flask-Login, all of these apply to an authenticated user only. In an app without it, only
+`g.tenant` applies. No value that a client sends is read.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .conf import Settings
 
 
 class RequestScope(Exchange):
-    """The Scope of a Flask request; `context` is the way back into that for its streamed body and for other loops."""
+    """The Scope of a Flask request; `context` re-enters the request in its streamed body and on other event loops."""
 
     context: Context | None = None
 
@@ -38,13 +38,13 @@ class RequestScope(Exchange):
             self.peeks = True
 
     def end(self) -> None:
-        """Settle what was left open, and let go of the request unless its tenant may still be asked for."""
+        """Settle open calls, and drop the reference to the request unless its tenant may still be resolved."""
         super().end()
         if self.tenant_id is not None or not (self.works or self.unresolved):
             self.context = None
 
     def _find(self) -> str | None:
-        """Return the tenant in synchronous code; None outside of any request."""
+        """Return the tenant in synchronous code; None outside a request."""
         if self._is_here():
             return self._resolve_here()
         return None if self.context is None else self.context.copy().run(self._resolve_here)
@@ -52,8 +52,8 @@ class RequestScope(Exchange):
     async def _afind(self) -> str | None:
         """Return the tenant in asynchronous code.
 
-        A synchronous look-up runs where the call was made, as `current_user` does there: the loop of an async view is
-        its own, and the app's connections belong to that thread.
+        A synchronous look-up runs on the calling thread, as `current_user` does: an async view has its own event loop,
+        and the database connections of the app belong to that thread.
         """
         if self._is_here():
             return await self._aresolve_here()
@@ -62,7 +62,7 @@ class RequestScope(Exchange):
         return await asyncio.get_running_loop().create_task(self._aresolve_here(), context=self.context.copy())
 
     def _is_here(self) -> bool:
-        """Tell whether Flask's request is this one: a loop that is kept from an earlier one brings that along."""
+        """Return whether Flask's current request is this one; a reused event loop may hold an earlier one."""
         return has_request_context() and (self.context is None or _request() is self.context.copy().run(_request))
 
     def _resolve_here(self) -> str | None:
@@ -72,7 +72,8 @@ class RequestScope(Exchange):
         if on_loop():
             found.close()  # type: ignore[attr-defined]
             raise ConfigurationError(
-                "a synchronous LLM call in an async view cannot wait for an async TENANT_RESOLVER; use the async client"
+                "TENANT_RESOLVER: a synchronous LLM call in an async view cannot await an async resolver; "
+                "use the async client"
             )
         return tenant_id(current_app.async_to_sync(_wait)(found))
 
@@ -88,9 +89,9 @@ class RequestScope(Exchange):
 
 
 def remember_contexts(app: Flask) -> None:
-    """Have each request's Scope know its context before anything of the app runs.
+    """Save the context of each request in its Scope, before any code of the app runs.
 
-    Not a `before_request` function: Flask inspects each of those in every request, which takes 3 microseconds.
+    This is not a `before_request` function: Flask inspects each of those in every request, which takes 3 microseconds.
     """
     plain = app.preprocess_request
 
@@ -120,5 +121,5 @@ def _tenant(app: Flask, attributes: Any) -> Any:
     if not current_user.is_authenticated:
         return None
     found = first_tenant(chain((tenant,), (getattr(current_user, name, None) for name in attributes)))
-    # the prefix keeps user 7 and organisation 7 on separate bills; get_id() may be a token that changes
+    # the prefix keeps user 7 apart from organisation 7; get_id() may be a token that changes
     return found if found is not None else f"user:{getattr(current_user, 'id', None) or current_user.get_id()}"

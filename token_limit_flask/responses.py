@@ -1,4 +1,4 @@
-"""The upgrade response: what a customer sees who hit the wall."""
+"""The upgrade response: the answer to a request whose LLM call was refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def upgrade_response(settings: Settings, decision: Decision) -> Response:
         try:
             answer = custom(request._get_current_object(), decision)  # type: ignore[attr-defined]
             response = make_response(answer)
-            if isinstance(answer, (str, bytes, dict, list)):  # tells no status: it is a refusal all the same
+            if isinstance(answer, (str, bytes, dict, list)):  # has no status: use the status of the refusal
                 response.status_code = decision.status
             return response
         except Exception:

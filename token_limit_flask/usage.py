@@ -1,6 +1,6 @@
-"""The tenant's own usage: a page with JSON beside it, a fragment for the app's templates, and headers, each opt-in.
+"""The usage of the current tenant: a page, JSON, a fragment for the app's templates, and headers, each opt-in.
 
-The tenant is the one that the request's LLM calls are metered for; nothing a client sends chooses it.
+The tenant is the one that the LLM calls of the request are metered for; a client cannot choose it.
 """
 
 from __future__ import annotations
@@ -13,20 +13,19 @@ from markupsafe import Markup
 
 from token_limit_core import scope
 from token_limit_core.calls.engine import Engine
-from token_limit_core.console import tenant_app as own_app
-from token_limit_core.console import tenant_usage as own
+from token_limit_core.console import tenant_app, tenant_usage
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.runtime.faults import internal_errors
 
-from .console import asked, sent
+from .console import to_request, to_response
 
 NAME = "token_limit_usage"
 
 
 def usage_page(*, login_url: str | None = None, name: str = NAME) -> Blueprint:
-    """Make the blueprint of the tenant's own page; it also gives templates `token_limit_usage()`, the fragment.
+    """Make the blueprint of the usage page; it also adds `token_limit_usage()`, the fragment, to templates.
 
-    Without a tenant the page answers 401, or sends people to `login_url`.
+    Without a tenant the page answers 401, or redirects to `login_url`.
     """
     blueprint = Blueprint(name, __name__)
 
@@ -34,7 +33,7 @@ def usage_page(*, login_url: str | None = None, name: str = NAME) -> Blueprint:
     @blueprint.route("/<path:path>")
     def page(path: str) -> FlaskResponse:
         meter, tenant_id = _current()
-        return sent(own_app.answer(asked(path), meter, tenant_id, login_url))
+        return to_response(tenant_app.answer(to_request(path), meter, tenant_id, login_url))
 
     @blueprint.app_context_processor
     def helpers() -> dict[str, Any]:
@@ -44,26 +43,26 @@ def usage_page(*, login_url: str | None = None, name: str = NAME) -> Blueprint:
 
 
 def usage_fragment() -> Markup:
-    """Make the current tenant's usage as HTML to embed; empty without a tenant."""
+    """Render the usage of the current tenant as HTML to embed; empty without a tenant."""
     found = Markup("")
-    with internal_errors("making the usage fragment"):
-        found = own_app.fragment(*_current())
+    with internal_errors("rendering the usage fragment"):
+        found = tenant_app.fragment(*_current())
     return found
 
 
 def send_usage_headers(app: Flask) -> None:
-    """Have responses to requests that asked for their tenant tell what is left of its limit (`own.headers`)."""
+    """Add headers with what is left of the limit (`tenant_usage.headers`), if the request has resolved its tenant."""
 
     @app.after_request
-    def tell(response: FlaskResponse) -> FlaskResponse:
+    def add_headers(response: FlaskResponse) -> FlaskResponse:
         current = scope.current()
         if current is not None and current.engine is not None and current.tenant_id is not None:
-            response.headers.update(own.headers(current.engine, current.tenant_id))
+            response.headers.update(tenant_usage.headers(current.engine, current.tenant_id))
         return response
 
 
 def _current() -> tuple[Engine, str | None]:
     current = scope.current()
     if current is None or current.engine is None:
-        raise ConfigurationError("usage: TokenLimit is not on this app; call TokenLimit(app), or init_app(app)")
+        raise ConfigurationError("TokenLimit is not set up on this app; call TokenLimit(app) or init_app(app)")
     return current.engine, current.tenant()

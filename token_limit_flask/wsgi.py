@@ -1,6 +1,6 @@
-"""The WSGI middleware: a Scope around each request and its streamed body, and the answer to what no handler caught.
+"""The WSGI middleware: a Scope around each request and its streamed body, and the answer to uncaught refusals.
 
-Not request hooks: those run before a streamed body is produced, or twice (research: style section 3c).
+Flask's request hooks cannot do this: they run before a streamed body is produced, or twice.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class ScopedApp:
-    """Gives each request of an app its Scope."""
+    """Runs each request of an app inside a Scope."""
 
     def __init__(self, app: Flask, wsgi_app: WSGIApplication, settings: Settings, meter: Meter) -> None:
         self.app = app
@@ -36,13 +36,13 @@ class ScopedApp:
         self.meter = meter
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        own = RequestScope(self.meter, self.settings)
-        response = ScopedResponse(start_response, own)
-        token = scopes.enter(own)
+        request_scope = RequestScope(self.meter, self.settings)
+        response = ScopedResponse(start_response, request_scope)
+        token = scopes.enter(request_scope)
         try:
             response.content = self.wsgi_app(environ, response.start)
         except Exception as error:
-            own.end()
+            request_scope.end()
             refused = refusal_in(error)
             if refused is None:
                 raise
@@ -51,13 +51,13 @@ class ScopedApp:
             response.scope = scopes.current()
             scopes.leave(token)
         if "wsgi.file_wrapper" in environ and _is_file(response.content, environ["wsgi.file_wrapper"]):
-            own.end()
+            request_scope.end()
             response.release()
             return response.content
         return self._peek(response, environ) if response.held else response
 
     def _peek(self, response: ScopedResponse, environ: WSGIEnvironment) -> Iterable[bytes]:
-        """Pull the first chunk while the status is held back; a refusal in it becomes the upgrade response."""
+        """Read the first chunk while the status is held back; a refusal in it becomes the upgrade response."""
         try:
             peeked = peek(response)
         except Exception as error:
@@ -72,9 +72,9 @@ class ScopedApp:
     def _answer(
         self, refused: LimitExceededException, environ: WSGIEnvironment, start_response: StartResponse, exc_info: Any
     ) -> Iterable[bytes]:
-        """Answer a refusal that left the app as an exception: in debug mode, in tests, from a WSGI app below.
+        """Answer a refusal that the app has raised: in debug mode, in tests, or in a WSGI app below.
 
-        With `exc_info` the server takes the place of a response that had begun, unless it was sent already (PEP 3333).
+        With `exc_info` the server replaces a response that has begun, unless its headers are sent (PEP 3333).
         """
         start = start_response if exc_info is None else partial(_restart, start_response, exc_info)
         with self.app.request_context(environ):
@@ -86,10 +86,10 @@ def _restart(start_response: StartResponse, exc_info: Any, status: str, headers:
 
 
 class ScopedResponse(Body[bytes]):
-    """One response on its way: its start, and its body, whose every step and end runs inside the request's Scope.
+    """One response: its start, and its body, whose steps and `close` run inside the Scope of the request.
 
-    The start is held back while a response waits for its first chunk. It is not sent twice with `exc_info` instead:
-    servers differ in what they make of the first one's headers.
+    The start is held back while the response waits for its first chunk. Calling `start_response` twice with `exc_info`
+    is no alternative: servers treat the headers of the first call differently.
     """
 
     sent = False
@@ -102,8 +102,8 @@ class ScopedResponse(Body[bytes]):
 
     def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         """Start the response, or hold the start back; `start_response` of PEP 3333."""
-        self.request.context = copy_context()  # the last moment at which `g`, `request` and `current_user` are there
-        if self.request.works:  # threads that may go on when these are not
+        self.request.context = copy_context()  # later `g`, `request` and `current_user` are gone
+        if self.request.works:  # threads that may outlive the request
             self.request.tenant()
         if self.request.peeks:
             self.held = (status, headers) if exc_info is None else (status, headers, exc_info)
@@ -112,7 +112,7 @@ class ScopedResponse(Body[bytes]):
         return self.server(status, headers) if exc_info is None else self.server(status, headers, exc_info)
 
     def release(self) -> Any:
-        """Start the response that was held back, if one was."""
+        """Start the response if its start was held back."""
         held, self.held = self.held, ()
         if held:
             self.sent = True
@@ -123,7 +123,7 @@ class ScopedResponse(Body[bytes]):
         self._writer(data)
 
     def close(self) -> None:
-        """End the body, read to its end or not, and let go of the request."""
+        """Close the body, whether it was read or not, and end the Scope of the request."""
         close = getattr(self.content, "close", None)
         token = scopes.enter(self.scope)
         try:
@@ -135,8 +135,8 @@ class ScopedResponse(Body[bytes]):
 
 
 def _is_file(content: Any, wrapper: Any) -> bool:
-    """Tell whether the server can send the body as a file, which it does only with the body it knows.
+    """Return whether the server can send the body as a file, which it cannot do with a wrapped body.
 
-    Servers look for `fileno` or for their own wrapper (getsentry/sentry-python#5107).
+    Servers look for `fileno` or for their file wrapper (getsentry/sentry-python#5107).
     """
     return hasattr(content, "fileno") or (isinstance(wrapper, type) and isinstance(content, wrapper))

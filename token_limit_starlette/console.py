@@ -29,11 +29,11 @@ def console(
 ) -> ASGIApp:
     """Make the admin console as an ASGI application to mount; without `authorize` every page answers 403.
 
-    `authorize(request)` returns the name of the person who may enter (or True), None for others; it may also raise
-    `HTTPException`. A synchronous one runs in a thread. The Meter is `TokenLimitMiddleware`'s unless one is given.
-    Raises `ConfigurationError` for an `authorize` without a `secret` that protects forms.
+    `authorize(request)` returns the name of an authorized person or True, and None for all others. It may also
+    raise `HTTPException`. A synchronous one runs in a thread. `meter` defaults to the Meter of `TokenLimitMiddleware`.
+    Raises `ConfigurationError` for an `authorize` without a `secret`, which signs forms.
     """
-    own = Console(secret, authorize is not None)
+    admin = Console(secret, authorize is not None)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -41,8 +41,10 @@ def console(
             return
         request = Request(scope, receive)
         allowed = None if authorize is None else await _ask(authorize, request)
-        answer = await run_in_threadpool(own.answer, await asked(request), allowed, lambda: meter or _meter(scope))
-        await sent(answer)(scope, receive, send)
+        answer = await run_in_threadpool(
+            admin.answer, await to_request(request), allowed, lambda: meter or _meter(scope)
+        )
+        await to_response(answer)(scope, receive, send)
 
     return app
 
@@ -55,22 +57,24 @@ async def _ask(authorize: Callable[[Request], Any], request: Request) -> object:
 
 
 async def refuse_websocket(send: Send) -> None:
-    """Close a WebSocket: there are only pages here."""
+    """Close a WebSocket with 1008 (policy violation): only HTTP is served."""
     await send({"type": "websocket.close", "code": 1008})
 
 
 def _meter(scope: Scope) -> Meter:
     options = scope.get(KEY)
     if options is None:
-        raise ConfigurationError("meter: no TokenLimitMiddleware is around this application; add it, or give meter=")
+        raise ConfigurationError(
+            "meter: none given, and no TokenLimitMiddleware is around this application; add it, or pass meter="
+        )
     return cast(Meter, options.meter)
 
 
-async def asked(request: Request) -> ConsoleRequest:
-    """Turn a request of Starlette's into one of the console's."""
+async def to_request(request: Request) -> ConsoleRequest:
+    """Convert a Starlette request into one of the console."""
     root, path = request.scope.get("root_path", "").rstrip("/"), request.scope["path"]
     mount = root
-    if not f"{path}/".startswith(f"{root}/"):  # a proxy has stripped its own prefix, which only links must have
+    if not f"{path}/".startswith(f"{root}/"):  # a proxy has stripped its prefix: only links contain it
         mount = root.removeprefix(request.scope.get("app_root_path", "").rstrip("/"))
     body = b""
     async for chunk in request.stream():
@@ -88,8 +92,8 @@ async def asked(request: Request) -> ConsoleRequest:
     )
 
 
-def sent(answer: ConsoleResponse) -> Response:
-    """Turn an answer of the console's into one of Starlette's."""
+def to_response(answer: ConsoleResponse) -> Response:
+    """Convert an answer of the console into a Starlette response."""
     if isinstance(answer.body, bytes):
         return Response(answer.body, answer.status, answer.headers)
     return StreamingResponse(answer.body, answer.status, answer.headers)

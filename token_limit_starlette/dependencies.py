@@ -1,4 +1,4 @@
-"""For FastAPI: a dependency that says who pays, and the refusals for the OpenAPI document."""
+"""For FastAPI: a dependency that sets the tenant, and the refusals for the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .options import get_meter
 
 
 def bind_tenant(get_tenant: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a dependency that gives what `get_tenant` gives and makes it the tenant that pays for the request.
+    """Make a dependency that returns the result of `get_tenant` and bills the request to it.
 
-    `get_tenant` is a dependency, sync or async; what it returns is a text, a number, or an object with `pk` or `id`.
-    The endpoint, its streamed body and its background tasks all see the tenant. With None the middleware's order holds.
-    Raises `ConfigurationError` when the request came through no `TokenLimitMiddleware`.
+    `get_tenant` is a dependency, sync or async; it returns a str, a number, or an object with `pk` or `id`. The tenant
+    applies to the endpoint, its streamed body and its background tasks. On None the middleware resolves the tenant.
+    A request without `TokenLimitMiddleware` raises `ConfigurationError`.
     """
     dependency = Depends(get_tenant)
 
@@ -73,11 +73,11 @@ def _documented(description: str, headers: dict[str, Any] | None = None) -> dict
     return {"description": description, "content": content, **({"headers": headers} if headers else {})}
 
 
-_RETRY_AFTER = {"Retry-After": {"description": "seconds until another try is worth it", "schema": {"type": "integer"}}}
+_RETRY_AFTER = {"Retry-After": {"description": "seconds to wait before a retry", "schema": {"type": "integer"}}}
 
 refusal_responses: dict[int | str, dict[str, Any]] = {
     402: _documented("The spend limit is reached, or what is left of it does not cover this call"),
-    403: _documented("It is not known who would pay for the call"),
+    403: _documented("The call has no tenant to bill"),
     429: _documented("Calls in flight hold what is left of the spend limit", _RETRY_AFTER),
 }
-"""The refusals as `responses=` of an application, a router or an endpoint."""
+"""The refusals, for `responses=` of an application, a router or an endpoint."""

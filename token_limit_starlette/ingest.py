@@ -16,7 +16,7 @@ from token_limit_core.ingest.endpoints import CHECKS, EVENTS, THRESHOLDS, Incomi
 
 
 def ingest_routes(meter: Meter) -> list[Route]:
-    """Make the routes that answer services which report to this application's store, off the event loop."""
+    """Make the routes of the ingest endpoints, over the store of a Meter; they run in threads."""
     ingest = Ingest.of(meter)
 
     async def endpoint(name: str, request: Request) -> Response:
@@ -25,7 +25,7 @@ def ingest_routes(meter: Meter) -> list[Route]:
         rendered = await run_in_threadpool(ingest.answer, incoming)
         return Response(rendered.body, rendered.status, rendered.headers)
 
-    methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]  # the endpoint says which it knows
+    methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]  # the endpoint answers an unsupported one with 405
     return [
         Route(f"/{name}", partial(endpoint, name), methods=methods, name=f"token_limit_{name}")
         for name in (EVENTS, THRESHOLDS, CHECKS)
@@ -33,13 +33,13 @@ def ingest_routes(meter: Meter) -> list[Route]:
 
 
 def _reader(request: Request) -> Read:
-    """Let the endpoint's thread take the body in piece by piece, once it has seen the key."""
+    """Return a function that reads the body in chunks from a thread, after the key was checked."""
     parts = request.stream()
 
     async def next_part() -> bytes:
         try:
             return await anext(parts, b"")
         except ClientDisconnect as error:
-            raise ConnectionError("the client has left") from error
+            raise ConnectionError("the client has disconnected") from error
 
     return lambda size: from_thread.run(next_part)

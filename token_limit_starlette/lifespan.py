@@ -1,4 +1,4 @@
-"""The end of an application: what was captured is stored and the connections are closed."""
+"""The lifespan of an application: patch the SDKs at the start, flush and close the Meter at the end."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 
 
 def lifespan(meter: Meter, inner: Lifespan | None = None) -> Lifespan:
-    """Make a lifespan that hooks the SDKs at the start and closes the Meter at the end, around the application's own.
+    """Make a lifespan that patches the SDKs at the start and closes the Meter at the end, around an inner lifespan.
 
-    `FastAPI(lifespan=lifespan(meter))`, or `lifespan(meter, my_own)`, whose state is passed on. The middleware already
-    flushes at the end; this also takes the hooks out and closes the connections of the store.
+    `FastAPI(lifespan=lifespan(meter))`, or `lifespan(meter, inner)`, whose state is passed on. The middleware already
+    flushes at the end; this also removes the patches and closes the connections of the store.
     """
 
     @asynccontextmanager

@@ -1,6 +1,6 @@
-"""The middleware: a Scope around each request and WebSocket with all they start, and the upgrade response.
+"""The middleware: a Scope around each request and WebSocket, their bodies and tasks, and the upgrade response.
 
-Pure ASGI. The tenant is resolved at the first LLM call, so the order relative to authentication is free.
+Pure ASGI. The tenant is resolved at the first LLM call, so the middleware may be before or after authentication.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ DENIAL = "websocket.http.response"
 class TokenLimitMiddleware:
     """Meters the LLM calls of an ASGI application: `app.add_middleware(TokenLimitMiddleware, ...)`.
 
-    Takes a `meter`, or the options of `MeterConfig` to make one from. `resolver(connection)`, sync or async, names the
-    tenant; without it the order of `resolvers` holds. `upgrade_url` is where the upgrade response sends people,
-    `upgrade_page(values)` makes its HTML, and `upgrade_response(connection, decision)`, sync or async, replaces it.
-    With `peek_streams` every response waits for its first chunk, so that a refusal before that is still a 402.
-    An option that cannot work raises `ConfigurationError` when the application starts.
+    Takes a `meter`, or the options of `MeterConfig` to make one. `resolver(connection)`, sync or async, returns the
+    tenant; without it the module `resolvers` does. `upgrade_url` is the link of the upgrade response,
+    `upgrade_page(values)` renders its HTML, and `upgrade_response(connection, decision)`, sync or async, replaces it.
+    With `peek_streams` every response waits for its first chunk, so that a refusal before that is answered with 402.
+    An invalid option raises `ConfigurationError` when the application starts.
     """
 
     def __init__(
@@ -77,8 +77,8 @@ class TokenLimitMiddleware:
         except ConfigurationError as error:
             if not on_loop():
                 raise
-            # Starlette makes us while it starts. A server takes an application that raises then for one that knows no
-            # start-up, and serves it (uvicorn, lifespan "auto"); `_lifespan` stops it properly.
+            # Starlette creates its middleware on the first ASGI event, the lifespan. If that raises, uvicorn (lifespan
+            # "auto") assumes an application without lifespan and serves it. So `_lifespan` reports the failure.
             self._fault = error
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -92,15 +92,15 @@ class TokenLimitMiddleware:
             return
         scope[KEY] = options = self.options
         loop = _running_loop()
-        own = Exchange(
+        exchange = Exchange(
             engine=engine_of(options.meter),
             loop=loop,
             resolve=partial(resolve, options, scope, loop),
             aresolve=partial(aresolve, options, scope, loop),
         )
-        own.peeks = options.peek_streams
-        outbox = _Outbox(own, send, options.render_swallowed_refusals)
-        token = scopes.enter(own)
+        exchange.peeks = options.peek_streams
+        outbox = _Outbox(exchange, send, options.render_swallowed_refusals)
+        token = scopes.enter(exchange)
         try:
             await self.app(scope, receive, outbox.send)
         except Exception as error:
@@ -115,10 +115,10 @@ class TokenLimitMiddleware:
                 await outbox.release()
         finally:
             scopes.leave(token)
-            own.end()
+            exchange.end()
 
     async def _lifespan(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        """Stop a server whose options cannot work; at its end write down what was captured."""
+        """Stop a server with invalid options; flush settled calls when the server shuts down."""
         if self._fault is not None:
             await receive()
             await send({"type": "lifespan.startup.failed", "message": f"token-limit: {self._fault}"})
@@ -128,7 +128,7 @@ class TokenLimitMiddleware:
         async def flush_first(message: Message) -> None:
             if message["type"].startswith("lifespan.shutdown."):
                 with internal_errors("flushing the meter"):
-                    engine_of(meter).settler.collect()  # a stream cut off in the last moment settles when it is freed
+                    engine_of(meter).settler.collect()  # settle streams that were cut off by the shutdown
                     await run_in_threadpool(meter.flush, FLUSH_SECONDS)
             await send(message)
 
@@ -136,12 +136,12 @@ class TokenLimitMiddleware:
 
 
 class _Outbox:
-    """What has gone out on one connection.
+    """The messages that have been sent on one connection.
 
-    A 500 that follows a refusal is kept until the application has ended: an application inside this one, mounted or
-    wrapped, answers an error first and raises it then, and only the error tells whether the refusal was behind it.
-    Where the Scope says so, the start of every response is kept until there is a first chunk (`peek`).
-    With `renders` an error response of the application that follows a refusal is kept, too, to be replaced.
+    A 500 after a refusal is kept until the application has ended: an inner application, mounted or wrapped, sends the
+    500 first and then raises the error, which shows whether the refusal caused it.
+    If the Scope has `peeks`, the start of every response is kept until its first chunk.
+    With `renders` an error response after a refusal is also kept, and the upgrade response replaces it.
     """
 
     __slots__ = ("_peeking", "_renders", "_scope", "_send", "accepted", "kept", "started", "swallowed")
@@ -157,7 +157,7 @@ class _Outbox:
         self.accepted = False
 
     async def send(self, message: Message) -> None:
-        """Pass a message on, or keep it."""
+        """Send a message, or keep it."""
         kind = message["type"]
         if kind == "http.response.start":
             if self._renders and not self.started:
@@ -183,29 +183,29 @@ class _Outbox:
             self.kept.append(message)
 
     async def release(self) -> None:
-        """Send what was kept."""
+        """Send the kept messages."""
         kept, self.kept = self.kept, None
         for message in kept or ():
             await self._send(message)
 
     async def fail(self) -> None:
-        """Send what was kept before the application raises; a start without a chunk gives way to the server's 500."""
+        """Send the kept messages before the error is raised; drop a start without a chunk, so the server sends 500."""
         if self._peeking:
             self.drop()
         await self.release()
 
     def drop(self) -> None:
-        """Forget what was kept: another answer takes its place."""
+        """Drop the kept messages: another answer replaces them."""
         self.kept, self._peeking, self.swallowed = None, False, None
 
 
 def _is_empty(message: Message) -> bool:
-    """Tell whether a message is a chunk without a byte, and more are to come."""
+    """Return whether a message is an empty chunk before the end of the body."""
     return message["type"] == "http.response.body" and not message.get("body") and bool(message.get("more_body"))
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
-    """Return the event loop that serves a connection; None where that is not asyncio's."""
+    """Return the event loop that serves a connection; None if it is not an asyncio loop."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -213,7 +213,7 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 async def _answer(decision: Decision, scope: MutableMapping[str, Any], receive: Receive, outbox: _Outbox) -> bool:
-    """Answer a refusal that left the application; False when the application has answered already."""
+    """Answer a refusal that the application has raised; return False if its response has begun."""
     if outbox.started:
         return False
     outbox.drop()

@@ -1,4 +1,4 @@
-"""The options of the middleware: checked once, when the application starts."""
+"""The options of the middleware, validated once when the application starts."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ Answer = Callable[[HTTPConnection, Decision], Response | Awaitable[Response]]
 Page = Callable[[dict[str, Any]], str]
 
 NAMES = {"resolver": "TENANT_RESOLVER", "upgrade_page": "UPGRADE_RESPONSE"}
-"""Options that have a name of their own here, and the setting whose rule holds for them."""
+"""Options whose setting has another name; the rule of that setting validates them."""
 
 KEY = "token_limit"
-"""Where a connection's ASGI scope has the options of the middleware it came through."""
+"""The key in the ASGI scope of a connection under which the middleware puts its options."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What one `TokenLimitMiddleware` was given; `meter` is made from the options of `MeterConfig` where none was.
+    """The options of one `TokenLimitMiddleware`.
 
-    Raises `ConfigurationError` for an option that cannot work.
+    Raises `ConfigurationError` for an invalid option.
     """
 
     meter: Meter
@@ -46,7 +46,9 @@ class Options:
 
     def __post_init__(self) -> None:
         if not isinstance(self.meter, Meter):
-            raise ConfigurationError(f"meter: {self.meter!r} is not a Meter; give Meter(MeterConfig(...)) or none")
+            raise ConfigurationError(
+                f"meter: invalid value {self.meter!r}; expected a Meter or None, for example Meter(MeterConfig(...))"
+            )
         for name in fields(self):
             if (setting := SETTINGS.get(NAMES.get(name.name, name.name.upper()))) is not None:
                 check_value(setting, getattr(self, name.name), name.name)
@@ -55,34 +57,36 @@ class Options:
 
 
 def make_meter(meter: Meter | None, config: Mapping[str, Any]) -> Meter:
-    """Return the Meter given, or one made from the options of `MeterConfig`; not both.
+    """Return the given Meter, or make one from the options of `MeterConfig`.
 
-    Raises `ConfigurationError` naming an option that is unknown or cannot work.
+    Raises `ConfigurationError` for an unknown or invalid option, and if both are given.
     """
     unknown = sorted(set(config) - set(CONFIG_FIELDS))
     if unknown:
         raise ConfigurationError(
-            f"TokenLimitMiddleware has no option {unknown[0]!r}; besides its own it takes those of MeterConfig: "
+            f"{unknown[0]}: unknown option of TokenLimitMiddleware; besides its own it accepts those of MeterConfig: "
             f"{', '.join(CONFIG_FIELDS)}"
         )
     if meter is None:
         return Meter(MeterConfig(**config))
     if config:
-        raise ConfigurationError(f"meter: give a Meter or {', '.join(sorted(config))}, not both")
+        raise ConfigurationError(f"meter: expected a Meter or {', '.join(sorted(config))}, not both")
     return meter
 
 
 def options_of(connection: HTTPConnection) -> Options:
-    """Return the options of the middleware that a request or WebSocket came through.
+    """Return the options of the middleware around a request or WebSocket.
 
-    Raises `ConfigurationError` when it came through none.
+    Raises `ConfigurationError` without a `TokenLimitMiddleware`.
     """
     options = connection.scope.get(KEY)
     if not isinstance(options, Options):
-        raise ConfigurationError("this request came through no TokenLimitMiddleware; app.add_middleware() it")
+        raise ConfigurationError(
+            "this request has no TokenLimitMiddleware; add it with app.add_middleware(TokenLimitMiddleware)"
+        )
     return options
 
 
 def get_meter(connection: HTTPConnection) -> Meter:
-    """Return the application's Meter, given a request or WebSocket."""
+    """Return the Meter of the middleware around a request or WebSocket."""
     return options_of(connection).meter

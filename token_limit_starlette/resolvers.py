@@ -1,7 +1,7 @@
-"""Who pays for a request: found at the first LLM call, when authentication has surely happened.
+"""Resolve the tenant of a request at its first LLM call, after authentication.
 
 The order, for an authenticated `scope["user"]` only: `request.state.tenant`, the attributes of the user named in
-`user_tenant_attributes`, then `user:<id>`. Nothing a client sends is ever read.
+`user_tenant_attributes`, then `user:<id>`. No value that a client sends is read.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RESOLVE_SECONDS = 10.0
 """How long a thread waits for the event loop to run an async resolver."""
 
 IDENTITIES = ("pk", "id", "identity", "username")
-"""What may identify a user; never its display name, which people choose."""
+"""The attributes that identify a user; never the display name, which users choose."""
 
 
 def resolve(options: Options, scope: MutableMapping[str, Any], loop: asyncio.AbstractEventLoop | None) -> str | None:
@@ -49,7 +49,7 @@ async def aresolve(
         attributes = options.user_tenant_attributes
         if not attributes:
             return _tenant(scope, attributes)
-        return await run_in_threadpool(_tenant, scope, attributes)  # attributes may be relations still to be loaded
+        return await run_in_threadpool(_tenant, scope, attributes)  # attributes may be lazy-loading relations
     if is_async(resolver):
         found = resolver(HTTPConnection(scope))
     else:
@@ -60,7 +60,7 @@ async def aresolve(
 
 
 def is_async(function: Any) -> bool:
-    """Tell whether calling something gives a coroutine."""
+    """Return whether calling `function` returns a coroutine."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
@@ -75,32 +75,33 @@ def _tenant(scope: MutableMapping[str, Any], attributes: Sequence[str]) -> str |
     if found is not None:
         return found
     identity = next((value for name in IDENTITIES if (value := _read(user, name)) is not None), None)
-    return None if identity is None else f"user:{identity}"  # so that user 7 and organisation 7 never share a bill
+    return None if identity is None else f"user:{identity}"  # the prefix keeps user 7 apart from organisation 7
 
 
 @cache
 def _warn_of_unused_tenant() -> None:
-    """Say once what a developer would wonder about."""
+    """Log once that `request.state.tenant` is ignored without a user."""
     logger.warning(
-        "request.state.tenant is set but the scope has no user, so it does not count: a host name or a header may be "
-        "behind it. Give TokenLimitMiddleware resolver=lambda connection: connection.state.tenant, or use bind_tenant()"
+        "request.state.tenant is ignored because the scope has no user: it may come from a host name or a header, "
+        "which a client chooses. Pass TokenLimitMiddleware resolver=lambda connection: connection.state.tenant, "
+        "or use bind_tenant()"
     )
 
 
 def _read(user: Any, name: str) -> Any:
     try:
         return getattr(user, name, None)
-    except NotImplementedError:  # Starlette's BaseUser has these properties, and leaves them to its subclasses
+    except NotImplementedError:  # a property of Starlette's BaseUser that the subclass does not define
         return None
 
 
 def _wait_for(found: Awaitable[Any], loop: asyncio.AbstractEventLoop | None) -> Any:
-    """Let the request's loop run a resolver, while this thread waits."""
+    """Run a resolver on the request's event loop, and wait for it in this thread."""
     if loop is None or on_loop():
         if inspect.iscoroutine(found):
             found.close()
         raise ConfigurationError(
-            "a synchronous LLM call on the event loop cannot wait for the async resolver: use the async client, "
+            "resolver: a synchronous LLM call on the event loop cannot await an async resolver; use the async client, "
             "or make the call in a plain `def` endpoint"
         )
     future = asyncio.run_coroutine_threadsafe(_await(found), loop)
@@ -111,7 +112,7 @@ def _wait_for(found: Awaitable[Any], loop: asyncio.AbstractEventLoop | None) -> 
 
 
 async def _on(loop: asyncio.AbstractEventLoop | None, found: Awaitable[Any]) -> Any:
-    """Run a resolver on the request's loop, whose connections it may use, though another loop asks."""
+    """Await a resolver on the request's event loop, as its connections belong to that loop."""
     if loop is None:
         return await found
     future = asyncio.run_coroutine_threadsafe(_await(found), loop)

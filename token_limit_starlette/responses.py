@@ -1,4 +1,4 @@
-"""The upgrade response: what a customer sees who hit the wall."""
+"""The upgrade response: the answer to a request whose LLM call was refused."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ async def upgrade_response(connection: HTTPConnection, decision: Decision) -> Re
 
 
 async def refusal_handler(request: Request, error: Exception) -> Response:
-    """Answer a refusal in the application's own layer: `app.add_exception_handler(LimitExceededException, this)`.
+    """Answer a refusal as an exception handler: `app.add_exception_handler(LimitExceededException, refusal_handler)`.
 
-    The middleware answers without it. It is for applications with a middleware that turns every exception into an
-    error of its own before ours could see it.
+    It is only needed in an application whose other middleware turns every exception into an error response;
+    otherwise `TokenLimitMiddleware` answers.
     """
     refused = refusal_in(error)
-    if refused is None or request.scope["type"] != "http":  # the middleware knows how to close a WebSocket
+    if refused is None or request.scope["type"] != "http":  # the middleware closes WebSockets
         raise error
     return await upgrade_response(request, refused.decision)
 
@@ -47,5 +47,5 @@ async def _custom(answer: Any, connection: HTTPConnection, decision: Decision) -
     found = answer(connection, decision) if is_async(answer) else await run_in_threadpool(answer, connection, decision)
     response = await found if inspect.isawaitable(found) else found
     if not isinstance(response, Response):
-        raise TypeError(f"upgrade_response returned {response!r}, which is no Response")
+        raise TypeError(f"upgrade_response: invalid result {response!r}; expected a Response")
     return response

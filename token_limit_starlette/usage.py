@@ -1,6 +1,6 @@
-"""The tenant's own usage: a page with JSON beside it, a fragment for the app's templates, and headers, each opt-in.
+"""The usage of the current tenant: a page, JSON, a fragment for the app's templates, and headers, each opt-in.
 
-The tenant is the one that the request's LLM calls are metered for; nothing a client sends chooses it.
+The tenant is the one that the LLM calls of the request are metered for; a client cannot choose it.
 """
 
 from __future__ import annotations
@@ -13,18 +13,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from token_limit_core import scope
 from token_limit_core.calls.engine import Engine
-from token_limit_core.console import tenant_app as own_app
-from token_limit_core.console import tenant_usage as own
+from token_limit_core.console import tenant_app, tenant_usage
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.runtime.faults import internal_errors
 
-from .console import asked, refuse_websocket, sent
+from .console import refuse_websocket, to_request, to_response
 
 
 def usage_page(*, login_url: str | None = None) -> ASGIApp:
-    """Make the tenant's own page as an ASGI application to mount inside `TokenLimitMiddleware`.
+    """Make the usage page as an ASGI application to mount inside `TokenLimitMiddleware`.
 
-    Without a tenant it answers 401, or sends people to `login_url`.
+    Without a tenant it answers 401, or redirects to `login_url`.
     """
 
     async def app(asgi: Scope, receive: Receive, send: Send) -> None:
@@ -32,25 +31,25 @@ def usage_page(*, login_url: str | None = None) -> ASGIApp:
             await refuse_websocket(send)
             return
         engine, tenant_id = await _current()
-        request = await asked(Request(asgi, receive))
-        answer = await run_in_threadpool(own_app.answer, request, engine, tenant_id, login_url)
-        await sent(answer)(asgi, receive, send)
+        request = await to_request(Request(asgi, receive))
+        answer = await run_in_threadpool(tenant_app.answer, request, engine, tenant_id, login_url)
+        await to_response(answer)(asgi, receive, send)
 
     return app
 
 
 async def usage_fragment() -> Markup:
-    """Make the current tenant's usage as HTML to embed, for a template's context; empty without a tenant."""
+    """Render the usage of the current tenant as HTML to embed in a template; empty without a tenant."""
     found = Markup("")
-    with internal_errors("making the usage fragment"):
-        found = await run_in_threadpool(own_app.fragment, *await _current())
+    with internal_errors("rendering the usage fragment"):
+        found = await run_in_threadpool(tenant_app.fragment, *await _current())
     return found
 
 
 class UsageHeadersMiddleware:
-    """Have responses to requests that asked for their tenant tell what is left of its limit (`own.headers`).
+    """Add headers with what is left of the limit (`tenant_usage.headers`), if the request has resolved its tenant.
 
-    Add it before `TokenLimitMiddleware`, so that it is inside of that.
+    Call `add_middleware` for it before `TokenLimitMiddleware`, so that it runs inside.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -62,17 +61,19 @@ class UsageHeadersMiddleware:
             return
         current = scope.current()
 
-        async def tell(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start" and current is not None and current.engine is not None:
-                known = await run_in_threadpool(own.headers, current.engine, current.tenant_id)
+                known = await run_in_threadpool(tenant_usage.headers, current.engine, current.tenant_id)
                 MutableHeaders(scope=message).update(known)
             await send(message)
 
-        await self.app(asgi, receive, tell)
+        await self.app(asgi, receive, send_with_headers)
 
 
 async def _current() -> tuple[Engine, str | None]:
     current = scope.current()
     if current is None or current.engine is None:
-        raise ConfigurationError("usage: add TokenLimitMiddleware to the application with add_middleware()")
+        raise ConfigurationError(
+            "this request has no TokenLimitMiddleware; add it with app.add_middleware(TokenLimitMiddleware)"
+        )
     return current.engine, await current.atenant()

@@ -272,7 +272,7 @@ def test_a_key_is_confined_to_its_tenants(service: Service) -> None:
     status, told = service.post(event(1), event(2, tenant_id="globex"), event(3, tenant_id="eu-7"))
     assert (status, told["accepted"]) == (200, 2)
     assert told["rejected"] == [
-        {"index": 1, "event_id": event(2)["event_id"], "reason": "tenant_id: is not one of this key's tenants"}
+        {"index": 1, "event_id": event(2)["event_id"], "reason": "tenant_id: not one of the tenants of this API key"}
     ]
     assert service.post(event(4, tenant_id="globex"))[0] == 403
     assert service.send("GET", CHECKS, query={"tenant_id": "globex"})[0] == 403

@@ -146,7 +146,7 @@ def chunked(data: bytes, size: int = 65536) -> bytes:
 
 def test_a_body_of_100_megabytes_is_refused_before_it_is_sent(backend: Backend) -> None:
     status, problem = speak(backend, f"Content-Length: {100 * 1024 * 1024}")
-    assert (status, problem["status"], problem["title"]) == (413, 413, "The body cannot be read")
+    assert (status, problem["status"], problem["title"]) == (413, 413, "The body is invalid")
 
 
 @pytest.mark.parametrize("length", [f"Content-Length: {100 * 1024 * 1024}", "Transfer-Encoding: chunked"])

@@ -132,7 +132,7 @@ def test_what_cannot_be_read_is_no_tenant(
     with wire.task(data, meter):
         generate()
     assert tenants(events) == [""]
-    assert "cannot be read" in caplog.text
+    assert "a task message has an invalid tenant" in caplog.text
 
 
 def test_a_task_without_a_tenant_is_not_its_callers(meter: Meter, events: list[LLMEvent]) -> None:

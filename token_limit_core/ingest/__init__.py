@@ -1,7 +1,7 @@
-"""Ingest: the other side of the wire. Services report their events here, ask whether a tenant may go on, set limits.
+"""Ingest: the server side of the wire protocol. Services report events, check limits and set limits.
 
-keys       who may speak: hashed API keys, each confined to tenants and permissions
-body       what they sent: bounded, unpacked, parsed
-events     one event of a batch: valid, or refused with a reason
-endpoints  the three calls of the wire contract over any store (SPEC 1.5)
+keys       authentication: hashed API keys, each restricted to tenants and permissions
+body       request bodies: size limits, gzip, JSON
+events     validation of one event of a batch; an invalid one is rejected with a reason
+endpoints  the three endpoints of the protocol, over any store
 """

@@ -1,4 +1,4 @@
-"""Reading a request's body: bounded before and after unpacking, so that neither its size nor a zip bomb hurts."""
+"""Read a request body within size limits, before and after decompression, to stop large bodies and zip bombs."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Callable
 from typing import Any
 
 MOST_BYTES = 8 * 1024 * 1024
-"""What a body may measure on the wire."""
+"""The maximum size of a body as sent, in bytes."""
 
 MOST_UNPACKED = 16 * 1024 * 1024
-"""What it may measure unpacked: 10,000 events of 1.6 KiB. Parsed, a hostile one takes 25 times as much."""
+"""The maximum size of a decompressed body, in bytes: 10,000 events of 1.6 KiB. Parsing can take 25 times as much."""
 
 CHUNK = 64 * 1024
 
 Read = Callable[[int], bytes]
-"""Gives up to so many bytes of the body, and none at its end."""
+"""Returns up to the given number of bytes of the body; an empty result is its end."""
 
 
 class BadBody(Exception):
-    """A body that is not read; `status` is 400, 413 or 415."""
+    """A body that is invalid, too large or in an unsupported encoding; `status` is 400, 413 or 415."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
@@ -32,52 +32,52 @@ def read_json(read: Read, length: str | None, encoding: str | None) -> Any:
     raw = b"".join(_chunks(read, length, encoding))
     try:
         return json.loads(raw.decode(), parse_constant=_refuse_constant, parse_int=_parse_int)
-    except (ValueError, RecursionError) as error:  # its text may quote what was sent
-        raise BadBody(400, f"the body is no JSON document that can be read ({type(error).__name__})") from None
+    except (ValueError, RecursionError) as error:  # the text of the error may quote the body
+        raise BadBody(400, f"body: invalid JSON ({type(error).__name__})") from None
 
 
 def _chunks(read: Read, length: str | None, encoding: str | None) -> list[bytes]:
     if length is not None and (not length.isdecimal() or int(length[:20]) > MOST_BYTES):
-        raise BadBody(413, f"the body may have at most {MOST_BYTES} bytes")
+        raise BadBody(413, f"body: too large; expected at most {MOST_BYTES} bytes")
     encoding = (encoding or "identity").strip().lower()
     if encoding not in ("identity", "gzip"):
-        raise BadBody(415, "the body may be plain or gzip")
+        raise BadBody(415, "body: unsupported Content-Encoding; expected gzip or identity")
     unpack = zlib.decompressobj(zlib.MAX_WBITS | 16) if encoding == "gzip" else None
     taken = unpacked = 0
     parts: list[bytes] = []
     while data := _read(read):
         taken += len(data)
         if taken > MOST_BYTES:
-            raise BadBody(413, f"the body may have at most {MOST_BYTES} bytes")
+            raise BadBody(413, f"body: too large; expected at most {MOST_BYTES} bytes")
         part = data if unpack is None else _unpack(unpack, data, MOST_UNPACKED - unpacked)
         unpacked += len(part)
         parts.append(part)
     if unpack is not None and not unpack.eof:
-        raise BadBody(400, "the gzip body ends early")
+        raise BadBody(400, "body: the gzip data is incomplete")
     return parts
 
 
 def _read(read: Read) -> bytes:
     try:
         return read(CHUNK)
-    except OSError:  # Django's UnreadablePostError is one too
-        raise BadBody(400, "the body ends early") from None
+    except OSError:  # includes Django's UnreadablePostError
+        raise BadBody(400, "body: the connection closed before the end") from None
 
 
 def _unpack(unpack: Any, data: bytes, room: int) -> bytes:
     try:
         part: bytes = unpack.decompress(data, room + 1)
     except zlib.error:
-        raise BadBody(400, "the body is no gzip") from None
+        raise BadBody(400, "body: invalid gzip data") from None
     if len(part) > room:
-        raise BadBody(413, f"the body may have at most {MOST_UNPACKED} bytes when unpacked")
+        raise BadBody(413, f"body: too large; expected at most {MOST_UNPACKED} bytes after decompression")
     return part
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not valid JSON")
 
 
 def _parse_int(digits: str) -> int | float:
-    """Read a number; one of thousands of digits would take Python long to make."""
+    """Parse an integer; one of more than 20 digits becomes infinity, as Python parses very long ones slowly."""
     return int(digits) if len(digits) <= 20 else float("inf")

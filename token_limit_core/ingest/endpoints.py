@@ -1,4 +1,4 @@
-"""The three calls of the wire contract, over any store and under any framework (SPEC 1.5)."""
+"""The three endpoints of the wire protocol, over any store and under any framework."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from .keys import CHECK, INGEST, SET_LIMIT, ApiKey, proves, public_id_of, token_
 logger = logging.getLogger("token_limit")
 
 EVENTS, THRESHOLDS, CHECKS = "events", "thresholds", "check-tenant-limit"
-"""The last part of each endpoint's path; clients derive the other two from the first."""
+"""The last path segment of each endpoint; clients derive the other two URLs from the first."""
 
 MOST_EVENTS = 10_000
 RETRY_SECONDS = 5
 
 
 class Incoming(NamedTuple):
-    """A request, for any framework. Header names are in lower case; `read` gives the body piece by piece."""
+    """A request, independent of the framework. Header names are in lower case; `read` returns the body in chunks."""
 
     method: str
     endpoint: str
@@ -43,7 +43,7 @@ class Incoming(NamedTuple):
 
 
 class Refused(Exception):
-    """A request that is answered with a problem document."""
+    """An error that is answered with a problem document (RFC 9457)."""
 
     def __init__(self, status: int, title: str, detail: str, **headers: str) -> None:
         super().__init__(detail)
@@ -51,11 +51,11 @@ class Refused(Exception):
 
 
 class Ingest:
-    """Answers services that report here. Does I/O: keep it off event loops.
+    """Handles the requests of services that report here. Does blocking I/O: do not call it on an event loop.
 
-    `welcome` is called with each tenant before it is first seen, and the unix time, to give it a limit. `prices` are
-    for events without a cost; the default is the price list.
-    Raises `ConfigurationError` for a store whose limits and ledger are elsewhere.
+    `welcome(tenant_id, now)` gives a new tenant its default limit; `now` is unix seconds. `prices` price the events
+    that have no cost; the default is the built-in price list.
+    Raises `ConfigurationError` for a store that keeps its limits and ledger in a remote backend.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class Ingest:
     ) -> None:
         if store.backend is not None:
             raise ConfigurationError(
-                f"store: limits and ledger are kept by the backend {store.backend}, so that reports cannot be taken "
-                "here; have them sent there, or keep a store here"
+                f"store: invalid store for ingest; the backend {store.backend} keeps its limits and ledger. Send the "
+                "reports there, or use a local store, for example 'sqlite:///limits.db'"
             )
         self._store = store
         self._clock = clock
@@ -77,12 +77,12 @@ class Ingest:
 
     @classmethod
     def of(cls, meter: Meter) -> Self:
-        """Answer over a Meter's store, by its clock and at its prices; new tenants get its default limit."""
+        """Use the store, clock, prices and default limit of a Meter."""
         engine = engine_of(meter)
         return cls(meter.store, meter.config.clock, engine.access.welcome, engine.prices)
 
     def answer(self, incoming: Incoming) -> Rendered:
-        """Answer a request; what is wrong with it becomes a problem document, and is logged without any secret."""
+        """Answer a request; an error becomes a problem document, and is logged without secrets."""
         key = None
         try:
             key, handler = self._admit(incoming)
@@ -90,16 +90,16 @@ class Ingest:
         except Refused as refused:
             return _problem(refused, incoming, key)
         except BadBody as bad:
-            return _problem(Refused(bad.status, "The body cannot be read", str(bad)), incoming, key)
+            return _problem(Refused(bad.status, "The body is invalid", str(bad)), incoming, key)
         except ConfigurationError as error:
             return _problem(Refused(422, "The limit cannot be set", str(error)), incoming, key)
         except StoreError:
-            logger.exception("the store cannot answer an ingest request")
-            later = Refused(503, "The store cannot be reached", "Send it again.", Retry_After=str(RETRY_SECONDS))
+            logger.exception("the store failed during an ingest request")
+            later = Refused(503, "The store cannot be reached", "Retry the request.", Retry_After=str(RETRY_SECONDS))
             return _problem(later, incoming, key)
 
     def _admit(self, incoming: Incoming) -> tuple[ApiKey, Callable[[ApiKey, Incoming], Rendered]]:
-        """Find the call and its key, before a byte of the body is read."""
+        """Authenticate and route a request before its body is read."""
         calls = {
             (EVENTS, "POST"): (INGEST, self._ingest),
             (CHECKS, "GET"): (CHECK, self._check),
@@ -108,18 +108,18 @@ class Ingest:
         }
         methods = [method for endpoint, method in calls if endpoint == incoming.endpoint]
         if not methods:
-            raise Refused(404, "There is no such endpoint", f"There are {EVENTS}, {THRESHOLDS} and {CHECKS}.")
+            raise Refused(404, "Unknown endpoint", f"Expected {EVENTS}, {THRESHOLDS} or {CHECKS}.")
         token = token_in(incoming.headers)
         public_id = None if token is None else public_id_of(token)
         key = None if public_id is None else self._store.api_key(public_id)
         if not proves(token or "", key) or key is None:
-            raise Refused(401, "The API key is missing, wrong or revoked", "Send it as 'Authorization: Bearer <key>'.",
+            raise Refused(401, "The API key is missing, invalid or revoked", "Send 'Authorization: Bearer <key>'.",
                           WWW_Authenticate="Bearer")  # fmt: skip
         if incoming.method not in methods:
-            raise Refused(405, "The method is not known here", f"Use {' or '.join(methods)}.", Allow=", ".join(methods))
+            raise Refused(405, "Method not allowed", f"Use {' or '.join(methods)}.", Allow=", ".join(methods))
         permission, handler = calls[incoming.endpoint, incoming.method]
         if not key.allows(permission):
-            raise Refused(403, "The API key may not do this", f"It lacks the permission {permission!r}.")
+            raise Refused(403, "The API key lacks a permission", f"The API key lacks the permission {permission!r}.")
         return key, handler
 
     # -- ingest ---------------------------------------------------------------------------------
@@ -128,9 +128,9 @@ class Ingest:
         document = _document(incoming)
         rows = document.get("events")
         if not isinstance(rows, list):
-            raise Refused(422, "There are no events", 'Send {"events": [...]}.')
+            raise Refused(422, "The events are missing", 'Send {"events": [...]}.')
         if len(rows) > MOST_EVENTS:
-            raise Refused(413, "The batch is too large", f"Send at most {MOST_EVENTS} events at once.")
+            raise Refused(413, "The batch is too large", f"Send at most {MOST_EVENTS} events in one request.")
         now = self._clock()
         taken: list[Priced] = []
         rejected: list[dict[str, Any]] = []
@@ -142,33 +142,33 @@ class Ingest:
                 tenant_id = priced.event.tenant_id
                 if tenant_id not in covered and not key.covers(tenant_id):
                     foreign += 1
-                    raise Rejected("tenant_id: is not one of this key's tenants")
+                    raise Rejected("tenant_id: not one of the tenants of this API key")
                 covered.add(tenant_id)
                 taken.append(priced)
             except Rejected as error:
                 rejected.append(_rejection(index, row, str(error)))
         if rows and foreign == len(rows):
-            raise Refused(403, "The API key may not do this", "None of the events is of one of this key's tenants.")
+            raise Refused(403, "The API key does not cover the tenant", "No event belongs to a tenant of this API key.")
         results = self._record(taken, now)
         rejected += [
-            _rejection(None, priced.event, "the store cannot take it")
+            _rejection(None, priced.event, "the store cannot save this event")
             for priced, result in zip(taken, results, strict=True)
             if result is None
         ]
         if rejected:
-            logger.warning("key %s: %d of %d events are not taken, such as: %s", key.public_id, len(rejected),
+            logger.warning("key %s: rejected %d of %d events, for example: %s", key.public_id, len(rejected),
                            len(rows), rejected[0]["reason"])  # fmt: skip
         counts = {"accepted": results.count("stored"), "duplicates": results.count("duplicate")}
         return _json(200, {**counts, "rejected": rejected})
 
     def _record(self, taken: Sequence[Priced], now: float) -> Sequence[Recorded | None]:
-        """Record a batch in one transaction; where an engine refuses a row, each event by itself."""
+        """Record a batch in one transaction; if the database refuses it, record each event in its own transaction."""
         try:
             return self._take(taken, now)
         except StoreError:
             raise
         except Exception:
-            logger.exception("a batch was refused by the database; its events are tried one by one")
+            logger.exception("the database refused a batch; recording its events one by one")
         return [self._record_alone(priced, now) for priced in taken]
 
     def _record_alone(self, priced: Priced, now: float) -> Recorded | None:
@@ -216,7 +216,7 @@ class Ingest:
 
 
 def state_of(statuses: Sequence[LimitStatus]) -> dict[str, Any]:
-    """Give the answer to a check: the limit that leaves the least, with what a client's own count needs.
+    """Return the answer to a limit check: the enforced limit with the least left, for the client to count against.
 
     Amounts are US dollars as decimal strings, `resets_at` unix seconds.
     """
@@ -240,25 +240,27 @@ def _document(incoming: Incoming) -> Mapping[str, Any]:
     headers = incoming.headers
     document = read_json(incoming.read, headers.get("content-length"), headers.get("content-encoding"))
     if not isinstance(document, dict):
-        raise Refused(422, "The body is no object", "Send a JSON object.")
+        raise Refused(422, "The body is not an object", "Send a JSON object.")
     return document
 
 
 def _tenant(key: ApiKey, value: Any) -> str:
-    """Return a tenant that the key covers; of others it is not even said whether they exist."""
+    """Return a tenant that the key covers. The error for other tenants does not reveal whether they exist."""
     try:
         if not isinstance(value, str):
             raise ValueError
         tenant_id = check_tenant(value)
     except ValueError:
-        raise Refused(422, "There is no tenant", "tenant_id: give a text of 1 to 255 characters.") from None
+        raise Refused(422, "The tenant is invalid", "tenant_id: expected a string of 1 to 255 characters.") from None
     if not key.covers(tenant_id):
-        raise Refused(403, "The API key may not do this", "The tenant is not one of this key's tenants.")
+        raise Refused(
+            403, "The API key does not cover the tenant", "tenant_id: not one of the tenants of this API key."
+        )
     return tenant_id
 
 
 def _rejection(index: int | None, row: Any, reason: str) -> dict[str, Any]:
-    """Say which event was not taken: by its place in the batch, and by its id where it has one."""
+    """Describe a rejected event by its index in the batch and by its id, as far as they are known."""
     event_id = row.event_id if isinstance(row, LLMEvent) else row.get("event_id") if isinstance(row, dict) else None
     named = {"event_id": event_id[:80]} if isinstance(event_id, str) else {}
     return ({} if index is None else {"index": index}) | named | {"reason": reason}

@@ -1,4 +1,4 @@
-"""One event of a batch: read with suspicion, then priced where it has no cost of its own."""
+"""Validate one event of a batch, and price it if it has no cost. No value is quoted in an error: it may be a prompt."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..stores.records import KEEP_SECONDS
 from ..usage import BASE_COUNTS, CACHE_OUTSIDE_INPUT, USAGE_FIELDS, Usage, parse_number
 
 AHEAD_SECONDS = 300.0
-"""How far a sender's clock may be ahead."""
+"""How far the clock of a client may be ahead, in seconds."""
 
 MOST_TAGS = 64
 LONGEST_TAGS = 16 * 1024
@@ -35,20 +35,20 @@ LONGEST_TEXT = 255
 
 
 class Rejected(Exception):
-    """An event that is not taken; the text says why, and names the field."""
+    """An invalid event; the message names the field and the reason."""
 
 
 class Priced(NamedTuple):
-    """An event that is taken, with its cost in nano-dollars; None is unpriced."""
+    """A valid event, with its cost in nano-dollars; None is unpriced."""
 
     event: LLMEvent
     cost_nano: int | None
 
 
 def read_event(row: Any, now: float, prices: PriceBook) -> Priced:
-    """Read one event of a batch, and price it unless it has a cost; unknown fields are left out. Raises `Rejected`."""
+    """Validate one event, and price it unless it has a cost; unknown fields are ignored. Raises `Rejected`."""
     if not isinstance(row, dict):
-        raise Rejected("event: is no object")
+        raise Rejected("event: expected an object")
     values: dict[str, Any] = {
         "event_id": _id(row.get("event_id")),
         "tenant_id": _tenant(row.get("tenant_id")),
@@ -71,32 +71,32 @@ def _read(read: Callable[[Any, str], Any], value: Any, name: str) -> Any:
 
 def _id(value: Any) -> str:
     if not isinstance(value, str) or not is_event_id(value):
-        raise Rejected(f"event_id: give a text of 1 to {LONGEST_ID} printable characters, such as a UUID")
+        raise Rejected(f"event_id: expected a string of 1 to {LONGEST_ID} printable characters, for example a UUID")
     return value
 
 
 def _tenant(value: Any) -> str:
     if value is None or value == "":
-        return ""  # nobody was signed in: the event shows as unattributed
+        return ""  # a call without a tenant: the event is unattributed
     try:
         if not isinstance(value, str):
             raise ValueError
         return check_tenant(value)
     except ValueError:
-        raise Rejected("tenant_id: give a text of 1 to 255 characters") from None
+        raise Rejected("tenant_id: expected a string of 1 to 255 characters") from None
 
 
 def _time(value: Any, now: float) -> float:
     seconds: float = _read(parse_number, value, "timestamp")
     if seconds > now + AHEAD_SECONDS:
-        raise Rejected("timestamp: lies more than 5 minutes ahead")
+        raise Rejected("timestamp: more than 5 minutes in the future")
     if seconds < now - KEEP_SECONDS:
-        raise Rejected("timestamp: is more than 35 days old")
+        raise Rejected("timestamp: more than 35 days old")
     return seconds
 
 
 def _text(value: Any, name: str) -> str:
-    """Read a text, cut to its column; of one that may be a prompt, or quote one or a key, what is safe is kept."""
+    """Read a text and cut it to its column. A text that may contain a prompt or a key is reduced to its safe part."""
     given, rule = parse_text(value, name), EVENT_FIELDS[name]
     kept = {"content": as_length, "error": safe_error}.get(rule.kind, str)(given)
     return text(kept)[: rule.width or LONGEST_TEXT]
@@ -108,13 +108,13 @@ def _flag(value: Any, name: str) -> bool:
 
 def _tags(value: Any, name: str) -> dict[str, Any]:
     if not isinstance(value, dict) or len(value) > MOST_TAGS:
-        raise Rejected(f"{name}: give an object of at most {MOST_TAGS} members")
+        raise Rejected(f"{name}: expected an object of at most {MOST_TAGS} members")
     try:
         tags: dict[str, Any] = plain(value)
     except RecursionError:
-        raise Rejected(f"{name}: lie too deep in each other") from None
+        raise Rejected(f"{name}: nested too deeply") from None
     if len(json.dumps(tags)) > LONGEST_TAGS:
-        raise Rejected(f"{name}: give no more than {LONGEST_TAGS} characters of JSON")
+        raise Rejected(f"{name}: expected at most {LONGEST_TAGS} characters of JSON")
     return tags
 
 
@@ -128,16 +128,16 @@ _PARSERS: dict[Kind, Callable[[Any, str], Any]] = {
     "tags": _tags,
 }
 _READERS = {name: _PARSERS[rule.kind] for name, rule in EVENT_FIELDS.items() if rule.kind in _PARSERS}
-"""What reads a field, beside those that every event must have."""
+"""The parser of each optional field."""
 
 
 def _price(event: LLMEvent, prices: PriceBook) -> int | None:
-    """Set the cost of an event; return nano-dollars, None when no price is known."""
-    counts = vars(event).items()  # a base count of 0 may be one that was not reported
+    """Set the cost of an event and return it in nano-dollars; None if no price is known."""
+    counts = vars(event).items()  # a base count of 0 may mean that it was not reported
     usage = made_of(
         Usage, {name: count for name, count in counts if name in USAGE_FIELDS and (count or name not in BASE_COUNTS)}
     )
     if event.provider in CACHE_OUTSIDE_INPUT:
         usage.cache_outside_input = True
-    asked = event.tags.get("requested_model")
-    return price_event(event, usage, prices, (event.model, asked if isinstance(asked, str) else None))
+    requested = event.tags.get("requested_model")
+    return price_event(event, usage, prices, (event.model, requested if isinstance(requested, str) else None))

@@ -1,4 +1,4 @@
-"""API keys: made here, shown once, stored as hashes; each is confined to tenants and permissions."""
+"""API keys: shown once when created, stored as hashes, restricted to tenants and permissions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _BEARER = re.compile(r"bearer\s+(\S+)", re.IGNORECASE)
 
 
 class NewKey(NamedTuple):
-    """A key just made, with the only copy of its token."""
+    """A new key, with the only copy of its token."""
 
     token: str
     key: ApiKey
@@ -50,25 +50,27 @@ def make_key(
     now: float,
     public_id: str = "",
 ) -> NewKey:
-    """Make a key; the caller stores `key` and shows `token` once.
+    """Create a key; the caller stores `key` and shows `token` once.
 
-    A form that was given its `public_id` before (`new_public_id`) makes the same key however often it is sent, so that
-    the store takes it once. What is no such id is replaced.
+    A form passes a `public_id` from `new_public_id`, so that submitting it twice stores one key. An invalid
+    `public_id` is replaced by a new one.
 
-    Raises `ConfigurationError` for a key that nobody could use, or that is confined to nothing.
+    Raises `ConfigurationError` for an invalid account or name, and for a key without a tenant or permission.
     """
     if not account or len(account) > 255:
-        raise ConfigurationError("account: give a name of 1 to 255 characters")
+        raise ConfigurationError("account: invalid length; expected 1 to 255 characters")
     if len(name) > 255:
-        raise ConfigurationError("name: at most 255 characters")
+        raise ConfigurationError("name: invalid length; expected at most 255 characters")
     confined = tuple(dict.fromkeys(tenant for tenant in tenants if tenant.strip()))
     if not confined:
-        raise ConfigurationError("tenants: name a tenant, a beginning such as 'eu-*', or '*' for all of them")
+        raise ConfigurationError(
+            "tenants: none given; expected tenant ids, for example 'acme', a prefix such as 'eu-*', or '*' for all"
+        )
     if any(len(tenant) > 255 or "\0" in tenant for tenant in confined):
-        raise ConfigurationError("tenants: a tenant has 1 to 255 characters")
+        raise ConfigurationError("tenants: invalid tenant id; expected 1 to 255 characters without NUL")
     chosen = tuple(p for p in PERMISSIONS if p in {parse_choice(p, PERMISSIONS, "permissions") for p in permissions})
     if not chosen:
-        raise ConfigurationError(f"permissions: choose from {', '.join(PERMISSIONS)}")
+        raise ConfigurationError(f"permissions: none given; expected one or more of {', '.join(PERMISSIONS)}")
     if not _PUBLIC_ID.fullmatch(public_id):
         public_id = new_public_id()
     token = f"tl_{public_id}_{secrets.token_urlsafe(32)}"
@@ -76,17 +78,17 @@ def make_key(
 
 
 def new_public_id() -> str:
-    """Make the part of a token that will find its key."""
+    """Create the public part of a token, by which its key is found."""
     return secrets.token_hex(6)
 
 
 def digest_of(token: str) -> str:
-    """Hash a token; with 256 random bits in it a plain hash cannot be searched."""
+    """Hash a token. A token has 256 random bits, so a fast hash without salt is safe."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
 def token_in(headers: Mapping[str, str]) -> str | None:
-    """Find the token: `Authorization: Bearer ...`, or `X-API-Key`, where the published client writes `Bearer` too."""
+    """Read the token from `Authorization: Bearer ...` or `X-API-Key`; the published client writes `Bearer` in both."""
     for name in ("authorization", "x-api-key"):
         value = headers.get(name, "").strip()
         bearer = _BEARER.fullmatch(value)
@@ -98,13 +100,13 @@ def token_in(headers: Mapping[str, str]) -> str | None:
 
 
 def public_id_of(token: str) -> str | None:
-    """Return the part of a token that finds its key; None for what can be no token of ours."""
+    """Return the public part of a token; None for a text in another format."""
     match = _TOKEN.fullmatch(token)
     return None if match is None else match[1]
 
 
 def proves(token: str, key: ApiKey | None) -> bool:
-    """Compare in constant time, also where there is no such key, so that timing tells nothing."""
+    """Return whether a token matches a key that is not revoked; takes the same time if there is no key."""
     expected = _NO_DIGEST if key is None else key.digest
     same = hmac.compare_digest(digest_of(token), expected)
     return same and key is not None and key.revoked_at is None

@@ -1,6 +1,6 @@
 """Bedrock's runtime through botocore, which boto3 and aiobotocore build their clients from.
 
-Every operation of every client passes through `BaseClient._make_api_call` (research: sdks section 0).
+Every operation of every client passes through `BaseClient._make_api_call`.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ SEARCH_MODELS = re.compile(r"gpt-[\w.-]+-search-(preview|api)")
 def usage_of(usage: Any) -> Usage | None:
     """Read a usage object of chat style (`prompt_tokens`) or responses style (`input_tokens`), parsed or JSON.
 
-    Cached, reasoning and audio counts are parts of their totals (research: sdks section 4). The SDK checks nothing:
+    Cached, reasoning and audio counts are parts of their totals. The SDK checks nothing:
     what is no count is not reported, and None means that no count was there at all.
     """
     row = fields_of(usage)

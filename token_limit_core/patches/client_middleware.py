@@ -1,7 +1,7 @@
 """Clients with middleware: one call is any number of requests, or none when an answer comes from a cache.
 
 Anthropic's `Anthropic(middleware=[...])` runs inside the retry loop and hands each HTTP response to
-`_process_response` (research: sdks section 1). So each successful response is an event of its own there; the first
+`_process_response`. So each successful response is an event of its own there; the first
 takes over the hold of the call's admission, and an answer that no response stands behind costs nothing.
 """
 

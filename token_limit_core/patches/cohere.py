@@ -1,7 +1,7 @@
 """Cohere's SDK: what costs money, what is free.
 
 Its generated clients send everything through `HttpClient.request` and `.stream` of `cohere.core.http_client`, and their
-asynchronous siblings (research: sdks section 0). A retry calls `request` again, from within.
+asynchronous siblings. A retry calls `request` again, from within.
 """
 
 from __future__ import annotations

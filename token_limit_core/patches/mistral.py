@@ -1,7 +1,7 @@
 """Mistral's SDK, `mistralai`, with its Azure and Google Cloud clients: what costs money, what is free.
 
 Its generated clients send everything through `BaseSDK.do_request` and `do_request_async`; each of the three has a
-module of its own, imported at first use (research: sdks section 0). Releases before 2 have it in another place.
+module of its own, imported at first use. Releases before 2 have it in another place.
 """
 
 from __future__ import annotations

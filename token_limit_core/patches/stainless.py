@@ -1,7 +1,7 @@
 """The funnel that openai, anthropic, groq and together share: `{package}._base_client.{Sync,Async}APIClient`.
 
 `request` is where every surface passes once per logical call, whatever the method, and `_process_response` is where
-an answer shows even if parsing it then raises (research: sdks sections 1 and 2, proven on four versions of each SDK).
+an answer shows even if parsing it then raises. Tested on four versions of each SDK.
 """
 
 from __future__ import annotations

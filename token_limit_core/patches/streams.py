@@ -2,7 +2,7 @@
 
 Two ways in. A parsed stream has its `_iterator` replaced (0.2 microseconds a chunk); a raw response has its
 `iter_bytes` and `iter_raw` teed. In both, closing the HTTP response and a finaliser on the object are the nets for what
-is never exhausted (research: sdks section 2, rules 1 to 6).
+is never exhausted.
 """
 
 from __future__ import annotations

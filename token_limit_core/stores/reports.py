@@ -1,4 +1,4 @@
-"""What consoles read from a store: pages of tenants, events, holds and limit changes, in a fixed number of queries.
+"""Read access for consoles: pages of tenants, events, holds and limit changes, each in a fixed number of queries.
 
 Spend comes from the roll-up, never from the ledger. Money is nano-dollars, times are unix seconds.
 """
@@ -27,16 +27,17 @@ KEY_KINDS: tuple[ChangeKind, ...] = ("make-key", "revoke-key")
 
 
 class Page(NamedTuple, Generic[T]):
-    """Some rows of a list, and how many there are in all."""
+    """One page of a list, and the number of rows in the whole list."""
 
     rows: list[T]
     total: int
 
 
 class TenantQuery(NamedTuple):
-    """Which tenants: `search` is part of an id or name; by id upwards, by spend or share of limit downwards.
+    """Filter and order of a list of tenants.
 
-    `tenant_id` chooses the one of exactly this id.
+    `search` matches a part of the id or name; `tenant_id` matches one id exactly. The order is ascending by id, and
+    descending by spend or share of the limit.
     """
 
     search: str = ""
@@ -47,9 +48,9 @@ class TenantQuery(NamedTuple):
 
 
 class TenantUsage(NamedTuple):
-    """A tenant's totals of the current calendar month, and the state of each limit in force.
+    """The totals of a tenant in the current calendar month, and the state of each limit in force.
 
-    Limits on each user are left out, as they have a state for each. `suspended_at` is unix seconds.
+    Limits per user are left out, as they have one state per user. `suspended_at` is unix seconds.
     """
 
     tenant_id: str
@@ -70,14 +71,14 @@ class DaySpend(NamedTuple):
 
 
 class Cursor(NamedTuple):
-    """A place in a list that is ordered by time, newest first."""
+    """A position in a list that is ordered by time, newest first."""
 
     time: float
     id: int
 
 
 class EventQuery(NamedTuple):
-    """Which rows of the ledger, newest first: of `start <= timestamp < end`, all conditions met, after a place."""
+    """Filter of the ledger: `start <= timestamp < end`, all conditions combined, newest first, after a cursor."""
 
     tenant_id: str | None = None
     provider: str | None = None
@@ -92,24 +93,25 @@ class EventQuery(NamedTuple):
 
 
 class StoredEntry(NamedTuple):
-    """A row of the ledger and its number in the store."""
+    """A row of the ledger and its primary key."""
 
     id: int
     entry: Entry
 
     @property
     def cursor(self) -> Cursor:
-        """The place after which the next page begins."""
+        """The position after which the next page begins."""
         return Cursor(self.entry.event.timestamp, self.id)
 
 
 class Change(NamedTuple):
-    """One change of a limit, plan or tenant: who (empty: the application's code), when, what it was and what it is.
+    """One row of the history: a change of a limit, plan, tenant, hold or API key.
 
-    Amounts are in the limit's `unit`; None is no limit. `cancel` takes back a limit that had yet to begin. `release` is
-    a hold that a person has given back: `old_amount` is what it held, None for a call without a price. `top-up` and
-    `adjust` have their money in `new_amount`. API keys, which are of no tenant, have their public id in `filter`.
-    `note` is the reason, the name, the earlier id or plan, or the limits of a plan in words.
+    `actor` is a person's name, or empty for a change by the application's code. Amounts are in the limit's `unit`; None
+    means no limit. `cancel` removes a limit before it takes effect. `release` closes a hold without a charge;
+    `old_amount` is the amount held, None for an unpriced call. `top-up` and `adjust` have their amount in `new_amount`.
+    An API key has no tenant; its public id is in `filter`. `note` is the reason, the name, the earlier id or plan, or
+    the limits of a plan as text.
     """
 
     at: float
@@ -130,14 +132,14 @@ class Change(NamedTuple):
 
     @property
     def cursor(self) -> Cursor:
-        """The place after which the next page begins."""
+        """The position after which the next page begins."""
         return Cursor(self.at, self.id)
 
 
 class ReportRow(NamedTuple):
     """A line of a report: the day (days since 1970, UTC), model, provider, user, feature or session, and its totals.
 
-    An empty key is of what has none.
+    An empty key stands for events without a value.
     """
 
     key: str | int
@@ -158,20 +160,20 @@ class UserDay(NamedTuple):
 
 
 class Reports:
-    """The reading half of a Store; one that keeps no rows of its own says so with `StoreError`."""
+    """The read methods of a Store. A store without local rows raises `StoreError` in all of them."""
 
     def tenants(self, query: TenantQuery, now: float) -> Page[TenantUsage]:
         """List tenants with this month's spend and the state of their limits."""
         raise self._no_rows()
 
     def rollup(self, tenant_id: str, start: float, end: float) -> list[DaySpend]:
-        """List a tenant's totals by day, provider and model, of the days that begin in `start <= t < end`."""
+        """List the totals of a tenant by day, provider and model, for the days that begin in `start <= t < end`."""
         raise self._no_rows()
 
     def report(self, by: By, start: float, end: float, tenant_id: str | None = None) -> list[ReportRow]:
         """Sum the days (UTC) that begin in `start <= t < end` by a field, of one tenant or all.
 
-        By days upwards, by anything else the dearest first. Sessions are read from the ledger, all others from the
+        Days are ascending; all other keys are ordered by cost, highest first. Sessions are read from the ledger, all others from the
         roll-ups, which are never pruned.
         """
         raise self._no_rows()
@@ -185,19 +187,19 @@ class Reports:
         raise self._no_rows()
 
     def history(self, tenant_id: str | None = None, after: Cursor | None = None, size: int = 50) -> list[Change]:
-        """List what people and code have changed, newest first."""
+        """List the changes of limits, holds and API keys, newest first."""
         raise self._no_rows()
 
     def _no_rows(self) -> StoreError:
-        return StoreError(f"{type(self).__name__} keeps no rows that could be listed here")
+        return StoreError(f"{type(self).__name__} keeps no rows to list here")
 
 
 class ReportsTransaction(ABC):
-    """The primitives of the reports on an engine."""
+    """The queries of the reports on one database engine."""
 
     @abstractmethod
     def tenant_page(self, query: TenantQuery, now: float) -> Page[Tenant]:
-        """List tenants in the order asked for."""
+        """List tenants in the order of the query."""
 
     @abstractmethod
     def limits_of(self, tenant_ids: Collection[str], plans: Collection[str]) -> list[Limit]:
@@ -205,11 +207,11 @@ class ReportsTransaction(ABC):
 
     @abstractmethod
     def counters(self, keys: Sequence[CounterKey]) -> dict[CounterKey, Counter]:
-        """Read many counters; those not opened yet are left out."""
+        """Read many counters; counters without a row are left out."""
 
     @abstractmethod
     def spends(self, tenant_ids: Collection[str], days: range) -> dict[str, Spend]:
-        """Sum days of the roll-up by tenant; tenants that have no event in them are left out."""
+        """Sum days of the roll-up by tenant; tenants without an event on these days are left out."""
 
     @abstractmethod
     def rollup(self, tenant_id: str, days: range) -> list[DaySpend]: ...
@@ -249,7 +251,7 @@ def current_days(now: float) -> tuple[range, range]:
 
 
 def change_of(kind: ChangeKind, old: Limit | None, new: Limit | None, at: float, actor: str) -> Change:
-    """Make the history's row of a change from `old` to `new`; one of them is given."""
+    """Make the history row of a change from `old` to `new`; at most one of them is None."""
     either = new or old
     assert either is not None
     return Change(

@@ -1,7 +1,7 @@
-"""The Services contract: API keys of the services that send events here, deliveries of events to other services.
+"""The Services contract: API keys of the services that report here, and deliveries of events to other services.
 
-A delivery row is written in the settle's own transaction and deleted once the destination has acknowledged the event.
-A cursor over ledger ids would skip rows that commit out of order.
+A delivery row is written in the transaction that settles the call, and deleted once the destination has acknowledged
+the event. A cursor over ledger ids would skip rows that commit out of order.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ T = TypeVar("T")
 
 
 class ServicesTransaction(ReportsTransaction):
-    """The primitives of the services on an engine."""
+    """The queries of the services on one database engine."""
 
     @abstractmethod
     def insert_api_key(self, key: ApiKey) -> bool:
-        """Insert the key; False when its public id is taken."""
+        """Insert the key; return False if its public id exists."""
 
     @abstractmethod
     def api_key(self, public_id: str) -> ApiKey | None: ...
@@ -59,13 +59,13 @@ class ServicesTransaction(ReportsTransaction):
 
 
 class Services:
-    """API keys and deliveries; a store that has no rows of its own raises `StoreError`."""
+    """API keys and deliveries. A store without local rows raises `StoreError` in all methods."""
 
     destinations: tuple[str, ...] = ()
-    """Where to deliver a copy of each event; an `Outbox` adds its own."""
+    """The destinations that get a copy of each event; an `Outbox` adds its destination here."""
 
     def add_api_key(self, key: ApiKey, by: str = "") -> bool:
-        """Store a key; return False, and do nothing, if its public id exists. `by` goes into the history."""
+        """Store a key; return False if its public id exists. `by` is the actor in the history."""
 
         def work(tx: ServicesTransaction) -> bool:
             new = tx.insert_api_key(key)
@@ -80,11 +80,11 @@ class Services:
         return self._services(lambda tx: tx.api_key(public_id))
 
     def api_keys(self, account: str | None = None) -> list[ApiKey]:
-        """List the keys of an account, or all, by account and age."""
+        """List the keys of one account or of all, ordered by account and age."""
         return self._services(lambda tx: tx.api_keys(account))
 
     def revoke_api_key(self, public_id: str, now: float, by: str = "") -> bool:
-        """Revoke a key from `now` on; return False if there is none, or it is revoked already."""
+        """Revoke a key from `now` on; return False if it does not exist or is revoked already."""
 
         def work(tx: ServicesTransaction) -> bool:
             done = tx.revoke_api_key(public_id, now)
@@ -95,7 +95,7 @@ class Services:
         return self._services(work)
 
     def claim_deliveries(self, destination: str, claimer: str, now: float, until: float, limit: int) -> list[Claim]:
-        """Claim the oldest waiting deliveries that have no claim past `now`; the new claim ends at `until`."""
+        """Claim the oldest waiting deliveries whose claim has ended by `now`; the new claim ends at `until`."""
         return self._services(lambda tx: tx.claim_deliveries(destination, claimer, now, until, limit))
 
     def end_deliveries(self, ids: Sequence[int]) -> None:
@@ -103,15 +103,15 @@ class Services:
         self._services(lambda tx: tx.delete_deliveries(ids))
 
     def free_deliveries(self, ids: Sequence[int]) -> None:
-        """Give up the claims of deliveries."""
+        """Release the claims of deliveries."""
         self._services(lambda tx: tx.free_deliveries(ids))
 
     def park_deliveries(self, ids: Sequence[int]) -> None:
-        """Keep deliveries that the destination refused for good, and do not retry them."""
+        """Park deliveries that the destination rejected permanently: keep them, and do not retry them."""
         self._services(lambda tx: tx.park_deliveries(ids))
 
     def unpark_deliveries(self, destination: str) -> int:
-        """Retry parked deliveries; return how many."""
+        """Make parked deliveries due again; return how many."""
         return self._services(lambda tx: tx.unpark_deliveries(destination))
 
     def waiting_deliveries(self, destination: str, now: float, most: int) -> int:
@@ -119,8 +119,8 @@ class Services:
         return self._services(lambda tx: tx.waiting_deliveries(destination, now, most))
 
     def parked_deliveries(self, destination: str) -> int:
-        """Count the deliveries that the destination refused for good."""
+        """Count the parked deliveries."""
         return self._services(lambda tx: tx.parked_deliveries(destination))
 
     def _services(self, work: Callable[[ServicesTransaction], T]) -> T:
-        raise StoreError("this store keeps neither API keys nor deliveries; use a local one")
+        raise StoreError("this store keeps no API keys and no deliveries; use a local store")

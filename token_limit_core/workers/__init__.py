@@ -1,4 +1,4 @@
-"""The tenant follows the work: to task queues (`celery`, `rq`, `dramatiq`) and to threads and loops (`threads`).
+"""Propagate the tenant to task queues (`celery`, `rq`, `dramatiq`), and to threads and event loops (`threads`).
 
-Each module imports the library it is for; import only those that are used.
+Each module imports its library, so import only the modules that you use.
 """

@@ -1,7 +1,7 @@
-"""Celery: the tenant in force where a task is started is in force while it runs.
+"""Celery: run each task for the tenant that was in force where the task was sent.
 
-Call `install()` once in every process that starts or runs tasks, in the module that makes the Celery app. It connects
-signals of Celery's and starts nothing, so it may run in the parent of a prefork pool.
+Call `install()` once in every process that sends or runs tasks, in the module that makes the Celery app. It connects
+Celery signals and starts no thread, so it may run in the parent of a prefork pool.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _ENTERED = "_token_limit_entered"
 
 
 def install(meter: Meter | None = None) -> None:
-    """Carry tenants over Celery, for all its apps in this process; calling it again changes the Meter.
+    """Propagate tenants through all Celery apps of this process; a second call only replaces the Meter.
 
-    `meter` is the one that meters the tasks' calls; None is the one patched last, as Django's.
+    `meter` meters the calls of the tasks; None uses the Meter that was patched last, for example Django's.
     """
     calm_servers("celery.app.trace")
     for signal, receiver in (
@@ -43,10 +43,10 @@ def install(meter: Meter | None = None) -> None:
 
 
 def _publish(headers: dict[str, Any] | None = None, **kwargs: Any) -> None:
-    """Put the tenant into the message's headers, in place of anything the application passed on under that name.
+    """Write the tenant into the headers of the message, and replace an entry of that name by the application.
 
-    A chain's next link and a task started by a task are published while that runs, in its Scope. A retry has the id
-    of the task that runs: it keeps what came with that, whatever tenant the task has set on its way.
+    The next task of a chain, and a task sent by a task, are published inside the Scope of the running task. A retry
+    has the id of the running task: it keeps the tenant that came with it, also if the task has set another one.
     """
     if headers is None:
         return
@@ -56,7 +56,7 @@ def _publish(headers: dict[str, Any] | None = None, **kwargs: Any) -> None:
         running is not None
         and not running.is_eager
         and running.id == headers.get("id")
-        and headers.get("retries") == running.retries + 1  # else it is a replacement, which has the id, too
+        and headers.get("retries") == running.retries + 1  # a replacement has the same id, but not the next number
     )
     data = running.get(wire.KEY) if retried else wire.dump()
     if data is not None:
@@ -65,21 +65,21 @@ def _publish(headers: dict[str, Any] | None = None, **kwargs: Any) -> None:
 
 def _enter(meter: Meter | None, task: Task[Any, Any], **kwargs: Any) -> None:
     request = task.request
-    # an eager task was not published: it runs inside its caller, whose Scope stays in force
-    own = None if request.is_eager else wire.load(request.get(wire.KEY), meter)
+    # an eager task is not published: it runs inside its caller, and the caller's Scope stays in force
+    task_scope = None if request.is_eager else wire.load(request.get(wire.KEY), meter)
     if LimitExceededException not in task.throws:  # so that Celery logs a refusal as an expected exception
         task.throws = (*task.throws, LimitExceededException)
-    setattr(request, _ENTERED, (scopes.enter(own or scopes.current()), own))
+    setattr(request, _ENTERED, (scopes.enter(task_scope or scopes.current()), task_scope))
 
 
 def _leave(task: Task[Any, Any], **kwargs: Any) -> None:
-    """Restore what was in force before the task, which in eager mode is its caller's."""
+    """Restore the Scope from before the task; in eager mode that is the caller's."""
     entered: tuple[Token[scopes.Scope | None], Exchange | None] | None = task.request.__dict__.pop(_ENTERED, None)
     if entered is not None:
-        token, own = entered
+        token, task_scope = entered
         scopes.leave(token)
-        if own is not None:
-            own.end()
+        if task_scope is not None:
+            task_scope.end()
 
 
 def _flush(meter: Meter | None, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Dramatiq: the tenant in force where a message is sent is in force while it is processed.
+"""Dramatiq: process each message for the tenant that was in force where the message was sent.
 
 Call `install()` once per broker, in every process that sends or processes messages.
 """
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 
 def install(broker: dramatiq.Broker | None = None, meter: Meter | None = None) -> None:
-    """Carry tenants over a broker, the global one if None; a broker that does so already is left as it is.
+    """Propagate tenants through a broker, by default the global one; a no-op for a broker that has the middleware.
 
-    `meter` is the one that meters the actors' calls; None is the one patched last, as Django's.
+    `meter` meters the calls of the actors; None uses the Meter that was patched last, for example Django's.
     """
     broker = dramatiq.get_broker() if broker is None else broker
     if any(isinstance(each, TenantMiddleware) for each in broker.middleware):
         return
     calm_servers("dramatiq.worker.WorkerThread")
-    # first, so that it is the last to leave: retries and pipelines send their messages in the Scope of this one
+    # first, so that its after-hooks run last: retries and pipelines send their messages inside the Scope of this one
     first = type(broker.middleware[0]) if broker.middleware else None
     broker.add_middleware(TenantMiddleware(meter), before=first)
 
@@ -42,21 +42,21 @@ class TenantMiddleware(dramatiq.Middleware):
         self._running = _Running()
 
     def before_enqueue(self, broker: dramatiq.Broker, message: dramatiq.Message[Any], delay: int | None) -> None:
-        """Put the tenant into the options.
+        """Write the tenant into the options.
 
-        A retry is the message that is being processed: it keeps what came with it, whatever tenant the actor has set.
-        So does a message where no tenant is in force: a thread of the worker enqueues a delayed one once more.
+        A retry is the message being processed: it keeps the tenant that came with it, also if the actor has set
+        another one. A message also keeps its tenant if none is in force: a worker thread enqueues delayed ones again.
         """
         if message.message_id not in self._running.messages and (data := wire.dump()) is not None:
             message.options[wire.KEY] = data
 
     def after_enqueue(self, broker: dramatiq.Broker, message: dramatiq.Message[Any], delay: int | None) -> None:
-        """Take it out again, now that it is sent: the application may send the same object for somebody else."""
+        """Remove the tenant after sending: the application may send the same object for another tenant."""
         if message.message_id not in self._running.messages and wire.dump() is not None:
             message.options.pop(wire.KEY, None)
 
     def before_process_message(self, broker: dramatiq.Broker, message: dramatiq.MessageProxy) -> None:
-        """Enter the Scope that came with the message."""
+        """Enter the Scope of the message."""
         scope = wire.load(message.options.get(wire.KEY), self._meter)
         self._running.messages[message.message_id] = scopes.enter(scope), scope
 
@@ -68,7 +68,7 @@ class TenantMiddleware(dramatiq.Middleware):
         result: Any | None = None,
         exception: BaseException | None = None,
     ) -> None:
-        """Leave it."""
+        """Leave the Scope of the message."""
         entered = self._running.messages.pop(message.message_id, None)
         if entered is not None:
             token, scope = entered
@@ -76,16 +76,16 @@ class TenantMiddleware(dramatiq.Middleware):
             scope.end()
 
     def after_skip_message(self, broker: dramatiq.Broker, message: dramatiq.MessageProxy) -> None:
-        """Leave it."""
+        """Leave the Scope of the message."""
         self.after_process_message(broker, message)
 
     def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        """Store what was captured."""
+        """Flush settled calls to the store."""
         wire.flush(self._meter)
 
 
 class _Running(threading.local):
-    """What a worker thread processes, by message id, with the way back to what was in force before."""
+    """The Scope of each message that a worker thread processes, by message id, and the token to leave it."""
 
     def __init__(self) -> None:
         self.messages: dict[str, tuple[Token[scopes.Scope | None], Exchange]] = {}

@@ -1,6 +1,6 @@
-"""RQ: the tenant in force where a job is made is in force while it runs.
+"""RQ: run each job for the tenant that was in force where the job was created.
 
-Call `install()` once in every process that makes or runs jobs, before the worker starts. It starts nothing.
+Call `install()` once in every process that creates or runs jobs, before the worker starts. It starts no thread.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _meter: Meter | None = None
 
 
 def install(meter: Meter | None = None) -> None:
-    """Carry tenants over RQ, for all its queues in this process; calling it again changes the Meter.
+    """Propagate tenants through all RQ queues of this process; a second call only replaces the Meter.
 
-    `meter` is the one that meters the jobs' calls; None is the one patched last, as Django's.
+    `meter` meters the calls of the jobs; None uses the Meter that was patched last, for example Django's.
     """
     global _installed, _meter
     _meter = meter
     if _installed:
         return
-    # one funnel each: every way to enqueue makes its Job here, a retry or a repeat keeps the Job that it has
+    # every way to enqueue calls Job.create; a retry or a repeat reuses the Job
     wrapt.wrap_function_wrapper(rq.job, "Job.create", _create)
     wrapt.wrap_function_wrapper(rq.queue, "Queue.run_sync", _run)
     for name, wrapper in (("perform_job", _perform), ("handle_exception", _log)):
@@ -43,7 +43,7 @@ def install(meter: Meter | None = None) -> None:
 
 
 def _create(wrapped: Callable[..., rq.job.Job], instance: Any, args: Any, kwargs: Any) -> rq.job.Job:
-    """Put the tenant into the job's meta, in place of anything the application passed on under that name."""
+    """Write the tenant into the meta of the job, and replace an entry of that name by the application."""
     job = wrapped(*args, **kwargs)
     meta = {name: value for name, value in job.meta.items() if name != wire.KEY}
     data = wire.dump()
@@ -52,14 +52,14 @@ def _create(wrapped: Callable[..., rq.job.Job], instance: Any, args: Any, kwargs
 
 
 def _run(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
-    """Run a job and its callbacks; the signature of every wrapped method begins with the job."""
+    """Run a job and its callbacks; the job is the first parameter of every wrapped method."""
     job = kwargs["job"] if "job" in kwargs else args[0]
     with wire.task(job.meta.get(wire.KEY), _meter):
         return wrapped(*args, **kwargs)
 
 
 def _log(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
-    """Log a failed job while its refusal is being handled: RQ writes the traceback into the text of the record."""
+    """Log a failed job while its refusal is the current exception: RQ writes the traceback into the log message."""
     refused = refusal_in(args[2]) if len(args) > 2 else None
     if refused is None:
         return wrapped(*args, **kwargs)
@@ -70,7 +70,7 @@ def _log(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> 
 
 
 def _perform(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
-    """Do what `_run` does in a worker; a work horse ends with os._exit, which runs no atexit function."""
+    """Do what `_run` does in a worker, and flush: a work horse ends with os._exit, which runs no atexit function."""
     try:
         return _run(wrapped, instance, args, kwargs)
     finally:

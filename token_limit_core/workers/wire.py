@@ -1,9 +1,10 @@
-"""What travels with a task: the tenant in force where it was started, as a small versioned dict.
+"""The format of the tenant in a task message: a small versioned dict.
 
     {"v": 1, "tenant": "acme", "session": "s-1", "attributes": {"feature": "report"}}
 
-`session` and `attributes` are left out when there are none. Nothing travels when no tenant is in force. The dict is
-not signed: who can write to the broker can run any task anyway, so the broker is trusted like the database.
+`session` and `attributes` are left out if they are empty. Without a tenant in force nothing is added to the message.
+The dict is not signed: any client that can write to the broker can run any task, so the broker is trusted like the
+database.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from ..meter import Meter, engine_of
 logger = logging.getLogger("token_limit")
 
 KEY = "token_limit"
-"""The name of the header, option or meta entry that carries the dict."""
+"""The name of the header, option or meta entry that holds the dict."""
 
 VERSION = 1
 FLUSH_SECONDS = 10.0
 
 
 def dump() -> dict[str, Any] | None:
-    """Describe the tenant in force for another process, resolving it first; None when there is none."""
+    """Resolve the tenant in force and return its dict; None without a tenant."""
     scope = scopes.current()
     tenant_id = None if scope is None else scope.tenant()
     if scope is None or tenant_id is None:
@@ -45,28 +46,28 @@ def dump() -> dict[str, Any] | None:
 
 
 def load(data: Any, meter: Meter | None = None) -> Exchange:
-    """Make the Scope of a task from what came with it; without a usable tenant it has none.
+    """Make the Scope of a task from its dict; without a valid dict the Scope has no tenant.
 
-    `on_no_tenant` then decides what becomes of the task's calls. Never raises: a task runs whatever came with it.
+    `on_no_tenant` then applies to the calls of the task. Never raises: an invalid dict must not stop a task.
     """
     if data is None:
         return Exchange(engine=_engine(meter))
     try:
         if data["v"] != VERSION:
-            raise ValueError(f"version {data['v']!r} is not {VERSION}")
+            raise ValueError(f"version: invalid value {data['v']!r}; expected {VERSION}")
         tenant_id = scopes.check_tenant(data["tenant"])
         attributes = data.get("attributes")
         if not isinstance(attributes, dict | None):
-            raise ValueError("attributes: not a dict")
+            raise ValueError("attributes: expected a dict")
         return Exchange(tenant_id, engine=_engine(meter), session_id=data.get("session"), attributes=attributes)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        logger.warning("the tenant that came with a task cannot be read (%r); the task has none", error)
+        logger.warning("a task message has an invalid tenant (%r); the task runs without a tenant", error)
         return Exchange(engine=_engine(meter))
 
 
 @contextmanager
 def task(data: Any, meter: Meter | None = None) -> Iterator[None]:
-    """Run a task in the Scope that came with it, and leave nothing of that behind for the next."""
+    """Run a task inside the Scope of its message, and restore the previous Scope."""
     scope = load(data, meter)
     token = scopes.enter(scope)
     try:
@@ -77,12 +78,12 @@ def task(data: Any, meter: Meter | None = None) -> Iterator[None]:
 
 
 def flush(meter: Meter | None = None) -> None:
-    """Store what this process has captured, at most `FLUSH_SECONDS` a Meter: for hooks at a process's end."""
+    """Flush settled calls to the store, for at most `FLUSH_SECONDS` per Meter: for hooks at the end of a process."""
     for engine in dict.fromkeys([*patches.engines(), *([] if meter is None else [engine_of(meter)])]):
         engine.settler.collect()
         if not engine.flush(FLUSH_SECONDS):
             waiting = len(engine.access.backlog)
-            logger.error("the process ends with %d settled calls that the store did not take", waiting)
+            logger.error("the process ends with %d settled calls that are not stored", waiting)
 
 
 def _engine(meter: Meter | None) -> Engine | None:
@@ -93,6 +94,6 @@ def _is_json(name: str, value: Any) -> bool:
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):
-        logger.debug("the attribute %r does not travel with the task: JSON cannot hold it", name)
+        logger.debug("the attribute %r is not sent with the task: it has no JSON form", name)
         return False
     return True

@@ -177,7 +177,7 @@ def test_a_broken_template_or_answer_of_the_app_falls_back(
     site.meter.set_limit("user:7", 0)
     response = site.client("7").get("/plain", headers={"Accept": BROWSER})
     assert response.status_code == 402 and "Monthly limit reached" in response.text
-    assert "calling UPGRADE_RESPONSE" in caplog.text and "making the upgrade page" in caplog.text
+    assert "calling UPGRADE_RESPONSE" in caplog.text and "rendering the upgrade page" in caplog.text
 
 
 @pytest.mark.parametrize(("answer", "status"), [("Sorry", 402), ({"sorry": True}, 402), (("Sorry", 429), 429)])

@@ -28,7 +28,7 @@ from .conftest import Events, Signed
 from .site import metered
 
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"stroe": "memory://"}, "no option 'stroe'"),
+    ({"stroe": "memory://"}, "stroe: unknown option of TokenLimitMiddleware"),
     ({"store": "nonsense"}, "no known scheme"),
     ({"store": 7}, "store: invalid value 7"),
     ({"store": ""}, "store: invalid value ''; expected a store URL"),
@@ -59,7 +59,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"upgrade_url": 7}, "upgrade_url: invalid value 7"),
     ({"upgrade_response": 402}, "upgrade_response: invalid value 402; expected a callable"),
     ({"upgrade_page": "upgrade.html"}, "upgrade_page: invalid value 'upgrade.html'; expected a callable"),
-    ({"meter": "memory://"}, "meter: 'memory://' is not a Meter"),
+    ({"meter": "memory://"}, "meter: invalid value 'memory://'; expected a Meter"),
 ]
 
 
@@ -82,7 +82,7 @@ def test_an_option_that_cannot_work_stops_the_application_at_its_start(options: 
 
 
 def test_a_meter_and_options_for_one_exclude_each_other(meter: Meter) -> None:
-    with pytest.raises(ConfigurationError, match="give a Meter or store, not both"):
+    with pytest.raises(ConfigurationError, match="expected a Meter or store, not both"):
         TokenLimitMiddleware(site.starlette_app(), meter, store="memory://")
 
 

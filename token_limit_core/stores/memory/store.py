@@ -1,6 +1,6 @@
 """The memory store: one process, nothing kept. For tests, demos and single-process tools.
 
-A plain call goes straight to the dictionaries, as there is a budget of microseconds for it (research: performance);
+A plain call goes straight to the dictionaries, as there is a budget of microseconds for it;
 whatever is out of the ordinary goes through the ledger algorithm that all stores share.
 """
 
