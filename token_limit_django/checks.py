@@ -1,4 +1,4 @@
-"""System checks: a wrong setting is named, with its cure, before the first request."""
+"""System checks: report invalid settings at start-up, with a hint on how to correct them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """Check `TOKEN_LIMIT` key by key."""
     given = settings.given()
     if not isinstance(given, Mapping):
-        return [_error(1, "TOKEN_LIMIT is not a dict.", "Write TOKEN_LIMIT = {...} in the settings.")]
+        return [_error(1, "TOKEN_LIMIT: invalid value; expected a dict.", "Set TOKEN_LIMIT = {...} in the settings.")]
     messages = [_unknown(key) for key in given if key not in SETTINGS]
     messages += [
         _error(
@@ -46,22 +46,22 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
         for key, setting in SETTINGS.items()
         if key in given and not setting.dotted and not setting.accepts(given[key])
     ]
-    looks = (
+    checks = (
         _callables, _tenant_attributes, _upgrade_url, _upgrade_template, _store, _meter, _patches, _engine, _database,
         _middleware, _peeking,
     )  # fmt: skip
-    return messages + _gather(looks)
+    return messages + _gather(checks)
 
 
 def check_deployment(**kwargs: Any) -> list[CheckMessage]:
-    """Warn, with --deploy, where limits would not survive or not be shared."""
+    """Warn, with --deploy, if limits are not durable or not shared between processes."""
     return _gather([_durability])
 
 
 def list_sdks(**kwargs: Any) -> list[CheckMessage]:
-    """List, with --deploy, the SDKs that are found, what is guarded of them and what is not; imports none of them.
+    """List, with --deploy, the installed SDKs, and which of their methods are guarded; imports none of them.
 
-    Without --deploy every command of the project would show the list.
+    The list needs --deploy because every command of the project would show it otherwise.
     """
     found = {name: patch for name, patch in patches.status().items() if patch["state"] != "not installed"}
     return [_listed(name, **patch) for name, patch in found.items()]
@@ -70,20 +70,20 @@ def list_sdks(**kwargs: Any) -> list[CheckMessage]:
 def _listed(
     name: str, state: str, sdk: str | None, version: str | None, guards: list[str], not_guarded: list[str]
 ) -> CheckMessage:
-    hint = f"{_named('ON_UNGUARDED')} decides on calls that are not guarded."
+    hint = f"{_named('ON_UNGUARDED')} applies to calls that are not guarded."
     message = (
         f"{name} ({sdk or 'no module'} {version or 'of unknown version'}): hooks {state}; "
-        f"guarded: {', '.join(guards) or 'nothing by itself'}; "
-        f"not guarded: {', '.join(not_guarded) or 'nothing that is known'}."
+        f"guarded: {', '.join(guards) or 'no method'}; "
+        f"not guarded: {', '.join(not_guarded) or 'no known method'}."
     )
     return Info(message, hint=hint, id="token_limit_django.I001")
 
 
-def _gather(looks: Iterable[Callable[[], Iterable[CheckMessage]]]) -> list[CheckMessage]:
+def _gather(checks: Iterable[Callable[[], Iterable[CheckMessage]]]) -> list[CheckMessage]:
     messages: list[CheckMessage] = []
-    for look in looks:
-        with suppress(ConfigurationError):  # a setting of the wrong type: reported already
-            messages += look()
+    for check in checks:
+        with suppress(ConfigurationError):  # the type of a setting is wrong, which is reported already
+            messages += check()
     return messages
 
 
@@ -100,13 +100,13 @@ def _callables() -> Iterator[CheckMessage]:
 
 
 def _tenant_attributes() -> Iterator[CheckMessage]:
-    """Find names that no user has: each of the users would silently pay alone."""
+    """Find attributes that the user model lacks; without them each user would be its own tenant."""
     names = settings.USER_TENANT_ATTRIBUTES if settings.TENANT_RESOLVER is None else ()
     user = get_user_model() if names else None
     for name in names:
         if not hasattr(user, name):
-            message = f"{_named('USER_TENANT_ATTRIBUTES')}: {name!r} is no attribute of a user."
-            hint = "Name a field or a property; for anything else, such as 'team.owner', give a TENANT_RESOLVER."
+            message = f"{_named('USER_TENANT_ATTRIBUTES')}: {name!r} is not an attribute of the user model."
+            hint = "Name a field or a property; for a dotted path such as 'team.owner' give a TENANT_RESOLVER."
             yield _warning(6, message, hint)
 
 
@@ -116,7 +116,7 @@ def _upgrade_url() -> Iterator[CheckMessage]:
     try:
         check_upgrade_url(settings.UPGRADE_URL)
     except ConfigurationError:
-        message = f"{_named('UPGRADE_URL')}: {settings.UPGRADE_URL!r} cannot be linked to."
+        message = f"{_named('UPGRADE_URL')}: invalid value {settings.UPGRADE_URL!r}."
         yield _error(6, message, "Give an http(s) URL or a path such as '/billing/'.")
 
 
@@ -125,7 +125,7 @@ def _upgrade_template() -> Iterator[CheckMessage]:
     try:
         get_template(name)
     except (TemplateDoesNotExist, TemplateSyntaxError) as error:
-        hint = "Set APP_DIRS in TEMPLATES, which finds 'token_limit/upgrade.html', or name a template of yours."
+        hint = "Set APP_DIRS in TEMPLATES, which finds 'token_limit/upgrade.html', or name an existing template."
         yield _error(7, f"{_named('UPGRADE_TEMPLATE')}: {name!r} cannot be used: {type(error).__name__}.", hint)
 
 
@@ -146,11 +146,11 @@ def _store() -> Iterator[CheckMessage]:
 
 
 def _meter() -> Iterator[CheckMessage]:
-    """Look at the settings of the Meter together: each by itself may be right."""
+    """Check the settings of the Meter in combination; each may be valid alone."""
     remote = settings.STORE == REMOTE
     if remote and settings.URL is None:
         hint = "Give the URL of the backend that takes the events, or leave STORE out to use the project's database."
-        yield _error(13, f"{_named('STORE')} is {REMOTE!r}, and there is no URL.", hint)
+        yield _error(13, f"{_named('STORE')} is {REMOTE!r}, but URL is not set.", hint)
         return
     options = settings.meter_options()
     try:
@@ -165,15 +165,15 @@ def _meter() -> Iterator[CheckMessage]:
 def _patches() -> Iterator[CheckMessage]:
     for name in settings.PATCHES or ():
         if name not in PATCH_REGISTRY:
-            hint = f"Known are: {', '.join(sorted(PATCH_REGISTRY))}."
-            yield _error(9, f"{_named('PATCHES')}: {name!r} is not an SDK that can be metered.", hint)
+            hint = f"Expected names of: {', '.join(sorted(PATCH_REGISTRY))}."
+            yield _error(9, f"{_named('PATCHES')}: unknown SDK {name!r}.", hint)
 
 
 def _engine() -> Iterator[CheckMessage]:
     alias = store_alias()
     wrong = unsupported(alias) if settings.STORE is None and alias in connections else None
     if wrong is not None:
-        hint = "Name such an alias in DATABASE, or give a STORE of its own, such as 'sqlite:////var/lib/app/limits.db'."
+        hint = "Name an alias with a supported engine in DATABASE, or set STORE, for example 'sqlite:////var/lib/app/limits.db'."
         yield _error(15, f"{wrong}.", hint)
 
 
@@ -182,47 +182,54 @@ def _database() -> Iterator[CheckMessage]:
         return
     alias = store_alias()
     if alias not in connections:
-        message = f"{_named('STORE')} is not given, and the project has no database to keep limits in."
+        message = f"{_named('STORE')} is not set, and the project has no default database for the limits."
         yield _error(
-            12, message, "Give a store URL such as 'sqlite:////var/lib/app/token_limit.db', or a default database."
+            12, message, "Set a store URL, for example 'sqlite:////var/lib/app/token_limit.db', or a default database."
         )
     elif alias == DEFAULT_DB_ALIAS or (connections[alias].vendor == "sqlite" and same_place(alias, DEFAULT_DB_ALIAS)):
-        message = f"{_named('DATABASE')}: {alias!r} is where the project's own transactions are open."
-        yield _error(10, message, "Leave DATABASE out, or name an alias with a database file of its own.")
+        message = f"{_named('DATABASE')}: {alias!r} shares its connection or file with the project's transactions."
+        yield _error(10, message, "Leave DATABASE out, or name an alias with a separate database file.")
     elif connections[alias].settings_dict["ATOMIC_REQUESTS"]:
-        message = f"{_named('DATABASE')}: {alias!r} has ATOMIC_REQUESTS: a request that fails takes its spend with it."
+        message = (
+            f"{_named('DATABASE')}: {alias!r} has ATOMIC_REQUESTS: a failed request would roll back its recorded spend."
+        )
         yield _error(11, message, f"Set DATABASES[{alias!r}]['ATOMIC_REQUESTS'] = False.")
     elif connections[alias].vendor == "sqlite" and in_memory(alias) and not _testing():
-        message = f"{_named('DATABASE')}: the limits are in memory, as the default database is."
-        yield _warning(2, message, "Give the default database a file, or set EAGER in the settings of tests.")
+        message = f"{_named('DATABASE')}: the limits are stored in memory, because the default database is in memory."
+        yield _warning(2, message, "Use a file for the default database, or set EAGER in the settings of tests.")
 
 
 def _middleware() -> Iterator[CheckMessage]:
     if settings.ENABLED and not any(map(_is_ours, django_settings.MIDDLEWARE)):
-        hint = f"Add '{MIDDLEWARE}' to MIDDLEWARE; anywhere will do, first is best."
+        hint = f"Add '{MIDDLEWARE}' to MIDDLEWARE, preferably first."
         yield _warning(1, "MIDDLEWARE lacks the token-limit middleware: requests have no tenant.", hint)
 
 
 def _peeking() -> Iterator[CheckMessage]:
-    """Find GZip inside of ours: its header of its own is a first chunk that says nothing of the body."""
+    """Find GZipMiddleware below ours: its first chunk is the gzip header, sent before the body begins."""
     order = list(django_settings.MIDDLEWARE)
     ours = next((place for place, path in enumerate(order) if _is_ours(path)), None)
     if settings.PEEK_STREAMS and ours is not None and GZIP in order[ours:]:
-        message = f"{_named('PEEK_STREAMS')}: GZipMiddleware is below ours: streams begin before they can be refused."
+        message = (
+            f"{_named('PEEK_STREAMS')}: GZipMiddleware is below the token-limit middleware: "
+            "streams begin before a refusal."
+        )
         yield _warning(5, message, f"List {GZIP!r} before '{MIDDLEWARE}'.")
 
 
 def _durability() -> Iterator[CheckMessage]:
     store = settings.STORE
     if (isinstance(store, str) and store.startswith("memory:")) or (isinstance(store, Store) and not store.durable):
-        hint = "Leave STORE out to use the project's database, or give the URL of one."
-        yield _warning(3, f"{_named('STORE')}: each process counts alone and forgets at its end.", hint)
+        hint = "Leave STORE out to use the project's database, or set the URL of a database."
+        yield _warning(3, f"{_named('STORE')}: each process has separate counters and loses them when it ends.", hint)
     elif store == REMOTE and settings.SPOOL is None:
-        hint = "Give SPOOL the path of a file."
-        yield _warning(5, f"{_named('STORE')}: what is not delivered yet is lost when a process is killed.", hint)
+        hint = "Set SPOOL to the path of a file."
+        yield _warning(
+            5, f"{_named('STORE')}: events that are not delivered yet are lost if the process is killed.", hint
+        )
     elif settings.EAGER:
-        hint = "Keep EAGER for the settings of tests that run inside a transaction."
-        yield _warning(4, f"{_named('EAGER')}: a request that rolls back takes recorded spend with it.", hint)
+        hint = "Use EAGER only in the settings of tests that run inside a transaction."
+        yield _warning(4, f"{_named('EAGER')}: a request that rolls back also removes its recorded spend.", hint)
 
 
 def _is_ours(path: str) -> bool:
@@ -236,7 +243,7 @@ def _is_ours(path: str) -> bool:
 
 
 def _testing() -> bool:
-    return hasattr(mail, "outbox")  # Django's test environment makes it
+    return hasattr(mail, "outbox")  # Django's test environment sets it
 
 
 def _named(key: Any) -> str:

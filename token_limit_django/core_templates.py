@@ -1,4 +1,4 @@
-"""Core's templates for Django, whose loaders do not find them: core is no installed app."""
+"""Load the templates of token_limit_core, which Django's loaders do not find: core is not an installed app."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FOLDERS = ("templates", "console/templates")
 
 
 def core_template(name: str) -> Any:
-    """Return one of core's templates; those that have a name in a project's loaders, too, may be extended by that."""
+    """Return a template of core; a template of the same name in the project may extend it."""
     return _engine().get_template(name)
 
 

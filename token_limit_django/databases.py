@@ -1,12 +1,12 @@
-"""Which database our tables are in, and through which alias.
+"""The database of our tables, and the alias for it.
 
-The store commits on its own: a request that rolls back must not take recorded spend with it. It therefore needs a
-connection that no transaction of the host is ever open on.
+The store commits its own transactions: a request that rolls back must not remove recorded spend. So it needs a
+connection on which the host application never opens a transaction.
 
-- SQLite locks the whole file: even a reader of the host's can be in our way, and we make its next write fail. So the
-  tables are in a file of their own beside the default database's, and `migrate` makes them there.
-- Elsewhere a second connection to the same database will do; the tables are migrated on `default`.
-- An alias of that name in DATABASES is used as it is.
+- SQLite locks the whole file: a reader of the host can block our write, and our write makes the host's next write
+  fail. So the tables are in a separate file beside the default database, and `migrate` creates them there.
+- On other engines a second connection to the same database is enough; `migrate` creates the tables on `default`.
+- An alias of that name in DATABASES is used unchanged.
 - EAGER, for tests inside a transaction, uses the default connection itself.
 """
 
@@ -27,18 +27,18 @@ from .conf import settings
 APP_LABEL = "token_limit"
 
 SQLITE_OPTIONS = {
-    "transaction_mode": "IMMEDIATE",  # an upgrade from reader to writer fails at once under concurrency
+    "transaction_mode": "IMMEDIATE",  # a concurrent upgrade from read lock to write lock fails at once
     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
 }
 
 VENDORS = ("sqlite", "postgresql", "mysql")
-"""The engines that the store has SQL for, as Django names them; MariaDB is one of `mysql`."""
+"""The engines that the store supports, by Django's vendor name; MariaDB's is `mysql`."""
 
-PATIENCE = {
+DEFAULT_TIMEOUTS = {
     "postgresql": {"connect_timeout": 10},
     "mysql": {"connect_timeout": 10, "read_timeout": 60, "write_timeout": 60},
 }
-"""Seconds for the time-outs of our own connection to a server that hangs, where the project has set none."""
+"""Default timeouts of our connection, in seconds, against a server that hangs; the project's OPTIONS override them."""
 
 _on_default: set[str] = set()
 _files: set[str] = set()
@@ -50,7 +50,7 @@ def store_alias() -> str:
 
 
 def tables_alias() -> str:
-    """Return the alias whose `migrate` makes the tables."""
+    """Return the alias on which `migrate` creates the tables."""
     alias = store_alias()
     return DEFAULT_DB_ALIAS if alias in _on_default else alias
 
@@ -77,12 +77,12 @@ def add_alias() -> None:
 
 
 def same_place(alias: str, other: str) -> bool:
-    """Tell whether two aliases lead to one database: engine, host, port, name and PostgreSQL service agree."""
+    """Return whether two aliases have the same engine, host, port, name and PostgreSQL service."""
     return _place(connections[alias].settings_dict) == _place(connections[other].settings_dict)
 
 
 def location_of(alias: str) -> str | None:
-    """Return what other processes call the database of an alias, without its password; None for one in memory."""
+    """Return the identity of an alias's database across processes, without its password; None for one in memory."""
     if alias not in connections.settings:  # a project without databases; a system check reports it
         return None
     database = connections[alias].settings_dict
@@ -93,12 +93,12 @@ def location_of(alias: str) -> str | None:
 
 
 def in_memory(alias: str) -> bool:
-    """Tell whether an SQLite alias has no file."""
+    """Return whether an SQLite alias is in memory."""
     return _in_memory(connections[alias].settings_dict["NAME"])
 
 
 def unsupported(alias: str) -> str | None:
-    """Return what is wrong with an alias whose engine the store has no SQL for; None for the others."""
+    """Return an error message for an alias with an unsupported engine; else None."""
     connection = connections[alias]
     if connection.vendor in VENDORS:
         return None
@@ -107,13 +107,13 @@ def unsupported(alias: str) -> str | None:
 
 
 def migrate_along(*, using: str, verbosity: int = 1, **kwargs: Any) -> None:
-    """Migrate our own file after the default database: a receiver of `post_migrate`."""
+    """Migrate our file after the default database: a receiver of `post_migrate`."""
     alias = store_alias()
-    if using != DEFAULT_DB_ALIAS or alias not in _files or "plan" not in kwargs:  # `flush` sends the signal as well
+    if using != DEFAULT_DB_ALIAS or alias not in _files or "plan" not in kwargs:  # `flush` also sends the signal
         return
     name = connections[alias].settings_dict["NAME"]
     if name != _beside(connections[DEFAULT_DB_ALIAS].settings_dict["NAME"]):
-        return  # the test runner is making default's test database; ours comes next
+        return  # the test runner is creating default's test database; ours is next
     applied = MigrationRecorder(connections[DEFAULT_DB_ALIAS]).applied_migrations()
     executor = MigrationExecutor(connections[alias])
     targets = executor.loader.graph.leaf_nodes(APP_LABEL)
@@ -138,21 +138,21 @@ def _own_file(default: dict[str, Any]) -> dict[str, Any]:
 
 def _own_connection(default: dict[str, Any]) -> dict[str, Any]:
     options = {name: value for name, value in default["OPTIONS"].items() if name != "isolation_level"}
-    for name, seconds in PATIENCE.get(connections[DEFAULT_DB_ALIAS].vendor, {}).items():
+    for name, seconds in DEFAULT_TIMEOUTS.get(connections[DEFAULT_DB_ALIAS].vendor, {}).items():
         options.setdefault(name, seconds)
     return {
         **default,
         "ATOMIC_REQUESTS": False,
         "AUTOCOMMIT": True,
-        "OPTIONS": options,  # conditional updates need no stricter level than the engine's own
+        "OPTIONS": options,  # conditional updates are safe on the engine's default isolation level
         "TEST": {"MIRROR": DEFAULT_DB_ALIAS},
     }
 
 
 def _beside(name: str | Path) -> str:
-    """Return the file of ours that belongs to a default database's."""
+    """Return the path of our file for a default database."""
     if _in_memory(name):
-        # the name the test runner would give it, so that a test finds what `migrate` made
+        # the name that the test runner uses, so that tests find the tables that `migrate` created
         return f"file:memorydb_{settings.DATABASE}?mode=memory&cache=shared"
     text = str(name)
     path = Path(unquote(urlsplit(text).path) if text.startswith("file:") else text)

@@ -1,7 +1,7 @@
-"""Django REST framework: refusals answered in its own terms, before its error handling.
+"""Django REST framework: an exception handler that answers refusals before other error handling.
 
-Without this a refusal is answered too, by the middleware. Use it where the answer must be made by the API's renderers,
-or where the project's own handler would catch a refusal first:
+Without it the middleware answers refusals. Use it if the API's renderers must render the answer, or if the project's
+exception handler would catch a refusal first:
 
     REST_FRAMEWORK = {"EXCEPTION_HANDLER": "token_limit_django.drf.exception_handler"}
 """
@@ -26,7 +26,7 @@ Handler = Callable[[Exception, dict[str, Any]], HttpResponseBase | None]
 
 
 def refusals_first(handler: Handler) -> Handler:
-    """Let an exception handler of the project's see only what is no refusal: a decorator."""
+    """Answer refusals before calling an exception handler of the project: a decorator."""
 
     @wraps(handler)
     def composed(exc: Exception, context: dict[str, Any]) -> HttpResponseBase | None:
@@ -37,10 +37,10 @@ def refusals_first(handler: Handler) -> Handler:
 
 
 def refusal_response(exc: Exception, context: dict[str, Any]) -> HttpResponseBase | None:
-    """Answer a refusal, also wrapped in another exception; None for everything else.
+    """Answer a refusal, also one wrapped in another exception; return None for other exceptions.
 
-    JSON and HTML renderers give the upgrade response, others (XML, MessagePack) the members of the problem document.
-    An open transaction of the request is rolled back, as if the exception had left the view.
+    JSON and HTML renderers get the upgrade response, others (XML, MessagePack) the members of the problem document.
+    An open transaction of the request is rolled back, as for an exception that leaves the view.
     """
     refused = refusal_in(exc)
     if refused is None:
@@ -59,4 +59,4 @@ def refusal_response(exc: Exception, context: dict[str, Any]) -> HttpResponseBas
 
 
 exception_handler = refusals_first(views.exception_handler)
-"""For `REST_FRAMEWORK["EXCEPTION_HANDLER"]`: refusals first, then what the framework does."""
+"""For `REST_FRAMEWORK["EXCEPTION_HANDLER"]`: answers refusals, and passes other exceptions to the framework."""

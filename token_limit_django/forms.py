@@ -1,4 +1,4 @@
-"""The admin's form of a limit: US dollars and UTC for people, nano-dollars and unix seconds underneath."""
+"""The admin's forms. They show US dollars and UTC; the store has nano-dollars and unix seconds."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ else:
 
 
 def check_amount(value: Decimal) -> None:
-    """Refuse an amount that no limit can have."""
+    """Reject an amount that is invalid for a limit."""
     try:
         parse_amount(str(value), "Amount")
     except ConfigurationError as error:
@@ -45,7 +45,7 @@ def check_amount(value: Decimal) -> None:
 
 
 class UtcDateTimeField(forms.DateTimeField):
-    """A date and time in UTC, whatever TIME_ZONE and USE_TZ say."""
+    """A date and time in UTC, independent of TIME_ZONE and USE_TZ."""
 
     widget = forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
 
@@ -55,14 +55,14 @@ class UtcDateTimeField(forms.DateTimeField):
             return super().prepare_value(value)
 
     def to_python(self, value: Any) -> datetime | None:
-        """Read a time that names no zone as UTC."""
+        """Parse a time without a zone as UTC."""
         with timezone.override(UTC):
             moment = super().to_python(value)
         return moment if moment is None or moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 class LimitForm(_LimitModelForm):
-    """Sets or changes a limit; tenant and frequency are its identity, so they are asked for only once."""
+    """Sets or changes a limit; tenant and frequency are its identity, so they are editable only in a new one."""
 
     tenant_id = forms.CharField(
         label="Tenant",
@@ -89,7 +89,7 @@ class LimitForm(_LimitModelForm):
     shown = forms.CharField(required=False, widget=forms.HiddenInput)
 
     class Meta:
-        """Amount and dates have other shapes in the table; the store writes them."""
+        """Amount and dates have other types in the table; the store writes them."""
 
         model = Limit
         fields = ("tenant_id", "frequency", "mode")
@@ -99,7 +99,7 @@ class LimitForm(_LimitModelForm):
         self.now = service.now()
         self.before: core.Limit | None = None
         self.expected: list[core.Limit] = []
-        """The rows of this limit that the check has seen; the store saves only over these."""
+        """The rows of this limit during validation; the store saves only if they are unchanged."""
         if self.instance.pk is not None:
             self.before = service.limit_of(self.instance)
             self.initial["shown"] = _state(self.before)
@@ -109,32 +109,34 @@ class LimitForm(_LimitModelForm):
 
     @property
     def waiting(self) -> bool:
-        """Whether the limit being changed has yet to begin."""
+        """Whether the limit being changed has not begun yet."""
         return self.before is not None and self.before.effective_from > self.now
 
     def clean_tenant_id(self) -> str:
-        """Refuse a name no tenant can have."""
+        """Reject an invalid tenant id."""
         try:
             return check_tenant(self.cleaned_data["tenant_id"])
         except ValueError as error:
             raise ValidationError(str(error)) from None
 
     def clean_effective_date(self) -> datetime | None:
-        """Refuse a date that would rewrite what has already been counted."""
+        """Reject a date in the past, which would apply to spend that is already counted."""
         moment: datetime | None = self.cleaned_data["effective_date"]
         if moment is not None and moment.timestamp() <= self.now:
-            raise ValidationError("This is in the past. Give a time to come, or leave it empty to begin now.")
+            raise ValidationError("This is in the past. Enter a time in the future, or leave it empty to begin now.")
         if moment is None and self.waiting:
-            raise ValidationError("This limit has yet to begin: give its date. To change what applies now, open that.")
+            raise ValidationError(
+                "This limit has not begun yet: enter its date. To change the current limit, open that one."
+            )
         return moment
 
     def clean(self) -> dict[str, Any]:
-        """Refuse to add a limit where there is one to change, and to change one that is not as it was shown."""
+        """Reject a second limit of the same identity, and a change of a limit that has changed since it was shown."""
         data = super().clean() or self.cleaned_data
         if self.before is not None and data.get("shown") != _state(self.before):
             self.data = {name: self.data[name] for name in self.data} | {"shown": _state(self.before)}
             now = f"{exact_usd(self.before.amount)} ({self.before.mode})"
-            message = f"Somebody else has changed this limit meanwhile: it is {now} now. Save again to replace it."
+            message = f"Another user has changed this limit in the meantime: it is {now} now. Save again to replace it."
             raise ValidationError(message)
         if self.before is not None:
             others = [row for row in _rows(self.before) if row.id != self.before.id]
@@ -157,7 +159,7 @@ class LimitForm(_LimitModelForm):
         )
 
     def summary(self) -> str:
-        """Say for the history what was saved: old → new."""
+        """Return the text for the history: old → new."""
         data, before = self.cleaned_data, self.before
         nano, mode, begins = to_nano(data["limit_usd"]), data["mode"], data["effective_date"]
         since = "" if begins is None else f", from {utc(begins.timestamp())}"
@@ -175,25 +177,25 @@ class LimitForm(_LimitModelForm):
 
 
 def _rows(limit: core.Limit) -> list[core.Limit]:
-    """Read all rows of one limit: what is in force, what is to come, what has ended."""
+    """Read all rows of one limit: in force, future and ended."""
     same = {"tenant_id": limit.tenant_id, "plan": limit.plan, "frequency": limit.frequency, "filter": limit.filter}
     return [service.limit_of(row) for row in Limit.objects.filter(**same)]
 
 
 def _state(limit: core.Limit) -> str:
-    """Write all that a form has shown of a limit."""
+    """Return a text of all values of a limit that the form shows, to detect a concurrent change."""
     return f"{limit.amount}/{limit.mode}/{limit.effective_from!r}/{limit.effective_until!r}"
 
 
 class ApiKeyForm(_KeyModelForm):
-    """Makes a key; only its hash is kept."""
+    """Creates an API key; only its hash is stored."""
 
     made: NewKey
 
     tenant_names = forms.CharField(
         label="Tenants",
         strip=False,
-        help_text="One a line: ids, beginnings such as eu-*, or * for all of them.",
+        help_text="One per line: ids, prefixes such as eu-*, or * for all.",
         widget=forms.Textarea(attrs={"rows": 4, "class": "vLargeTextField", "spellcheck": "false"}),
     )
     chosen = forms.MultipleChoiceField(
@@ -204,13 +206,13 @@ class ApiKeyForm(_KeyModelForm):
     )
 
     class Meta:
-        """Tenants and permissions have other shapes in the table; the store writes them."""
+        """Tenants and permissions have other types in the table; the store writes them."""
 
         model = ApiKey
         fields = ("account", "name")
 
     def clean(self) -> dict[str, Any]:
-        """Make the key, so that what it cannot be is said here."""
+        """Create the key, so that its errors appear in the form."""
         data = super().clean() or self.cleaned_data
         if not self.errors:
             tenants = data["tenant_names"].splitlines()

@@ -15,14 +15,14 @@ from .meter import get_meter
 
 if settings.STORE == REMOTE:
     raise ConfigurationError(
-        "TOKEN_LIMIT['STORE']: limits and ledger are kept by the backend at URL, so that reports cannot be taken here; "
-        "take token_limit_django.ingest out of the URLs, or leave STORE out to keep them in the project's database"
+        "TOKEN_LIMIT['STORE']: invalid store for ingest; the backend at URL keeps its limits and ledger. "
+        "Remove token_limit_django.ingest from the URLs, or leave STORE out to use the project's database"
     )
 
 
 @csrf_exempt
 def endpoint(request: HttpRequest, name: str) -> HttpResponse:
-    """Answer a service; the key in its headers is what counts, so no session and no CSRF token is asked for."""
+    """Answer a service. The API key in the headers authenticates it, so no session or CSRF token is needed."""
     headers = {key.lower(): value for key, value in request.headers.items()}
     incoming = Incoming(request.method or "", name, request.GET.dict(), headers, _body(request))
     rendered = Ingest.of(get_meter()).answer(incoming)
@@ -30,7 +30,7 @@ def endpoint(request: HttpRequest, name: str) -> HttpResponse:
 
 
 def _body(request: HttpRequest) -> Read:
-    """Read the body; Django takes one in pieces, which has no length of its own, for none at all."""
+    """Return the reader of the body; Django treats a chunked body, which has no Content-Length, as empty."""
     environ = getattr(request, "environ", {})
     if environ.get("wsgi.input_terminated") and not environ.get("CONTENT_LENGTH"):
         read: Read = environ["wsgi.input"].read

@@ -1,7 +1,7 @@
-"""The tables, the same as `token_limit_core.stores.sql.tables`, for the admin and for migrations.
+"""The tables of `token_limit_core.stores.sql.tables` as models, for the admin and for migrations.
 
-Times are unix seconds, so that neither USE_TZ nor a dialect can move a window; money is integer nano-dollars;
-tenants are text, and no table of the project is referred to.
+Times are unix seconds, so windows do not depend on USE_TZ or on the dialect. Money is integer nano-dollars. Tenants
+are text, and no foreign key refers to a table of the project.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _cut(name: str, *, null: bool = True) -> ExactTextField[str | None, str | No
 
 
 class Tenant(models.Model):
-    """Who pays; a row appears with the first event or limit."""
+    """A tenant; its row is created with its first event or limit."""
 
     id = TenantField(max_length=TENANT_WIDTH, primary_key=True)
     name = ExactTextField(max_length=255, default="", blank=True)
@@ -55,7 +55,7 @@ class Plan(models.Model):
 
 
 class Limit(models.Model):
-    """What a tenant, or each tenant on a plan, may spend per window; never holds counters."""
+    """The amount that a tenant, or each tenant on a plan, may spend per window; the counters are separate rows."""
 
     id = models.BigAutoField(primary_key=True)
     tenant_id = TenantField("tenant", max_length=TENANT_WIDTH)
@@ -94,7 +94,7 @@ class Limit(models.Model):
 
 
 class Counter(models.Model):
-    """What a limit's window has seen: a new window is a new row."""
+    """The settled and held amounts of one window of a limit; each window is a row."""
 
     pk = models.CompositePrimaryKey("tenant_id", "limit_id", "subject", "window_start")
     tenant_id = TenantField(max_length=TENANT_WIDTH)
@@ -132,7 +132,7 @@ class TopUp(models.Model):
 
 
 class Hold(models.Model):
-    """Money set aside for a call in flight."""
+    """The amount reserved for a call in flight."""
 
     call_id = ExactTextField(max_length=64, primary_key=True)
     tenant_id = TenantField("tenant", max_length=TENANT_WIDTH)
@@ -159,7 +159,7 @@ class Hold(models.Model):
 
 
 class HoldItem(models.Model):
-    """One counter a hold is held on."""
+    """The part of a hold on one counter."""
 
     pk = models.CompositePrimaryKey("call_id", "limit_id", "window_start")
     call_id = ExactTextField(max_length=64)
@@ -175,7 +175,7 @@ class HoldItem(models.Model):
 
 
 class LedgerEntry(models.Model):
-    """One event, append-only: an expiry or a correction is a row of its own."""
+    """One event, append-only: an expiry or a correction is a separate row."""
 
     id = models.BigAutoField(primary_key=True)
     tenant_id = TenantField("tenant", max_length=TENANT_WIDTH)
@@ -220,12 +220,12 @@ class LedgerEntry(models.Model):
 
     @property
     def cost_usd(self) -> Decimal | None:
-        """What the row adds to the bill in US dollars; None when no price is known."""
+        """The cost of the row in US dollars; None if no price is known."""
         return None if self.cost_nano is None else to_usd(self.cost_nano)
 
 
 class Rollup(models.Model):
-    """Totals of a tenant's day by provider and model; what lists read."""
+    """Totals of a tenant by day, provider and model; lists read these rows."""
 
     pk = models.CompositePrimaryKey("tenant_id", "day", "provider", "model")
     tenant_id = TenantField(max_length=TENANT_WIDTH)
@@ -263,7 +263,7 @@ class UserRollup(models.Model):
 
 
 class LimitChange(models.Model):
-    """One change of a limit: who, when, old and new; append-only."""
+    """One change of a limit, hold or API key, with actor, time, old and new value; append-only."""
 
     id = models.BigAutoField(primary_key=True)
     at = models.FloatField(help_text="unix seconds")
@@ -293,7 +293,7 @@ class LimitChange(models.Model):
 
 
 class ApiKey(models.Model):
-    """The key of a service that reports here; only its hash is kept."""
+    """The API key of a service that reports here; only its hash is stored."""
 
     public_id = ExactTextField("key", primary_key=True, max_length=16)
     digest = ExactTextField(max_length=64)

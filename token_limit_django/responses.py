@@ -20,20 +20,20 @@ Response: TypeAlias = HttpResponse | StreamingHttpResponse
 def upgrade_response(request: HttpRequest, decision: Decision, accept: str | None = None) -> Response:
     """Answer a refusal: UPGRADE_RESPONSE if configured, else problem+json or the upgrade page.
 
-    `accept` decides which, in the form of the request's `Accept` header, which it is by default.
+    `accept` selects the form; it defaults to the `Accept` header of the request.
     """
     custom = settings.UPGRADE_RESPONSE
     if custom is not None:
         try:
             answer = custom(request, decision)
             if not isinstance(answer, Response):
-                raise TypeError(f"UPGRADE_RESPONSE returned {answer!r}, which is no HttpResponse")
+                raise TypeError(f"UPGRADE_RESPONSE: invalid result {answer!r}; expected an HttpResponse")
             return answer
         except Exception:
             report("calling UPGRADE_RESPONSE")
 
     def page(context: dict[str, Any]) -> str:
-        core_page = core_template("token_limit/upgrade.html")  # what the app's template of that name extends
+        core_page = core_template("token_limit/upgrade.html")  # the app's template of the same name extends it
         return render_to_string(settings.UPGRADE_TEMPLATE, {**context, "core_page": core_page}, request=request)
 
     rendered = render(

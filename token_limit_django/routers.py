@@ -1,4 +1,4 @@
-"""Keeps our tables on our alias, and everybody else's off it."""
+"""The database router: our tables use our alias, and other tables do not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROUTER = "token_limit_django.routers.TokenLimitRouter"
 
 
 class TokenLimitRouter:
-    """Put in front of DATABASE_ROUTERS by the app itself."""
+    """Routes our models; `add_router` puts it first in DATABASE_ROUTERS."""
 
     def db_for_read(self, model: type[Model], **hints: Any) -> str | None:
         """Read our models through our alias."""
@@ -25,9 +25,9 @@ class TokenLimitRouter:
         return self.db_for_read(model, **hints)
 
     def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
-        """Make our tables in one database only; on an alias that is ours alone, nothing else.
+        """Create our tables in one database only, and no other tables on an alias that only we use.
 
-        Where tenants have schemas (django-tenants), the project's routers decide which schemas get them.
+        With a schema per tenant (django-tenants), the project's routers choose the schemas.
         """
         if app_label == APP_LABEL and db == tables_alias():
             return None if hasattr(connections[db], "schema_name") else True

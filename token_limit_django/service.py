@@ -1,7 +1,7 @@
-"""What the admin pages and the management commands share.
+"""Queries that the admin pages and the management commands share.
 
-The readings for many tenants at once take a fixed number of queries on the project's own tables, however many rows
-are asked for; for one tenant the Store has the same answers.
+Each reads many tenants in a fixed number of queries on the project's database. The Store has the same queries for one
+tenant.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def now() -> float:
 
 
 def limit_of(row: Limit) -> core.Limit:
-    """Return the value object of a limit's row."""
+    """Convert a row into core's Limit."""
     return core.Limit(**{name: getattr(row, name) for name in LIMIT_COLUMNS})
 
 
 def statuses(rows: Iterable[Limit], at: float) -> dict[int, LimitStatus]:
     """Read the current windows of tenants' own limits, by limit id.
 
-    Those not in force at `at` have none, and so do limits on each user.
+    Limits that are not in force at `at`, and limits per user, are left out.
     """
     limits = [limit for limit in map(limit_of, rows) if limit.in_force(at) and not limit.each_user]
     items = [
@@ -53,7 +53,7 @@ def month_spend(tenant_ids: Collection[str], at: float) -> dict[str, Spend]:
 
 
 def _read(work: Callable[[Transaction], T]) -> T:
-    from .store import DjangoStore  # imports SQLAlchemy, which a project that only starts does not need
+    from .store import DjangoStore  # imports SQLAlchemy, which start-up does not need
 
     with DjangoStore(store_alias()).begin_reading() as tx:
         return work(tx)

@@ -1,8 +1,8 @@
-"""Streamed responses: their bodies keep the request's Scope, and may be peeked into before their status is sent.
+"""Streamed responses: keep the Scope of the request in the body, and read its first chunk before the status is sent.
 
-Under ASGI a middleware that is only synchronous makes Django run a part of the stack inside `async_to_sync`. A body
-must not be begun there: what it starts, such as a task, would look for a thread that is gone when the stack has
-returned. The peek then waits until all middleware has returned.
+Under ASGI a middleware that is only synchronous makes Django run a part of the stack inside `async_to_sync`. The body
+must not be started there: a task that it creates would use the thread of `async_to_sync`, which ends when the stack
+returns. Then the first chunk is read after all middleware has returned.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _OF_THE_BODY = ("content-disposition", "content-encoding", "content-length", "co
 
 
 def keep_scope(response: StreamingHttpResponse, exchange: Exchange) -> None:
-    """Keep the Scope in force while the body is produced and closed, which is after the middleware has returned.
+    """Keep the Scope in force while the body is produced and closed, after the middleware has returned.
 
-    The exchange ends with the response, or with an asynchronous body: Django closes no response whose body raises.
+    The exchange ends with the response or with an asynchronous body: Django does not close one whose body raises.
     """
     scope = scopes.current()
     closers = cast(Any, response)._resource_closers
@@ -55,14 +55,14 @@ def _close(scope: Scope | None, close: Callable[[], object]) -> None:
 
 
 def peek(request: HttpRequest, response: StreamingHttpResponse) -> HttpResponse | StreamingHttpResponse:
-    """Pull the first chunk in a synchronous stack; a refusal in it becomes the upgrade response."""
+    """Read the first chunk in a synchronous stack; a refusal in it becomes the upgrade response."""
     content = cast(Any, response.streaming_content)
     try:
         if not response.is_async:
             response.streaming_content = bodies.peek(content)
         elif isinstance(request, ASGIRequest):
             _peek_late(request, response)
-        else:  # WSGI reads such a body to its end, on a loop of its own: a second loop could not go on with it
+        else:  # WSGI reads the body to its end on one event loop; it cannot continue on a second loop
             response.streaming_content = async_to_sync(_read)(content)
     except Exception as error:
         refused = refusal_in(error)
@@ -91,7 +91,7 @@ async def apeek(request: HttpRequest, response: StreamingHttpResponse) -> HttpRe
 
 
 def _peek_late(request: HttpRequest, response: StreamingHttpResponse) -> None:
-    """Mark a response whose first chunk is pulled when the whole stack has returned."""
+    """Mark a response, so that its first chunk is read after the whole stack has returned."""
     peeked = bodies.AsyncPeeked(cast(Any, response.streaming_content))
     response.streaming_content = cast(Any, peeked)
     setattr(response, _LATE, (request, peeked, {*response.headers}, {*response.cookies}))
@@ -99,7 +99,7 @@ def _peek_late(request: HttpRequest, response: StreamingHttpResponse) -> None:
 
 @cache
 def peek_after_the_stack() -> None:
-    """Hook the end of Django's asynchronous stack, for the responses that are marked."""
+    """Patch the end of Django's asynchronous stack, for the marked responses."""
     wrapt.wrap_function_wrapper(BaseHandler, "get_response_async", _get_response_async)
 
 
@@ -121,7 +121,7 @@ async def _get_response_async(wrapped: Callable[..., Any], handler: Any, args: A
 
 
 def _add(answer: HttpResponseBase, response: HttpResponseBase, headers: set[str], cookies: set[str]) -> None:
-    """Give an answer what outer middleware has added to the response, but for what describes its body."""
+    """Copy the headers and cookies that outer middleware has added, except headers that describe the body."""
     for name in {*response.headers} - headers:
         if name.lower() not in _OF_THE_BODY:
             answer.headers.setdefault(name, response.headers[name])
@@ -136,7 +136,7 @@ async def _read(content: Any) -> list[bytes]:
 
 
 def in_place_of(response: HttpResponseBase, request: HttpRequest, decision: Decision) -> Response:
-    """Answer a refusal; what the other response would have closed at its end is closed with the answer."""
+    """Answer a refusal; closing the answer also closes the resources of the other response."""
     answer = upgrade_response(request, decision)
     cast(Any, answer)._resource_closers.extend(cast(Any, response)._resource_closers)
     return answer

@@ -1,7 +1,7 @@
-"""The tenant's own usage: a page with JSON beside it, a fragment for templates, and headers, each opt-in.
+"""The usage of the current tenant: a page, JSON, a fragment for templates, and headers, each opt-in.
 
-The tenant is the one that the request's LLM calls are metered for; nothing a client sends chooses it. The templates
-are core's; a project replaces one by having its own `token_limit/own/usage.html` or `token_limit/own/fragment.html`.
+The tenant is the one that the LLM calls of the request are metered for; a client cannot choose it. The templates are
+core's; a project may override `token_limit/own/usage.html` and `token_limit/own/fragment.html`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_safe
 
 from token_limit_core import console, scope
-from token_limit_core.console import tenant_usage as own
+from token_limit_core.console import tenant_usage
 from token_limit_core.console.web import SECURITY, error_response
 from token_limit_core.errors import StoreError
 from token_limit_core.meter import engine_of
@@ -35,7 +35,7 @@ from .meter import get_meter
 View = Callable[[HttpRequest], HttpResponse]
 
 
-def _own(view: Callable[[HttpRequest, str], HttpResponse]) -> View:
+def _for_tenant(view: Callable[[HttpRequest, str], HttpResponse]) -> View:
     """Pass the request's tenant to a view; without one redirect people to the sign-in page and answer 401 to programs.
 
     A signed-in user without a tenant gets 403: a sign-in page may redirect such a user straight back.
@@ -50,7 +50,7 @@ def _own(view: Callable[[HttpRequest, str], HttpResponse]) -> View:
             try:
                 response = view(request, tenant_id)
             except StoreError as error:
-                response = _error_response(request, *own.why_not(error))
+                response = _error_response(request, *tenant_usage.why_not(error))
         for name, value in SECURITY.items():
             response.headers.setdefault(name, value)
         return response
@@ -58,45 +58,49 @@ def _own(view: Callable[[HttpRequest, str], HttpResponse]) -> View:
     return require_safe(guarded)
 
 
-@_own
+@_for_tenant
 def page(request: HttpRequest, tenant_id: str) -> HttpResponse:
-    """Show the tenant its limits, and its spend of the month by day and model."""
+    """Show the limits of the tenant, and its spend of the month by day and model."""
     names = {"stylesheet": "usage_css", "icon": "usage_icon", "json_url": "usage_json"}
     urls = {key: reverse(f"token_limit:{name}") for key, name in names.items()}
     return HttpResponse(
-        _render(own.PAGE, {**own.context(own.usage_of(engine_of(get_meter()), tenant_id)), **urls}, request)
+        _render(
+            tenant_usage.PAGE,
+            {**tenant_usage.context(tenant_usage.usage_of(engine_of(get_meter()), tenant_id)), **urls},
+            request,
+        )
     )
 
 
-@_own
+@_for_tenant
 def data(request: HttpRequest, tenant_id: str) -> HttpResponse:
-    """Give the same as JSON; money is US dollars as text."""
-    return JsonResponse(own.as_json(own.usage_of(engine_of(get_meter()), tenant_id)))
+    """Return the same data as JSON; money is US dollars as decimal strings."""
+    return JsonResponse(tenant_usage.as_json(tenant_usage.usage_of(engine_of(get_meter()), tenant_id)))
 
 
-@_own
+@_for_tenant
 def stylesheet(request: HttpRequest, tenant_id: str) -> HttpResponse:
-    """Give the stylesheet of the page."""
+    """Return the stylesheet of the page."""
     return HttpResponse(_static("console.css"), content_type="text/css; charset=utf-8")
 
 
-@_own
+@_for_tenant
 def icon(request: HttpRequest, tenant_id: str) -> HttpResponse:
-    """Give the icon of the page."""
+    """Return the icon of the page."""
     return HttpResponse(_static("icon.svg"), content_type="image/svg+xml")
 
 
 def fragment() -> SafeString:
-    """Make the usage of the request's tenant as HTML to embed; empty without a tenant."""
-    with internal_errors("making the usage fragment"):
-        usage = own.usage_if_known(engine_of(get_meter()), _tenant())
+    """Render the usage of the current tenant as HTML to embed; empty without a tenant."""
+    with internal_errors("rendering the usage fragment"):
+        usage = tenant_usage.usage_if_known(engine_of(get_meter()), _tenant())
         if usage is not None:
-            return mark_safe(_render(own.FRAGMENT, own.context(usage)))
+            return mark_safe(_render(tenant_usage.FRAGMENT, tenant_usage.context(usage)))
     return mark_safe("")
 
 
 class UsageHeadersMiddleware:
-    """Have responses to requests that asked for their tenant tell what is left of its limit (`own.headers`).
+    """Add headers with what is left of the limit (`tenant_usage.headers`), if the request has resolved its tenant.
 
     List it below `TokenLimitMiddleware`.
     """
@@ -114,14 +118,14 @@ class UsageHeadersMiddleware:
         if self.is_async:
             return self.__acall__(request)
         response = cast(HttpResponseBase, self.get_response(request))
-        return _with_headers(response, own.headers(engine_of(get_meter()), _known_tenant()))
+        return _with_headers(response, tenant_usage.headers(engine_of(get_meter()), _known_tenant()))
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         response = cast(HttpResponseBase, await self.get_response(request))
         tenant_id = _known_tenant()
         if tenant_id is None:
             return response
-        return _with_headers(response, await sync_to_async(own.headers)(engine_of(get_meter()), tenant_id))
+        return _with_headers(response, await sync_to_async(tenant_usage.headers)(engine_of(get_meter()), tenant_id))
 
 
 def _with_headers(response: HttpResponseBase, headers: dict[str, str]) -> HttpResponseBase:
@@ -136,7 +140,7 @@ def _tenant() -> str | None:
 
 
 def _known_tenant() -> str | None:
-    """Name the tenant if the request has asked for it; finding it out for a header would cost a look-up."""
+    """Return the tenant if the request has resolved it; resolving it only for a header would cost a query."""
     current = scope.current()
     return None if current is None else current.tenant_id
 
@@ -146,7 +150,7 @@ def _without_tenant(request: HttpRequest, *, is_page: bool) -> HttpResponse:
     if user is not None and user.is_authenticated:
         return _error_response(request, 403, "There is no usage to show for this account.")
     if is_page:
-        from django.contrib.auth.views import redirect_to_login  # it needs the auth app, which a project may lack
+        from django.contrib.auth.views import redirect_to_login  # needs the auth app, which a project may not have
 
         return redirect_to_login(request.get_full_path(), resolve_url(project.LOGIN_URL))
     return _error_response(request, 401, "Sign in to see your usage.")

@@ -1,7 +1,7 @@
 """Google's SDK, `google.genai`: its two funnels, billable and free paths, and providers.
 
 Models, chats, batches and files send everything through `BaseApiClient.request` and its three siblings; interactions
-have a generated client of their own, imported at their first use. Tested on versions
+have a generated client of their own, imported at their first use. Tested on
 1.50 to 3.6.
 """
 

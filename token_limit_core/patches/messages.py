@@ -1,7 +1,6 @@
 """Anthropic's Messages protocol: how an answer and a stream of one tell what was used.
 
-What is said of usage was measured on recorded answers (corpus README, Anthropic) and is in the SDK's own types
-(research: sdks section 4).
+What is said of usage was measured on recorded answers (corpus README, Anthropic) and is in the SDK's own types.
 """
 
 from __future__ import annotations

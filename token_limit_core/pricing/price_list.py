@@ -1,7 +1,6 @@
 """Prices of genai-prices, whose data is inside that package (no network): found once, compiled, and cached.
 
-`calc_price` of genai-prices costs 80 to 110 microseconds; the same arithmetic on a compiled price takes one
-(research: performance part 4).
+`calc_price` of genai-prices costs 80 to 110 microseconds; the same arithmetic on a compiled price takes one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The pages in Django's admin: limits and their changes, tenants, live holds, events.
+"""The pages in Django's admin: limits, their history, tenants, holds, events and API keys.
 
-They show the project's own tables, so they are left out where TOKEN_LIMIT['STORE'] names another store.
+They show the tables of the project's database, so they are not registered if TOKEN_LIMIT['STORE'] is set.
 """
 
 from django.contrib import admin

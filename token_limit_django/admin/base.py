@@ -1,4 +1,4 @@
-"""What all pages have in common."""
+"""Base classes of the admin pages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ else:
 
 
 class _Page(ChangeList):
-    """A list whose rows are completed together, not one by one."""
+    """A list that loads related data for all its rows together, not row by row."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -29,19 +29,19 @@ class _Page(ChangeList):
 
 
 class PageAdmin(_ModelAdmin):
-    """Lists that count nothing needlessly, and views that keep no transaction open while they write elsewhere."""
+    """Lists without extra COUNT queries, and views without a transaction around the store's commits."""
 
     show_full_result_count = False
     show_facets = ShowFacets.NEVER
     list_per_page = 50
 
     class Media:
-        """One small stylesheet; there are no scripts."""
+        """One stylesheet and no scripts."""
 
         css = {"all": ("token_limit/admin.css",)}
 
     def complete(self, rows: Sequence[Any]) -> None:
-        """Give rows what their columns show beyond their own fields, in a few queries for all of them."""
+        """Load the related data that the columns show, in a fixed number of queries for all rows."""
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return _Page
@@ -52,8 +52,8 @@ class PageAdmin(_ModelAdmin):
             self.complete([row])
         return row
 
-    # Django wraps these two in a transaction on our alias, and writes its history to another database inside it. The
-    # store commits by itself; on SQLite a transaction around it would lock every call out while that other one waits.
+    # Django wraps these two views in a transaction on our alias, and writes its history to another database inside it.
+    # The store commits its own transactions; on SQLite the outer transaction would block every call in the meantime.
 
     def changeform_view(
         self,
@@ -73,7 +73,7 @@ class PageAdmin(_ModelAdmin):
 
 
 class ReadOnlyAdmin(PageAdmin):
-    """Pages to look at; the store writes these tables."""
+    """Read-only pages: only the store writes these tables."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -86,7 +86,7 @@ class ReadOnlyAdmin(PageAdmin):
 
 
 def name_tenants(rows: Sequence[Any]) -> None:
-    """Put the tenant's name, which may be empty, on each row as `tenant_name`."""
+    """Set `tenant_name` on each row; it is empty for a tenant without a name."""
     names = dict(Tenant.objects.filter(id__in={row.tenant_id for row in rows}).values_list("id", "name"))
     for row in rows:
         row.tenant_name = names.get(row.tenant_id, "")

@@ -1,4 +1,4 @@
-"""The history: limits changed, holds released, keys made and revoked; by whom, when, and from what to what."""
+"""The history: changed limits, released holds, created and revoked API keys, with actor, time, old and new value."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BECAME = {"release": "released", "make-key": "made", "revoke-key": "revoked"}
 
 
 class ChangeAdmin(ReadOnlyAdmin):
-    """Find changes by tenant or person, newest first."""
+    """List changes, newest first, with a search by tenant or actor."""
 
     paginator = BoundedPaginator
     list_display = ("time", "tenant", "what", "before", "after", "begins", "who")
@@ -35,7 +35,7 @@ class ChangeAdmin(ReadOnlyAdmin):
         name_tenants(rows)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Tell whether a person may see changes: whoever may see limits."""
+        """Return whether the user may view changes; the permission to view limits is enough."""
         return bool(request.user.has_perm("token_limit.view_limit")) or super().has_view_permission(request, obj)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
@@ -44,29 +44,29 @@ class ChangeAdmin(ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[LimitChange], search_term: str
     ) -> tuple[QuerySet[LimitChange], bool]:
-        term = search_term.strip()  # whole, as names have spaces
+        term = search_term.strip()  # not split into words, as names contain spaces
         return queryset.filter(Q(tenant_id=term) | Q(actor=term)) if term else queryset, False
 
     @admin.display(description="when")
     def time(self, row: LimitChange) -> str:
-        """Write when it was made."""
+        """Format the time of the change."""
         return when(row.at, precise=True)
 
     @admin.display(description="tenant")
     def tenant(self, row: Any) -> str:
-        """Name whose limit or hold it was."""
+        """Format the tenant of the limit or hold."""
         return NOTHING if row.kind in KEY_KINDS else tenant_label(row.tenant_id, row.tenant_name)
 
     @admin.display(description="what")
     def what(self, row: LimitChange) -> str:
-        """Name what was changed: the limit of a kind of window, a hold, or a key."""
+        """Name the object: the limit of one frequency, a hold, or an API key."""
         if row.kind in KEY_KINDS:
             return f"API key tl_{row.filter}"
         return "a hold" if row.kind == "release" else FREQUENCY_LABELS.get(row.frequency, row.frequency)
 
     @admin.display(description="from")
     def before(self, row: LimitChange) -> str:
-        """Write what the limit was, or the hold."""
+        """Format the old value."""
         if row.kind in KEY_KINDS:
             return NOTHING
         if row.kind == "release":
@@ -75,20 +75,20 @@ class ChangeAdmin(ReadOnlyAdmin):
 
     @admin.display(description="to")
     def after(self, row: LimitChange) -> str:
-        """Write what it became."""
+        """Format the new value."""
         if row.kind in _BECAME:
             return _BECAME[row.kind]
         return _limit(row.new_amount, row.new_mode)
 
     @admin.display(description="begins")
     def begins(self, row: LimitChange) -> str:
-        """Say since when it applies, if not at once."""
+        """Format the time from which a limit applies, if it is later than the change."""
         later = row.effective_from is not None and row.effective_from > row.at
         return when(row.effective_from) if later else NOTHING
 
     @admin.display(description="by")
     def who(self, row: LimitChange) -> str:
-        """Name who made it."""
+        """Name the actor."""
         return row.actor or "the application"
 
 

@@ -1,4 +1,4 @@
-"""Money, times and bars as people read them. No inline style or script: a strict Content-Security-Policy holds."""
+"""HTML for money, times and bars. It has no inline style or script, so a strict Content-Security-Policy allows it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOTHING = "-"
 
 
 def when(seconds: float | None, *, precise: bool = False) -> str:
-    """Write a unix time in UTC; date and time stay whole where a column is narrow."""
+    """Format a unix time in UTC; a narrow column breaks the line only between date and time."""
     if seconds is None:
         return NOTHING
     at = moment(seconds)
@@ -30,7 +30,7 @@ def when(seconds: float | None, *, precise: bool = False) -> str:
 
 
 def tenant_label(tenant_id: str, name: str) -> str:
-    """Write who pays: the name, if there is one, over the id."""
+    """Format a tenant: the name over the id, or the id alone."""
     if not tenant_id:
         return format_html('<span class="quiet">{}</span>', "(no tenant)")
     if not name:
@@ -39,20 +39,20 @@ def tenant_label(tenant_id: str, name: str) -> str:
 
 
 def two_lines(first: str, second: str) -> SafeString:
-    """Write what matters over what belongs to it."""
+    """Format a main line with a smaller line below it."""
     return format_html(
         '<span class="token-limit-whole">{}</span><br><span class="small quiet">{}</span>', first, second
     )
 
 
 def link(text: str, page: str, *args: Any, **query: str) -> SafeString:
-    """Link to one of our pages."""
+    """Link to an admin page of this app."""
     url = reverse(f"admin:token_limit_{page}", args=args)
     return format_html('<a href="{}{}">{}</a>', url, f"?{urlencode(query)}" if query else "", text)
 
 
 def bar(status: LimitStatus, at: float) -> SafeString:
-    """Draw a window as of `at`; the text below the bar says the same."""
+    """Draw the state of a window at `at` (unix seconds) as a bar, with the same data as text below it."""
     drawn = gauge(status, at)
     return format_html(
         '<div class="token-limit-window"><svg class="token-limit-bar {}" viewBox="0 0 100 8" width="160" height="8" '

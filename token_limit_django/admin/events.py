@@ -1,4 +1,4 @@
-"""The event log: what was called, when, by whom, and what it cost. Nobody changes it, not even here."""
+"""The event log: model, time, tenant and cost of each call. It is read-only."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ else:
 
 
 class BoundedPaginator(_Paginator):
-    """Counts no further than the list goes."""
+    """Stops counting at `most` rows, as counting a large table is slow."""
 
     most = 10_000
 
@@ -39,7 +39,7 @@ class BoundedPaginator(_Paginator):
 
 
 class EventAdmin(ReadOnlyAdmin):
-    """Find events by tenant, id, day and kind, newest first."""
+    """List events, newest first, with filters and a search by tenant and id."""
 
     paginator = BoundedPaginator
     list_display = ("time", "tenant", "what", "served_by", "tokens", "cost", "marks")
@@ -47,7 +47,7 @@ class EventAdmin(ReadOnlyAdmin):
     search_fields = ("tenant_id", "event_id", "request_id")
     search_help_text = "A tenant, an event id or a provider's request id, written out in full"
     ordering = ("-timestamp", "-id")
-    sortable_by = ()  # no index would serve another order
+    sortable_by = ()  # no index supports another order
     fieldsets = (
         (None, {"fields": ("time", "tenant", "what", "event_id", "same_call", "cost", "marks")}),
         ("Call", {"fields": ("provider", "model", "endpoint", "streamed", "duration", "request_id", "error")}),
@@ -74,39 +74,39 @@ class EventAdmin(ReadOnlyAdmin):
 
     @admin.display(description="time")
     def time(self, row: LedgerEntry) -> str:
-        """Write when the call was admitted."""
+        """Format the time of admission."""
         return when(row.timestamp, precise=True)
 
     @admin.display(description="tenant")
     def tenant(self, row: Any) -> str:
-        """Name who pays."""
+        """Format the tenant."""
         return tenant_label(row.tenant_id, row.tenant_name)
 
     @admin.display(description="kind")
     def what(self, row: LedgerEntry) -> str:
-        """Name the kind, and what a correction corrects."""
+        """Name the kind, and the event that a correction refers to."""
         return row.kind if row.corrects is None else two_lines(row.kind, f"of {row.corrects}")
 
     @admin.display(description="model")
     def served_by(self, row: LedgerEntry) -> str:
-        """Name the model over its provider; what came after a call has none of its own."""
+        """Name the model over its provider; only calls have them."""
         return two_lines(row.model or NOTHING, row.provider or NOTHING) if row.kind == "call" else NOTHING
 
     @admin.display(description="tokens")
     def tokens(self, row: LedgerEntry) -> str:
-        """Write what went in and came out."""
+        """Format the input and output tokens."""
         return two_lines(f"{row.input_tokens:,} in", f"{row.output_tokens:,} out") if row.kind == "call" else NOTHING
 
     @admin.display(description="cost")
     def cost(self, row: LedgerEntry) -> str:
-        """Write what the row adds to the bill; without a known price it is marked, never shown as nothing."""
+        """Format the cost of the row; an unpriced row has a mark and never shows 0."""
         if row.cost_nano is None:
             return format_html('<span class="token-limit-mark unpriced">{}</span>', "unpriced")
         return dollars(row.cost_nano)
 
     @admin.display(description="marks")
     def marks(self, row: LedgerEntry) -> str:
-        """Point out what is not simply an answer."""
+        """Mark an estimated or failed call."""
         marks = []
         if row.details.get("tags", {}).get("estimated"):
             marks.append(("estimated", "estimated"))
@@ -116,22 +116,22 @@ class EventAdmin(ReadOnlyAdmin):
 
     @admin.display(description="streamed")
     def streamed(self, row: LedgerEntry) -> str:
-        """Say whether the answer came in pieces."""
+        """Show whether the answer was streamed."""
         return "Yes" if row.stream else "No"
 
     @admin.display(description="duration")
     def duration(self, row: LedgerEntry) -> str:
-        """Write how long the call took."""
+        """Format the duration of the call."""
         return NOTHING if row.duration_ms is None else f"{row.duration_ms / 1000:,.3f} s"
 
     @admin.display(description="cost in US dollars")
     def exact_cost(self, row: LedgerEntry) -> str:
-        """Write the cost to the nano-dollar."""
+        """Format the cost with all digits."""
         return NOTHING if row.cost_usd is None else f"{row.cost_usd:f}"
 
     @admin.display(description="same call")
     def same_call(self, row: LedgerEntry) -> str:
-        """Link to the expiry and the correction of a call, and back."""
+        """Link the call, its expiry and its correction with each other."""
         ids = set(_rows_of_call(row.event_id.partition("/")[0])) - {row.event_id}
         others = LedgerEntry.objects.filter(tenant_id=row.tenant_id, event_id__in=ids).order_by("id")
         links = (
@@ -141,14 +141,14 @@ class EventAdmin(ReadOnlyAdmin):
 
     @admin.display(description="details")
     def pretty_details(self, row: LedgerEntry) -> SafeString:
-        """Write the other fields as indented JSON."""
+        """Format the other fields as indented JSON."""
         text = json.dumps(row.details, indent=2, ensure_ascii=False, sort_keys=True)
         return format_html('<pre class="token-limit-json">{}</pre>', text)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[LedgerEntry], search_term: str
     ) -> tuple[QuerySet[LedgerEntry], bool]:
-        """Take the first reading of the term that an index finds; request ids, which have none, come last."""
+        """Search by tenant, then event id, then request id; the last has no index."""
         term = search_term.strip()
         if not term:
             return queryset, False

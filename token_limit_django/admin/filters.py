@@ -1,4 +1,4 @@
-"""Filters of the lists. They ask the tables only for what an index or a bounded look has at hand."""
+"""Filters of the lists. Their queries use an index or read a bounded number of rows."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .. import service
 from ..models import LedgerEntry
 
 NEWEST_EVENTS = 2000
-"""How far back the choices of a filter are looked for; the distinct values of a large table take too long."""
+"""The number of events whose values become choices; SELECT DISTINCT on a large table is too slow."""
 
 
 class ChoiceFilter(SimpleListFilter):
-    """Named choices; `default` applies when none is made, and there is no "All" but one of the choices."""
+    """A filter with named choices; with a `default` it has no "All" link."""
 
     options: ClassVar[dict[str, str]] = {}
     default: ClassVar[str | None] = None
@@ -45,12 +45,12 @@ class ChoiceFilter(SimpleListFilter):
         return queryset if value is None else queryset.filter(self.condition(value))
 
     def condition(self, value: str) -> Q:
-        """Return what a choice means; without a meaning of its own, equality."""
+        """Return the condition of a choice; by default equality with the field."""
         return Q(**{str(self.parameter_name): value})
 
 
 class LimitStateFilter(ChoiceFilter):
-    """Hides limits that have ended."""
+    """Filters limits by state; by default hides those that have ended."""
 
     title = "state"
     parameter_name = "state"
@@ -65,7 +65,7 @@ class LimitStateFilter(ChoiceFilter):
 
 
 class FrequencyFilter(ChoiceFilter):
-    """Chooses windows."""
+    """Filters limits by frequency."""
 
     title = "window"
     parameter_name = "frequency"
@@ -73,7 +73,7 @@ class FrequencyFilter(ChoiceFilter):
 
 
 class ModeFilter(ChoiceFilter):
-    """Chooses what a limit does."""
+    """Filters limits by mode."""
 
     title = "mode"
     parameter_name = "mode"
@@ -81,7 +81,7 @@ class ModeFilter(ChoiceFilter):
 
 
 class HoldStateFilter(ChoiceFilter):
-    """Shows what is in flight."""
+    """Filters holds by state; by default shows open ones."""
 
     title = "state"
     parameter_name = "state"
@@ -90,7 +90,7 @@ class HoldStateFilter(ChoiceFilter):
 
 
 class KindFilter(ChoiceFilter):
-    """Chooses calls, or what came after them."""
+    """Filters events by kind."""
 
     title = "kind"
     parameter_name = "kind"
@@ -98,7 +98,7 @@ class KindFilter(ChoiceFilter):
 
 
 class MarkFilter(ChoiceFilter):
-    """Chooses events whose cost or outcome needs a look."""
+    """Filters estimated, unpriced or failed events."""
 
     title = "mark"
     parameter_name = "mark"
@@ -111,7 +111,7 @@ class MarkFilter(ChoiceFilter):
 
 
 class _RecentValueFilter(ChoiceFilter):
-    """Chooses among the values that the newest events have."""
+    """Filters by a field; the choices are its values in the newest events."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         newest = LedgerEntry.objects.order_by("-id").values_list(str(self.parameter_name), flat=True)[:NEWEST_EVENTS]
@@ -120,21 +120,21 @@ class _RecentValueFilter(ChoiceFilter):
 
 
 class ProviderFilter(_RecentValueFilter):
-    """Chooses a provider."""
+    """Filters events by provider."""
 
     title = "provider"
     parameter_name = "provider"
 
 
 class ModelFilter(_RecentValueFilter):
-    """Chooses a model."""
+    """Filters events by model."""
 
     title = "model"
     parameter_name = "model"
 
 
 class WhenFilter(ChoiceFilter):
-    """Chooses days in UTC, by name or by date; the default keeps every other filter quick on a large table."""
+    """Filters events by days in UTC, by name or date; the default keeps queries on a large table fast."""
 
     title = "day (UTC)"
     parameter_name = "when"

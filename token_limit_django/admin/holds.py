@@ -1,4 +1,4 @@
-"""Money set aside for calls in flight, and the way to give it back by hand."""
+"""Holds of calls in flight, and the action that releases them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .filters import HoldStateFilter
 
 
 class HoldAdmin(ReadOnlyAdmin):
-    """Watch holds, and release those of calls that are known to be dead before they expire."""
+    """List holds, and release those of calls that have died before their hold expires."""
 
     list_display = ("tenant", "amount_held", "age", "expires_in", "origin", "state", "call_id")
     list_filter = (HoldStateFilter,)
@@ -39,22 +39,22 @@ class HoldAdmin(ReadOnlyAdmin):
 
     @admin.display(description="tenant", ordering="tenant_id")
     def tenant(self, row: Any) -> str:
-        """Name who the money is set aside for."""
+        """Format the tenant."""
         return tenant_label(row.tenant_id, row.tenant_name)
 
     @admin.display(description="held", ordering="amount")
     def amount_held(self, row: Hold) -> str:
-        """Write what is set aside on each limit."""
+        """Format the amount held on each limit."""
         return dollars(row.amount)
 
     @admin.display(description="age", ordering="created_at")
     def age(self, row: Any) -> str:
-        """Say how long ago the call was admitted."""
+        """Format the time since admission."""
         return span(max(0, row.now - row.created_at))
 
     @admin.display(description="expires in", ordering="expires_at")
     def expires_in(self, row: Any) -> str:
-        """Say when the hold is charged as it stands, unless the call settles before."""
+        """Format the time until the hold expires; an expired hold is charged in full."""
         if row.state != "open":
             return NOTHING
         left = row.expires_at - row.now
@@ -62,21 +62,21 @@ class HoldAdmin(ReadOnlyAdmin):
 
     @admin.display(description="created")
     def created(self, row: Hold) -> str:
-        """Write the time of admission."""
+        """Format the time of admission."""
         return when(row.created_at, precise=True)
 
     @admin.display(description="expires")
     def expires(self, row: Hold) -> str:
-        """Write the time of expiry."""
+        """Format the time of expiry."""
         return when(row.expires_at, precise=True)
 
     def has_release_permission(self, request: HttpRequest) -> bool:
-        """Tell whether a person may give holds back: the permission to change holds."""
+        """Return whether the user may release holds: the permission to change holds."""
         return bool(request.user.has_perm("token_limit.change_hold"))
 
     @admin.action(description="Release selected holds", permissions=["release"])
     def release(self, request: HttpRequest, queryset: QuerySet[Hold]) -> None:
-        """Give holds back without a charge; a call that still ends is charged what it really cost."""
+        """Release holds without a charge; a call that still completes is charged its actual cost."""
         released = 0
         for row in queryset:
             if get_store().release(row.call_id, service.now(), request.user.get_username()):
@@ -84,4 +84,4 @@ class HoldAdmin(ReadOnlyAdmin):
                 self.log_change(request, row, f"Released: {dollars(row.amount)} held for tenant “{row.tenant_id}”.")
         self.message_user(request, f"{released} released.", messages.SUCCESS)
         if late := len(queryset) - released:
-            self.message_user(request, f"{late} had closed already.", messages.WARNING)
+            self.message_user(request, f"{late} were closed already.", messages.WARNING)

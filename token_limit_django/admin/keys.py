@@ -1,4 +1,4 @@
-"""API keys of the services that report here: made with the token shown once, revoked, and never changed."""
+"""API keys of the services that report here: create one (its token is shown once) or revoke it; none can be edited."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .display import NOTHING, when
 
 
 class ApiKeyAdmin(ReadOnlyAdmin):
-    """Make keys and revoke them."""
+    """Create and revoke API keys."""
 
     form = ApiKeyForm
     list_display = ("key", "account", "name", "may", "for_tenants", "made", "revoked")
@@ -29,7 +29,7 @@ class ApiKeyAdmin(ReadOnlyAdmin):
 
     @admin.display(description="key", ordering="public_id")
     def key(self, row: ApiKey) -> str:
-        """Write the part of the token that is known here."""
+        """Format the public part of the token."""
         return str(row)
 
     @admin.display(description="may")
@@ -44,12 +44,12 @@ class ApiKeyAdmin(ReadOnlyAdmin):
 
     @admin.display(description="made", ordering="created_at")
     def made(self, row: ApiKey) -> str:
-        """Say when the key was made."""
+        """Format the time of creation."""
         return when(row.created_at)
 
     @admin.display(description="revoked", ordering="revoked_at")
     def revoked(self, row: ApiKey) -> str:
-        """Say since when the key is refused."""
+        """Format the time of revocation."""
         return NOTHING if row.revoked_at is None else when(row.revoked_at)
 
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
@@ -62,7 +62,7 @@ class ApiKeyAdmin(ReadOnlyAdmin):
         return bool(request.user.has_perm("token_limit.add_apikey"))
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
-        """Tell whether a person may revoke keys: the permission to change them."""
+        """Return whether the user may revoke keys: the permission to change keys."""
         return bool(request.user.has_perm("token_limit.change_apikey"))
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -81,7 +81,7 @@ class ApiKeyAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Revoke selected keys", permissions=["revoke"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
-        """Make keys useless from now on."""
+        """Revoke keys from now on."""
         revoked = 0
         for row in queryset:
             if get_store().revoke_api_key(row.public_id, service.now(), request.user.get_username()):
@@ -89,4 +89,4 @@ class ApiKeyAdmin(ReadOnlyAdmin):
                 self.log_change(request, row, "Revoked.")
         self.message_user(request, f"{revoked} revoked.", messages.SUCCESS)
         if late := len(queryset) - revoked:
-            self.message_user(request, f"{late} had been revoked already.", messages.WARNING)
+            self.message_user(request, f"{late} were revoked already.", messages.WARNING)

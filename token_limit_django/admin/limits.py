@@ -1,4 +1,4 @@
-"""The main page: who may spend how much, and how much of it is gone."""
+"""The page of limits, with what each has spent in its current window."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .filters import FrequencyFilter, LimitStateFilter, ModeFilter
 
 
 class LimitAdmin(PageAdmin):
-    """Set, change and remove limits through the store: counters stay, and the next call anywhere obeys."""
+    """Set, change and remove limits through the store; counters stay, and every process applies it to its next call."""
 
     form = LimitForm
     list_display = ("tenant", "amount_each", "this_window", "begins", "ends")
@@ -48,35 +48,35 @@ class LimitAdmin(PageAdmin):
 
     @admin.display(description="tenant", ordering="tenant_id")
     def tenant(self, row: Any) -> str:
-        """Name who is limited."""
+        """Format the tenant."""
         return tenant_label(row.tenant_id, row.tenant_name)
 
     @admin.display(description="limit", ordering="amount")
     def amount_each(self, row: Limit) -> SafeString:
-        """Write what each window may cost, and what happens then."""
+        """Format the amount per window and the mode."""
         return two_lines(f"{exact_usd(row.amount)} {FREQUENCY_LABELS[row.frequency]}", row.mode)
 
     @admin.display(description="window")
     def calendar_window(self, row: Limit) -> str:
-        """Name the kind of window."""
+        """Name the frequency."""
         return f"{FREQUENCY_LABELS[row.frequency]}, by the calendar in UTC"
 
     @admin.display(description="this window")
     def this_window(self, row: Any) -> str:
-        """Draw what the current window has spent, and say when it ends."""
+        """Draw the spend of the current window, and show when the window ends."""
         return NOTHING if row.status is None else bar(row.status, row.now)
 
     @admin.display(description="begins", ordering="effective_from")
     def begins(self, row: Limit) -> str:
-        """Say since when the limit applies."""
+        """Format the time from which the limit applies."""
         return when(row.effective_from)
 
     @admin.display(description="ends", ordering="effective_until")
     def ends(self, row: Limit) -> str:
-        """Say when a later limit takes over."""
+        """Format the time at which a later limit replaces it."""
         return when(row.effective_until)
 
-    # -- what may be seen and done --------------------------------------------------------------
+    # -- fields and permissions -----------------------------------------------------------------
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Limit]:
         """List the tenants' own limits; those of plans are changed by their plan."""
@@ -114,11 +114,11 @@ class LimitAdmin(PageAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        # a limit that has yet to begin is replaced by a new row, so there is nothing to continue on
+        # saving a limit that has not begun creates a new row, so the form cannot continue with this one
         context = {"show_save_and_continue": False, **(extra_context or {})}
         try:
             return super().changeform_view(request, object_id, form_url, context)
-        except LimitChanged:  # by somebody who was faster between the check and the save: the check will say so now
+        except LimitChanged:  # changed between check and save: validate again, which shows the error
             return super().changeform_view(request, object_id, form_url, context)
 
     def delete_view(
@@ -127,7 +127,9 @@ class LimitAdmin(PageAdmin):
         try:
             return super().delete_view(request, object_id, extra_context)
         except LimitChanged:
-            self.message_user(request, "Somebody else has changed this limit meanwhile. It stays.", messages.ERROR)
+            self.message_user(
+                request, "Another user has changed this limit in the meantime. It was not removed.", messages.ERROR
+            )
             return redirect("admin:token_limit_limit_changelist")
 
     # -- saving ---------------------------------------------------------------------------------
@@ -136,13 +138,13 @@ class LimitAdmin(PageAdmin):
         known = change or Tenant.objects.filter(id=obj.tenant_id).exists()
         by = request.user.get_username()
         placed = get_store().set_limit(form.limit(), form.now, by, expected=form.expected)
-        if change and not form.waiting and placed.id != obj.pk:  # it goes on until another one begins
+        if change and not form.waiting and placed.id != obj.pk:  # the limit applies until the new one begins
             self.log_addition(request, Limit.objects.get(pk=placed.id), form.summary())
         else:
             obj.pk = placed.id
         obj.refresh_from_db()
         if not known:
-            hint = "Nothing is known of tenant “%s” so far. Make sure that this is what your application calls it."
+            hint = "Tenant “%s” is new: it has no event and no limit yet. Check that the id is right."
             self.message_user(request, hint % obj.tenant_id, messages.WARNING)
 
     def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
@@ -152,17 +154,19 @@ class LimitAdmin(PageAdmin):
         user: Any = request.user
         get_store().cancel_limit(service.limit_of(obj), service.now(), by=user.get_username())
         limit = f"{exact_usd(obj.amount)} {FREQUENCY_LABELS[obj.frequency]} ({obj.mode})"
-        message = f"Removed {limit}, with what its windows had counted."
+        message = f"Removed {limit}, with the counters of its windows."
         LogEntry.objects.log_actions(user.pk, [obj], DELETION, message)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Limit]) -> None:
         for row in queryset:
             try:
-                row.refresh_from_db()  # removing one that was to come lets the one before it go on
+                row.refresh_from_db()  # removing a future limit extends the one before it
                 self.delete_model(request, row)
             except (LimitChanged, Limit.DoesNotExist):
-                self.message_user(request, f"Somebody else has changed “{row}” meanwhile.", messages.ERROR)
+                self.message_user(
+                    request, f"Another user has changed “{row}” in the meantime. It was not removed.", messages.ERROR
+                )
 
     def log_deletions(self, request: HttpRequest, queryset: Iterable[Limit]) -> Any:
-        """Write nothing yet; `delete_model` does, once the limit is removed."""
+        """Log nothing here; `delete_model` writes the log entry after the limit is removed."""
         return []

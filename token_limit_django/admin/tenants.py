@@ -1,4 +1,4 @@
-"""Who pays: names, this month's spend, and the way to limits and events."""
+"""Tenants: names, spend of the month, and links to limits and events."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .display import NOTHING, bar, link, tenant_label, when
 
 
 class TenantAdmin(PageAdmin):
-    """Give tenants names; the rows themselves appear with a tenant's first event or limit."""
+    """List tenants and edit their names; the store creates a row with the first event or limit."""
 
     list_display = ("label", "this_month", "calls", "limits", "events", "first_seen_at")
     search_fields = ("id", "name")
@@ -44,12 +44,12 @@ class TenantAdmin(PageAdmin):
 
     @admin.display(description="tenant", ordering="id")
     def label(self, row: Tenant) -> str:
-        """Name the tenant."""
+        """Format the tenant."""
         return tenant_label(row.id, row.name)
 
     @admin.display(description="spent this month")
     def this_month(self, row: Any) -> str:
-        """Write what the calendar month (UTC) has cost so far."""
+        """Format the cost of the current calendar month (UTC)."""
         if row.spent is None:
             return dollars(0)
         unpriced = f" + {row.spent.unpriced:,} unpriced" if row.spent.unpriced else ""
@@ -57,12 +57,12 @@ class TenantAdmin(PageAdmin):
 
     @admin.display(description="calls this month")
     def calls(self, row: Any) -> str:
-        """Count the calls of the calendar month."""
+        """Format the number of calls in the current calendar month (UTC)."""
         return f"{0 if row.spent is None else row.spent.calls:,}"
 
     @admin.display(description="limits")
     def limits(self, row: Any) -> str:
-        """Link to the tenant's limits, or to setting one."""
+        """Link to the limits of the tenant, or to the form that sets one."""
         if row.limit_count:
             return link(f"{row.limit_count} limit{'s'[: row.limit_count > 1]}", "limit_changelist", tenant_id=row.id)
         return link("Set a limit", "limit_add", tenant_id=row.id) if row.id else NOTHING
@@ -74,12 +74,12 @@ class TenantAdmin(PageAdmin):
 
     @admin.display(description="first seen", ordering="first_seen")
     def first_seen_at(self, row: Tenant) -> str:
-        """Say when the tenant came."""
+        """Format the time of the first event or limit."""
         return when(row.first_seen)
 
     @admin.display(description="windows")
     def windows(self, row: Tenant) -> str:
-        """Draw every limit in force."""
+        """Draw the window of each limit in force."""
         at = service.now()
         states = service.statuses(Limit.objects.filter(tenant_id=row.id), at).values()
         drawn = ((FREQUENCY_LABELS[status.limit.frequency], bar(status, at)) for status in states)

@@ -329,7 +329,7 @@ def test_an_unknown_tenant_may_be_limited_but_is_pointed_out(support: Client) ->
         for tenant in ("acme", "Acme")
     ]  # fmt: skip
     assert warned[0] == []
-    assert "Nothing is known of tenant “Acme”" in warned[1][0]
+    assert "Tenant “Acme” is new" in warned[1][0]
 
 
 def test_a_form_that_has_gone_stale_is_refused_and_says_what_the_limit_is_now(support: Client) -> None:
@@ -628,7 +628,7 @@ def test_selected_holds_are_released_once_and_noted(support: Client) -> None:
     assert "Released: $1.00" in page(support, "admin:token_limit_hold_history", "stuck")
     assert "acme a hold $1.00 released - person 0" in text(page(support, CHANGES))
     response = support.post(reverse(HOLDS) + "?state=released", data, follow=True)
-    assert "1 had closed already." in [str(message) for message in response.context["messages"]]
+    assert "1 were closed already." in [str(message) for message in response.context["messages"]]
     assert len(history()) == 1
 
 

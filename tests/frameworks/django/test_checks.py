@@ -107,7 +107,7 @@ WRONG = [
     ({"UPGRADE_TEMPLATE": "nowhere.html"}, "E007", "'UPGRADE_TEMPLATE'", "APP_DIRS"),
     ({"STORE": "postgres://localhost/spend"}, "E008", "'STORE'", "the URL of a store that opens"),
     ({"STORE": "sqlite:////dev/null/spend.db"}, "E008", "'STORE'", "the URL of a store that opens"),
-    ({"PATCHES": ["opena1"]}, "E009", "'opena1'", "Known are: "),
+    ({"PATCHES": ["opena1"]}, "E009", "'opena1'", "Expected names of: "),
     ({"URL": 5}, "E003", "'URL'", "a URL or None"),
     ({"API_KEY": b"secret"}, "E003", "'API_KEY']: invalid value", "the key of the backend"),
     ({"MAX_BATCH_SIZE": 0}, "E003", "'MAX_BATCH_SIZE'", "for example 50"),

@@ -1,7 +1,7 @@
 """The memory store: one process, nothing kept. For tests, demos and single-process tools.
 
-A plain call goes straight to the dictionaries, as there is a budget of microseconds for it;
-whatever is out of the ordinary goes through the ledger algorithm that all stores share.
+A plain call goes straight to the dictionaries, as its budget is a few microseconds. All other operations use
+the ledger algorithm that all stores share.
 """
 
 from __future__ import annotations
