@@ -283,7 +283,7 @@ def test_a_limit_that_changes_while_it_is_removed_stays(support: Client, monkeyp
 
     monkeypatch.setattr(LimitAdmin, "delete_model", delete_model)
     delete = reverse("admin:token_limit_limit_delete", args=[limit_id])
-    assert "It stays." in support.post(delete, {"post": "yes"}, follow=True).content.decode()
+    assert "It was not removed." in support.post(delete, {"post": "yes"}, follow=True).content.decode()
     assert Limit.objects.get().amount == 6 * USD
     assert [flag for flag, _ in history()] == [CHANGE]
 
@@ -398,7 +398,7 @@ def test_a_limit_that_has_yet_to_begin_can_be_amended(support: Client, clock: Cl
     set_limit("acme", "5")
     waiting = set_limit("acme", "9", date="2026-11-20")
     response = post_limit(support, waiting, limit_usd="9")
-    assert "yet to begin" in str(response.context["adminform"].form.errors["effective_date"])
+    assert "has not begun yet: enter its date" in str(response.context["adminform"].form.errors["effective_date"])
     response = post_limit(support, waiting, limit_usd="10", effective_date="2026-11-21T00:00")
     assert response.status_code == 302
     amounts = {}
@@ -431,7 +431,7 @@ def test_removing_a_limit_removes_its_counters_and_says_so(support: Client) -> N
     support.post(reverse("admin:token_limit_limit_delete", args=[limit_id]), {"post": "yes"})
     assert admit("acme") == "admitted"
     assert not Limit.objects.exists() and not Counter.objects.exists()
-    assert history() == [(DELETION, "Removed $0.00 per month (enforce), with what its windows had counted.")]
+    assert history() == [(DELETION, "Removed $0.00 per month (enforce), with the counters of its windows.")]
 
 
 def test_several_limits_are_removed_at_once(support: Client) -> None:
@@ -443,8 +443,8 @@ def test_several_limits_are_removed_at_once(support: Client) -> None:
     assert list(Limit.objects.values_list("id", flat=True)) == [kept]
     assert not Counter.objects.exists()
     assert sorted(message for _, message in history()) == [
-        "Removed $1.00 per month (enforce), with what its windows had counted.",
-        "Removed $2.00 per day (enforce), with what its windows had counted.",
+        "Removed $1.00 per month (enforce), with the counters of its windows.",
+        "Removed $2.00 per day (enforce), with the counters of its windows.",
     ]
 
 
