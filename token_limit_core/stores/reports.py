@@ -173,7 +173,9 @@ class Reports:
     def report(self, by: By, start: float, end: float, tenant_id: str | None = None) -> list[ReportRow]:
         """Sum the days (UTC) that begin in `start <= t < end` by a field, of one tenant or all.
 
-        Days are ascending; all other keys are ordered by cost, highest first. Sessions are read from the ledger, all others from the
+        Days are ascending; other keys are ordered by cost, highest first.
+
+        Sessions are read from the ledger, all others from the
         roll-ups, which are never pruned.
         """
         raise self._no_rows()
