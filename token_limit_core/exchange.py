@@ -69,6 +69,12 @@ class Inner(Scope):
             self.tenant_id, self.unresolved = await self.above.atenant(), self.above.unresolved
         return self.tenant_id
 
+    def tenant_elsewhere(self) -> str | None:
+        """Do what `tenant()` does in a thread that does not serve the request."""
+        if self.tenant_id is None:
+            self.tenant_id, self.unresolved = self.above.tenant_elsewhere(), self.above.unresolved
+        return self.tenant_id
+
 
 class Work(Inner, Exchange):
     """The Scope of a thread, or of one task of a thread pool, that an exchange has started."""
@@ -78,9 +84,7 @@ class Work(Inner, Exchange):
 
     def tenant(self) -> str | None:
         """Return the tenant of the exchange, which may be over."""
-        if self.tenant_id is None:
-            self.tenant_id, self.unresolved = self.above.tenant_elsewhere(), self.above.unresolved
-        return self.tenant_id
+        return self.tenant_elsewhere()
 
     async def atenant(self) -> str | None:
         """Do what `tenant()` does, without blocking the event loop."""

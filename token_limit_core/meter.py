@@ -16,7 +16,7 @@ from .calls.engine import Engine
 from .calls.flight import Flight
 from .calls.flow import land_in_daemon_threads
 from .calls.manual import outcome_of, parse_error, parse_event_id
-from .calls.request import Request
+from .calls.request import Request, Settlement
 from .calls.settlement import conclude
 from .config import MeterConfig
 from .errors import refusal
@@ -164,6 +164,8 @@ class Meter(ProviderClients):
         tenant_id = None if current is None else current.tenant()
         if tenant_id is not None:
             self._refuse(current, self._reached(tenant_id))
+        elif current is not None and current.unresolved:
+            self._refuse(current, self._engine.access.unchecked(self._engine.payer(None)))
 
     async def async_check_limit(self) -> None:
         """Do what `check_limit` does, with storage off the event loop."""
@@ -171,6 +173,8 @@ class Meter(ProviderClients):
         tenant_id = None if current is None else await current.atenant()
         if tenant_id is not None:
             self._refuse(current, await self.store.run_async(partial(self._reached, tenant_id)))
+        elif current is not None and current.unresolved:
+            self._refuse(current, self._engine.access.unchecked(self._engine.payer(None)))
 
     def _reached(self, tenant_id: str) -> Decision | None:
         return self._engine.access.reached(tenant_id, self.config.clock())
@@ -206,6 +210,7 @@ class Meter(ProviderClients):
         request = Request(parse_text(provider, "provider"), parse_text(model, "model"), "manual")
         payer = self._engine.payer(None) if tenant_id is None else scope.check_tenant(tenant_id)
         flight = Flight(self._engine, request, current, payer)
+        flight.unresolved = flight.unresolved and tenant_id is None
         flight.call_id = parse_event_id(fields.pop("event_id", flight.call_id))
         flight.started_at = parse_time(fields.pop("timestamp", flight.started_at), "timestamp")
         error, session_id = parse_error(fields.pop("error", None)), fields.pop("session_id", None)
@@ -217,7 +222,9 @@ class Meter(ProviderClients):
         settlement = conclude(flight, outcome)
         assert settlement is not None  # that is the answer to a question only
         engine = self._engine
-        if engine.store.leaves_loop and on_loop():
+        if flight.unresolved:
+            engine.unresolved.add(flight, partial(_settle_for, flight, settlement))
+        elif engine.store.leaves_loop and on_loop():
             engine.settler.start()
             engine.settler.put(partial(engine.settle, settlement))
         else:
@@ -249,6 +256,12 @@ class Meter(ProviderClients):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _settle_for(flight: Flight, settlement: Settlement) -> None:
+    """Settle an event whose tenant was not known when it was made."""
+    settlement[1].tenant_id = flight.tenant_id
+    flight.engine.settle(settlement)
 
 
 def engine_of(meter: Meter) -> Engine:

@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from .runtime.faults import ConfigurationError, log_fault, report, shown
+from .runtime.faults import ConfigurationError, log_fault, should_raise, shown
 
 if TYPE_CHECKING:
     from .limits import Decision
@@ -41,6 +41,8 @@ class Scope:
     peeks = False
     unresolved = False
     """True while the resolver fails: who pays is not known yet, which is not the same as nobody."""
+    resolves_elsewhere = True
+    """Whether the tenant can be resolved now in a thread that does not serve the request."""
     _resolve: Resolver | None = None
     _aresolve: AsyncResolver | None = None
 
@@ -118,7 +120,8 @@ class Scope:
 
     def _fail(self, error: Exception) -> None:
         self.unresolved = True
-        _report_resolver(error)
+        engine = self.request.engine
+        _report_resolver(error, 1 if engine is None else engine.resolver_failures.due())
 
     def detached(self) -> Scope:
         """Make a Scope with the same tenant that keeps nothing of the request, which may be over before the work is."""
@@ -140,12 +143,12 @@ class Scope:
             scope = scope.parent
 
 
-def _report_resolver(error: Exception) -> None:
-    """Log a resolver's fault, which is the application's."""
-    if isinstance(error, ConfigurationError):
-        report("resolving the tenant")
-    else:
-        log_fault("the tenant cannot be resolved")
+def _report_resolver(error: Exception, times: int) -> None:
+    """Log a resolver's fault, which is the application's, if that is due."""
+    if isinstance(error, ConfigurationError) and should_raise():
+        raise error
+    if times:
+        log_fault("the tenant cannot be resolved (%d times since the last message)", times)
 
 
 _scope: ContextVar[Scope | None] = ContextVar("token_limit_scope", default=None)

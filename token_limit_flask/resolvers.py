@@ -43,11 +43,24 @@ class RequestScope(Exchange):
         if self.tenant_id is not None or not (self.works or self.unresolved):
             self.context = None
 
+    @property
+    def resolves_elsewhere(self) -> bool:  # type: ignore[override]
+        """Whether the request is over: until then its database session belongs to its own thread."""
+        return self.ended
+
     def _find(self) -> str | None:
         """Return the tenant in synchronous code; None outside a request."""
         if self._is_here():
             return self._resolve_here()
-        return None if self.context is None else self.context.copy().run(self._resolve_here)
+        return None if self.context is None else self.context.copy().run(self._resolve_away)
+
+    def _resolve_away(self) -> str | None:
+        """Resolve in the context of the request, and clean up after that if the request is over."""
+        try:
+            return self._resolve_here()
+        finally:
+            if self.ended:
+                current_app.do_teardown_appcontext()
 
     async def _afind(self) -> str | None:
         """Return the tenant in asynchronous code.

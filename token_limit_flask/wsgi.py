@@ -103,7 +103,7 @@ class ScopedResponse(Body[bytes]):
     def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         """Start the response, or hold the start back; `start_response` of PEP 3333."""
         self.request.context = copy_context()  # later `g`, `request` and `current_user` are gone
-        if self.request.works:  # threads that may outlive the request
+        if self.request.works or self.request.unresolved:  # the tenant may be needed after the request
             self.request.tenant()
         if self.request.peeks:
             self.held = (status, headers) if exc_info is None else (status, headers, exc_info)

@@ -14,9 +14,11 @@ from uuid import UUID
 import pytest
 
 from tests.unit.acme import Client
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, wait_until
 from token_limit_core import ConfigurationError, LimitExhausted, LLMEvent, Meter, MeterConfig, NoTenant
 from token_limit_core import scope as scopes
+from token_limit_core.errors import LimitUnverifiable
+from token_limit_core.exchange import Exchange, Inner
 from token_limit_core.meter import engine_of
 from token_limit_core.scope import Scope
 
@@ -237,14 +239,82 @@ def test_an_asynchronous_call_uses_a_synchronous_resolver_where_there_is_no_othe
     assert tenants(events) == ["sync"]
 
 
-@pytest.mark.parametrize("answer", [LookupError("no such table"), OSError("no such host")])
-def test_a_resolver_that_fails_leaves_the_call_unattributed(
-    meter: Meter, events: list[LLMEvent], calling: Call, answer: Any, caplog: pytest.LogCaptureFixture
+FAULTS = [LookupError("no such table"), OSError("no such host")]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_resolver_that_fails_for_a_while_is_asked_again_when_the_call_has_ended(
+    meter: Meter, events: list[LLMEvent], calling: Call, fault: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
-    calling(scope_of(Resolver(answer), meter))
+    resolver = Resolver(fault, fault, "acme")
+    scope = scope_of(resolver, meter)
+    calling(scope)
+    wait_until(lambda: bool(events))
+    assert tenants(events) == ["acme"]
+    assert events[0].tags["unverified"] is True
+    assert meter.store.spend("acme", 0, 4e9).calls == 1
+    assert meter.status()["counts"].get("unattributed") is None
+    assert "cannot be resolved" in caplog.text
+    calling(scope)
+    assert tenants(events) == ["acme", "acme"]
+    assert resolver.asked == 3
+
+
+def test_a_resolver_that_finds_nobody_after_a_failure_has_found_nobody(
+    meter: Meter, events: list[LLMEvent], calling: Call
+) -> None:
+    calling(scope_of(Resolver(OSError(), None), meter))
+    wait_until(lambda: bool(events))
     assert tenants(events) == [""]
     assert meter.status()["counts"]["unattributed"] == 1
-    assert "cannot be resolved" in caplog.text
+
+
+@pytest.mark.parametrize("policy", ["allow", "house"])
+def test_a_call_whose_tenant_is_never_found_is_billed_and_marked_in_the_end(
+    acme: None, events: list[LLMEvent], calling: Call, policy: str
+) -> None:
+    config = MeterConfig(store="memory://", patches=["acme"], on_event=events.append, on_no_tenant=policy)
+    with Meter(config).patch_all() as meter:
+        calling(scope_of(Resolver(OSError("no such host")), meter))
+        assert not meter.flush(1)
+        assert (events, meter.status()["tenants_unresolved"]) == ([], 1)
+    assert [(event.tenant_id, event.tags["unresolved"]) for event in events] == [
+        ("" if policy == "allow" else policy, True)
+    ]
+    assert (meter.status()["tenants_unresolved"], meter.status()["counts"]["unresolved"]) == (0, 1)
+
+
+def test_a_call_waits_for_its_tenant_as_long_as_a_hold_lives(acme: None, events: list[LLMEvent], calling: Call) -> None:
+    config = MeterConfig(store="memory://", patches=["acme"], on_event=events.append, hold_seconds=0.01)
+    with Meter(config).patch_all() as meter:
+        calling(scope_of(Resolver(OSError("no such host")), meter))
+        wait_until(lambda: bool(events))
+    assert (tenants(events), events[0].tags["unresolved"]) == ([""], True)
+
+
+@pytest.mark.parametrize("below", ["a block", "a thread"])
+def test_what_is_below_a_request_waits_for_its_tenant_too(meter: Meter, events: list[LLMEvent], below: str) -> None:
+    resolver = Resolver(OSError(), OSError(), "acme")
+    scope = Exchange(engine=engine_of(meter), resolve=resolver)
+    with scopes.use(scope):
+        if below == "a thread":
+            thread = threading.Thread(target=Client().generate, args=("hi",))
+            thread.start()
+            thread.join(10)
+        else:
+            call(Inner(scope, {"via": "langchain"}))
+    wait_until(lambda: bool(events))
+    assert tenants(events) == ["acme"]
+
+
+def test_a_call_that_is_recorded_by_hand_waits_for_its_tenant_too(meter: Meter, events: list[LLMEvent]) -> None:
+    with scopes.use(scope_of(Resolver(OSError(), "acme"), meter)):
+        meter.track_manually(provider="openai", model="gpt-4o-mini", input_tokens=1, output_tokens=1)
+        meter.track_manually(
+            provider="openai", model="gpt-4o-mini", input_tokens=1, output_tokens=1, tenant_id="globex"
+        )
+    wait_until(lambda: len(events) == 2)
+    assert sorted(tenants(events)) == ["acme", "globex"]
 
 
 def test_a_resolver_that_fails_refuses_the_call_where_configured(acme: None, calling: Call) -> None:
@@ -258,6 +328,25 @@ def test_a_resolver_that_fails_refuses_the_call_where_configured(acme: None, cal
         assert scope.denial.kind == "no_tenant"
 
 
+@pytest.mark.parametrize("policy", [{"on_store_error": "refuse"}, {"outage_allowance_usd": 0}])
+def test_a_resolver_that_fails_is_an_outage(acme: None, calling: Call, policy: dict[str, Any]) -> None:
+    with Meter(MeterConfig(store="memory://", patches=["acme"], **policy)).patch_all() as meter:
+        scope = scope_of(Resolver(OSError()), meter)
+        with pytest.raises(LimitUnverifiable):
+            calling(scope)
+        with scopes.use(scope), pytest.raises(LimitUnverifiable):
+            meter.check_limit()
+        with scopes.use(scope), pytest.raises(LimitUnverifiable):
+            asyncio.run(meter.async_check_limit())
+    assert scope.denial is not None
+
+
+def test_failures_are_logged_once_a_minute(meter: Meter, calling: Call, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(5):
+        calling(scope_of(Resolver(OSError()), meter))
+    assert caplog.text.count("cannot be resolved") == 1
+
+
 def test_a_misconfigured_resolver_is_loud_under_test_and_quiet_in_production(
     meter: Meter, events: list[LLMEvent], calling: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,7 +355,7 @@ def test_a_misconfigured_resolver_is_loud_under_test_and_quiet_in_production(
         calling(scope)
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
     calling(scope)
-    assert tenants(events) == [""]
+    assert meter.status()["tenants_unresolved"] == 1
 
 
 # -- refusals ---------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from .estimates import Habits
 from .listeners import listeners_of, notify, notify_refusal
 from .settler import Settler
 from .store_access import StoreAccess
+from .unresolved import Unresolved
 
 if TYPE_CHECKING:
     from ..config import MeterConfig
@@ -45,6 +46,7 @@ class Engine:
         self.habits = Habits()
         self.settler = Settler(self.access.recover)
         self.access.watch = self.settler.watch
+        self.unresolved = Unresolved()
         self.listeners = listeners_of(config, self.outbox)
         self.in_daemon_threads: WeakSet[Flight] = WeakSet()
         """The calls that daemon threads have made: the end of the process stops these threads in the middle."""
@@ -52,6 +54,7 @@ class Engine:
         self._counts: Counter[str] = Counter()
         self._events = 0
         self._unattributed = LogThrottle()
+        self.resolver_failures = LogThrottle()
         self._warned: set[str] = set()
         self._begun = False
 
@@ -121,6 +124,7 @@ class Engine:
             "durable": self.store.durable,
             "unguarded": sorted(self._warned),
             "counts": dict(self._counts + Counter(events=self._events)),
+            "tenants_unresolved": len(self.unresolved),
             "store_away_since": self.access.away_since,
             "settles_waiting": len(self.access.backlog),
             "settles_lost": self.access.backlog.lost,
@@ -136,6 +140,7 @@ class Engine:
         self.begin()
         deadline = None if timeout is None else time.monotonic() + timeout
         settled = self.settler.flush(timeout)
+        settled = self.unresolved.retry() and settled
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         deliver = self.store.flush if self.outbox is None else self.outbox.queue.flush_now
         return deliver(left) and settled
@@ -144,6 +149,7 @@ class Engine:
         """Flush and release the store."""
         self.begin()
         self.settler.stop(timeout=CLOSE_SECONDS)
+        self.unresolved.retry(last=True)
         self.access.backlog.close()
         if self.outbox is not None:
             self.outbox.queue.close(timeout=5.0)  # deliveries that are still waiting stay in the store

@@ -34,6 +34,7 @@ class Flight:
     __slots__ = (
         "__weakref__", "_open", "answer", "attempt_lost", "call_id", "cost_usd", "done", "ended", "engine", "estimate",
         "habit", "held", "lost_attempts", "price", "request", "scope", "started", "started_at", "tags", "tenant_id",
+        "unresolved",
     )  # fmt: skip
 
     def __init__(self, engine: Engine, request: Request, scope: scopes.Scope | None, tenant_id: str) -> None:
@@ -41,6 +42,9 @@ class Flight:
         self.request = request
         self.scope = scope
         self.tenant_id = tenant_id
+        self.unresolved = scope is not None and scope.unresolved
+        """Whether it is not known yet who pays; `tenant_id` is who does if that stays so."""
+
         self.call_id = new_id()
         clock = engine.config.clock
         self.started_at = clock()

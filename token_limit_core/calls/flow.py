@@ -116,18 +116,19 @@ def land(flight: Flight | None, outcome: Outcome) -> None:
     """Settle a flight, once."""
     if flight is not None and flight.claim():
         try:
-            flight.engine.settle(conclude(flight, outcome))
+            if flight.unresolved:
+                _await_payer(flight, outcome)
+            else:
+                _conclude(flight, outcome)
         except Exception:
             report("settling a call")
-        finally:
-            flight.done = True
 
 
 async def aland(flight: Flight | None, outcome: Outcome) -> None:
     """Do what `land` does, with storage off the event loop."""
     if flight is None or flight.landed:
         return
-    if not flight.engine.store.leaves_loop:
+    if flight.unresolved or not flight.engine.store.leaves_loop:
         land(flight, outcome)
         return
     try:
@@ -196,6 +197,18 @@ def _settle(flight: Flight, settlement: Settlement | None) -> None:
 
 
 def _conclude_late(flight: Flight, outcome: Outcome) -> None:
+    if flight.unresolved:
+        _await_payer(flight, outcome)
+    else:
+        _conclude(flight, outcome)
+
+
+def _await_payer(flight: Flight, outcome: Outcome) -> None:
+    """Settle when the resolver, which has failed, has found who pays."""
+    flight.engine.unresolved.add(flight, partial(_conclude, flight, outcome))
+
+
+def _conclude(flight: Flight, outcome: Outcome) -> None:
     try:
         flight.engine.settle(conclude(flight, outcome))
     finally:
@@ -213,7 +226,8 @@ def _nobody(engine: Engine, request: Request, scope: scopes.Scope | None) -> str
             scope.deny(decision)
         engine.refused(decision, request)
         raise raised(refusal(decision))
-    engine.unattributed()
+    if scope is None or not scope.unresolved:
+        engine.unattributed()
     return engine.payer(None)
 
 
@@ -231,6 +245,8 @@ def _admit(flight: Flight) -> Decision:
     facts = (request.provider, request.model, user, feature, None, None)
     tokens = received + generated
     call = call_of((flight.call_id, flight.tenant_id, amount, config.hold_seconds, "call", tokens, *facts))
+    if flight.unresolved:
+        return engine.access.unverified(call)
     return engine.access.admit(call, flight.started_at)
 
 

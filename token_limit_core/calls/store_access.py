@@ -80,6 +80,10 @@ class StoreAccess:
             self._failed(error)
         except Exception:
             report("asking the store to admit a call")
+        return self.unverified(call)
+
+    def unverified(self, call: Call) -> Decision:
+        """Return `UNVERIFIED` or a refusal for a call whose limits cannot be checked, by `on_store_error`."""
         allowed = self._config.on_store_error == "allow" and not self.backlog.full and self._allowance.take(call)
         return UNVERIFIED if allowed else _unverifiable(call.tenant_id)
 
@@ -96,6 +100,10 @@ class StoreAccess:
             self._failed(error)
         except Exception:
             report("asking the store for a limit")
+        return self.unchecked(tenant_id)
+
+    def unchecked(self, tenant_id: str) -> Decision | None:
+        """Return how a call would be refused now whose limits cannot be checked, None if it would not."""
         allowed = self._config.on_store_error == "allow" and self._allowance.is_left(tenant_id)
         return None if allowed else _unverifiable(tenant_id)
 
