@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings as django_settings
 from django.utils.functional import Promise
 
-from token_limit_core.config.rules import DJANGO, Setting, check_value, is_bool, is_text, load
+from token_limit_core.config.rules import CORE, DJANGO, Setting, check_value, is_bool, is_text, load
 from token_limit_core.config.table import meter_options, settings_of
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.stores.contract import Store
@@ -165,9 +165,11 @@ class Settings:
     def meter_options(self) -> dict[str, Any]:
         """Return what is meant for `MeterConfig`, by field.
 
-        Raises `ConfigurationError` when a callable cannot be imported.
+        Nothing else is imported: a TENANT_RESOLVER's module may need the project's models, which are not ready
+        when the SDKs are hooked. Raises `ConfigurationError` when a callable cannot be imported.
         """
-        return meter_options({key: self.get(key) for key in self._given() if key in SETTINGS})
+        given = [key for key in self._given() if key in SETTINGS and CORE in SETTINGS[key].where]
+        return meter_options({key: self.get(key) for key in given})
 
     def given(self) -> Any:
         """Return `settings.TOKEN_LIMIT` as it is."""

@@ -39,7 +39,7 @@ class TokenLimitMiddleware:
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         if not settings.ENABLED:
             raise MiddlewareNotUsed("TOKEN_LIMIT['ENABLED'] is False")
-        get_meter()  # settings that cannot work stop the server here, not at the first customer
+        get_meter().patch_all()  # settings that cannot work stop the server here, not at the first customer
         calm_servers()
         peek_after_the_stack()
         self.get_response = get_response

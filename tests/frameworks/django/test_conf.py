@@ -124,6 +124,12 @@ def test_the_meter_has_the_clock_and_the_hold_of_the_project() -> None:
     assert (config.clock, config.hold_seconds, config.propagate_threads) == (clock, 60, False)
 
 
+def test_the_resolver_of_a_project_is_not_imported_before_the_project_is_ready() -> None:
+    with override_settings(TOKEN_LIMIT={"TENANT_RESOLVER": "not.importable.yet", "HOLD_SECONDS": 60}):
+        assert settings.meter_options() == {"hold_seconds": 60}
+        assert get_meter().status()["patches"]["openai"]["state"] in ("installed", "waiting for import")
+
+
 @pytest.mark.django_db(databases="__all__")
 def test_a_url_beside_the_projects_database_is_an_outbox_and_alone_it_keeps_the_limits() -> None:
     backend = {"URL": "https://limits.example.com/events", "API_KEY": "k1"}

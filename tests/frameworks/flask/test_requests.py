@@ -110,6 +110,30 @@ def test_a_bare_thread_that_outlives_its_request_is_the_askers(site: Site) -> No
     assert site.tenants() == ["user:8", "user:7"]
 
 
+@pytest.mark.parametrize("view", ["plain", "streamed", "aplain", "bare_thread"])
+def test_a_tenant_that_cannot_be_resolved_in_the_request_is_resolved_after_it(
+    make: Callable[..., Site], view: str
+) -> None:
+    away, torn_down = [True], []
+
+    def resolver(request: Request) -> str:
+        if away:
+            raise OSError("no database")
+        return f"{g.plan} {request.headers['X-Name']}"
+
+    site = make(tenant_resolver=resolver)
+    site.app.before_request(lambda: setattr(g, "plan", "gold"))
+    site.app.teardown_appcontext(lambda error: torn_down.append(error))
+    response = site.client("7").get(f"/{view}", headers={"X-Name": "acme"})
+    assert response.data
+    response.close()
+    assert site.meter.status()["tenants_unresolved"] == 1
+    ended = len(torn_down)
+    away.clear()
+    assert site.tenants() == ["gold acme"]
+    assert len(torn_down) == ended + 1  # sessions of the late look-up are closed
+
+
 def test_forged_headers_and_parameters_change_nothing(site: Site) -> None:
     forged = dict.fromkeys(("X-Tenant-Id", "X-Tenant", "X-User-Id", "Tenant", "X-Forwarded-Host"), "globex")
     site.client("7").get("/plain?tenant_id=globex&tenant=globex", headers=forged)

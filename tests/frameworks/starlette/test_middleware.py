@@ -70,6 +70,28 @@ def test_a_bare_thread_is_the_askers(meter: Meter, events: Events, signed: Signe
     assert events.tenants() == ["", "user:alice"]
 
 
+@pytest.mark.parametrize("endpoint", ["plain", "threadpool", "streamed", "bare_thread"])
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_tenant_that_cannot_be_resolved_in_the_request_is_resolved_after_it(
+    meter: Meter, events: Events, signed: Signed, endpoint: str, kind: str
+) -> None:
+    away = [True]
+
+    def resolver(connection: HTTPConnection) -> str:
+        if away:
+            raise OSError("no database")
+        return connection.headers["X-Name"]
+
+    async def aresolver(connection: HTTPConnection) -> str:
+        return resolver(connection)
+
+    client = signed(metered(meter=meter, resolver=resolver if kind == "sync" else aresolver))
+    assert client.get(f"/{endpoint}", headers={"X-Name": "acme"}).text
+    assert meter.status()["tenants_unresolved"] == 1
+    away.clear()
+    assert events.tenants() == ["acme"]
+
+
 def test_forged_headers_and_parameters_change_nothing(meter: Meter, events: Events, signed: Signed) -> None:
     names = ("X-Tenant-ID", "X-Tenant", "X-User-ID", "Tenant", "X-Forwarded-Host", "X-Forwarded-User", "Host")
     forged = dict.fromkeys(names, "globex")
