@@ -1,5 +1,7 @@
 """Per-tenant metering and spend limits for LLM calls. Start with `calls/flow.py`."""
 
+from typing import Any
+
 from .config import MeterConfig
 from .errors import (
     CallDoesNotFit,
@@ -37,4 +39,16 @@ __all__ = [
     "TenantBusy",
     "TenantSuspended",
     "TokenLimitError",
+    "__version__",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":  # reading it takes longer than most imports
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("token-limit-suite")
+        except PackageNotFoundError:  # a source tree on the path
+            return "0+unknown"
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,9 @@ from decimal import Decimal
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from .money import MAX_COST_USD, parse_amount, to_usd
+from .runtime.clock import system_time
 from .runtime.faults import ConfigurationError, shown
+from .runtime.ids import new_id
 from .usage import USAGE_FIELDS, parse_count, parse_number
 
 T = TypeVar("T")
@@ -44,7 +46,7 @@ class LLMEvent:
     `cost_usd` US dollars, None when no price is known. No prompt or completion text is ever in here.
     """
 
-    event_id: str
+    event_id: str = field(default_factory=new_id)
     tenant_id: str = ""
     session_id: str | None = None
     provider: str = "unknown"
@@ -55,7 +57,7 @@ class LLMEvent:
     total_tokens: int = 0
     cached_tokens: int = 0
     duration_ms: float | None = None
-    timestamp: float = 0.0
+    timestamp: float = field(default_factory=system_time)
     request_id: str | None = None
     stream: bool = False
     error: str | None = None

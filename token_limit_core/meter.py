@@ -27,7 +27,16 @@ from .patches.clients import ProviderClients
 from .runtime.executor import on_loop
 from .runtime.faults import raise_on_error
 from .stores.contract import Store
-from .windows import FREQUENCIES, PER_MONTH, parse_choice, parse_effective_date, parse_time
+from .windows import FREQUENCIES, PER_MONTH, is_date, parse_choice, parse_effective_date, parse_time
+
+
+class _Queue:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def flush_now(self, timeout: float | None = None) -> bool:
+        """Do what `Meter.flush` does."""
+        return self._engine.flush(timeout)
 
 
 class Meter(ProviderClients):
@@ -50,6 +59,11 @@ class Meter(ProviderClients):
     def store(self) -> Store:
         """The store of limits and ledger, for reports and maintenance."""
         return self._engine.store
+
+    @property
+    def _queue(self) -> _Queue:
+        """The older package's queue, for code that calls `meter._queue.flush_now()`."""
+        return _Queue(self._engine)
 
     # -- patching -------------------------------------------------------------------------------
 
@@ -114,7 +128,7 @@ class Meter(ProviderClients):
         self,
         tenant_id: str,
         limit_usd: Money,
-        frequency: str = PER_MONTH,
+        frequency: str | date = PER_MONTH,
         effective_date: date | datetime | str | None = None,
         *,
         mode: str = ENFORCE,
@@ -124,15 +138,18 @@ class Meter(ProviderClients):
 
         The tenant `""` is the calls without a tenant.
 
-        With an `effective_date` in the future the earlier limit holds until then. `by` names who did it in the
-        history of changes; empty is the application's code.
+        With an `effective_date` in the future the earlier limit holds until then. A date in the place of `frequency`
+        is taken for `effective_date`, as the older package has it there. `by` names who did it in the history of
+        changes; empty is the application's code.
         Raises `ConfigurationError` naming the argument that cannot be used.
         """
         now = self.config.clock()
+        if is_date(frequency):
+            frequency, effective_date = PER_MONTH if effective_date is None else str(effective_date), frequency
         limit = Limit(
             tenant_id=scope.check_payer(tenant_id),
             amount=parse_amount(limit_usd),
-            frequency=parse_choice(frequency, FREQUENCIES, "frequency"),
+            frequency=parse_choice(str(frequency), FREQUENCIES, "frequency"),
             mode=parse_choice(mode, MODES, "mode"),
             effective_from=parse_effective_date(effective_date, now),
         )
@@ -192,8 +209,8 @@ class Meter(ProviderClients):
         *,
         provider: str,
         model: str,
-        input_tokens: int,
-        output_tokens: int,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
         tenant_id: str | None = None,
         **fields: Any,
     ) -> LLMEvent:

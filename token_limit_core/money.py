@@ -15,6 +15,7 @@ MONEY = Context(prec=60)
 """For what is done with Decimals: the application may have set its own context to fewer digits."""
 
 _shift = MONEY.scaleb
+_ZERO = Decimal(0)
 MAX_LIMIT_USD = Decimal(10**9)
 MAX_COST_USD = Decimal(10**6)
 """What one event may cost: the sum of some thousands of them still fits into a column."""
@@ -28,13 +29,14 @@ def to_nano(usd: Decimal) -> int:
 
 
 def to_usd(nano: int) -> Decimal:
-    """Convert nano-dollars to US dollars, exactly."""
-    return _shift(nano, -9)
+    """Convert nano-dollars to US dollars, exactly; nothing is `Decimal(0)`, not `Decimal("0E-9")`."""
+    return _shift(nano, -9) if nano else _ZERO
 
 
 def show_usd(amount: Decimal) -> str:
     """Write dollars for people: two decimals, and more only where cents would hide the amount."""
-    places = 2 if amount >= 100 else 4 if amount >= Decimal("0.001") else 6
+    size = abs(amount)
+    places = 2 if size >= 100 else 4 if size >= Decimal("0.001") else 6 if size >= Decimal("0.00001") else 9
     rounded = amount.quantize(_shift(1, -places), context=MONEY)
     whole, _, fraction = f"{rounded:,f}".partition(".")
     return f"${whole}.{fraction.rstrip('0'):0<2}"

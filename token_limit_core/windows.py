@@ -68,6 +68,11 @@ def parse_date(value: object, name: str) -> date:
     return value
 
 
+def is_date(value: object) -> bool:
+    """Return whether a value is a date, a datetime, or a text that begins like an ISO date."""
+    return isinstance(value, date) or (isinstance(value, str) and value[:4].isdecimal())
+
+
 def parse_effective_date(value: date | datetime | str | None, now: float, name: str = "effective_date") -> float:
     """Turn an effective date (date, datetime or ISO string; naive means UTC) into unix seconds; None is `now`."""
     if value is None:

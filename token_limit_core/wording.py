@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from urllib.parse import parse_qsl
 
-from .money import MONEY, show_usd, to_usd
+from .money import MONEY, show_usd, to_nano, to_usd
 from .windows import PER_DAY, PER_HOUR, PER_MINUTE, PER_MONTH, PER_WEEK, PER_YEAR, TOTAL
 
 FREQUENCY_LABELS = {
@@ -101,6 +101,11 @@ def quantity(amount: Decimal | int, unit: str) -> str:
     return f"{amount:,} {unit if amount != 1 else unit.removesuffix('s')}"
 
 
+def exact_quantity(amount: Decimal | int, unit: str) -> str:
+    """Write an amount of a limit's unit with all its digits."""
+    return exact_usd(to_nano(Decimal(amount))) if unit == "usd" else quantity(amount, unit)
+
+
 def exact(stored: int, unit: str) -> str:
     """Write an amount as stores keep it, with all its digits."""
     return exact_usd(stored) if unit == "usd" else quantity(stored, unit)
@@ -131,6 +136,13 @@ def filter_in_words(filter: str) -> str:
     """Write what a limit is for, such as "model gpt-4*, each user"; nothing where it is for all calls."""
     parts = [f"{field} {value}" for field, value in parse_qsl(filter)]
     return ", ".join("each user" if part == "user *" else part for part in parts)
+
+
+def no_allowance(filter: str, everyone: bool) -> str:
+    """Say that a limit of nothing refuses a call: it has no reset to wait for."""
+    who = "service" if everyone else "account"
+    details = filter_in_words(filter)
+    return f"This {who} has no AI allowance{f' for {details}' if details else ''}."
 
 
 def refusal(kind: str, limit: str, spent: str, resets_at: int | None, retry_after: int | None) -> str:

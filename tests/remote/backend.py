@@ -56,6 +56,7 @@ class Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         with backend.lock:
             backend.seen.append((self.command, self.path, self.headers.get("authorization")))
+            backend.keys.append(self.headers.get("x-api-key"))
             backend.arrived.append(time.time())
             script = backend.scripts.get(path.rpartition("/")[2], [])
             behave = script.pop(0) if script else backend.usual
@@ -72,6 +73,7 @@ class Backend(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.lock = threading.Lock()
         self.seen: list[tuple[str, str, str | None]] = []
+        self.keys: list[str | None] = []
         self.late = threading.Event()
         self.usual: Behaviour = Backend.well
         self.arrived: list[float] = []  # when, in unix seconds

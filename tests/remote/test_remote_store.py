@@ -171,8 +171,16 @@ def test_set_limit_is_told_to_the_backend_and_holds_at_once(make: Make, backend:
     meter.set_limit("acme", "5.50", "per_day")
 
     call(meter)
+    assert backend.thresholds == [{"tenant_id": "acme", "limit_usd": 5.5, "frequency": "per_day"}]
+
+
+@pytest.mark.parametrize(
+    ("begins", "sent"), [("2027-03-01", "2027-03-01"), ("2027-03-01T12:30", "2027-03-01T12:30:00+00:00")]
+)
+def test_a_later_limit_is_sent_with_an_iso_date(make: Make, backend: Backend, begins: str, sent: str) -> None:
+    make().set_limit("acme", 5, effective_date=begins)
     assert backend.thresholds == [
-        {"tenant_id": "acme", "limit_usd": "5.500000000", "frequency": "per_day", "effective_date": None}
+        {"tenant_id": "acme", "limit_usd": 5, "frequency": "per_month", "effective_date": sent}
     ]
 
 
@@ -309,6 +317,38 @@ def test_what_is_not_taken_is_sent_again_until_it_is(
     assert len(backend.events) == 5
     assert (meter.status()["events_dropped"], meter.status()["events_waiting"]) == (0, 0)
     assert meter.usage("acme") == [] or meter.usage("acme")[0].spent_usd == 5 * MILLION_COSTS
+
+
+@pytest.mark.parametrize("home", HOMES)
+@pytest.mark.parametrize("behaviour", [does.closes, does.status(503), does.status(429, retry_after="0"), does.garbage])
+def test_each_send_that_fails_is_told_at_once_and_logged_once(
+    make: Make,
+    backend: Backend,
+    tmp_path: Any,
+    behaviour: does.Behaviour,
+    home: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    backend.scripts["events"] = [behaviour] * 3
+    told: list[Any] = []
+    meter = make(on_flush_error=told.append, **HOMES[home](tmp_path))
+    call(meter)
+    assert meter.flush(PATIENCE)
+    assert len(told) == 3
+    assert len(backend.events) == 1
+    assert caplog.text.count("could not be delivered") == 1
+
+
+@pytest.mark.parametrize("use", ["events", "check", "limit"])
+def test_every_request_has_the_key_in_both_headers(make: Make, backend: Backend, use: str) -> None:
+    meter = make()
+    if use == "limit":
+        meter.set_limit("acme", 5)
+    else:
+        call(meter)
+        assert meter.flush(PATIENCE)
+    assert backend.keys
+    assert {authorization for _, _, authorization in backend.seen} == set(backend.keys) == {"Bearer k1"}
 
 
 @pytest.mark.parametrize("home", ["spool", "outbox"])

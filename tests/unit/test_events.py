@@ -57,7 +57,7 @@ def test_the_published_fields_are_there() -> None:
 
 
 def test_a_dict_leaves_out_what_is_none_but_not_what_is_zero() -> None:
-    assert LLMEvent("e1").to_dict() == {
+    assert LLMEvent("e1", timestamp=0.0).to_dict() == {
         "event_id": "e1",
         "tenant_id": "",
         "provider": "unknown",
@@ -89,8 +89,9 @@ def test_two_events_do_not_share_their_tags() -> None:
 
 @pytest.mark.parametrize("cost", [{"cost_usd": Decimal("0.5")}, {"cost_nano": 500_000_000}])
 def test_an_event_of_what_is_set_is_like_any_other(cost: dict[str, Any]) -> None:
-    made = LLMEvent("e1", "acme", input_tokens=3, cost_usd=Decimal("0.500000000"))
-    sparse = made_of(LLMEvent, {"event_id": "e1", "tenant_id": "acme", "input_tokens": 3, **cost, "tags": {}})
+    made = LLMEvent("e1", "acme", input_tokens=3, cost_usd=Decimal("0.500000000"), timestamp=5.0)
+    row = {"event_id": "e1", "tenant_id": "acme", "input_tokens": 3, "timestamp": 5.0, **cost, "tags": {}}
+    sparse = made_of(LLMEvent, row)
 
     assert sparse == made
     assert event_of(sparse.to_dict()) == made

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ..config import MeterConfig
     from ..limits import Decision
     from ..stores.contract import Store
-    from .flight import Flight
     from .request import Request, Settlement
 
 CLOSE_SECONDS = 10.0
@@ -48,8 +47,8 @@ class Engine:
         self.access.watch = self.settler.watch
         self.unresolved = Unresolved()
         self.listeners = listeners_of(config, self.outbox)
-        self.in_daemon_threads: WeakSet[Flight] = WeakSet()
-        """The calls that daemon threads have made: the end of the process stops these threads in the middle."""
+        self.in_daemon_threads: WeakSet[Any] = WeakSet()
+        """The flights of daemon threads, which the end of the process stops in the middle."""
 
         self._counts: Counter[str] = Counter()
         self._events = 0

@@ -67,7 +67,7 @@ class StoreAccess:
         if self._config.default_limit_usd is None or not tenant_id or tenant_id in self._welcomed:
             return
         amount = parse_amount(self._config.default_limit_usd)
-        self._store.welcome(Limit(tenant_id, amount, effective_from=now), now)
+        self._store.welcome(Limit(tenant_id, amount), now)
         self._welcomed.add(tenant_id)
 
     # -- admission ------------------------------------------------------------------------------

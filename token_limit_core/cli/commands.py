@@ -97,7 +97,7 @@ def set_limit(
     # a remote backend does not tell whom it knows
     known = meter.store.backend or meter.store.tenants(TenantQuery(tenant_id=tenant), meter.config.clock()).rows
     limit = meter.set_limit(tenant, usd, frequency or PER_MONTH, effective_date, mode=mode, by=BY)
-    since = f" from {utc(limit.effective_from)}" if effective_date else ""
+    since = f" from {utc(limit.effective_from)}" if limit.effective_from > meter.config.clock() else ""
     hint = "" if known else f"\nNothing was known of {tenant!r}: make sure that this is what your application calls it."
     return f"{tenant}: {exact_usd(limit.amount)} {FREQUENCY_LABELS[limit.frequency]} ({limit.mode}){since}.{hint}"
 

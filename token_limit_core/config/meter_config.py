@@ -14,7 +14,7 @@ from ..runtime.clock import system_time
 from ..runtime.faults import ConfigurationError
 from ..stores.contract import Store
 from ..stores.records import HOLD_SECONDS
-from .rules import check_value
+from .rules import check_clock, check_value
 from .table import METER_SETTINGS
 
 
@@ -30,7 +30,7 @@ class MeterConfig:
     """
 
     api_key: str | None = field(default=None, repr=False)
-    url: str | None = None
+    url: str | None = field(default=None, repr=False)  # each URL may have a password
     flush_interval: float = 5.0
     max_batch_size: int = 50
     max_queue_size: int = 1000
@@ -40,11 +40,11 @@ class MeterConfig:
     on_event: Callable[[LLMEvent], None] | None = None
     on_flush_error: Callable[[Exception], None] | None = None
     patches: Sequence[str] | None = None
-    store: Store | str | None = field(default=None, repr=False)  # its URL may have a password
+    store: Store | str | None = field(default=None, repr=False)
     hosts: Mapping[str, str] = field(default_factory=dict)
     prices: Mapping[str, OwnPrice] = field(default_factory=dict)
-    thresholds_url: str | None = None
-    check_url: str | None = None
+    thresholds_url: str | None = field(default=None, repr=False)
+    check_url: str | None = field(default=None, repr=False)
     spool: str | None = None
     default_limit_usd: Money | None = None
     on_no_tenant: str = "allow"
@@ -66,6 +66,12 @@ class MeterConfig:
         for name, setting in METER_SETTINGS.items():
             check_value(setting, getattr(self, name), name)
         self.hosts = {host.lower().rstrip("/"): provider for host, provider in self.hosts.items()}
+        check_clock(self.clock)
+        if self.api_key is not None and self.url is None and self.store is None:
+            raise ConfigurationError(
+                "api_key: there is no backend to use it at; give `url`, for example "
+                "'https://limits.example.com/token-limit/events', or `store`, for example 'sqlite:///token_limit.db'"
+            )
         if self.url is not None:
             endpoints(self.url, self.thresholds_url, self.check_url)
         if self.limits_are_remote and self.default_limit_usd is not None:

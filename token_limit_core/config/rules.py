@@ -13,6 +13,8 @@ from ..runtime.faults import ConfigurationError
 
 LONGEST_SECONDS = 366 * 86400
 MOST_EVENTS = 10**9
+LATEST = 32_503_680_000
+"""The year 3000 in unix seconds: a clock in milliseconds is beyond it."""
 
 CORE, DJANGO, FLASK, STARLETTE = "core", "django", "flask", "starlette"
 EVERYWHERE = (CORE, DJANGO, FLASK, STARLETTE)
@@ -49,6 +51,15 @@ def check_value(setting: Setting, value: Any, name: str, *, dotted: bool = False
     """Raise `ConfigurationError` for a value that a setting does not accept; `dotted` allows a dotted path too."""
     if not (setting.accepts(value) or (dotted and setting.dotted and isinstance(value, str))):
         raise ConfigurationError(f"{name}: {setting.problem(value)}; {setting.hint}")
+
+
+def check_clock(clock: Callable[[], float]) -> None:
+    """Raise `ConfigurationError` for a clock that does not return unix seconds, such as one in milliseconds."""
+    now = clock()
+    if isinstance(now, bool) or not isinstance(now, (int, float)) or not 0 <= now <= LATEST:
+        raise ConfigurationError(
+            f"clock: invalid time {now!r}; expected unix seconds between 0 and {LATEST:,}, for example 1800021600"
+        )
 
 
 def hint_for(key: str, known: Iterable[str]) -> str:
@@ -92,6 +103,11 @@ def is_callable_or_none(value: Any) -> bool:
 def is_text_or_none(value: Any) -> bool:
     """Return whether a value is None or a text that is not empty."""
     return value is None or is_text(value)
+
+
+def is_header_value_or_none(value: Any) -> bool:
+    """Return whether a value is None or a text that can be sent in an HTTP header: visible ASCII, no spaces around."""
+    return value is None or (is_text(value) and value.isascii() and value.isprintable() and value == value.strip())
 
 
 def are_names(value: Any) -> bool:

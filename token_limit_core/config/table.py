@@ -30,7 +30,7 @@ def _hook(example: str, doc: str, where: tuple[str, ...] = EVERYWHERE) -> Settin
 
 
 def _url(example: str, doc: str, expected: str = "a URL or None") -> Setting:
-    return Setting(rules.is_text_or_none, expected, example, doc)
+    return Setting(rules.is_text_or_none, expected, example, doc, secret=True)  # it may have a password in it
 
 
 SETTINGS: dict[str, Setting] = {
@@ -128,6 +128,7 @@ SETTINGS: dict[str, Setting] = {
         "'sqlite:////var/lib/app/token_limit.db'",
         "Where limits and ledger live. None is the project's database in Django, the remote backend if `URL` is given, "
         "and else the file token_limit.db.",
+        secret=True,
     ),
     "ON_STORE_ERROR": _choice(
         "allow",
@@ -174,7 +175,11 @@ SETTINGS: dict[str, Setting] = {
         "'https://limits.example.com/check-tenant-limit'", "Where limits are checked. None is beside `URL`."
     ),
     "API_KEY": Setting(
-        rules.is_text_or_none, "the key of the backend, or None", "'tl_...'", "The API key of the backend.", secret=True
+        rules.is_header_value_or_none,
+        "the key of the backend, or None, as printable ASCII without spaces or line ends around it",
+        "'tl_...'",
+        "The API key of the backend.",
+        secret=True,
     ),
     "SPOOL": _url(
         "'/var/lib/app/token_limit_spool.db'",

@@ -6,15 +6,22 @@ loses nothing. At least once: the event id makes a second delivery harmless.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
 from ..stores.contract import Store
 from .buffers import StoreBuffer
 from .queue import EventQueue
-from .transport import Transport
+from .transport import Transport, shown
 
 LONGEST_DESTINATION = 255
+
+
+def _name_of(url: str) -> str:
+    """Name a destination in the store's rows by its URL; a part that may be a secret counts by its hash."""
+    plain = shown(url)
+    return url if plain == url else f"{hashlib.sha256(url.encode()).hexdigest()[:12]} {plain}"
 
 
 class Outbox:
@@ -29,7 +36,7 @@ class Outbox:
         on_flush_error: Callable[[Exception], None] | None = None,
         **queue: Any,
     ) -> None:
-        self._store, self._destination = store, destination[:LONGEST_DESTINATION]
+        self._store, self._destination = store, _name_of(destination)[:LONGEST_DESTINATION]
         if self._destination not in store.destinations:  # another Meter may share the store
             store.destinations = (*store.destinations, self._destination)
         self._buffer = StoreBuffer(store, self._destination)

@@ -10,10 +10,11 @@ from ..events import LLMEvent
 from ..runtime.background import BackgroundThread
 from ..runtime.faults import ConfigurationError, TokenLimitError, log_fault, logger
 from ..runtime.forks import after_fork, warn_without_threads
+from ..runtime.log_throttle import LogThrottle
 from .buffers import RECOUNT_SECONDS, Buffer, MemoryBuffer
 
 
-class DeliverLater(Exception):
+class DeliverLater(TokenLimitError):
     """The destination cannot take events now: keep them and try again after `seconds`.
 
     `asked` tells that the destination itself named the time, so that not even a flush comes earlier.
@@ -42,7 +43,7 @@ class EventQueue:
     The thread starts at the first `put`, so a preforking server may build the queue before it forks. It delivers
     after `flush_interval` seconds or at `max_batch_size` events. A batch that `deliver` meets with `DeliverLater`
     waits in the buffer, in front; what `DeliveryRefused` names, or all of one that it raises anything else on, is not
-    tried again: it is parked, counted in `parked`, and the error goes to `on_flush_error`.
+    tried again: it is parked, and counted in `parked`. The error of each failed attempt goes to `on_flush_error`.
     Events that give way because `max_queue_size` wait already are counted in `dropped` and told to `on_dropped`.
 
     Raises `ConfigurationError` when the interval or a size is not positive.
@@ -61,7 +62,9 @@ class EventQueue:
     ) -> None:
         if not min(flush_interval, max_batch_size, max_queue_size) > 0:
             raise ConfigurationError("flush_interval, max_batch_size and max_queue_size must be greater than 0")
-        self._deliver, self._on_flush_error, self._on_dropped = deliver, on_flush_error or _log, on_dropped
+        self._deliver, self._on_dropped = deliver, on_dropped
+        self._on_flush_error = _ignore if on_flush_error is None else on_flush_error
+        self._errors = LogThrottle()
         self._interval, self._batch_size = flush_interval, max_batch_size
         self._buffer: Buffer = MemoryBuffer(max_queue_size) if buffer is None else buffer
         self._reset()
@@ -218,7 +221,7 @@ class EventQueue:
                     self._asked = False
                     self._park(batch, error)
                     self._buffer.done(batch)
-            if error is not None and not later:
+            if error is not None:
                 self._tell(error)
             self._report(gone)
             return not later
@@ -242,6 +245,9 @@ class EventQueue:
             self.parked += len(parked)
 
     def _tell(self, error: Exception) -> None:
+        times = self._errors.due()
+        if times:
+            logger.warning("events could not be delivered (%d times since the last message): %r", times, error)
         try:
             self._on_flush_error(error)
         except Exception:
@@ -252,5 +258,5 @@ class EventQueue:
             self._on_dropped(gone)
 
 
-def _log(error: Exception) -> None:
-    logger.warning("token-limit could not deliver events: %r", error)
+def _ignore(error: Exception) -> None:
+    """Do nothing; the warning is enough."""

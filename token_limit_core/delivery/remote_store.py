@@ -16,6 +16,7 @@ from ..errors import EventsLost, KeptElsewhere
 from ..events import LLMEvent
 from ..limits import ADMITTED, ENFORCE, Decision, Limit, LimitStatus
 from ..limits.filters import NO_FACTS, Facts
+from ..money import to_usd
 from ..runtime.faults import ConfigurationError, StoreError, internal_errors, logger
 from ..runtime.forks import after_fork
 from ..runtime.log_throttle import LogThrottle
@@ -24,7 +25,7 @@ from ..stores.records import Call, Hold, Pruned, Recorded, Spend
 from .queue import DeliveryRefused, EventQueue
 from .remote_account import Account, Cost, answer_of
 from .spool import Spool
-from .transport import CheckRefused, Transport
+from .transport import CheckRefused, Transport, number
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
@@ -196,12 +197,13 @@ class RemoteStore(Store):
                 "here; set anything else there"
             )
         later = limit.effective_from > now
-        body = {
+        body: dict[str, Any] = {
             "tenant_id": limit.tenant_id,
-            "limit_usd": f"{limit.limit_usd:f}",
+            "limit_usd": number(to_usd(limit.amount)),
             "frequency": limit.frequency,
-            "effective_date": datetime.fromtimestamp(limit.effective_from, UTC).isoformat() if later else None,
         }
+        if later:
+            body["effective_date"] = _iso(limit.effective_from)
         if limit.mode != ENFORCE:
             body["mode"] = limit.mode
         self._transport.set_limit(body)
@@ -328,3 +330,9 @@ class RemoteStore(Store):
             logger.warning("%d events are not delivered yet; they wait in the spool", left)
         else:
             logger.error("%d events could not be delivered and are lost; set `spool` to keep them", left)
+
+
+def _iso(seconds: float) -> str:
+    """Write a time as an ISO date, and as a date with a time where it is not midnight in UTC."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.date().isoformat() if seconds % 86400 == 0 else moment.isoformat()

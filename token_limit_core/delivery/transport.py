@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Mapping
+from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
@@ -81,8 +82,10 @@ def _check_url(url: str, name: str) -> None:
         usable = parts.scheme in ("http", "https") and parts.hostname
     except ValueError:
         usable = False
-    if not usable:
-        raise ConfigurationError(f"{name}: {url!r} is not an http(s) URL such as https://limits.example.com/events")
+    if not usable or not (url.isascii() and url.isprintable()) or " " in url:
+        raise ConfigurationError(  # its value may have a password in it
+            f"{name}: invalid value; expected an http(s) URL, for example https://limits.example.com/events"
+        )
 
 
 class Transport:
@@ -91,7 +94,8 @@ class Transport:
     def __init__(self, where: Endpoints, api_key: str | None) -> None:
         self._where = where
         self.url = shown(where.ingest)
-        self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        bearer = f"Bearer {api_key}"  # the published backend reads one header or the other
+        self._headers = {} if api_key is None else {"Authorization": bearer, "X-API-Key": bearer}
         self._reset()
         after_fork(self._reset)
 
@@ -202,6 +206,11 @@ class Transport:
     def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers.update(self._headers)
         return request
+
+
+def number(amount: Decimal) -> int | float:
+    """Give an amount as the JSON number that reads back as the same amount, up to 15 digits."""
+    return int(amount) if amount == int(amount) else float(amount)
 
 
 def wire_json(event: LLMEvent) -> str:

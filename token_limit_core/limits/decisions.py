@@ -87,10 +87,12 @@ class Decision:
 
     def explain(self) -> str:
         """Say in one sentence what happened and what to do."""
+        if self.kind == "exhausted" and self.limit is not None and not self.limit:
+            return wording.no_allowance(self.filter, self.everyone)
         if self.everyone:
             limit, spent = wording.limit_in_words(self.frequency, owner="service's"), ""
         else:
-            amount = None if self.limit is None else wording.quantity(self.limit, self.unit)
+            amount = None if self.limit is None else wording.exact_quantity(self.limit, self.unit)
             limit = wording.limit_in_words(self.frequency, amount, self.filter, self.name)
             spent = "" if self.spent is None else f" ({wording.quantity(self.spent, self.unit)} spent)"
         return wording.refusal(self.kind, limit, spent, self.resets_at, self.retry_after)

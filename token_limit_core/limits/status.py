@@ -117,7 +117,7 @@ def refuse(
         kind=kind,
         tenant_id=tenant_id,
         frequency=limit.frequency,
-        resets_at=status.resets_at,
+        resets_at=status.resets_at if status.ceiling else None,  # a limit of nothing stays one of nothing
         retry_after=retry_after,
         unit=limit.unit,
         filter=limit.filter,
@@ -143,6 +143,9 @@ def scheduled(current: list[Limit], new: Limit, now: float) -> tuple[Limit, list
     if new.effective_from > now:
         return new, [replace(row, effective_until=new.effective_from) for row in active], waiting
     new = replace(new, effective_until=min((row.effective_from for row in waiting), default=None))
+    # without a beginning: a host whose clock is behind must not see a time without the limit
+    if not active and all(row.effective_from for row in current):  # of one identity only one row begins at a time
+        return replace(new, effective_from=0.0), [], []
     if not active:
         return new, [], []
     # in force without a gap: a host whose clock is behind must not see the moment before it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -239,8 +240,20 @@ class BasePatch:
 _INHERITED = object()
 
 
+def _positional(extractor: Callable[..., dict[str, Any]]) -> Extractor:
+    """Return an extractor that takes `error` by position, from one that may only take it by keyword."""
+    try:
+        error = inspect.signature(extractor).parameters.get("error")
+    except (TypeError, ValueError):  # a callable without a signature
+        return extractor
+    if error is None or error.kind is not error.KEYWORD_ONLY:
+        return extractor
+    return lambda response, args, kwargs, raised: extractor(response, args, kwargs, error=raised)
+
+
 def _reader(extractor: Extractor) -> Read:
     """Wrap a custom extractor. Its faults are handled like our own."""
+    extractor = _positional(extractor)
 
     def read(
         flight: Flight, response: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException | None

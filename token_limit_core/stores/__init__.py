@@ -18,7 +18,10 @@ def open_store(value: Store | str, *, timeout: float = 30.0) -> Store:
     if isinstance(value, Store):
         return value
     if not isinstance(value, str):
-        raise ConfigurationError(f"store: {value!r} is neither a Store nor a URL such as sqlite:///token_limit.db")
+        raise ConfigurationError(  # its value may have a password in it
+            f"store: invalid value of type {type(value).__name__}; expected a Store or a URL, for example "
+            "sqlite:///token_limit.db"
+        )
     if scheme_of(value) == "memory":
         from .memory.store import MemoryStore
 

@@ -135,7 +135,7 @@ def test_the_config_wins_over_options() -> None:
     [
         ({"STOR": "memory://"}, "TOKEN_LIMIT_STOR is not a setting. Did you mean 'STORE'? Known keys are: API_KEY, "),
         ({"ENABLED": "no"}, "TOKEN_LIMIT_ENABLED: invalid value 'no'; expected True or False"),
-        ({"STORE": 5}, "TOKEN_LIMIT_STORE: invalid value 5; expected a store URL"),
+        ({"STORE": 5}, "TOKEN_LIMIT_STORE: invalid value; expected a store URL"),
         ({"STORE": "postgres://localhost/x"}, "TOKEN_LIMIT_STORE: 'postgres://localhost/x' has no known scheme"),
         ({"HOSTS": ["localhost"]}, "TOKEN_LIMIT_HOSTS: invalid value ['localhost']; expected a dict from host"),
         ({"PATCHES": "openai"}, "TOKEN_LIMIT_PATCHES: invalid value 'openai'; expected a list of names of SDKs"),
@@ -156,7 +156,7 @@ def test_the_config_wins_over_options() -> None:
             "TOKEN_LIMIT_USER_TENANT_ATTRIBUTES: invalid value 'organization'",
         ),
         ({"UPGRADE_URL": "javascript:alert(1)"}, "TOKEN_LIMIT_UPGRADE_URL: invalid value 'javascript:alert(1)'"),
-        ({"STORE": None, "URL": "limits"}, "TOKEN_LIMIT_URL: 'limits' is not an http(s) URL"),
+        ({"STORE": None, "URL": "limits"}, "TOKEN_LIMIT_URL: invalid value; expected an http(s) URL"),
         ({"STORE": "memory://", "SPOOL": "x.db"}, "TOKEN_LIMIT_SPOOL: it keeps events for a remote backend"),
         (
             {"FLUSH_INTERVAL": float("inf")},
