@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..runtime.background import BackgroundThread
 from ..runtime.faults import log_fault, logger
@@ -18,7 +18,6 @@ from ..runtime.forks import after_fork
 
 if TYPE_CHECKING:
     from ..scope import Scope
-    from .flight import Flight
 
 RETRY_SECONDS = 1.0
 MOST_FAILURES = 10
@@ -26,7 +25,7 @@ MOST_FAILURES = 10
 
 
 class _Waiting(NamedTuple):
-    flight: Flight
+    flight: Any  # a `Flight`, which is above engines, and they are above this
     bill: Callable[[], object]
     until: float
 
@@ -48,7 +47,7 @@ class Unresolved:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, flight: Flight, bill: Callable[[], object]) -> None:
+    def add(self, flight: Any, bill: Callable[[], object]) -> None:
         """Keep an ended call until its tenant is known, `hold_seconds` long at most; then call `bill`."""
         until = time.monotonic() + flight.engine.config.hold_seconds
         with self._lock:
@@ -83,7 +82,7 @@ class Unresolved:
             time.sleep(RETRY_SECONDS)
 
 
-def _resolve(flight: Flight, failed: set[Scope]) -> bool:
+def _resolve(flight: Any, failed: set[Scope]) -> bool:
     """Look up who pays for a call; return whether that is known, if only that nobody does."""
     scope = flight.scope
     if scope is None or scope in failed or not scope.request.resolves_elsewhere:
