@@ -27,6 +27,7 @@ from .patches.clients import ProviderClients
 from .runtime.executor import on_loop
 from .runtime.faults import raise_on_error
 from .stores.contract import Store
+from .stores.records import Refusal
 from .windows import FREQUENCIES, PER_MONTH, is_date, parse_choice, parse_effective_date, parse_time
 
 
@@ -175,6 +176,17 @@ class Meter(ProviderClients):
         """Give the state of each of a tenant's limits in its current window."""
         return self.store.usage(tenant_id, self.config.clock())
 
+    def refusals(self, tenant_id: str | None = None, since: date | datetime | str | None = None) -> list[Refusal]:
+        """List refused calls, of one tenant or all, counted by minute, kind and limit; the newest minute comes first.
+
+        Those of the last 24 hours, or of `since` (date, datetime or ISO string; naive means UTC) and later.
+        Raises `StoreError` when the store cannot answer, or keeps no rows.
+        """
+        now = self.config.clock()
+        self._engine.refusals.write()
+        start = now - 86400 if since is None else parse_effective_date(since, now)
+        return self.store.refusals(tenant_id, start)
+
     def check_limit(self) -> None:
         """Raise `LimitExceededException` if a limit of the current tenant is reached; no-op without a tenant."""
         current = scope.current()
@@ -200,6 +212,7 @@ class Meter(ProviderClients):
         if decision is not None:
             if current is not None:
                 current.deny(decision)
+            self._engine.refused(decision, Request("", "", "check_limit"), current)
             raise refusal(decision)
 
     # -- recording ------------------------------------------------------------------------------

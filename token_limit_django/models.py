@@ -262,6 +262,26 @@ class UserRollup(models.Model):
         indexes = [models.Index(fields=["day"], name="token_limit_user_rollup_day")]
 
 
+class Refusal(models.Model):
+    """Calls of a tenant that were refused in one minute for one reason, and what the last of them was."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "minute", "kind", "limited_by")
+    tenant_id = TenantField("tenant", max_length=TENANT_WIDTH)
+    minute = models.BigIntegerField(help_text="unix seconds")
+    kind = ExactTextField(max_length=16)
+    limited_by = ExactTextField(max_length=255)
+    calls = models.BigIntegerField(default=0)
+    last_at = models.FloatField(help_text="unix seconds")
+    model = ExactTextField(max_length=WIDTHS["model"], default="")
+    endpoint = ExactTextField(max_length=WIDTHS["endpoint"], default="")
+    user = ExactTextField(max_length=WIDTHS["user"], null=True)
+    feature = ExactTextField(max_length=WIDTHS["feature"], null=True)
+
+    class Meta:
+        db_table = "token_limit_refusal"
+        indexes = [models.Index(fields=["minute"], name="token_limit_refusal_minute")]
+
+
 class LimitChange(models.Model):
     """One change of a limit, hold or API key, with actor, time, old and new value; append-only."""
 

@@ -11,7 +11,7 @@ from tests.contract.calls import NOW, limit_to
 from token_limit_core.events import LLMEvent
 from token_limit_core.ingest.keys import ApiKey, make_key
 from token_limit_core.stores.contract import Store
-from token_limit_core.stores.records import Call
+from token_limit_core.stores.records import Call, Refusal
 
 TENANT = "acme"
 DESTINATION = "https://limits.example.com/events"
@@ -118,3 +118,41 @@ def test_a_delivery_ends_or_is_parked_until_it_is_let_go(sending: Store) -> None
     assert sending.unpark_deliveries(DESTINATION) == 1
     assert sorted(claim.id for claim in claimed(sending, NOW + 130)) == [b, c]
     assert sending.waiting_deliveries("elsewhere", NOW, 10) == 0
+
+
+# -- refusals -----------------------------------------------------------------------------------
+
+
+def refused(calls: int = 1, **fields: Any) -> Refusal:
+    return Refusal(
+        **{
+            "tenant_id": "acme",
+            "minute": 1_800_000_000,
+            "kind": "exhausted",
+            "limited_by": "per_month",
+            "calls": calls,
+            "last_at": 1_800_000_001.5,
+            **fields,
+        }
+    )
+
+
+def test_refusals_of_one_key_add_up_and_keep_the_last_call(store: Store) -> None:
+    store.add_refusals([refused(2, model="a", user="ann"), refused(kind="busy")])
+    store.add_refusals([refused(3, model="b", last_at=1_800_000_009.5, endpoint="messages", feature="x" * 300)])
+
+    busy, exhausted = sorted(store.refusals(), key=lambda row: row.kind)
+    assert (busy.kind, busy.calls) == ("busy", 1)
+    assert (exhausted.calls, exhausted.model, exhausted.endpoint, exhausted.user) == (5, "b", "messages", None)
+    assert (exhausted.last_at, exhausted.minute, exhausted.limited_by) == (1_800_000_009.5, 1_800_000_000, "per_month")
+
+
+def test_refusals_are_listed_by_tenant_and_time_newest_first(store: Store) -> None:
+    minutes = [1_800_000_000 + 60 * number for number in range(3)]
+    store.add_refusals([refused(minute=minute) for minute in minutes] + [refused(tenant_id="Acme")])
+
+    assert [row.minute for row in store.refusals("acme")] == minutes[::-1]
+    assert [row.minute for row in store.refusals("acme", minutes[1])] == minutes[:0:-1]
+    assert [row.tenant_id for row in store.refusals("Acme")] == ["Acme"]
+    assert len(store.refusals(size=2)) == 2
+    assert store.refusals("nobody") == []

@@ -15,6 +15,7 @@ from ..runtime.log_throttle import LogThrottle
 from .backlog import Backlog
 from .estimates import Habits
 from .listeners import listeners_of, notify, notify_refusal
+from .refusal_log import RefusalLog, refusal_of
 from .settler import Settler
 from .store_access import StoreAccess
 from .unresolved import Unresolved
@@ -22,6 +23,7 @@ from .unresolved import Unresolved
 if TYPE_CHECKING:
     from ..config import MeterConfig
     from ..limits import Decision
+    from ..scope import Scope
     from ..stores.contract import Store
     from .request import Request, Settlement
 
@@ -46,6 +48,7 @@ class Engine:
         self.settler = Settler(self.access.recover)
         self.access.watch = self.settler.watch
         self.unresolved = Unresolved()
+        self.refusals = RefusalLog(self.store, self.settler)
         self.listeners = listeners_of(config, self.outbox)
         self.in_daemon_threads: WeakSet[Any] = WeakSet()
         """The flights of daemon threads, which the end of the process stops in the middle."""
@@ -88,9 +91,13 @@ class Engine:
         if self.listeners:
             notify(self.listeners, settlement[1])
 
-    def refused(self, decision: Decision, request: Request) -> None:
-        """Count a refusal and notify the listeners."""
+    def refused(self, decision: Decision, request: Request, scope: Scope | None) -> None:
+        """Count a refusal, here and in the store, and notify the listeners."""
         self.count("refused")
+        if self.store.backend is None:
+            with internal_errors("counting a refusal"):
+                attributes = None if scope is None else scope.attributes
+                self.refusals.add(refusal_of(decision, request, attributes, self.config.clock()))
         notify_refusal(self.listeners, decision, request)
 
     def count(self, name: str) -> None:
@@ -138,6 +145,7 @@ class Engine:
         """
         self.begin()
         deadline = None if timeout is None else time.monotonic() + timeout
+        self.refusals.write()
         settled = self.settler.flush(timeout)
         settled = self.unresolved.retry() and settled
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -147,6 +155,7 @@ class Engine:
     def close(self) -> None:
         """Flush and release the store."""
         self.begin()
+        self.refusals.write()
         self.settler.stop(timeout=CLOSE_SECONDS)
         self.unresolved.retry(last=True)
         self.access.backlog.close()

@@ -224,7 +224,7 @@ def _nobody(engine: Engine, request: Request, scope: scopes.Scope | None) -> str
         decision = Decision("no_tenant")
         if scope is not None:
             scope.deny(decision)
-        engine.refused(decision, request)
+        engine.refused(decision, request, scope)
         raise raised(refusal(decision))
     if scope is None or not scope.unresolved:
         engine.unattributed()
@@ -263,7 +263,7 @@ def _board(flight: Flight, scope: scopes.Scope | None, decision: Decision) -> Fl
         flight.done = True
         if scope is not None:
             scope.deny(decision)
-        flight.engine.refused(decision, flight.request)
+        flight.engine.refused(decision, flight.request, scope)
         raise raised(refusal(decision))
     if decision is UNVERIFIED:
         flight.engine.count("unverified")

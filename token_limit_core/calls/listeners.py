@@ -39,11 +39,28 @@ class Hook:
         """Ignore a refusal."""
 
 
+class RefusalHook:
+    """Passes refusals to a function of the application and ignores events."""
+
+    def __init__(self, on_refusal: Callable[[Decision, Request], object]) -> None:
+        self._hook = on_refusal
+
+    def on_event(self, event: LLMEvent, /) -> None:
+        """Ignore an event."""
+
+    def on_refusal(self, decision: Decision, request: Request, /) -> None:
+        """Pass a refusal on."""
+        self._hook(decision, request)
+
+
 def listeners_of(config: MeterConfig, outbox: Outbox | None) -> list[Listener]:
     """Return the listeners that a Meter's settings name."""
     theirs = None if config.on_event is None else _with_copies(config.on_event)
     hooks = (None if outbox is None else outbox.queue.put, _log if config.debug else None, theirs)
-    return [Hook(hook) for hook in hooks if hook is not None]
+    listeners: list[Listener] = [Hook(hook) for hook in hooks if hook is not None]
+    if config.on_refusal is not None:
+        listeners.append(RefusalHook(config.on_refusal))
+    return listeners
 
 
 def _with_copies(hook: Callable[[LLMEvent], object]) -> Callable[[LLMEvent], object]:

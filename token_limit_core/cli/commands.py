@@ -7,7 +7,8 @@ argument at fault, and `StoreError` when the store cannot answer.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from ..limits import ENFORCE, LimitStatus
 from ..money import parse_typed_amount, to_usd
 from ..runtime.faults import ConfigurationError
 from ..scope import check_payer
-from ..stores.records import KEEP_SECONDS, Spend
+from ..stores.records import KEEP_SECONDS, Refusal, Spend
 from ..stores.reports import TenantQuery, TenantUsage
 from ..windows import PER_MONTH, window_of
 from ..wording import FREQUENCY_LABELS, dollars, exact_usd, utc
@@ -36,6 +37,8 @@ DEFAULT_AGE = 90
 
 
 TENANTS_AT_ONCE = 500
+MOST_REFUSALS = 10_000
+"""Rows of refusals that are read for a list of tenants; each is a minute's."""
 
 
 def usages(meter: Meter, tenant_id: str | None = None) -> Iterator[TenantUsage]:
@@ -47,9 +50,14 @@ def usages(meter: Meter, tenant_id: str | None = None) -> Iterator[TenantUsage]:
         yield _usage_of(meter, tenant_id)
         return
     now = meter.config.clock()
+    refused: dict[str, list[Refusal]] = {}
+    for refusal in meter.store.refusals(None, now - DAY, MOST_REFUSALS):
+        refused.setdefault(refusal.tenant_id, []).append(refusal)
     for offset in count(0, TENANTS_AT_ONCE):
         page = meter.store.tenants(TenantQuery(offset=offset, size=TENANTS_AT_ONCE), now)
-        yield from (usage for usage in page.rows if usage.limits or any(usage.month))
+        for usage in page.rows:
+            if usage.limits or any(usage.month):
+                yield usage._replace(refused=tuple(refused.get(usage.tenant_id, ())))
         if offset + TENANTS_AT_ONCE >= page.total:
             return
 
@@ -62,7 +70,8 @@ def _usage_of(meter: Meter, tenant_id: str) -> TenantUsage:
         raise ConfigurationError(
             f"tenant: {tenant_id!r} has no limit and no event this month; ids are compared exactly"
         )
-    return TenantUsage(tenant_id, "", spent, tuple(meter.store.usage(tenant_id, now)))
+    refused = tuple(meter.store.refusals(tenant_id, now - DAY, MOST_REFUSALS))
+    return TenantUsage(tenant_id, "", spent, tuple(meter.store.usage(tenant_id, now)), refused=refused)
 
 
 def show_usage(usages: Iterable[TenantUsage]) -> str:
@@ -117,6 +126,10 @@ def prune(meter: Meter, days: int) -> str:
     )
 
 
+POLICIES = ("on_unpriced", "on_no_tenant", "on_unguarded")
+"""The settings that say what to do with what is not known."""
+
+
 def show_status(meter: Meter) -> str:
     """Say where the ledger is, what is in flight, and how each SDK stands, with its version; opens the store."""
     meter.store.check()
@@ -126,6 +139,11 @@ def show_status(meter: Meter) -> str:
     lines = [f"store      {meter.store} ({kept}), answers", f"in flight  {holds} hold{'s' if holds != 1 else ''}"]
     for name, patch in sorted(status["patches"].items()):
         lines.append(f"{name:<10} {patch['state']:<18} {patch['sdk'] or ''} {patch['version'] or ''}".rstrip())
+    config = meter.config
+    policies = {name: getattr(config, name) for name in POLICIES}
+    lines.append(f"policies   {', '.join(f'{name} {value}' for name, value in policies.items())}")
+    if status["counts"]:
+        lines.append(f"counted    {', '.join(f'{name} {times:,}' for name, times in sorted(status['counts'].items()))}")
     return "\n".join(lines)
 
 
@@ -134,6 +152,8 @@ def _lines(usage: TenantUsage) -> Iterator[str]:
     unpriced = f", {month.unpriced:,} of them unpriced" if month.unpriced else ""
     yield f"{usage.tenant_id or '(no tenant)'}"
     yield f"  this month  {dollars(month.cost_nano)} in {month.calls:,} calls{unpriced}"
+    if usage.refused:
+        yield f"  refused     {_refused(usage.refused)}"
     for status in usage.limits:
         limit = status.limit
         held = f" and holds {dollars(status.held)}" if status.held else ""
@@ -143,12 +163,26 @@ def _lines(usage: TenantUsage) -> Iterator[str]:
         )
 
 
+def _refused(refused: Sequence[Refusal]) -> str:
+    """Write refusals, newest first, in one line."""
+    kinds: Counter[str] = Counter()
+    for row in refused:
+        kinds[row.kind] += row.calls
+    last, calls = refused[0], kinds.total()
+    shown = ", ".join(f"{times:,} {kind}" for kind, times in kinds.most_common())
+    about = ", ".join(filter(None, (last.model, last.endpoint, last.user, last.feature)))
+    return f"{calls:,} call{'s' if calls != 1 else ''} in 24 hours ({shown}); the last: {about}, {utc(last.last_at)}"
+
+
 def _as_dict(usage: TenantUsage) -> dict[str, Any]:
-    return {
+    shown: dict[str, Any] = {
         "tenant": usage.tenant_id,
         "month": spend_dict(usage.month),
         "limits": [status_dict(status) for status in usage.limits],
     }
+    if usage.refused:
+        shown["refused"] = [refusal._asdict() for refusal in usage.refused]
+    return shown
 
 
 def spend_dict(total: Spend) -> dict[str, Any]:

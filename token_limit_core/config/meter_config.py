@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Any, Literal
 
 from ..delivery.transport import endpoints
 from ..events import LLMEvent
+from ..limits import Decision
 from ..money import Money
 from ..pricing.own import OwnPrice, parse_prices
 from ..runtime.clock import system_time
@@ -38,6 +39,7 @@ class MeterConfig:
     debug: bool = False
     raise_on_error: bool = False
     on_event: Callable[[LLMEvent], None] | None = None
+    on_refusal: Callable[[Decision, Any], None] | None = None
     on_flush_error: Callable[[Exception], None] | None = None
     patches: Sequence[str] | None = None
     store: Store | str | None = field(default=None, repr=False)

@@ -235,6 +235,9 @@ SETTINGS: dict[str, Setting] = {
     ),
     # -- development --
     "ON_EVENT": _hook("'project.billing.on_event'", "A callable that gets each event right after its capture."),
+    "ON_REFUSAL": _hook(
+        "'project.billing.on_refusal'", "A callable that gets the decision and the request of each refused call."
+    ),
     "DEBUG": _bool("Log each event at level INFO on the logger `token_limit`."),
     "RAISE_ON_ERROR": _bool(
         "Raise the library's own faults instead of logging them. Holds for the whole process, until it ends."

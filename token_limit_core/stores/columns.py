@@ -9,7 +9,7 @@ from typing import Any
 
 from ..events import EVENT_FIELDS, FIELDS, LLMEvent
 from ..money import to_usd
-from .records import NO_SPEND, Entry, Spend, add_to_spend, day_of
+from .records import NO_SPEND, Entry, Refusal, Spend, add_to_spend, day_of
 
 WIDTHS = {name: rule.width for name, rule in EVENT_FIELDS.items() if rule.width is not None}
 """Text columns of the ledger that are cut to fit, in characters. Identities are never cut."""
@@ -26,6 +26,15 @@ DETAILS = frozenset(name for name, rule in EVENT_FIELDS.items() if not rule.colu
 _BLANK = {name: getattr(LLMEvent, name) for name in (*COUNTS, *WIDTHS)}
 _COUNTS = frozenset(COUNTS)
 _DEEPEST = 6
+
+
+def refusal_row(refusal: Refusal) -> dict[str, Any]:
+    """Return the columns of counted refusals; texts are cut to fit."""
+    row = refusal._asdict()
+    for name in ("model", "endpoint", "user", "feature"):
+        if row[name] is not None:
+            row[name] = text(row[name])[: WIDTHS[name]]
+    return row
 
 
 def ledger_row(entry: Entry) -> dict[str, Any]:

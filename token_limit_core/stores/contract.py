@@ -15,7 +15,7 @@ from ..limits import OBSERVE, CounterKey, Decision, Limit, LimitStatus, judge
 from ..limits.filters import NO_FACTS, Facts
 from ..runtime.executor import executor
 from .plans import Plans, PlansTransaction, Rules
-from .records import Call, Counter, Entry, Hold, Pruned, Recorded, Spend
+from .records import Call, Counter, Entry, Hold, Pruned, Recorded, Refusal, Spend
 from .reports import Reports
 from .services import Services, ServicesTransaction
 
@@ -147,6 +147,9 @@ class Store(Ledger, Plans, Reports, Services):
     def __str__(self) -> str:
         """Name the store and its place, for people."""
         return type(self).__name__
+
+    def add_refusals(self, refusals: Sequence[Refusal]) -> None:
+        """Add the counts of refusals to those of their key; a store that keeps no rows of its own drops them."""
 
     def check(self) -> None:
         """Open the store, for checks at start-up; raises `ConfigurationError` or `StoreError` when it cannot work."""

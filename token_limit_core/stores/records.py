@@ -263,3 +263,32 @@ class Claim(NamedTuple):
 
     id: int
     entry: Entry
+
+
+class Refusal(NamedTuple):
+    """Calls of a tenant that were refused in one minute for one reason.
+
+    `minute` and `last_at` are unix seconds. `limited_by` is the frequency and the filter of the limit, empty if
+    there is none. The fields after `last_at` are those of the last call.
+    """
+
+    tenant_id: str
+    minute: int
+    kind: str
+    limited_by: str
+    calls: int
+    last_at: float
+    model: str = ""
+    endpoint: str = ""
+    user: str | None = None
+    feature: str | None = None
+
+    @property
+    def key(self) -> tuple[str, int, str, str]:
+        """What the refusals that are counted together have in common."""
+        return self[:4]
+
+    def plus(self, later: Refusal) -> Refusal:
+        """Add refusals of the same key to these; the last call is the later one."""
+        last = later if later.last_at >= self.last_at else self
+        return last._replace(calls=self.calls + later.calls)

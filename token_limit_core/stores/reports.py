@@ -14,7 +14,7 @@ from ..runtime.faults import StoreError
 from ..windows import PER_DAY, PER_MONTH, Window, window_of
 
 if TYPE_CHECKING:
-    from .records import Counter, Entry, Hold, Spend, Tenant
+    from .records import Counter, Entry, Hold, Refusal, Spend, Tenant
 
 T = TypeVar("T")
 Sort = Literal["id", "spend", "share"]
@@ -59,6 +59,8 @@ class TenantUsage(NamedTuple):
     limits: tuple[LimitStatus, ...]
     plan: str = ""
     suspended_at: float | None = None
+    refused: tuple[Refusal, ...] = ()
+    """The refusals of the last 24 hours, where they were asked for."""
 
 
 class DaySpend(NamedTuple):
@@ -192,6 +194,10 @@ class Reports:
         """List the changes of limits, holds and API keys, newest first."""
         raise self._no_rows()
 
+    def refusals(self, tenant_id: str | None = None, since: float = 0.0, size: int = 1000) -> list[Refusal]:
+        """List the refusals of the minutes from `since` on (unix seconds), newest first."""
+        raise self._no_rows()
+
     def _no_rows(self) -> StoreError:
         return StoreError(f"{type(self).__name__} keeps no rows to list here")
 
@@ -234,6 +240,12 @@ class ReportsTransaction(ABC):
 
     @abstractmethod
     def hold_page(self, tenant_id: str | None, offset: int, size: int) -> Page[Hold]: ...
+
+    @abstractmethod
+    def add_refusals(self, refusals: Sequence[Refusal]) -> None: ...
+
+    @abstractmethod
+    def refusals(self, tenant_id: str | None, since: float, size: int) -> list[Refusal]: ...
 
     @abstractmethod
     def insert_change(self, change: Change) -> None: ...

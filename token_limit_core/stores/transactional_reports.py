@@ -10,7 +10,7 @@ from ..limits import EVERYONE, USD, Item, Limit, LimitStatus, in_force, key_of
 from ..windows import PER_DAY, PER_MONTH, UTC_ZONE, Window
 from .contract import Transaction
 from .counters import status_of
-from .records import NO_SPEND, Hold, Spend, Tenant, add_spends
+from .records import NO_SPEND, Hold, Refusal, Spend, Tenant, add_spends
 from .reports import (
     By,
     Change,
@@ -54,6 +54,9 @@ class TransactionalReports(Reports):
 
     def history(self, tenant_id: str | None = None, after: Cursor | None = None, size: int = 50) -> list[Change]:
         return self._report(lambda tx: tx.changes(tenant_id, after, size))
+
+    def refusals(self, tenant_id: str | None = None, since: float = 0.0, size: int = 1000) -> list[Refusal]:
+        return self._report(lambda tx: tx.refusals(tenant_id, since, size))
 
 
 def _reported(tx: Transaction, by: By, tenant_id: str | None, days: range) -> list[ReportRow]:

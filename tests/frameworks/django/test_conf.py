@@ -46,6 +46,7 @@ DEFAULTS = {
     "HOLD_SECONDS": HOLD_SECONDS,
     "CLOCK": system_time,
     "ON_EVENT": None,
+    "ON_REFUSAL": None,
     "URL": None,
     "THRESHOLDS_URL": None,
     "CHECK_URL": None,

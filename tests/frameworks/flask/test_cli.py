@@ -171,7 +171,7 @@ def test_status_says_how_things_stand(run: Run, store: str, meter: Meter) -> Non
     meter.store.admit(Call("in-flight", "acme", USD // 2), meter.config.clock())
     lines = run("status").output.splitlines()
     assert lines[:2] == [f"store      SqlStore at {store} (durable), answers", "in flight  1 hold"]
-    assert [line.split()[0] for line in lines[2:]] == sorted(meter.status()["patches"])
+    assert [line.split()[0] for line in lines[2:]] == [*sorted(meter.status()["patches"]), "policies"]
     (openai,) = (line.split() for line in lines if line.startswith("openai "))
     assert openai[-1] == metadata.version("openai")
 

@@ -65,6 +65,7 @@ def test_every_key_has_a_meaning() -> None:
         "RENDER_SWALLOWED_REFUSALS": True,
         "PROPAGATE_THREADS": False,
         "ON_EVENT": f"{__name__}.hook",
+        "ON_REFUSAL": f"{__name__}.hook",
         "DEBUG": True,
         "RAISE_ON_ERROR": False,
         "URL": "https://limits.example.com/events",

@@ -10,7 +10,7 @@ from ...limits import EVERYONE, CounterKey, Limit
 from ...limits.filters import Facts
 from ...windows import LATEST
 from ..plans import Plan, PlansTransaction, Rules, TopUp, Total, TotalsQuery
-from ..records import REQUESTS_OF, Counter, Entry, Hold, Tenant
+from ..records import REQUESTS_OF, Counter, Entry, Hold, Refusal, Tenant
 from ..reports import Change
 from .services import Delivered
 
@@ -22,6 +22,8 @@ class MemoryPlans(PlansTransaction):
         holds: dict[str, Hold]
         ledger: dict[str, dict[str, Entry]]
         _changes: list[Change]
+        _refusals: dict[tuple[str, int, str, str], Refusal]
+
         _deliveries: dict[int, Delivered]
 
         def _forget(self, tenant_id: str | None) -> None: ...
@@ -171,6 +173,10 @@ class MemoryPlans(PlansTransaction):
                 self.holds[call_id] = hold._replace(tenant_id=target, items=tuple(moved))
         self._top_ups = [row._replace(tenant_id=target) if row.tenant_id == source else row for row in self._top_ups]
         self._changes[:] = [row._replace(tenant_id=target) if row.tenant_id == source else row for row in self._changes]
+        self.add_refusals(
+            [row._replace(tenant_id=target) for row in self._refusals.values() if row.tenant_id == source]
+        )
+        self._forget_refusals(source)
         for delivery in self._deliveries.values():
             if delivery.entry.event.tenant_id == source:
                 event = replace(delivery.entry.event, tenant_id=target)
@@ -195,7 +201,11 @@ class MemoryPlans(PlansTransaction):
         self._forget_people(tenant_id)
         return len(rows)
 
+    def _forget_refusals(self, tenant_id: str) -> None:
+        self._refusals = {key: row for key, row in self._refusals.items() if row.tenant_id != tenant_id}
+
     def _forget_people(self, tenant_id: str) -> None:
+        self._forget_refusals(tenant_id)
         self._top_ups = [row for row in self._top_ups if row.tenant_id != tenant_id]
         self._changes[:] = [row for row in self._changes if row.tenant_id != tenant_id]
         gone = [id for id, row in self._deliveries.items() if row.entry.event.tenant_id == tenant_id]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ...limits import CounterKey, Limit
 from ..plans import Plan, Rules
-from ..records import NO_SPEND, Counter, Entry, Hold, Spend, Tenant, add_spends, add_to_spend, day_of
+from ..records import NO_SPEND, Counter, Entry, Hold, Refusal, Spend, Tenant, add_spends, add_to_spend, day_of
 from ..reports import (
     By,
     Change,
@@ -49,6 +49,7 @@ class MemoryReports(ReportsTransaction):
         def _user_rollup(self) -> dict[tuple[str, int, str, str], Spend]: ...
 
     _changes: list[Change]
+    _refusals: dict[tuple[str, int, str, str], Refusal]
 
     def tenant_page(self, query: TenantQuery, now: float) -> Page[Tenant]:
         wanted = query.search.lower()
@@ -140,6 +141,15 @@ class MemoryReports(ReportsTransaction):
         holds = [h for h in self.holds.values() if h.state == "open" and tenant_id in (None, h.tenant_id)]
         holds.sort(key=lambda hold: (hold.created_at, hold.call_id))
         return Page([hold._replace(items=(), amounts=None) for hold in holds[offset:][:size]], len(holds))
+
+    def add_refusals(self, refusals: Sequence[Refusal]) -> None:
+        for refusal in refusals:
+            known = self._refusals.get(refusal.key)
+            self._refusals[refusal.key] = refusal if known is None else known.plus(refusal)
+
+    def refusals(self, tenant_id: str | None, since: float, size: int) -> list[Refusal]:
+        rows = (row for row in self._refusals.values() if row.minute >= since and tenant_id in (None, row.tenant_id))
+        return sorted(rows, key=lambda row: (-row.minute, row.tenant_id, row.kind, row.limited_by))[:size]
 
     def insert_change(self, change: Change) -> None:
         self._changes.append(change._replace(id=len(self._changes) + 1))

@@ -64,7 +64,7 @@ class Tables(MemoryPlans, MemoryReports, MemoryServices, Transaction):
         self._totals: dict[tuple[str, int, str, str], Spend] = {}
         self._user_totals: dict[tuple[str, int, str, str], Spend] = {}
         self.not_added: list[Entry] = []
-        self._changes = []
+        self._changes, self._refusals = [], {}
         self._api_keys, self._deliveries, self._last_delivery = {}, {}, 0
         self._next_id = 0
 
@@ -313,6 +313,7 @@ class Tables(MemoryPlans, MemoryReports, MemoryServices, Transaction):
         for key in counters:
             del self._counters[key]
             self._ends.pop(key, None)
+        self._refusals = {key: row for key, row in self._refusals.items() if row.minute >= before}
         self.grounds.clear()
         return events, len(holds), len(counters)
 

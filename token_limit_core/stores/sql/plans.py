@@ -38,6 +38,7 @@ from .tables import (
     limit,
     limit_history,
     plan,
+    refusal,
     rollup,
     tenant,
     top_up,
@@ -118,8 +119,8 @@ _UPDATE_TOP_UP = (
     .values({name: bindparam(name) for name in ("left", "lost", "seen")})
 )
 
-_ROLLUPS = (rollup, user_rollup)
-_ROWS_OF = {table: select(table).where(table.c.tenant_id == _THE_TENANT) for table in _ROLLUPS}
+_ADDED_UP = (rollup, user_rollup, refusal)
+_ROWS_OF = {table: select(table).where(table.c.tenant_id == _THE_TENANT) for table in _ADDED_UP}
 _MOVED = (ledger, hold, top_up, delivery, limit_history)
 _MOVES = [
     update(table).where(table.c.tenant_id == _THE_TENANT).values(tenant_id=bindparam("the_target")) for table in _MOVED
@@ -137,13 +138,14 @@ _DELETES = [
     delete(hold_item).where(hold_item.c.call_id.in_(_HOLDS_OF)),
     *(
         delete(table).where(table.c.tenant_id == _THE_TENANT)
-        for table in (hold, counter, delivery, top_up, limit_history, rollup, user_rollup)
+        for table in (hold, counter, delivery, top_up, limit_history, refusal, rollup, user_rollup)
     ),
     delete(tenant).where(_OF_TENANT),
 ]
 _DELETE_LEDGER = delete(ledger).where(ledger.c.tenant_id == _THE_TENANT)
 _FORGET_PEOPLE = [
-    delete(table).where(table.c.tenant_id == _THE_TENANT) for table in (top_up, limit_history, delivery, user_rollup)
+    delete(table).where(table.c.tenant_id == _THE_TENANT)
+    for table in (top_up, limit_history, delivery, refusal, user_rollup)
 ]
 _ANONYMISE = (
     update(ledger)
@@ -330,7 +332,8 @@ class SqlPlans(PlansTransaction):
             self._run(_RENAME_EVENT, {"the_id": number, "the_event": f"{event_id[:50]}/{number}"})
         for statement in _MOVES:
             self._run(statement, known)
-        for table, upsert in zip(_ROLLUPS, (self._upserts.rollup, self._upserts.user_rollup), strict=True):
+        upserts = (self._upserts.rollup, self._upserts.user_rollup, self._upserts.refusal)
+        for table, upsert in zip(_ADDED_UP, upserts, strict=True):
             names = table.columns.keys()
             rows = [dict(zip(names, row, strict=True)) for row in self._rows(_ROWS_OF[table], known)]
             if rows:
@@ -353,7 +356,7 @@ class SqlPlans(PlansTransaction):
 
 _ID = LIMIT_COLUMNS.index("id")
 _FIRST_OF = _FIRST.where(ledger.c.tenant_id == _THE_TENANT)
-_DELETE_ROWS = {table: delete(table).where(table.c.tenant_id == _THE_TENANT) for table in _ROLLUPS}
+_DELETE_ROWS = {table: delete(table).where(table.c.tenant_id == _THE_TENANT) for table in _ADDED_UP}
 
 
 def _known(query: TotalsQuery) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from typing import Any
@@ -25,7 +26,7 @@ from sqlalchemy import (
 from ...limits import USD, CounterKey, Limit
 from ...windows import PER_DAY, PER_MONTH
 from ..columns import read_entry
-from ..records import Counter, Hold, Spend, Tenant
+from ..records import Counter, Hold, Refusal, Spend, Tenant
 from ..reports import (
     By,
     Change,
@@ -41,7 +42,7 @@ from ..reports import (
     current_days,
 )
 from .statements import HOLD_COLUMNS, INSERT_CHANGE, LIMIT_COLUMNS, SPENDS, listed, one_of, size_for
-from .tables import counter, hold, ledger, limit, limit_history, rollup, tenant, user_rollup
+from .tables import counter, hold, ledger, limit, limit_history, refusal, rollup, tenant, user_rollup
 
 
 def _days(table: Table) -> ColumnElement[bool]:
@@ -200,6 +201,13 @@ class SqlReports(ReportsTransaction):
             select(*(hold.c[name] for name in HOLD_COLUMNS)).where(*found).order_by(hold.c.created_at, hold.c.call_id)
         )
         return Page([Hold(*row) for row in self._ask(rows.offset(offset).limit(size))], total)
+
+    def refusals(self, tenant_id: str | None, since: float, size: int) -> list[Refusal]:
+        rows = select(*(refusal.c[name] for name in Refusal._fields)).where(refusal.c.minute >= math.ceil(since))
+        if tenant_id is not None:
+            rows = rows.where(refusal.c.tenant_id == tenant_id)
+        rows = rows.order_by(refusal.c.minute.desc(), refusal.c.tenant_id, refusal.c.kind, refusal.c.limited_by)
+        return [Refusal(*row) for row in self._ask(rows.limit(size))]
 
     def insert_change(self, change: Change) -> None:
         self._run(INSERT_CHANGE, change._asdict())

@@ -31,7 +31,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.sql.dml import Insert
 
 from ...limits import CounterKey, Limit
-from ..records import Counter, Hold, Spend
+from ..records import Counter, Hold, Refusal, Spend
 from .tables import (
     api_key,
     counter,
@@ -42,6 +42,7 @@ from .tables import (
     limit,
     limit_history,
     plan,
+    refusal,
     rollup,
     tenant,
     user_rollup,
@@ -66,6 +67,7 @@ class Upserts(NamedTuple):
     plan: Insert
     rollup: Insert
     user_rollup: Insert
+    refusal: Insert
 
 
 @cache
@@ -74,6 +76,7 @@ def upserts(dialect: str) -> Upserts:
     insert: Any = {"postgresql": postgresql.insert, "sqlite": sqlite.insert, "mysql": mysql.insert}[dialect]
     absent = [filled(insert(table)) for table in (tenant, counter, ledger, api_key, plan)]
     totals = [filled(insert(table)) for table in (rollup, user_rollup)]
+    refused = filled(insert(refusal))
     if dialect == "mysql":
         # not ON DUPLICATE KEY: with the driver's FOUND_ROWS that counts an untouched row as changed
         absent = [one.prefix_with("IGNORE") for one in absent]
@@ -81,10 +84,18 @@ def upserts(dialect: str) -> Upserts:
             one.on_duplicate_key_update({name: one.table.c[name] + one.inserted[name] for name in Spend._fields})
             for one in totals
         ]
+        refused = refused.on_duplicate_key_update(_later(refused.inserted))
     else:
         absent = [one.on_conflict_do_nothing() for one in absent]
         totals = [add_to_totals(one) for one in totals]
-    return Upserts._make((*absent, *totals))
+        refused = refused.on_conflict_do_update(index_elements=list(refusal.primary_key), set_=_later(refused.excluded))
+    return Upserts._make((*absent, *totals, refused))
+
+
+def _later(more: Any) -> dict[str, Any]:
+    """Add refusals to those of the same key; the last call is that of those that are added."""
+    last = {name: more[name] for name in Refusal._fields if name not in refusal.primary_key and name != "calls"}
+    return {"calls": refusal.c.calls + more.calls, **last}
 
 
 def add_to_totals(insertion: Any) -> Any:
@@ -271,4 +282,5 @@ _CLOSED_BEFORE = and_(hold.c.state != "open", hold.c.created_at < bindparam("the
 PRUNE_LEDGER = delete(ledger).where(ledger.c.timestamp < bindparam("the_time"))
 PRUNE_ITEMS = delete(hold_item).where(hold_item.c.call_id.in_(select(hold.c.call_id).where(_CLOSED_BEFORE)))
 PRUNE_HOLDS = delete(hold).where(_CLOSED_BEFORE)
+PRUNE_REFUSALS = delete(refusal).where(refusal.c.minute < bindparam("the_time"))
 PRUNE_COUNTERS = delete(counter).where(counter.c.window_end <= bindparam("the_time"))

@@ -206,6 +206,21 @@ user_rollup = _table(
     Index("token_limit_user_rollup_day", "day"),
 )
 
+refusal = _table(
+    "refusal",
+    Column("tenant_id", _Tenant, primary_key=True),
+    Column("minute", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", String(16), primary_key=True),
+    Column("limited_by", String(255), primary_key=True),
+    _count("calls"),
+    Column("last_at", Double, nullable=False),
+    Column("model", String(WIDTHS["model"]), nullable=False, default=""),
+    Column("endpoint", String(WIDTHS["endpoint"]), nullable=False, default=""),
+    Column("user", String(WIDTHS["user"])),
+    Column("feature", String(WIDTHS["feature"])),
+    Index("token_limit_refusal_minute", "minute"),
+)
+
 limit_history = _table(
     "limit_history",
     Column("id", _Id, primary_key=True, autoincrement=True),

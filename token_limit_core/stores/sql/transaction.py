@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import ClauseElement
 
 from ...limits import EVERYONE, CounterKey, Decision, Limit
-from ..columns import batched, ledger_row, rollup_row, rollup_rows, user_rollup_rows
+from ..columns import batched, ledger_row, refusal_row, rollup_row, rollup_rows, user_rollup_rows
 from ..contract import Transaction
-from ..records import Call, Counter, Entry, Hold, Spend
+from ..records import Call, Counter, Entry, Hold, Refusal, Spend
 from . import at_once
 from . import statements as sql
 from .dialects import Convert, Sql, Texts
@@ -163,6 +163,9 @@ class SqlTransaction(SqlPlans, SqlReports, SqlServices, Transaction):
         if rows:
             self._run_many(self._upserts.user_rollup, rows)
 
+    def add_refusals(self, refusals: Sequence[Refusal]) -> None:
+        self._run_many(self._upserts.refusal, map(refusal_row, refusals))
+
     def spend(self, tenant_id: str, start: float, end: float) -> Spend:
         [row] = self._rows(sql.SPEND, {"the_tenant": tenant_id, "the_start": start, "the_end": end})
         return Spend(*map(int, row))  # PostgreSQL and MySQL sum to Decimal
@@ -173,6 +176,7 @@ class SqlTransaction(SqlPlans, SqlReports, SqlServices, Transaction):
         self._run(sql.PRUNE_ITEMS, known)
         holds = self._run(sql.PRUNE_HOLDS, known).rowcount
         counters = self._run(sql.PRUNE_COUNTERS, known).rowcount
+        self._run(sql.PRUNE_REFUSALS, known)
         return events, holds, counters
 
     # -- plain cases ----------------------------------------------------------------------------
