@@ -40,6 +40,7 @@ from token_limit_core.stores.sql.dialects import is_conflict, texts
 from token_limit_core.stores.sql.transaction import BEGIN, SqlTransaction
 from token_limit_core.stores.transactional import TransactionalStore
 
+from .blocked import is_blocked, noticed
 from .conf import settings
 from .databases import location_of, store_alias, unsupported
 
@@ -93,6 +94,8 @@ class DjangoStore(TransactionalStore):
         self._read(lambda tx: tx.limits(""))
 
     async def run_async(self, work: Callable[[], T]) -> T:
+        if is_blocked(self.alias):  # in this thread only: another one would reach the database
+            return work()
         if self.eager:
             return await sync_to_async(work, thread_sensitive=True)()
         return await self._executor.run(partial(self._in_own_thread, work))
@@ -103,7 +106,8 @@ class DjangoStore(TransactionalStore):
         self._executor.close()
 
     def _retry(self, begin: Callable[[], AbstractContextManager[Transaction]], work: Callable[[Transaction], T]) -> T:
-        return self._off_loop(partial(super()._retry, begin, work))
+        with noticed(self.alias):
+            return self._off_loop(partial(super()._retry, begin, work))
 
     @contextmanager
     def _transaction(self, begin: dict[str, str]) -> Iterator[Transaction]:

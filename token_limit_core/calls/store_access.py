@@ -12,11 +12,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..limits import Decision, Limit
+from ..limits import ADMITTED, Decision, Limit
 from ..money import parse_amount
 from ..runtime.breaker import Breaker
 from ..runtime.deadline import deadline
-from ..runtime.faults import StoreBusy, StoreError, logger, report
+from ..runtime.faults import StoreBlocked, StoreBusy, StoreError, logger, report
 from ..runtime.log_throttle import LogThrottle
 from .allowance import Allowance
 from .backlog import RETRY_SECONDS, Backlog, Release
@@ -76,6 +76,8 @@ class StoreAccess:
         """Ask the store to admit a call; return `UNVERIFIED` or a refusal when the store cannot be asked."""
         try:
             return self._ask_patiently(self._admit, call, now)
+        except StoreBlocked:
+            return ADMITTED
         except StoreError as error:
             self._failed(error)
         except Exception:
@@ -96,6 +98,8 @@ class StoreAccess:
         """Return how a call of the tenant would be refused now, None if it would not; nothing is held."""
         try:
             return self._ask_patiently(self._store.reached, tenant_id, now)
+        except StoreBlocked:
+            return None
         except StoreError as error:
             self._failed(error)
         except Exception:
@@ -139,6 +143,8 @@ class StoreAccess:
         try:
             recorded: Recorded = self._ask(self._in_time, self._write, settlement)
             return recorded
+        except StoreBlocked:
+            return "stored"
         except StoreError as error:
             self._keep(settlement, error)
             return "stored"
@@ -147,6 +153,8 @@ class StoreAccess:
         """Give back the hold of a call that was never made, now or when the store takes it."""
         try:
             self._ask(self._in_time, self._write, (call_id, None, None, call_id))
+        except StoreBlocked:
+            return
         except StoreError as error:
             self._keep((call_id, None, None, call_id), error)
 

@@ -28,6 +28,10 @@ class StoreError(TokenLimitError):
     """The store cannot be reached or answered with a fault."""
 
 
+class StoreBlocked(TokenLimitError):
+    """A test has blocked or mocked the database of the store. It is not away: nothing is kept or tried again."""
+
+
 class StoreBusy(StoreError):
     """The store answers, but its locks were not free in time: it is busy, not away."""
 
