@@ -21,14 +21,15 @@ from .calls.settlement import conclude
 from .config import MeterConfig
 from .errors import refusal
 from .events import LLMEvent, own_copy, parse_text
-from .limits import ENFORCE, MODES, Decision, Limit, LimitStatus
-from .money import Money, parse_amount
+from .limits import Decision
+from .limits.filters import Facts
+from .management import ManagesLimits, ManagesPlans, ManagesTenants
 from .patches.clients import ProviderClients
 from .runtime.executor import on_loop
 from .runtime.faults import raise_on_error
 from .stores.contract import Store
 from .stores.records import Refusal
-from .windows import FREQUENCIES, PER_MONTH, is_date, parse_choice, parse_effective_date, parse_time
+from .windows import parse_effective_date, parse_time
 
 
 class _Queue:
@@ -40,7 +41,7 @@ class _Queue:
         return self._engine.flush(timeout)
 
 
-class Meter(ProviderClients):
+class Meter(ManagesLimits, ManagesPlans, ManagesTenants, ProviderClients):
     """Meters LLM calls for tenants, one per application.
 
     Patching methods chain; as a context manager it unpatches and drains on leaving.
@@ -110,6 +111,8 @@ class Meter(ProviderClients):
 
         `name` is the tenant's name for people. Attributes (user, feature, ...) go on the events.
         """
+        if name is not None and tenant_id is not None:
+            self._engine.name_tenant(scope.check_tenant(tenant_id), name)
         with scope.use(scope.child(self._engine, tenant_id, session_id, attributes, name)):
             yield
 
@@ -124,57 +127,6 @@ class Meter(ProviderClients):
         return None if current is None else current.tenant()
 
     # -- limits ---------------------------------------------------------------------------------
-
-    def set_limit(
-        self,
-        tenant_id: str,
-        limit_usd: Money,
-        frequency: str | date = PER_MONTH,
-        effective_date: date | datetime | str | None = None,
-        *,
-        mode: str = ENFORCE,
-        by: str = "",
-    ) -> Limit:
-        """Create or replace a tenant's limit in US dollars per window; its counters stay.
-
-        The tenant `""` is the calls without a tenant.
-
-        With an `effective_date` in the future the earlier limit holds until then. A date in the place of `frequency`
-        is taken for `effective_date`, as the older package has it there. `by` names who did it in the history of
-        changes; empty is the application's code.
-        Raises `ConfigurationError` naming the argument that cannot be used.
-        """
-        now = self.config.clock()
-        if is_date(frequency):
-            frequency, effective_date = PER_MONTH if effective_date is None else str(effective_date), frequency
-        limit = Limit(
-            tenant_id=scope.check_payer(tenant_id),
-            amount=parse_amount(limit_usd),
-            frequency=parse_choice(str(frequency), FREQUENCIES, "frequency"),
-            mode=parse_choice(mode, MODES, "mode"),
-            effective_from=parse_effective_date(effective_date, now),
-        )
-        return self.store.set_limit(limit, now, by)
-
-    def remove_limit(self, tenant_id: str, frequency: str | None = None, *, by: str = "") -> int:
-        """Remove a tenant's limits of one frequency, or all; return how many. `by` goes into the history."""
-        if frequency is not None:
-            parse_choice(frequency, FREQUENCIES, "frequency")
-        return self.store.remove_limit(tenant_id, frequency, self.config.clock(), by)
-
-    def limits(self, tenant_id: str) -> list[Limit]:
-        """List a tenant's limits, those that begin later included.
-
-        Of limits at a remote backend only that one is known which its answer to a check tells: of those that are
-        enforced now, the one that leaves the least. Raises `StoreError` when there is no answer to go by.
-        """
-        if self.store.backend is not None:
-            return [status.limit for status in self.usage(tenant_id)]
-        return self.store.limits(tenant_id)
-
-    def usage(self, tenant_id: str) -> list[LimitStatus]:
-        """Give the state of each of a tenant's limits in its current window."""
-        return self.store.usage(tenant_id, self.config.clock())
 
     def refusals(self, tenant_id: str | None = None, since: date | datetime | str | None = None) -> list[Refusal]:
         """List refused calls, of one tenant or all, counted by minute, kind and limit; the newest minute comes first.
@@ -192,7 +144,7 @@ class Meter(ProviderClients):
         current = scope.current()
         tenant_id = None if current is None else current.tenant()
         if tenant_id is not None:
-            self._refuse(current, self._reached(tenant_id))
+            self._refuse(current, self._reached(tenant_id, current))
         elif current is not None and current.unresolved:
             self._refuse(current, self._engine.access.unchecked(self._engine.payer(None)))
 
@@ -201,12 +153,14 @@ class Meter(ProviderClients):
         current = scope.current()
         tenant_id = None if current is None else await current.atenant()
         if tenant_id is not None:
-            self._refuse(current, await self.store.run_async(partial(self._reached, tenant_id)))
+            self._refuse(current, await self.store.run_async(partial(self._reached, tenant_id, current)))
         elif current is not None and current.unresolved:
             self._refuse(current, self._engine.access.unchecked(self._engine.payer(None)))
 
-    def _reached(self, tenant_id: str) -> Decision | None:
-        return self._engine.access.reached(tenant_id, self.config.clock())
+    def _reached(self, tenant_id: str, current: scope.Scope | None) -> Decision | None:
+        user, feature = (None, None) if current is None else current.attributed()
+        facts = Facts(user=user, feature=feature)
+        return self._engine.access.reached(tenant_id, self.config.clock(), facts)
 
     def _refuse(self, current: scope.Scope | None, decision: Decision | None) -> None:
         if decision is not None:

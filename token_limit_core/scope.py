@@ -15,6 +15,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from .limits import EVERYONE
 from .runtime.faults import ConfigurationError, log_fault, should_raise, shown
 
 if TYPE_CHECKING:
@@ -97,6 +98,13 @@ class Scope:
     async def _afind(self) -> str | None:
         return self._find() if self._aresolve is None else await self._aresolve()
 
+    def attributed(self) -> tuple[str | None, str | None]:
+        """Return the user and the feature of the calls in this Scope, as they are on its events."""
+        if not self.attributes:
+            return None, None
+        user, feature = self.attributes.get("user"), self.attributes.get("feature")
+        return None if user is None else str(user), None if feature is None else str(feature)
+
     def bind(self, tenant_id: str) -> None:
         """Set the tenant in place, for all threads, tasks and streamed bodies that share this Scope."""
         self.tenant_id = check_tenant(tenant_id)
@@ -169,6 +177,8 @@ def _is_below(scope: Scope | None, above: Scope) -> bool:
 def check_tenant(tenant_id: object) -> str:
     """Return a usable tenant id (1 to 255 characters), else raise `ConfigurationError`."""
     name = str(tenant_id)
+    if name == EVERYONE:
+        raise ConfigurationError("tenant_id: '*' stands for all tenants together and cannot be one; give another id")
     if tenant_id is None or not name or len(name) > 255 or "\0" in name or not _has_utf8(name):
         raise ConfigurationError(f"tenant_id: {shown(tenant_id)} is not usable; give a text of 1 to 255 characters")
     return name

@@ -15,6 +15,7 @@ LAYERS = [
     ["token_limit_core.console", "token_limit_core.ingest", "token_limit_core.cli", "token_limit_core.workers",
      "token_limit_core.otel"],
     ["token_limit_core.meter"],
+    ["token_limit_core.management"],
     ["token_limit_core.patches"],
     ["token_limit_core.calls"],
     ["token_limit_core.scope", "token_limit_core.config", "token_limit_core.delivery", "token_limit_core.exchange",

@@ -461,6 +461,7 @@ OF_NO_USE: dict[str, list[Any]] = {
     "store": [5, "", b"memory://"],
     "hosts": [["localhost"], {"localhost": 5}, {"": "openai"}, None],
     "default_limit_usd": [-1, "lots", "NaN", 10**10, True],
+    "default_plan": ["", " pro ", "x" * 65, 5, ["pro"]],
     "on_no_tenant": ["maybe", "refused", "block", "", None, 5],
     "busy_wait": NO_SECONDS[1:],
     "on_unguarded": ["shout", None, 5],

@@ -10,8 +10,9 @@ from weakref import WeakSet
 
 from ..delivery.configured import journal_of, outbox_of, store_of
 from ..pricing import PriceBook
-from ..runtime.faults import internal_errors, logger
+from ..runtime.faults import StoreError, internal_errors, logger
 from ..runtime.log_throttle import LogThrottle
+from ..stores.columns import text
 from .backlog import Backlog
 from .estimates import Habits
 from .listeners import listeners_of, notify, notify_refusal
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
     from .request import Request, Settlement
 
 CLOSE_SECONDS = 10.0
+MOST_NAMES = 10_000
+"""Tenants whose names a process remembers to have written."""
+
+TEXT_WIDTH = 255
+"""Characters that stores keep of a name."""
+
 MAX_WARNINGS = 1000
 """Unguarded paths to remember: there are few, but an application may put anything into a path."""
 
@@ -53,6 +60,9 @@ class Engine:
         self.in_daemon_threads: WeakSet[Any] = WeakSet()
         """The flights of daemon threads, which the end of the process stops in the middle."""
 
+        if config.default_plan is not None:
+            self.store.default_plan = self._default_plan
+        self._names: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
         self._events = 0
         self._unattributed = LogThrottle()
@@ -68,6 +78,33 @@ class Engine:
                 journal = self.access.backlog.journal
                 if journal is not None and journal.exists:
                     self.settler.watch()
+
+    def _default_plan(self, tenant_id: str) -> str | None:
+        """Return the plan of a tenant that was never assigned one."""
+        plan = self.config.default_plan
+        if plan is None or isinstance(plan, str):
+            return plan
+        found = None
+        with internal_errors("calling default_plan"):
+            found = plan(tenant_id)
+        return found
+
+    def name_tenant(self, tenant_id: str, name: str) -> None:
+        """Write the name of a tenant that the application gives, a moment later, where this process knows another."""
+        if self._names.get(tenant_id) == name or self.store.backend is not None:
+            return
+        if len(self._names) >= MOST_NAMES:
+            self._names.clear()
+        self._names[tenant_id] = name
+        self.settler.start()
+        self.settler.put(partial(self._write_name, tenant_id, text(name)[:TEXT_WIDTH]))
+
+    def _write_name(self, tenant_id: str, name: str) -> None:
+        try:
+            self.store.name_tenant(tenant_id, name, self.config.clock())
+        except StoreError as error:
+            self._names.pop(tenant_id, None)
+            self.access.log(error, "the name of a tenant is not written yet")
 
     def payer(self, tenant_id: str | None) -> str:
         """Return who is billed: the tenant, or by `on_no_tenant` another one or `""` for a call without a tenant."""

@@ -241,21 +241,13 @@ def _admit(flight: Flight) -> Decision:
         return Decision("unpriced", flight.tenant_id)
     received, generated = flight.estimate
     amount = flight.held = flight.hold_for(received, generated)
-    user, feature = _attributed(flight.scope)
+    user, feature = (None, None) if flight.scope is None else flight.scope.attributed()
     facts = (request.provider, request.model, user, feature, None, None)
     tokens = received + generated
     call = call_of((flight.call_id, flight.tenant_id, amount, config.hold_seconds, "call", tokens, *facts))
     if flight.unresolved:
         return engine.access.unverified(call)
     return engine.access.admit(call, flight.started_at)
-
-
-def _attributed(scope: scopes.Scope | None) -> tuple[str | None, str | None]:
-    """Return the user and the feature of a call, as they will be on its event."""
-    if scope is None or not scope.attributes:
-        return None, None
-    user, feature = scope.attributes.get("user"), scope.attributes.get("feature")
-    return None if user is None else str(user), None if feature is None else str(feature)
 
 
 def _board(flight: Flight, scope: scopes.Scope | None, decision: Decision) -> Flight:

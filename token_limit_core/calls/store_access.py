@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..limits import ADMITTED, Decision, Limit
+from ..limits.filters import NO_FACTS, Facts
 from ..money import parse_amount
 from ..runtime.breaker import Breaker
 from ..runtime.deadline import deadline
@@ -94,10 +95,10 @@ class StoreAccess:
             self.welcome(call.tenant_id, now)
         return self._store.admit(call, now)
 
-    def reached(self, tenant_id: str, now: float) -> Decision | None:
+    def reached(self, tenant_id: str, now: float, facts: Facts = NO_FACTS) -> Decision | None:
         """Return how a call of the tenant would be refused now, None if it would not; nothing is held."""
         try:
-            return self._ask_patiently(self._store.reached, tenant_id, now)
+            return self._ask_patiently(self._store.reached, tenant_id, now, facts)
         except StoreBlocked:
             return None
         except StoreError as error:

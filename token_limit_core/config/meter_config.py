@@ -49,6 +49,7 @@ class MeterConfig:
     check_url: str | None = field(default=None, repr=False)
     spool: str | None = None
     default_limit_usd: Money | None = None
+    default_plan: str | Callable[[str], str | None] | None = None
     on_no_tenant: str = "allow"
     busy_wait: float = 0.0
     on_unguarded: Literal["warn", "refuse", "ignore"] = "warn"
@@ -76,8 +77,9 @@ class MeterConfig:
             )
         if self.url is not None:
             endpoints(self.url, self.thresholds_url, self.check_url)
-        if self.limits_are_remote and self.default_limit_usd is not None:
-            raise ConfigurationError("default_limit_usd: a remote backend keeps the limits; set the default there")
+        for name in ("default_limit_usd", "default_plan"):
+            if self.limits_are_remote and getattr(self, name) is not None:
+                raise ConfigurationError(f"{name}: a remote backend keeps the limits; set the default there")
         if self.spool is not None and not self.limits_are_remote:
             raise ConfigurationError("spool: it keeps events for a remote backend; set `url`, and no `store`")
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ..money import parse_amount
 from ..pricing.own import parse_prices
 from ..runtime.faults import ConfigurationError
+from ..stores.columns import PLAN_WIDTH
 
 LONGEST_SECONDS = 366 * 86400
 MOST_EVENTS = 10**9
@@ -98,6 +99,11 @@ def is_text(value: Any) -> bool:
 def is_callable_or_none(value: Any) -> bool:
     """Return whether a value is None or can be called."""
     return value is None or callable(value)
+
+
+def is_plan_or_none(value: Any) -> bool:
+    """Return whether a value is None, can be called, or can be the name of a plan."""
+    return value is None or callable(value) or (is_text(value) and len(value) <= PLAN_WIDTH and value == value.strip())
 
 
 def is_text_or_none(value: Any) -> bool:

@@ -114,6 +114,12 @@ SETTINGS: dict[str, Setting] = {
         "25",
         "The monthly limit in US dollars that a tenant starts with at its first call.",
     ),
+    "DEFAULT_PLAN": Setting(
+        rules.is_plan_or_none,
+        "the name of a plan, a callable from a tenant to one, or None",
+        "'free'",
+        "The plan of a tenant that was never assigned one: its name, or a callable from the tenant's id to it or None.",
+    ),
     "BUSY_WAIT": Setting(
         rules.are_seconds,
         "seconds from 0 to 31,622,400",

@@ -76,12 +76,8 @@ def spent_in(tx: Transaction, item: Item, tenant_id: str) -> int:
     user = item.key.subject if found.user == EACH else found.user
     by = tuple(name for name in ("provider", "model", "feature") if getattr(found, name) is not None)
     totals = tx.totals(TotalsQuery(payer, window.start, window.end, by, user))
-    spent = sum(total.amount_on(limit) for total in totals if _matches(found, total.facts, user))
+    spent = sum(total.amount_on(limit) for total in totals if found.matches(total.facts))
     return spent + (_pruned(tx, limit, window, payer, found, user) if limit.frequency == TOTAL else 0)
-
-
-def _matches(found: Filter, facts: Facts, user: str | None) -> bool:
-    return found.matches(facts._replace(user=user))
 
 
 def _pruned(tx: Transaction, limit: Limit, window: Window, payer: str | None, found: Filter, user: str | None) -> int:

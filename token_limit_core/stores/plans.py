@@ -72,7 +72,8 @@ class Preview(NamedTuple):
 class TotalsQuery(NamedTuple):
     """Which rows of the ledger to sum, of `start <= timestamp < end`, and by what.
 
-    `by` names the fields of `Facts` that the sums are kept apart by, `seconds` the length of time they are.
+    `by` names the fields of `Facts` that the sums are kept apart by, `seconds` the length of time they are. With `user`
+    it is that one's rows only.
     """
 
     tenant_id: str | None

@@ -138,7 +138,7 @@ class MemoryPlans(PlansTransaction):
 
     def _rows(self, query: TotalsQuery) -> Iterator[Total]:
         tenants = self.ledger.values() if query.tenant_id is None else [self.ledger.get(query.tenant_id, {})]
-        hidden: dict[str, Any] = {"provider": "", "model": "", "user": None, "feature": None, "requested": None}
+        hidden: dict[str, Any] = {"provider": "", "model": "", "user": query.user, "feature": None, "requested": None}
         for name in (*query.by, *(("requested",) if "model" in query.by else ())):
             del hidden[name]
         for entry in (entry for rows in tenants for entry in rows.values()):

@@ -181,9 +181,9 @@ def _facts(by: tuple[str, ...]) -> list[ColumnElement[Any]]:
     return [column for name in by for column in _COLUMNS_BY[name]]
 
 
-def _facts_of(by: tuple[str, ...], values: Sequence[Any]) -> Facts:
-    names = [name for key in by for name in (("model", "requested") if key == "model" else (key,))]
-    known = dict(zip(names, values, strict=True))
+def _facts_of(query: TotalsQuery, values: Sequence[Any]) -> Facts:
+    names = [name for key in query.by for name in (("model", "requested") if key == "model" else (key,))]
+    known = {"user": query.user, **dict(zip(names, values, strict=True))}
     return Facts(**{name: value for name, value in known.items() if value is not None})
 
 
@@ -301,7 +301,7 @@ class SqlPlans(PlansTransaction):
             *facts, rows, calls, cost, tokens, requests, first = values
             start = 0.0 if length is None else float(int(length) * (query.seconds or 0))
             sums = (int(rows), int(calls), int(cost), int(tokens), int(requests))  # PostgreSQL and MySQL sum to Decimal
-            found.append(Total(_facts_of(query.by, facts), *sums, start, start if first is None else first))
+            found.append(Total(_facts_of(query, facts), *sums, start, start if first is None else first))
         return found
 
     def rows_between(self, query: TotalsQuery) -> Iterator[Total]:
@@ -311,7 +311,7 @@ class SqlPlans(PlansTransaction):
             batch = self._rows(statement, known)
             for _, at, kind, cost, tokens, *facts in batch:
                 counts = (1, int(kind == "call"), 0 if cost is None else cost, tokens, REQUESTS_OF.get(kind, 0))
-                yield Total(_facts_of(query.by, facts), *counts, at, at)
+                yield Total(_facts_of(query, facts), *counts, at, at)
             if len(batch) < BATCH:
                 return
             known = {**known, "the_start": batch[-1][1], "the_id": batch[-1][0]}
