@@ -51,8 +51,8 @@ def test_a_store_object_is_taken_as_it_is() -> None:
         ("postgresql+psycopg://u:sec@ret@host/db", "must look like"),
         ("postgresql+psycopg://u:sec/ret@host/db", "must look like"),
         ("postgresql+psycopg://u:secret@host:port/db", "must look like"),
-        (None, "neither a Store nor a URL"),
-        (Path("ledger.db"), "neither a Store nor a URL"),
+        (None, "expected a Store or a URL"),
+        (Path("ledger.db"), "expected a Store or a URL"),
     ],
 )
 def test_a_wrong_store_setting_names_the_setting_and_the_cure(value: Any, message: str) -> None:

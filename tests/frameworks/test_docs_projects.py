@@ -104,7 +104,7 @@ def test_the_readmes_script_meters_its_call_and_says_why_it_is_refused(
         spend = meter.store.spend("acme", 0, 4e9)
     assert (spend.calls, spend.unpriced) == (1, 0) and spend.cost_nano > 0
 
-    assert re.fullmatch(r"The monthly limit of \$0\.00 is used up .* \d+\n", folder.type("python refused.py"))
+    assert re.fullmatch(r"This account has no AI allowance\. None\n", folder.type("python refused.py"))
     assert len(fake_provider.requests) == 1
     (command,) = re.findall(r"`(token-limit --store \S+ usage)`", section("README.md", WITHOUT))
     assert re.match(r"acme\n  this month  \$0\.0000\d* in 1 calls", folder.type(command))

@@ -121,7 +121,8 @@ def test_a_receiver_that_is_killed_over_a_batch_has_it_once(
             taken = store.spend("acme", 0, 4e9).calls  # a slow sender makes more than one batch of its 20 events
             assert taken == 0 if where == "in the transaction" else 0 < taken <= 20
             server.restart()
-            assert heard(process) == ["recorded", "delivered"]
+            lines = [line for line in heard(process) if not line.startswith("the backend cannot take events now")]
+            assert lines == ["recorded", "delivered"]
         assert store.spend("acme", 0, 4e9).calls == 20
 
 

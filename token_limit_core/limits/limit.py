@@ -121,7 +121,12 @@ def subject_of(limit: Limit, facts: Facts) -> str | None:
     found = parse_filter(limit.filter)
     if not found.matches(facts):
         return None
-    return (facts.user or "") if found.user == EACH else ""
+    return _as_stored(facts.user or "") if found.user == EACH else ""
+
+
+def _as_stored(user: str) -> str:
+    """Return a user as every engine can store it: no NUL, no lone surrogates, at most 255 characters."""
+    return user.replace("\0", "").encode("utf-8", "replace").decode()[:255]
 
 
 def key_of(limit: Limit, tenant_id: str, subject: str, at: float) -> CounterKey:

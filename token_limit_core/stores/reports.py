@@ -279,7 +279,7 @@ def change_of(kind: ChangeKind, old: Limit | None, new: Limit | None, at: float,
         old_mode=None if old is None else old.mode,
         new_amount=None if new is None else new.amount,
         new_mode=None if new is None else new.mode,
-        effective_from=either.effective_from,
+        effective_from=either.effective_from or at,  # 0: in force since it was set, whatever a host's clock says
         unit=either.unit,
         plan=either.plan,
     )

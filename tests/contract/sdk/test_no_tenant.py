@@ -16,15 +16,9 @@ from tests.waiting import PATIENCE
 from token_limit_core import LimitExhausted, NoTenant
 from token_limit_core import scope as scopes
 
-
-def failing() -> str:
-    raise LookupError("the session is gone")
-
-
 WITHOUT = {
     "no scope": None,
     "a resolver that finds nobody": lambda: None,
-    "a resolver that fails": failing,
 }
 """How a call comes to have no tenant."""
 

@@ -139,7 +139,7 @@ def test_usage_as_json_has_money_as_text() -> None:
                     "mode": "enforce",
                     "limit_usd": "20.000000000",
                     "spent_usd": "2.000000000",
-                    "held_usd": "0.000000000",
+                    "held_usd": "0",
                     "remaining_usd": "18.000000000",
                     "resets_at": "2026-12-01T00:00:00+00:00",
                 }

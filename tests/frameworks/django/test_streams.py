@@ -135,7 +135,7 @@ async def test_without_the_peek_the_first_byte_does_not_wait(project: Any, aclie
     get_meter().set_limit(f"user:{alice.pk}", 0)
     response = await aclient.get("/astream/*a/")
     assert response.status_code == 200
-    with pytest.raises(Exception, match="limit"):
+    with pytest.raises(Exception, match="no AI allowance"):
         await body_of(response)
 
 

@@ -108,7 +108,7 @@ def test_sockets_are_billed_and_refused(address: str, stored: Meter, events: Eve
             socket.recv(30)
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 4402
-    assert "is used up" in closed.value.rcvd.reason
+    assert "no AI allowance" in closed.value.rcvd.reason
     with pytest.raises(InvalidStatus) as denied:
         connect(f"ws://{address}/early_socket", additional_headers=headers("alice"))
     assert denied.value.response.status_code == 402

@@ -42,7 +42,7 @@ def test_a_refusal_closes_an_open_socket_with_a_code_and_a_reason(
         with pytest.raises(WebSocketDisconnect) as closed:
             socket.receive_text()
     assert closed.value.code == 4402
-    assert "limit of $0.00 is used up" in closed.value.reason
+    assert "This account has no AI allowance" in closed.value.reason
     assert provider.requests == []
 
 

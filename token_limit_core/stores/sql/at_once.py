@@ -55,7 +55,7 @@ from ...limits import (
 )
 from ...limits.filters import EACH, Facts, parse_filter
 from ...windows import LONGEST_SECONDS, Window
-from ..columns import ledger_row, rollup_row, user_rollup_rows
+from ..columns import WIDTHS, ledger_row, rollup_row, text, user_rollup_rows
 from ..ledger import needed_on
 from ..records import REQUESTS_OF, Call, Entry
 from .statements import LIMIT_COLUMNS, LOCK_TENANT, add_to_totals, columns_of
@@ -340,7 +340,12 @@ def _filter_row(tenant_id: str, facts: Facts) -> dict[str, Any]:
     known = _filters.get(tenant_id, frozenset()) | {""}
     matching = [text for text in known if not text or parse_filter(text).matches(facts)]
     each = [text for text in matching if text and parse_filter(text).user == EACH]
-    return {"the_known": list(known), "the_matching": matching, "the_each": each, "the_user": facts.user}
+    return {
+        "the_known": list(known),
+        "the_matching": matching,
+        "the_each": each,
+        "the_user": None if facts.user is None else text(facts.user)[: WIDTHS["user"]],
+    }
 
 
 def admission_row(call: Call, now: float, assigns_plans: bool) -> dict[str, Any]:
