@@ -50,6 +50,12 @@ RELEASES = {
 """Releases of the SDKs that the suite is proved on, together as one application has them; the latest are pinned."""
 
 LANGCHAIN = "tests/contract/sdk/test_langchain.py"
+OTHER_SDKS = [
+    f"tests/contract/sdk/test_{name}.py"
+    for name in ("bedrock", "cohere", "corpus_cohere", "corpus_mistral", "litellm", "makers", "mistral")
+]
+"""Tests of SDKs that are not among the releases."""
+
 OF_NO_RELEASE = [
     "tests/contract/sdk/test_concurrency.py",
     "tests/contract/sdk/test_enforcement.py",
@@ -63,7 +69,7 @@ OF_NO_RELEASE = [
 @nox.parametrize("releases", list(RELEASES))
 def sdks(session: nox.Session, releases: str) -> None:
     """Run the contract of the provider SDKs on their old and new releases."""
-    constraints, left_out = CONSTRAINTS, [LANGCHAIN]
+    constraints, left_out = CONSTRAINTS, [LANGCHAIN, *OTHER_SDKS]
     if releases != "latest":
         left_out += OF_NO_RELEASE
         constraints = Path(session.create_tmp(), "constraints.txt")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from importlib import metadata
 from typing import Any
 
 import openai
@@ -44,6 +45,9 @@ SDKS = {
     ),
     "google": Sdk("google", gemini.Wire, gemini.plain, gemini.stream, gemini.content, gemini.chunks),
 }  # fmt: skip
+if int(metadata.version("google-genai").partition(".")[0]) < 3:
+    del SDKS["google"]  # releases before it do not repeat an attempt that was lost
+
 EACH = {"openai": 150 * wire.INPUT, "anthropic": 3000 * (117 + 64 + 48), "google": 300 * 117}
 """Nano-dollars of the input of one attempt: gpt-4o-mini, claude-sonnet-4-6, gemini-2.5-flash."""
 
