@@ -7,7 +7,6 @@ argument at fault, and `StoreError` when the store cannot answer.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -42,22 +41,11 @@ MOST_REFUSALS = 10_000
 """Rows of refusals that are read for a list of tenants; each is a minute's."""
 
 
-def require_store(meter: Meter) -> None:
-    """Raise `ConfigurationError` where the store's file does not exist: a command that reads must not create it."""
-    location = meter.store.location
-    if location is not None and os.path.isabs(location) and not os.path.exists(location):
-        raise ConfigurationError(
-            f"store: there is no file {location!r}; expected the store of the application, for example "
-            "--store sqlite:////var/lib/app/token_limit.db (or run this in the folder that the application runs in)"
-        )
-
-
 def usages(meter: Meter, tenant_id: str | None = None) -> Iterator[TenantUsage]:
     """Read the usage of one tenant, or of all that have a limit in force or spent something this month, by id.
 
     Raises `ConfigurationError` for one that has neither a limit nor an event.
     """
-    require_store(meter)
     if tenant_id is not None:
         yield _usage_of(meter, tenant_id)
         return
@@ -111,7 +99,6 @@ def set_limit(
         raise ConfigurationError("amount: give an amount in US dollars, such as 25, or --remove; not both")
     check_payer(tenant)
     if amount is None:
-        require_store(meter)
         removed = meter.remove_limit(tenant, frequency, by=BY)
         exactly = "" if removed else " Ids are compared exactly."
         return f"{tenant}: {removed} limit{'s' if removed != 1 else ''} removed.{exactly}"
@@ -131,7 +118,6 @@ def prune(meter: Meter, days: int) -> str:
             f"--older-than: {days} is too short; give at least {SHORTEST_AGE} days, "
             "since open windows and late events still need the younger rows"
         )
-    require_store(meter)
     at = meter.config.clock()
     pruned = meter.store.prune(at - days * DAY, at)
     return (
@@ -146,7 +132,6 @@ POLICIES = ("on_unpriced", "on_no_tenant", "on_unguarded")
 
 def show_status(meter: Meter) -> str:
     """Say where the ledger is, what is in flight, and how each SDK stands, with its version; opens the store."""
-    require_store(meter)
     meter.store.check()
     holds = len(meter.store.holds())
     status = meter.status()

@@ -10,7 +10,7 @@ from ..ingest.keys import DEFAULT_PERMISSIONS, ApiKey, make_key
 from ..meter import Meter, engine_of
 from ..runtime.faults import ConfigurationError
 from ..wording import utc
-from .commands import BY, require_store
+from .commands import BY
 
 
 class Deliveries(Protocol):
@@ -28,7 +28,6 @@ class Deliveries(Protocol):
 
 def list_keys(meter: Meter, account: str | None = None) -> str:
     """List the keys of an account, or all, revoked ones included."""
-    require_store(meter)
     keys = meter.store.api_keys(account)
     return "\n".join(map(_line, keys)) if keys else "There are no keys."
 
@@ -49,7 +48,6 @@ def create_key(
 
 def revoke_key(meter: Meter, key: str) -> str:
     """Revoke a key, named as the list names it; it is refused at once."""
-    require_store(meter)
     public_id = key.removeprefix("tl_").partition("_")[0]
     if meter.store.revoke_api_key(public_id, meter.config.clock(), BY):
         return f"tl_{public_id} is revoked."
@@ -76,7 +74,6 @@ RETRY_SECONDS = 30.0
 
 
 def _keeper(meter: Meter) -> Deliveries:
-    require_store(meter)
     outbox = engine_of(meter).outbox
     if outbox is not None:
         return outbox
