@@ -123,7 +123,8 @@ class ManagesLimits:
         """
         if self.store.backend is not None:
             return [status.limit for status in self.usage(tenant_id)]
-        rows = [row for row in self.store.rules(tenant_id).limits if row.tenant_id != EVERYONE or tenant_id == EVERYONE]
+        known = sorted(self.store.rules(tenant_id).limits, key=lambda row: row.id)
+        rows = [row for row in known if row.tenant_id != EVERYONE or tenant_id == EVERYONE]
         effective = in_force(rows, self.config.clock())
         return [row for row in rows if not row.plan or row in effective]
 

@@ -24,6 +24,7 @@ DEFAULTS = {
     "HOSTS": {},
     "PATCHES": None,
     "DEFAULT_LIMIT_USD": None,
+    "DEFAULT_PLAN": None,
     "ON_NO_TENANT": "allow",
     "BUSY_WAIT": 0.0,
     "ON_STORE_ERROR": "allow",

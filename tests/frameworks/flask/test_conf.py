@@ -43,6 +43,7 @@ def test_every_key_has_a_meaning() -> None:
         "HOSTS": {"LOCALHOST:1": "openai"},
         "PATCHES": ["openai"],
         "DEFAULT_LIMIT_USD": "9.99",
+        "DEFAULT_PLAN": "basic",
         "ON_NO_TENANT": "refuse",
         "BUSY_WAIT": 2,
         "ON_STORE_ERROR": "refuse",
