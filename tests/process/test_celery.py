@@ -28,6 +28,11 @@ def app(queue: Queue) -> Iterator[Celery]:
     app = Celery("web", broker=queue.redis, backend=queue.redis, set_as_current=False)
     app.conf.update(broker_transport_options=options, result_backend_transport_options=options)
     yield app
+    # `app.close` forgets its connections, and the garbage collector may then find a socket before its owner.
+    app.backend.result_consumer.stop()
+    app.backend.client.connection_pool.disconnect()
+    app.amqp.producer_pool.force_close_all()
+    app.pool.force_close_all()
     app.close()
 
 

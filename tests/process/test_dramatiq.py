@@ -30,7 +30,7 @@ def broker(queue: Queue) -> Iterator[RedisBroker]:
     install(broker, queue.meter)
     yield broker
     broker.close()
-    broker.client.close()
+    broker.client.connection_pool.disconnect()
 
 
 def send(broker: RedisBroker, queue: Queue, name: str, tenant: str | None, **options: Any) -> None:
