@@ -56,7 +56,7 @@ def test_a_limit_is_created(client: Client, meter: Meter) -> None:
         ("amount", "<script>", "&lt;script&gt;"),
         ("mode", "strictest", "expected"),
         ("frequency", "per_fortnight", "expected"),
-        ("effective_date", "tomorrow", "not a date and time"),
+        ("effective_date", "tomorrow", "expected an ISO date"),
         ("effective_date", "2027-01-15T13:59", "in the past"),
         ("effective_date", "0001-01-01T00:00", "in the past"),
         ("tenant", "", "1 to 255 characters"),
@@ -155,7 +155,7 @@ def test_a_limit_to_come_is_changed_and_called_off(client: Client, meter: Meter)
         "tenant": "acme", "frequency": PER_MONTH, "amount": "70", "mode": "enforce", "id": str(waiting.id),
         "version": hidden(text, "version"),
     }  # fmt: skip
-    assert "begins later" in problem(client.post("limit", {**fields, "effective_date": ""}).text, "effective_date")
+    assert "has not begun yet" in problem(client.post("limit", {**fields, "effective_date": ""}).text, "effective_date")
     assert client.post("limit", {**fields, "effective_date": "2027-02-10T00:00"}).status == 303
     replaced = next(limit for limit in meter.limits("acme") if limit.effective_from > NOW)
     assert replaced.amount == 70 * USD

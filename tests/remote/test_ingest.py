@@ -315,6 +315,19 @@ def test_a_limit_is_set_and_the_check_tells_what_a_client_needs(service: Service
     assert service.send("DELETE", THRESHOLDS, query={"tenant_id": "acme"}) == (200, {"removed": 1})
 
 
+def test_a_limit_takes_every_keyword_of_set_limit(service: Service) -> None:
+    keywords = {"unit": "tokens", "frequency": "per_week", "timezone": "Europe/Berlin", "user": "*", "model": "gpt-4*"}
+    answer = service.send("POST", THRESHOLDS, {"tenant_id": "acme", "amount": 1000, "name": "Trial", **keywords})
+    assert answer == (200, {"tenant_id": "acme", "amount": 1000, "unit": "tokens", "frequency": "per_week"})
+    (limit,) = service.store.limits("acme")
+    assert (limit.amount, limit.unit, limit.timezone, limit.filter, limit.name) == (
+        1000, "tokens", "Europe/Berlin", "model=gpt-4*&user=*", "Trial",
+    )  # fmt: skip
+    query = {"tenant_id": "acme", "user": "*", "model": "gpt-5"}
+    assert service.send("DELETE", THRESHOLDS, query=query) == (200, {"removed": 0})
+    assert service.send("DELETE", THRESHOLDS, query={**query, "model": "gpt-4*"}) == (200, {"removed": 1})
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -328,6 +341,14 @@ def test_a_limit_is_set_and_the_check_tells_what_a_client_needs(service: Service
         {"frequency": []},
         {"mode": "strictest"},
         {"mode": {}},
+        {"unit": "bananas"},
+        {"amount": "1e999999", "unit": "tokens", "limit_usd": None},
+        {"timezone": "Mars/Olympus"},
+        {"timezone": []},
+        {"anchor": 32},
+        {"anchor": {}},
+        {"user": ["u1"]},
+        {"model": " "},
         {"effective_date": "soon"},
         {"effective_date": 5},
         {"tenant_id": None},

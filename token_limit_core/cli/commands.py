@@ -14,6 +14,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from ..limits import ENFORCE, LimitStatus
+from ..management.edits import knows_tenant
 from ..money import parse_typed_amount, to_usd
 from ..runtime.faults import ConfigurationError
 from ..scope import check_payer
@@ -103,8 +104,7 @@ def set_limit(
         exactly = "" if removed else " Ids are compared exactly."
         return f"{tenant}: {removed} limit{'s' if removed != 1 else ''} removed.{exactly}"
     usd = to_usd(parse_typed_amount(amount, "amount"))
-    # a remote backend does not tell whom it knows
-    known = meter.store.backend or meter.store.tenants(TenantQuery(tenant_id=tenant), meter.config.clock()).rows
+    known = knows_tenant(meter.store, tenant, meter.config.clock())
     limit = meter.set_limit(tenant, usd, frequency or PER_MONTH, effective_date, mode=mode, by=BY)
     since = f" from {utc(limit.effective_from)}" if limit.effective_from > meter.config.clock() else ""
     hint = "" if known else f"\nNothing was known of {tenant!r}: make sure that this is what your application calls it."

@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 from ..events import LLMEvent
-from ..limits import ENFORCE, MODES, OBSERVE, USD, Limit, LimitStatus
+from ..limits import OBSERVE, USD, LimitStatus
+from ..limits.filters import Filter, filter_of
+from ..management import LIMIT_KEYWORDS, limit_of
 from ..meter import Meter, engine_of
-from ..money import parse_amount, to_usd
+from ..money import to_usd
 from ..pricing import PriceBook
 from ..runtime.clock import system_time
 from ..runtime.faults import ConfigurationError, StoreError
@@ -18,7 +20,7 @@ from ..scope import check_tenant
 from ..stores.contract import Store
 from ..stores.records import Recorded
 from ..upgrade import Rendered
-from ..windows import FREQUENCIES, PER_MONTH, parse_choice, parse_effective_date
+from ..windows import FREQUENCIES, parse_choice
 from .body import BadBody, Read, read_json
 from .events import Priced, Rejected, read_event
 from .keys import CHECK, INGEST, SET_LIMIT, ApiKey, proves, public_id_of, token_in
@@ -195,23 +197,20 @@ class Ingest:
         document = _document(incoming)
         tenant_id = _tenant(key, document.get("tenant_id"))
         now = self._clock()
-        frequency = document.get("frequency")
-        limit = Limit(
-            tenant_id=tenant_id,
-            amount=parse_amount(document.get("limit_usd")),  # type: ignore[arg-type]
-            frequency=parse_choice(PER_MONTH if frequency is None else frequency, FREQUENCIES, "frequency"),
-            mode=parse_choice(document.get("mode", ENFORCE), MODES, "mode"),
-            effective_from=parse_effective_date(document.get("effective_date"), now),
-        )
-        limit = self._store.set_limit(limit, now, by=f"key {key.public_id}")
-        return _json(200, {"tenant_id": tenant_id, "limit_usd": f"{limit.limit_usd:f}", "frequency": limit.frequency})
+        keywords = {name: document[name] for name in LIMIT_KEYWORDS if document.get(name) is not None}
+        amount = document["limit_usd"] if document.get("limit_usd") is not None else document.get("amount")
+        limit = self._store.set_limit(limit_of(tenant_id, amount, now=now, **keywords), now, by=f"key {key.public_id}")
+        usd = limit.limit_usd
+        shown = {"amount": limit.amount, "unit": limit.unit} if usd is None else {"limit_usd": f"{usd:f}"}
+        return _json(200, {"tenant_id": tenant_id, **shown, "frequency": limit.frequency})
 
     def _remove_limit(self, key: ApiKey, incoming: Incoming) -> Rendered:
         tenant_id = _tenant(key, incoming.query.get("tenant_id"))
         frequency = incoming.query.get("frequency")
         if frequency is not None:
             parse_choice(frequency, FREQUENCIES, "frequency")
-        removed = self._store.remove_limit(tenant_id, frequency, self._clock(), by=f"key {key.public_id}")
+        filter = filter_of(**{name: incoming.query.get(name) for name in Filter._fields})
+        removed = self._store.remove_limit(tenant_id, frequency, self._clock(), f"key {key.public_id}", filter or None)
         return _json(200, {"removed": removed})
 
 

@@ -1,8 +1,8 @@
 """What a Meter offers to manage limits, plans and tenants: arguments are checked here, stores do the rest."""
 
 from .limits import ManagesLimits
-from .parsing import limit_of
+from .parsing import LIMIT_KEYWORDS, limit_of
 from .plans import ManagesPlans
 from .tenants import ManagesTenants
 
-__all__ = ["ManagesLimits", "ManagesPlans", "ManagesTenants", "limit_of"]
+__all__ = ["LIMIT_KEYWORDS", "ManagesLimits", "ManagesPlans", "ManagesTenants", "limit_of"]

@@ -118,6 +118,9 @@ PLAN_KEYWORDS = (
 )  # fmt: skip
 """What a limit of a plan may be given, beside its amount."""
 
+LIMIT_KEYWORDS = (*PLAN_KEYWORDS, "effective_date")
+"""What a limit of a tenant may be given, beside its amount."""
+
 
 def parse_payer(tenant_id: object) -> str:
     """Return whom a limit is on: a tenant, `""` for the calls of nobody, or `"*"` for all tenants together."""
@@ -134,14 +137,13 @@ def parse_quantity(amount: Money | None, unit: str) -> int:
         if isinstance(amount, bool) or amount is None:
             raise TypeError
         number = Decimal(str(amount)) if isinstance(amount, float) else Decimal(amount)
-        whole = int(number)
-    except (InvalidOperation, OverflowError, TypeError, ValueError):
-        number, whole = Decimal(-1), -1
-    if number != whole or not 0 <= whole <= MOST_COUNTED:
+    except (InvalidOperation, TypeError, ValueError):
+        number = Decimal("NaN")
+    if not number.is_finite() or not 0 <= number <= MOST_COUNTED or number != int(number):
         raise ConfigurationError(
             f"amount: invalid value {shown(amount)}; expected a whole number of {unit} up to 10^15, for example 100000"
         )
-    return whole
+    return int(number)
 
 
 def parse_signed_usd(amount: Money, name: str = "usd") -> int:

@@ -13,6 +13,7 @@ from django.shortcuts import redirect
 from django.utils.safestring import SafeString
 
 from token_limit_core.errors import LimitChanged
+from token_limit_core.management import edits
 from token_limit_core.wording import FREQUENCY_LABELS, exact_usd
 
 from .. import service
@@ -135,15 +136,13 @@ class LimitAdmin(PageAdmin):
     # -- saving ---------------------------------------------------------------------------------
 
     def save_model(self, request: HttpRequest, obj: Limit, form: Any, change: bool) -> None:
-        known = change or Tenant.objects.filter(id=obj.tenant_id).exists()
-        by = request.user.get_username()
-        placed = get_store().set_limit(form.limit(), form.now, by, expected=form.expected)
+        placed = edits.save(get_store(), form.draft, form.now, request.user.get_username())
         if change and not form.waiting and placed.id != obj.pk:  # the limit applies until the new one begins
             self.log_addition(request, Limit.objects.get(pk=placed.id), form.summary())
         else:
             obj.pk = placed.id
         obj.refresh_from_db()
-        if not known:
+        if form.draft.new_tenant:
             hint = "Tenant “%s” is new: it has no event and no limit yet. Check that the id is right."
             self.message_user(request, hint % obj.tenant_id, messages.WARNING)
 
