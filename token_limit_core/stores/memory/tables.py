@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 from operator import attrgetter
 from types import TracebackType
@@ -16,34 +16,19 @@ from ..records import (
     NO_SPEND,
     Counter,
     Entry,
-    Hold,
     Spend,
     Tenant,
     add_spends,
     add_to_spend,
     day_of,
 )
+from .holds import Ground, MemoryHolds
 from .plans import MemoryPlans
 from .reports import MemoryReports
 from .services import MemoryServices
 
 
-@dataclass(slots=True)
-class Ground:
-    """What a tenant's calls are held on from `start` until `end` (unix seconds), while its limits stay as they are.
-
-    Made only where every limit is on all calls, in dollars, not strict, in force and its counter open, which is nearly
-    always.
-    """
-
-    start: float
-    end: float
-    keys: tuple[CounterKey, ...]
-    counters: list[tuple[list[int], int]]
-    """Each counter with the amount of its limit and its top-ups."""
-
-
-class Tables(MemoryPlans, MemoryReports, MemoryServices, Transaction):
+class Tables(MemoryHolds, MemoryPlans, MemoryReports, MemoryServices, Transaction):
     """The dictionaries; entering takes the lock. Nothing in the algorithm fails half-way on dictionaries."""
 
     def __init__(self) -> None:
@@ -58,7 +43,7 @@ class Tables(MemoryPlans, MemoryReports, MemoryServices, Transaction):
         self._ends: dict[CounterKey, float] = {}  # when a top-up in the extra expires
         self._short: dict[tuple[str, int, str], list[CounterKey]] = {}  # open minutes and hours of a limit
         self._top_ups = []
-        self.holds: dict[str, Hold] = {}
+        self.holds = {}
         self.ledger: dict[str, dict[str, Entry]] = {}
         self.grounds: dict[str, Ground] = {}
         self._totals: dict[tuple[str, int, str, str], Spend] = {}
@@ -196,42 +181,7 @@ class Tables(MemoryPlans, MemoryReports, MemoryServices, Transaction):
         row[1] += held
         return True
 
-    # -- holds ----------------------------------------------------------------------------------
-
-    def insert_hold(self, hold: Hold) -> None:
-        self.holds[hold.call_id] = hold
-
-    def hold(self, call_id: str) -> Hold | None:
-        return self.holds.get(call_id)
-
-    def close_hold(self, call_id: str, state: str, was: str = "open") -> bool:
-        hold = self.holds.get(call_id)
-        if hold is None or hold.state != was:
-            return False
-        if state == "expired":
-            self.holds[call_id] = hold._replace(state=state)  # a late settle still has to find it
-        else:
-            del self.holds[call_id]
-        return True
-
-    def renew_hold(self, call_id: str, expires_at: float) -> bool:
-        hold = self.holds.get(call_id)
-        if hold is None or hold.state != "open":
-            return False
-        self.holds[call_id] = hold._replace(expires_at=expires_at)
-        return True
-
-    def open_holds(self, tenant_id: str | None, expired_at: float | None = None) -> list[Hold]:
-        return sorted(
-            (
-                hold
-                for hold in self.holds.values()
-                if hold.state == "open"
-                and tenant_id in (None, hold.tenant_id)
-                and (expired_at is None or hold.expires_at <= expired_at)
-            ),
-            key=lambda hold: hold.created_at,
-        )
+    # -- the ledger -----------------------------------------------------------------------------
 
     def insert_entry(self, entry: Entry) -> bool:
         rows = self.ledger.setdefault(entry.event.tenant_id, {})
@@ -242,9 +192,6 @@ class Tables(MemoryPlans, MemoryReports, MemoryServices, Transaction):
 
     def known_events(self, tenant_id: str, event_ids: Sequence[str]) -> set[str]:
         return self.ledger.get(tenant_id, {}).keys() & set(event_ids)
-
-    def held_calls(self, call_ids: Sequence[str]) -> set[str]:
-        return self.holds.keys() & set(call_ids)
 
     def insert_entries(self, entries: Sequence[Entry]) -> None:
         for entry in entries:

@@ -13,7 +13,7 @@ from ...limits import EVERYONE, CounterKey, Decision, Limit
 from ..columns import batched, ledger_row, refusal_row, rollup_row, rollup_rows, user_rollup_rows
 from ..contract import Transaction
 from ..records import Call, Counter, Entry, Hold, Refusal, Spend
-from . import at_once
+from . import at_once, settlement
 from . import statements as sql
 from .dialects import Convert, Sql, Texts
 from .plans import SqlPlans
@@ -189,16 +189,16 @@ class SqlTransaction(SqlPlans, SqlReports, SqlServices, Transaction):
 
     def settle_at_once(self, call_id: str, entry: Entry, destinations: Sequence[str]) -> bool:
         if self._single_message:
-            return self._message(at_once.SETTLE, at_once.message_row(call_id, entry, destinations)) != []
+            return self._message(settlement.SETTLE, settlement.message_row(call_id, entry, destinations)) != []
         if self._texts.name != "sqlite" or not HAS_UPDATE_FROM:
             return False
-        row = at_once.settlement_row(call_id, entry)
-        appended = self._changed(at_once.SETTLE_ENTRY, row)
+        row = settlement.settlement_row(call_id, entry)
+        appended = self._changed(settlement.SETTLE_ENTRY, row)
         if appended:
             self.roll_up(entry)
             for destination in destinations:
                 self.insert_deliveries(destination, (entry,))
-            self._run(at_once.SETTLE_COUNTERS, row)
+            self._run(settlement.SETTLE_COUNTERS, row)
             self.close_hold(call_id, "settled")
         return appended
 
