@@ -44,7 +44,11 @@ def admit(store: Store, estimate: int | None, call_id: str = "", tenant: str = "
 def settle(
     store: Store, call_id: str, cost: int | None, tenant: str = "acme", started: float = NOW, now: float = NOW
 ) -> Recorded:
-    return store.settle(call_id, LLMEvent(call_id, tenant, timestamp=started), cost, now)
+    return store.settle(call_id, event_for(call_id, tenant, started), cost, now)
+
+
+def event_for(call_id: str, tenant: str = "acme", started: float = NOW, tokens: int = 0) -> LLMEvent:
+    return LLMEvent(call_id, tenant, timestamp=started, total_tokens=tokens)
 
 
 def record(store: Store, cost: int | None, tenant: str = "acme", when: float = NOW, **fields: Any) -> None:

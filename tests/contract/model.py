@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from urllib.parse import parse_qsl
 
-from token_limit_core.limits import EVERYONE, OBSERVE, STRICT, Limit
+from token_limit_core.limits import ENFORCE, EVERYONE, OBSERVE, STRICT, Limit
 from token_limit_core.stores.records import Call
 from token_limit_core.windows import TOTAL, window_of
 
@@ -24,6 +24,8 @@ class Row:
     tokens: int | None = None
     held_on: frozenset[int] = frozenset()
     """The generations of the limits that hold it."""
+    most_on: frozenset[int] = frozenset()
+    """Those that were near their end, and hold what it costs at the most."""
 
 
 @dataclass
@@ -85,7 +87,13 @@ class Model:
 
     def admitted(self, call: Call, at: float) -> Row:
         held = [row for row in self.limits_of(call.tenant_id) if matches(row, call)]
-        row = Row(call, at, held_on=frozenset(self.generations[limit.identity][0] for limit in held))
+        near = [row for row in held if 64 * most(row, call) > self.room(row, call, at)]
+        row = Row(
+            call,
+            at,
+            held_on=frozenset(self.generations[limit.identity][0] for limit in held),
+            most_on=frozenset(self.generations[limit.identity][0] for limit in near),
+        )
         self.rows.append(row)
         return row
 
@@ -121,7 +129,9 @@ class Model:
             its = not each_user(limit) or row.call.user == user
             if same and its and matches(limit, row.call) and window.start <= row.at < window.end:
                 if row.cost is None:
-                    in_flight += held(limit, row.call) if self.generations[limit.identity][0] in row.held_on else 0
+                    generation = self.generations[limit.identity][0]
+                    least = held(limit, row.call) if generation in row.held_on else 0
+                    in_flight += max(least, most(limit, row.call)) if generation in row.most_on else least
                 else:
                     spent += {"usd": row.cost, "tokens": row.tokens or 0, "requests": 1}[limit.unit]
         if limit.unit == "usd":
@@ -155,8 +165,15 @@ def held(limit: Limit, call: Call) -> int:
     if limit.unit == "requests":
         return 1
     if limit.unit == "tokens":
-        return call.worst_tokens if strict and call.worst_tokens is not None else call.tokens
-    return (call.worst_case if strict and call.worst_case is not None else call.estimate) or 0
+        return (call.worst_tokens if strict else call.tokens) or 0
+    return (call.worst_case if strict else call.estimate) or 0
+
+
+def most(limit: Limit, call: Call) -> int:
+    """Return what an enforced limit holds near its end."""
+    if limit.mode != ENFORCE or limit.unit == "requests":
+        return 0
+    return (call.ceiling_tokens if limit.unit == "tokens" else call.ceiling) or 0
 
 
 def matches(limit: Limit, call: Call) -> bool:

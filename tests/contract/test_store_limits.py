@@ -62,6 +62,8 @@ def some_call(dice: random.Random) -> Call:
         feature=dice.choice((None, "chat", "search")),
         worst_case=estimate + dice.randint(0, 4),
         worst_tokens=60,
+        ceiling=dice.choice((None, estimate + dice.randint(0, 3))),
+        ceiling_tokens=dice.choice((None, dice.randint(1, 60))),
     )
 
 
@@ -436,10 +438,10 @@ def expected(limit: Limit, since: float, rows: list[tuple[LLMEvent, int]]) -> tu
     judged = replace(limit, mode=ENFORCE if limit.mode == OBSERVE else limit.mode)
     model.set_limit(judged)
     for event, cost in rows:
-        amounts = {"estimate": cost, "tokens": event.total_tokens, "worst_case": None, "worst_tokens": None}
+        amounts = {"estimate": cost, "tokens": event.total_tokens, "worst_case": cost}
         call = Call(
             event.event_id, "acme", provider=event.provider, model=event.model, user=event.user, feature=event.feature,
-            **amounts,  # type: ignore[arg-type]
+            worst_tokens=event.total_tokens, **amounts,
         )  # fmt: skip
         if event.timestamp < started:
             continue

@@ -242,8 +242,8 @@ def _admit(flight: Flight) -> Decision:
     received, generated = flight.estimate
     amount = flight.held = flight.hold_for(received, generated)
     user, feature = (None, None) if flight.scope is None else flight.scope.attributed()
-    facts = (request.provider, request.model, user, feature, None, None)
     tokens = received + generated
+    facts = (request.provider, request.model, user, feature, amount, tokens, None, None)
     call = call_of((flight.call_id, flight.tenant_id, amount, config.hold_seconds, "call", tokens, *facts))
     if flight.unresolved:
         return engine.access.unverified(call)

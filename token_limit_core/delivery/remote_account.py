@@ -77,8 +77,8 @@ class Account:
             if cost is not None:
                 self.delivered = self.delivered.plus(cost)
 
-    def decide(self, call: Call, now: float) -> Decision | None:
-        """Say how the call is refused, or None; call under the lock."""
+    def decide(self, call: Call, now: float, needed: int = 1) -> Decision | None:
+        """Say how a call that needs this much room is refused, or None; call under the lock."""
         answer = self.answer
         if answer is None:
             return None
@@ -86,11 +86,11 @@ class Account:
             status = self.status()
             assert status is not None
             tenant_id = call.tenant_id
-            return refuse("exhausted", status, tenant_id) if answer.exceeded else judge(status, tenant_id, now)
+            return refuse("exhausted", status, tenant_id) if answer.exceeded else judge(status, tenant_id, now, needed)
         left = answer.remaining_tokens
-        if answer.exceeded or (left is not None and left <= self.unsynced.tokens):
+        if answer.exceeded or (left is not None and left < self.unsynced.tokens + needed):
             return Decision("exhausted", call.tenant_id)
-        if left is not None and left <= self.unsynced.tokens + self.held.tokens:
+        if left is not None and left < self.unsynced.tokens + self.held.tokens + needed:
             return Decision("busy", call.tenant_id, retry_after=1)
         return None
 

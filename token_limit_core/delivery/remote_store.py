@@ -85,7 +85,8 @@ class RemoteStore(Store):
                 refused = account.decide(call, now)
             if refused is not None:
                 return refused
-            hold = Hold(call.call_id, call.tenant_id, call.estimate, now, now + call.hold_seconds, call.origin)
+            expires_at = now + call.hold_seconds
+            hold = Hold(call.call_id, call.tenant_id, call.estimate, now, expires_at, call.origin, tokens=call.tokens)
             account.take(hold, Cost(hold.held, call.tokens))
         return ADMITTED
 
@@ -116,6 +117,17 @@ class RemoteStore(Store):
                     account.holds[call_id] = (hold._replace(expires_at=expires_at), cost)
                     return True
         return False
+
+    def raise_hold(self, call_id: str, amount: int | None, tokens: int, now: float) -> Decision | None:
+        for tenant_id, account in list(self._accounts.items()):
+            with account.lock:
+                hold = account.free(call_id)
+                if hold is not None:
+                    most = hold.amount if amount is None else max(hold.held, amount)
+                    higher = hold._replace(amount=most, tokens=max(hold.tokens, tokens))
+                    account.take(higher, Cost(higher.held, higher.tokens))
+                    return account.decide(Call("", tenant_id, None), now, needed=0) or ADMITTED
+        return None
 
     def release(self, call_id: str, now: float, by: str | None = None) -> bool:
         for account in list(self._accounts.values()):

@@ -85,6 +85,13 @@ class Ledger(ABC):
         """Let an open hold live until `expires_at`; False when it is no longer open."""
 
     @abstractmethod
+    def raise_hold(self, call_id: str, amount: int | None, tokens: int, now: float) -> Decision | None:
+        """Let an open hold hold at least `amount` (nano-dollars) and `tokens` on each of its limits, whatever is left.
+
+        Return a refusal if that uses a limit up, else `ADMITTED`; None when there is no open hold.
+        """
+
+    @abstractmethod
     def release(self, call_id: str, now: float, by: str | None = None) -> bool:
         """Give an open hold back without a charge; False when it is no longer open.
 
@@ -242,6 +249,10 @@ class Transaction(ServicesTransaction, PlansTransaction):
 
     @abstractmethod
     def renew_hold(self, call_id: str, expires_at: float) -> bool: ...
+
+    @abstractmethod
+    def update_hold(self, hold: Hold) -> bool:
+        """Write the amounts of a hold where it is still open; False where it is not."""
 
     @abstractmethod
     def open_holds(self, tenant_id: str | None, expired_at: float | None = None) -> list[Hold]:

@@ -14,6 +14,7 @@ from ..limits import (
     ADMITTED,
     EVERYONE,
     OBSERVE,
+    REQUESTS,
     STRICT,
     TOKENS,
     USD,
@@ -26,9 +27,10 @@ from ..limits import (
     judge,
     keys_for,
     lock_order,
+    refuse,
 )
 from .contract import Transaction
-from .records import Call, Entry, Hold, Recorded, correction_of, expiry_of
+from .records import NEAR, Call, Entry, Hold, Recorded, correction_of, expiry_of
 
 
 class Retry(Enum):
@@ -78,6 +80,11 @@ def _take(tx: Transaction, call: Call, item: Item, now: float) -> int | Decision
     if known is None and limit.mode == STRICT:
         return Decision("unpriced", call.tenant_id)
     amount = 0 if known is None else known
+    ceiling = call.ceiling_on(limit)
+    if ceiling is not None and ceiling > amount:
+        if tx.take(item.key, amount, NEAR * ceiling, now):
+            return amount
+        amount = ceiling
     needed = needed_on(limit, amount)
     if tx.take(item.key, amount, needed, now):
         return amount
@@ -105,7 +112,7 @@ def _seen(tx: Transaction, item: Item, call: Call, now: float, amount: int) -> D
 
 
 def _hold(call: Call, items: Sequence[Item], amounts: list[int], now: float) -> Hold:
-    """Make the hold of an admitted call; if it never ends, it is billed the most that a limit holds for it."""
+    """Make the hold of an admitted call; if it never ends, a strict limit's call is billed its worst case."""
     strict = {item.limit.unit for item in items if item.limit.mode == STRICT}
     amount = call.worst_case if USD in strict and call.worst_case is not None else call.estimate
     tokens = call.worst_tokens if TOKENS in strict and call.worst_tokens is not None else call.tokens
@@ -124,6 +131,36 @@ def _hold(call: Call, items: Sequence[Item], amounts: list[int], now: float) -> 
         items=tuple([item.key for item in items]),  # quicker than from a generator
         amounts=tuple(amounts),
     )
+
+
+def raise_hold(tx: Transaction, call_id: str, amount: int | None, tokens: int, now: float) -> Decision | None:
+    """Raise what an open hold holds on each of its limits; say whether one of these is used up by now.
+
+    It never lowers anything. None: there is no open hold.
+    """
+    hold = tx.hold(call_id)
+    if hold is None or hold.state != "open":
+        return None
+    tx.lock_tenant(hold.tenant_id, now)  # no settle may free what is not held yet
+    limits = {limit.id: limit for limit in tx.rules(hold.tenant_id).limits}
+    more = {USD: 0 if amount is None else amount, TOKENS: tokens}
+    raised = {}
+    for key, held in hold.held_on():
+        limit = limits.get(key.limit_id)
+        raised[key] = held if limit is None or limit.unit == REQUESTS else max(held, more[limit.unit])
+    most = hold.amount if amount is None else max(hold.held, amount)
+    higher = hold._replace(amount=most, tokens=max(hold.tokens, tokens), amounts=tuple(raised.values()))
+    if not tx.update_hold(higher):
+        return None
+    decision = ADMITTED
+    for key, held in hold.held_on():
+        tx.charge(key, 0, raised[key] - held)
+        limit, counter = limits.get(key.limit_id), tx.counter(key)
+        if limit is not None and counter is not None and limit.mode != OBSERVE and decision is ADMITTED:
+            status = LimitStatus(limit, limit.window(hold.created_at), *counter[:3], key.subject)
+            if status.settled + status.held > status.ceiling:
+                decision = refuse("exhausted", status, hold.tenant_id)
+    return decision
 
 
 # -- one entry ----------------------------------------------------------------------------------

@@ -9,11 +9,14 @@ from itertools import repeat
 from typing import Literal, NamedTuple
 
 from ..events import LLMEvent
-from ..limits import REQUESTS, STRICT, TOKENS, CounterKey, Limit
+from ..limits import ENFORCE, REQUESTS, STRICT, TOKENS, CounterKey, Limit
 from ..limits.filters import Facts
 
 HOLD_SECONDS = 900.0
 """A hold expires after 15 minutes: longer than SDK time-outs, short enough to free a crashed call's money."""
+
+NEAR = 64
+"""An enforced limit is near its end while this many ceilings of a call do not fit into what is left of it."""
 
 KEEP_SECONDS = 35 * 86400
 """Pruning never touches younger rows: the longest window plus the age at which late events are still taken."""
@@ -28,8 +31,10 @@ DEFAULT_PERMISSIONS = (INGEST, CHECK)
 class Call(NamedTuple):
     """What admission knows of a call: who pays, how much to set aside, and what the filters of limits look at.
 
-    `estimate` and `worst_case` are nano-dollars, None for a call without a price; `tokens` and `worst_tokens` are the
-    same in tokens. Without a worst case a strict limit holds the estimate. Enforced limits hold the estimate.
+    `estimate`, `worst_case` and `ceiling` are nano-dollars; `tokens`, `worst_tokens` and `ceiling_tokens` are the same
+    in tokens. The estimate is None for a call without a price. A strict limit holds the worst case, and refuses a call
+    without one as "unpriced". An enforced limit holds the estimate; near its end it holds the `ceiling`, which is what
+    the call costs if it generates all of its `max_tokens`.
     """
 
     call_id: str
@@ -44,6 +49,8 @@ class Call(NamedTuple):
     feature: str | None = None
     worst_case: int | None = None
     worst_tokens: int | None = None
+    ceiling: int | None = None
+    ceiling_tokens: int | None = None
 
     @property
     def facts(self) -> Facts:
@@ -54,12 +61,19 @@ class Call(NamedTuple):
         """Return what a limit holds for the call, in the limit's unit; None where that is not known."""
         if limit.unit == REQUESTS:
             return 1
-        least, most = (self.tokens, self.worst_tokens) if limit.unit == TOKENS else (self.estimate, self.worst_case)
-        return most if limit.mode == STRICT and most is not None else least
+        if limit.mode == STRICT:
+            return self.worst_tokens if limit.unit == TOKENS else self.worst_case
+        return self.tokens if limit.unit == TOKENS else self.estimate
+
+    def ceiling_on(self, limit: Limit) -> int | None:
+        """Return what an enforced limit holds near its end, in the limit's unit; None: what it holds anyway."""
+        if limit.mode != ENFORCE or limit.unit == REQUESTS:
+            return None
+        return self.ceiling_tokens if limit.unit == TOKENS else self.ceiling
 
 
 call_of = partial(tuple.__new__, Call)
-"""Make a Call of its twelve parts in half the time of `Call(...)`."""
+"""Make a Call of its fourteen parts in half the time of `Call(...)`."""
 
 
 class Hold(NamedTuple):

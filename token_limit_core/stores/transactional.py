@@ -99,6 +99,9 @@ class TransactionalStore(TransactionalLimits, TransactionalPlans, TransactionalR
     def renew(self, call_id: str, expires_at: float) -> bool:
         return self._run(lambda tx: tx.renew_hold(call_id, expires_at))
 
+    def raise_hold(self, call_id: str, amount: int | None, tokens: int, now: float) -> Decision | None:
+        return self._run(lambda tx: ledger.raise_hold(tx, call_id, amount, tokens, now))
+
     def release(self, call_id: str, now: float, by: str | None = None) -> bool:
         def work(tx: Transaction) -> bool:
             hold = tx.hold(call_id)

@@ -53,6 +53,13 @@ class MemoryHolds(Transaction):
         self.holds[call_id] = hold._replace(expires_at=expires_at)
         return True
 
+    def update_hold(self, hold: Hold) -> bool:
+        held = self.holds.get(hold.call_id)
+        if held is None or held.state != "open":
+            return False
+        self.holds[hold.call_id] = hold._replace(expires_at=held.expires_at)
+        return True
+
     def open_holds(self, tenant_id: str | None, expired_at: float | None = None) -> list[Hold]:
         return sorted(
             (

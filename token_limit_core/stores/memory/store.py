@@ -13,7 +13,7 @@ from typing import TypeVar
 from ...events import LLMEvent
 from ...limits import ADMITTED, Decision
 from ..contract import Transaction
-from ..records import Call, Recorded, entry_of, hold_of
+from ..records import NEAR, Call, Recorded, entry_of, hold_of
 from ..transactional import TransactionalStore
 from .tables import Tables
 
@@ -33,16 +33,17 @@ class MemoryStore(TransactionalStore):
         return self._tables
 
     def admit(self, call: Call, now: float) -> Decision:
-        """Set the estimate aside at once where no limit is reached, whatever its mode; any other case takes its way."""
-        tenant_id, estimate = call[1], call[2]
+        """Set the estimate aside at once where no limit is near; any other case takes its way."""
+        tenant_id, estimate, ceiling = call[1], call[2], call[12]
+        room = NEAR * ceiling - 1 if ceiling else 0
         tables = self._tables
         with tables.lock:
             ground = tables.grounds.get(tenant_id)
             if ground is None or not ground.start <= now < ground.end:
                 ground = tables.ground(tenant_id, now, self.default_plan is not None)
             if ground is not None:
-                for counter, ceiling in ground.counters:
-                    if counter[0] + counter[1] >= ceiling:
+                for counter, amount in ground.counters:
+                    if counter[0] + counter[1] + room >= amount:
                         break
                 else:
                     if estimate is not None:

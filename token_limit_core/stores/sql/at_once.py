@@ -34,10 +34,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql
 
-from ...limits import ADMITTED, EVERYONE, OBSERVE, STRICT, TOKENS, USD, Decision, Limit, LimitStatus, judge
+from ...limits import ADMITTED, ENFORCE, EVERYONE, OBSERVE, STRICT, TOKENS, USD, Decision, Limit, LimitStatus, judge
 from ...windows import Window
 from ..ledger import needed_on
-from ..records import Call
+from ..records import NEAR, Call
 from .matching import (
     THE_CALL,
     THE_TENANT,
@@ -66,6 +66,15 @@ def _amount(limits: Any) -> ColumnElement[Any]:
     return case(*amounts, else_=1)
 
 
+def _ceiling(limits: Any) -> ColumnElement[Any]:
+    """Give what each limit holds for a call near its end: `Call.ceiling_on`."""
+    of_unit = case(
+        {USD: bindparam("the_ceiling", type_=BigInteger), TOKENS: bindparam("the_ceiling_tokens", type_=BigInteger)},
+        value=limits.c.unit,
+    )
+    return case((limits.c.mode == ENFORCE, of_unit))
+
+
 def _admission() -> Any:
     state, candidates = candidate_limits()
     in_force = and_(
@@ -84,14 +93,18 @@ def _admission() -> Any:
         )
     )
     matching = (
-        select(candidates, _amount(candidates).label("more"))
+        select(candidates, _amount(candidates).label("least"), _ceiling(candidates).label("most"))
         .where(in_force, is_in(candidates.c.filter, "the_matching"), or_(candidates.c.plan == "", ~replaced))
         .cte("matching")
     )
     locked = lock_counters(matching)
     both = matching.outerjoin(locked, locked.c.limit_id == matching.c.id)
-    needed = case((matching.c.mode == STRICT, func.greatest(matching.c.more, 1)), else_=1)
-    within = locked.c.settled + locked.c.held + needed <= matching.c.amount + locked.c.extra
+    needed = case((matching.c.mode == STRICT, func.greatest(matching.c.least, 1)), else_=1)
+    left = matching.c.amount + locked.c.extra - locked.c.settled - locked.c.held
+    within = needed <= left
+    more = case(
+        (matching.c.most * NEAR > left, func.greatest(matching.c.least, matching.c.most)), else_=matching.c.least
+    )
     lasts = or_(locked.c.extra_until.is_(None), locked.c.extra_until > THE_TIME)
     # a window that is not open yet fits nothing: its counter is NULL
     fits = and_(locked.c.limit_id.is_not(None), lasts, or_(matching.c.mode == OBSERVE, within))
@@ -99,9 +112,12 @@ def _admission() -> Any:
         exists(select(state).where(state.c.suspended_at.is_not(None))),
         unknown_filters(candidates).scalar_subquery().is_not(None),
         and_(bindparam("the_assigns", type_=Boolean), ~exists(select(state).where(state.c.plan.is_not(None)))),
-        and_(
-            bindparam("the_unpriced", type_=Boolean),
-            exists(select(matching.c.id).where(matching.c.mode == STRICT, matching.c.unit == USD)),
+        *(
+            and_(
+                bindparam(name, type_=Boolean),
+                exists(select(matching.c.id).where(matching.c.mode == STRICT, matching.c.unit == unit)),
+            )
+            for unit, name in {USD: "the_unpriced", TOKENS: "the_unbounded"}.items()
         ),
     )
     verdict = select(and_(func.coalesce(func.bool_and(fits), true()), ~refused).label("fits")).select_from(both)
@@ -109,8 +125,10 @@ def _admission() -> Any:
     taken = (
         update(counter)
         .where(is_locked(locked), locked.c.limit_id == matching.c.id, fitting.c.fits)
-        .values(held=counter.c.held + matching.c.more)
-        .returning(counter.c.tenant_id, counter.c.limit_id, counter.c.subject, counter.c.window_start, matching.c.more)
+        .values(held=counter.c.held + more)
+        .returning(
+            counter.c.tenant_id, counter.c.limit_id, counter.c.subject, counter.c.window_start, more.label("more")
+        )
         .cte("taken")
     )
     shared = taken.c.tenant_id == EVERYONE
@@ -131,7 +149,7 @@ _STATE = ("subject", "window_start", "window_end", "settled", "held", "extra", "
 
 
 def _header(matching: CTE, taken: CTE) -> CTE:
-    """Insert the hold; if the call never ends, it is billed the most that a limit holds for it."""
+    """Insert the hold; if the call never ends, a strict limit's call is billed its worst case."""
 
     def most(unit: str, worst: str, estimate: str) -> ColumnElement[Any]:
         strict = exists(select(matching.c.id).where(matching.c.mode == STRICT, matching.c.unit == unit))
@@ -164,8 +182,6 @@ ADMIT = _admission()
 
 def admission_row(call: Call, now: float, assigns_plans: bool) -> dict[str, Any]:
     """Return the parameters of `ADMIT`."""
-    worst_case = call.estimate if call.worst_case is None else call.worst_case
-    worst_tokens = call.tokens if call.worst_tokens is None else call.worst_tokens
     return {
         **filter_row(call.tenant_id, call.facts),
         "the_tenant": call.tenant_id,
@@ -174,12 +190,15 @@ def admission_row(call: Call, now: float, assigns_plans: bool) -> dict[str, Any]
         "the_expiry": now + call.hold_seconds,
         "the_origin": call.origin,
         "the_billed": call.estimate,
-        "the_billed_worst": worst_case,
+        "the_billed_worst": call.worst_case,
         "the_estimate": 0 if call.estimate is None else call.estimate,
-        "the_worst_case": 0 if worst_case is None else worst_case,
+        "the_worst_case": 0 if call.worst_case is None else call.worst_case,
+        "the_ceiling": call.ceiling,
         "the_tokens": call.tokens,
-        "the_worst_tokens": worst_tokens,
-        "the_unpriced": worst_case is None,
+        "the_worst_tokens": 0 if call.worst_tokens is None else call.worst_tokens,
+        "the_ceiling_tokens": call.ceiling_tokens,
+        "the_unpriced": call.worst_case is None,
+        "the_unbounded": call.worst_tokens is None,
         "the_assigns": assigns_plans,
         "the_provider": call.provider,
         "the_model": call.model,

@@ -218,6 +218,21 @@ RENEW_HOLD = (
     .values(expires_at=bindparam("the_expiry"))
 )
 
+RAISE_HOLD = (
+    update(hold)
+    .where(hold.c.call_id == bindparam("the_call"), hold.c.state == "open")
+    .values(amount=bindparam("the_amount"), tokens=bindparam("the_tokens"))
+)
+RAISE_ITEM = (
+    update(hold_item)
+    .where(
+        hold_item.c.call_id == bindparam("the_call"),
+        hold_item.c.limit_id == bindparam("the_limit"),
+        hold_item.c.window_start == bindparam("the_start"),
+    )
+    .values(amount=bindparam("the_amount"))
+)
+
 
 @cache
 def open_holds(of_tenant: bool, expired: bool) -> Select[Any]:

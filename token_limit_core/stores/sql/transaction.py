@@ -126,6 +126,15 @@ class SqlTransaction(SqlPlans, SqlReports, SqlServices, Transaction):
     def renew_hold(self, call_id: str, expires_at: float) -> bool:
         return self._changed(sql.RENEW_HOLD, {"the_call": call_id, "the_expiry": expires_at})
 
+    def update_hold(self, hold: Hold) -> bool:
+        row = {"the_call": hold.call_id, "the_amount": hold.amount, "the_tokens": hold.tokens}
+        if not self._changed(sql.RAISE_HOLD, row):
+            return False
+        for key, amount in hold.held_on():
+            item = {"the_limit": key.limit_id, "the_start": key.window_start, "the_amount": amount}
+            self._run(sql.RAISE_ITEM, {"the_call": hold.call_id, **item})
+        return True
+
     def open_holds(self, tenant_id: str | None, expired_at: float | None = None) -> list[Hold]:
         statement = sql.open_holds(tenant_id is not None, expired_at is not None)
         return _holds(self._rows(statement, {"the_tenant": tenant_id, "the_time": expired_at}))
