@@ -8,13 +8,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, NamedTuple
 
-import click
 from flask import Flask, Response, after_this_request, current_app, got_request_exception, has_request_context
 from jinja2 import ChoiceLoader, PackageLoader
 
 from token_limit_core import Meter
 from token_limit_core import scope as scopes
-from token_limit_core.cli.main import commands_for
+from token_limit_core.cli.main import group_for
 from token_limit_core.errors import ConfigurationError, LimitExceededException, refusal_in
 from token_limit_core.refusal_log import calm_application, calm_servers
 
@@ -53,7 +52,7 @@ class TokenLimit:
             app.config.setdefault(PREFIX + name.upper(), value)
         settings, meter = read(app)
         app.extensions[NAME] = State(settings, meter, partial(_remember_refusal, settings))
-        app.cli.add_command(click.Group("token-limit", commands=commands_for(lambda: meter), help="Spend limits."))
+        app.cli.add_command(group_for("token-limit", lambda: meter))
         if settings.enabled:
             meter.patch_all()
             app.wsgi_app = ScopedApp(app, app.wsgi_app, settings, meter)  # type: ignore[method-assign]

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from ..meter import engine_of
+import click
+
+from ..meter import Meter, engine_of
 from ..money import as_text
 from ..pricing.explain import Explanation, amounts, explain, providers_of
+from .session import with_new_meter
 
-if TYPE_CHECKING:
-    from ..meter import Meter
+
+@click.command()
+@click.argument("model")
+@click.option("--provider", help="Only at this provider, such as openai or azure.")
+@with_new_meter
+def prices(meter: Meter, model: str, provider: str | None) -> None:
+    """Show what a model is priced as, and why: by your settings, by the price list, or by an assumption."""
+    click.echo(show_prices(meter, model, provider))
 
 
 def show_prices(meter: Meter, model: str, provider: str | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from ..cli.commands import spend_dict, status_dict
+from ..cli.output import spend_dict, status_dict
 from ..limits import Limit
 from ..money import to_usd
 from ..stores.records import Hold

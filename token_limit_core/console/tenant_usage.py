@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from ..calls.engine import Engine
-from ..cli.commands import spend_dict, status_dict
+from ..cli.output import spend_dict, status_dict
 from ..errors import KeptElsewhere
 from ..limits import USD, LimitStatus
 from ..money import as_text, to_usd

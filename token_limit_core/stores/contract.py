@@ -161,6 +161,10 @@ class Store(Ledger, Plans, Reports, Services):
     def check(self) -> None:
         """Open the store, for checks at start-up; raises `ConfigurationError` or `StoreError` when it cannot work."""
 
+    def exists(self) -> bool:
+        """Return False if the first operation would create the database file of this store."""
+        return True
+
     def flush(self, timeout: float | None = None) -> bool:
         """Block until everything is where it belongs (seconds; None is for ever); False if the time was not enough."""
         return True

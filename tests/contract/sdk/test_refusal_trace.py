@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from tests.contract.sdk import uses, wire
 from tests.contract.sdk.metered import TENANT, Metered, run
 from tests.contract.sdk.uses import CHAT
 from tests.contract.sdk.wire import Wire
 from token_limit_core import Decision, LimitExhausted, Meter, MeterConfig
-from token_limit_core.cli import commands
+from token_limit_core.cli.main import group_for
 from token_limit_core.stores import open_store
 from token_limit_core.stores.contract import Store
 from token_limit_core.testing import Clock
@@ -124,13 +125,13 @@ def test_the_command_lines_show_refusals_and_policies(store: Store, token_limit_
     metered.meter.set_limit(TENANT, 0)
     refuse(metered, Wire(wire.chat).client(), times=2)
 
-    for usages in (commands.usages(metered.meter), commands.usages(metered.meter, TENANT)):
-        shown = list(usages)
-        assert "2 calls in 24 hours (2 exhausted); the last: gpt-4o-mini, chat.completions, ann" in commands.show_usage(
-            shown
-        )
-        assert json.loads(commands.usage_json(shown))[0]["refused"][0]["calls"] == 2
-    status = commands.show_status(metered.meter)
+    group = group_for("token-limit", lambda: metered.meter)
+    for tenant in ([], [TENANT]):
+        shown = CliRunner().invoke(group, ["usage", *tenant]).output
+        assert "2 calls in 24 hours (2 exhausted); the last: gpt-4o-mini, chat.completions, ann" in shown
+        (usage,) = json.loads(CliRunner().invoke(group, ["usage", *tenant, "--json"]).output)
+        assert usage["refused"][0]["calls"] == 2
+    status = CliRunner().invoke(group, ["status"]).output
     assert "on_unpriced assume, on_no_tenant allow, on_unguarded warn" in status
     assert "refused 2" in status
     metered.meter.close()

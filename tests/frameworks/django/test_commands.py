@@ -84,8 +84,8 @@ def test_limits_are_removed_by_frequency_or_all() -> None:
         (["acme", "nan"], "amount: 'nan' is not finite"),
         (["acme", "2000000000"], "amount: '2000000000' is out of range"),
         (["x" * 256, "5"], "is not usable; give a text of 1 to 255 characters"),
-        (["acme", "5", "--frequency", "hourly"], "argument --frequency: invalid choice: 'hourly'"),
-        (["acme", "5", "--mode", "shout"], "argument --mode: invalid choice: 'shout'"),
+        (["acme", "5", "--frequency", "hourly"], "Invalid value for '--frequency': 'hourly' is not one of"),
+        (["acme", "5", "--mode", "shout"], "Invalid value for '--mode': 'shout' is not one of"),
         (
             ["acme", "5", "--effective-date", "soon"],
             "effective_date: invalid value 'soon'; expected an ISO date",
@@ -191,11 +191,11 @@ def test_prune_deletes_what_is_old_keeps_totals_and_settles_expired_holds() -> N
 @pytest.mark.parametrize("days", ["34", "0", "-1"])
 def test_prune_refuses_to_go_near_what_is_still_needed(days: str) -> None:
     spend("acme", 1, "old", at=NOON - 34.5 * DAY)
-    with pytest.raises(CommandError, match=f"--older-than: {days} is too short; give at least 35 days"):
+    with pytest.raises(CommandError, match=f"'--older-than': {days} is not in the range x>=35"):
         run("prune", f"--older-than={days}")
     assert LedgerEntry.objects.count() == 1
 
 
 def test_prune_wants_a_number() -> None:
-    with pytest.raises(CommandError, match="argument --older-than: invalid int value: 'week'"):
+    with pytest.raises(CommandError, match="'--older-than': 'week' is not a valid integer"):
         run("prune", "--older-than", "week")

@@ -127,7 +127,8 @@ def test_usage_writes_small_limits_and_spends_out_and_credits_with_their_sign(ru
 def test_usage_of_all_has_everyone_with_a_limit_or_spend_this_month(
     run: Run, meter: Meter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("token_limit_core.cli.commands.TENANTS_AT_ONCE", 2)
+    monkeypatch.setattr("token_limit_core.cli.usage.TENANTS_AT_ONCE", 2)
+    meter.store.check()
     assert run("usage").output == ""
     now = meter.config.clock()
     meter.set_limit("limited", 20)
@@ -159,7 +160,7 @@ def test_prune_deletes_what_is_old_and_settles_expired_holds(run: Run, meter: Me
 def test_prune_refuses_to_go_near_what_is_still_needed(run: Run, days: str) -> None:
     result = run("prune", f"--older-than={days}")
     assert result.exit_code == 2
-    assert f"--older-than: {days} is too short; give at least 35 days" in result.output
+    assert f"Invalid value for '--older-than': {days} is not in the range x>=35" in result.output
 
 
 def test_prune_wants_a_number(run: Run) -> None:

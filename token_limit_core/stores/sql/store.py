@@ -82,6 +82,9 @@ class SqlStore(TransactionalStore):
     def is_conflict(self, error: Exception) -> bool:
         return isinstance(error, (StoreBusy, LostConnection))
 
+    def exists(self) -> bool:
+        return self._dialect != "sqlite" or os.path.exists(str(self._url.database))
+
     def check(self) -> None:
         try:
             self._read(lambda tx: tx.limits(""))

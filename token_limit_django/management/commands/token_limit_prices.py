@@ -1,23 +1,12 @@
-"""Show what a model is priced as, and why."""
+"""`manage.py token_limit_prices` is `manage.py token_limit prices`."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from django.core.management.base import BaseCommand, CommandParser
-
-from token_limit_core.cli.prices import show_prices
-from token_limit_django.meter import get_meter
+from . import token_limit
 
 
-class Command(BaseCommand):
-    """`token_limit_prices gpt-4o --provider azure`."""
+class Command(token_limit.Command):
+    """Runs `token_limit prices`."""
 
-    help = "Shows what a model is priced as, and why: by your settings, by the price list, or by an assumption."
-
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("model", help="the model's name")
-        parser.add_argument("--provider", help="only at this provider, such as openai or azure")
-
-    def handle(self, *args: Any, **options: Any) -> None:
-        self.stdout.write(show_prices(get_meter(), options["model"], options["provider"]))
+    help = token_limit.GROUP.commands["prices"].help or ""
+    first = ("prices",)

@@ -1,0 +1,98 @@
+"""What commands write: tables for people, JSON and CSV for programs. Money is US dollars as text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from ..limits import LimitStatus
+from ..money import as_text, to_usd
+from ..stores.records import Spend
+
+Row = Mapping[str, Any]
+
+
+def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Write JSON; money is in US dollars as text.")(function)
+
+
+def file_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--json` and `--csv`."""
+    csv_option = click.option("--csv", "as_csv", is_flag=True, help="Write CSV, with a header.")
+    return json_option(csv_option(function))
+
+
+def write_rows(rows: Sequence[Row], as_json: bool = False, as_csv: bool = False, none: str = "There are none.") -> None:
+    """Write rows that have the same keys, as a table unless it is to be JSON or CSV; `none` stands for no row."""
+    if as_json:
+        click.echo(json.dumps(rows, indent=2, default=str))
+    elif as_csv:
+        click.echo(_csv(rows), nl=False)
+    else:
+        click.echo(table(rows) if rows else none)
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([list(rows[0]), *(list(row.values()) for row in rows)] if rows else [])
+    return text.getvalue()
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Write rows in aligned columns, numbers to the right."""
+    cells = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    right = [
+        all(isinstance(value, int) for value in column) for column in zip(*(r.values() for r in rows), strict=True)
+    ]
+    return "\n".join(_line(line, widths, right) for line in cells)
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _line(cells: Iterable[str], widths: Iterable[int], right: Iterable[bool]) -> str:
+    aligned = zip(cells, widths, right, strict=True)
+    return "  ".join(cell.rjust(width) if to_right else cell.ljust(width) for cell, width, to_right in aligned).rstrip()
+
+
+def spend_dict(total: Spend) -> dict[str, Any]:
+    """Return totals as JSON has them."""
+    return {
+        "calls": total.calls,
+        "input_tokens": total.input_tokens,
+        "output_tokens": total.output_tokens,
+        "spent_usd": f"{to_usd(total.cost_nano):f}",
+        "unpriced": total.unpriced,
+    }
+
+
+def status_dict(status: LimitStatus) -> dict[str, Any]:
+    """Return a limit and its current window as JSON has them; a limit in tokens or requests has whole numbers."""
+    limit, usd = status.limit, status.limit.limit_usd
+    shown: dict[str, Any] = {"frequency": limit.frequency, "mode": limit.mode}
+    if usd is None:
+        amounts = {"limit": status.ceiling, "spent": status.settled, "held": status.held, "remaining": status.left}
+        shown |= {"unit": limit.unit, **amounts}
+    else:
+        money = {"limit": usd, "spent": status.spent_usd, "held": status.held_usd, "remaining": status.remaining_usd}
+        shown |= {f"{name}_usd": f"{amount:f}" for name, amount in money.items()}
+    details = {"filter": limit.filter, "user": status.subject, "plan": limit.plan, "name": limit.name}
+    if status.extra:
+        details["top_ups"] = as_text(to_usd(status.extra))
+    ends = None if status.resets_at is None else datetime.fromtimestamp(status.window.end, UTC).isoformat()
+    return shown | {name: value for name, value in details.items() if value} | {"resets_at": ends}
+
+
+def iso(seconds: float | None) -> str | None:
+    """Write a unix time for programs."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
