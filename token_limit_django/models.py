@@ -146,6 +146,7 @@ class Hold(models.Model):
     model = ExactTextField(max_length=WIDTHS["model"], default="")
     user = _cut("user")
     feature = _cut("feature")
+    process = ExactTextField(max_length=255, default="")
 
     class Meta:
         db_table = "token_limit_hold"

@@ -11,13 +11,13 @@ import click
 from ..config import MeterConfig
 from ..delivery.configured import DEFAULT_STORE
 from ..meter import Meter
-from . import limits, maintenance, plans, prices, reports, services, tenants, usage
+from . import holds, limits, maintenance, plans, prices, reports, services, tenants, usage
 from .session import Source
 
 COMMANDS: list[click.Command] = [
     usage.usage, limits.set_limit, limits.preview, plans.plans, plans.top_up, plans.adjust, plans.suspend,
     plans.resume, tenants.tenants, reports.report, reports.refusals, prices.prices, maintenance.prune,
-    maintenance.status, services.keys, services.deliveries,
+    maintenance.status, holds.holds, holds.reconcile, services.keys, services.deliveries,
 ]  # fmt: skip
 """The commands that work on a Meter."""
 

@@ -131,7 +131,8 @@ def holds_csv(ctx: Context) -> Response:
             yield from (list(hold_dict(hold).values()) for hold in found)
             offset += BATCH
 
-    return ctx.csv("holds", ["call_id", "tenant", "held_usd", "created_at", "expires_at", "origin"], rows())
+    header = ["call_id", "tenant", "held_usd", "created_at", "expires_at", "origin", "process"]
+    return ctx.csv("holds", header, rows())
 
 
 def history_json(ctx: Context) -> Response:
@@ -177,6 +178,7 @@ def hold_dict(hold: Hold) -> dict[str, Any]:
         "created_at": iso(hold.created_at),
         "expires_at": iso(hold.expires_at),
         "origin": hold.origin,
+        "process": hold.process,
     }
 
 

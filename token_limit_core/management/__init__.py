@@ -1,8 +1,9 @@
-"""What a Meter offers to manage limits, plans and tenants: arguments are checked here, stores do the rest."""
+"""What a Meter offers to manage limits, plans, tenants and holds: arguments are checked here, stores do the rest."""
 
+from .holds import ManagesHolds
 from .limits import ManagesLimits
 from .parsing import LIMIT_KEYWORDS, limit_of
 from .plans import ManagesPlans
 from .tenants import ManagesTenants
 
-__all__ = ["LIMIT_KEYWORDS", "ManagesLimits", "ManagesPlans", "ManagesTenants", "limit_of"]
+__all__ = ["LIMIT_KEYWORDS", "ManagesHolds", "ManagesLimits", "ManagesPlans", "ManagesTenants", "limit_of"]

@@ -14,8 +14,9 @@ from ..events import LLMEvent
 from ..limits import OBSERVE, CounterKey, Decision, Limit, LimitStatus, judge
 from ..limits.filters import NO_FACTS, Facts
 from ..runtime.executor import executor
+from ..runtime.faults import StoreError
 from .plans import Plans, PlansTransaction, Rules
-from .records import Call, Counter, Entry, Hold, Pruned, Recorded, Refusal, Spend
+from .records import Call, Counter, Drift, Entry, Hold, Pruned, Recorded, Refusal, Spend
 from .reports import Reports
 from .services import Services, ServicesTransaction
 
@@ -124,6 +125,13 @@ class Ledger(ABC):
     @abstractmethod
     def spend(self, tenant_id: str, start: float, end: float) -> Spend:
         """Sum the ledger of a tenant over `start <= timestamp < end`."""
+
+    def reconcile(self, now: float, tenant_id: str | None = None, fix: bool = False) -> list[Drift]:
+        """List the counters of current windows that differ from ledger and holds; with `fix` correct them.
+
+        Raises `StoreError` where the store has no counters.
+        """
+        raise StoreError(f"{type(self).__name__} keeps no counters that could be compared here")
 
     @abstractmethod
     def prune(self, before: float, now: float) -> Pruned:
@@ -240,6 +248,22 @@ class Transaction(ServicesTransaction, PlansTransaction):
     @abstractmethod
     def charge(self, key: CounterKey, settled: int, held: int) -> bool:
         """Add the signed amounts to a counter; False, and nothing done, where it is absent."""
+
+    @abstractmethod
+    def counter_keys(self, now: float, tenant_id: str | None = None) -> list[CounterKey]:
+        """List the counters, of one tenant or all, whose window has not ended by `now`."""
+
+    @abstractmethod
+    def lock_counters(self, keys: Sequence[CounterKey]) -> None:
+        """Keep calls off the counters of a tenant that is locked, until the end; `keys` are in the order of locks."""
+
+    @abstractmethod
+    def balance(self, key: CounterKey) -> tuple[Counter | None, int]:
+        """Read a counter, and the sum of what open holds hold on it."""
+
+    @abstractmethod
+    def reset_counter(self, key: CounterKey, settled: int, held: int) -> None:
+        """Set the amounts of a counter that is locked."""
 
     @abstractmethod
     def insert_hold(self, hold: Hold) -> None: ...

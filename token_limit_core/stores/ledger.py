@@ -29,6 +29,7 @@ from ..limits import (
     lock_order,
     refuse,
 )
+from ..runtime.ids import process_name
 from .contract import Transaction
 from .records import NEAR, Call, Entry, Hold, Recorded, correction_of, expiry_of
 
@@ -128,6 +129,7 @@ def _hold(call: Call, items: Sequence[Item], amounts: list[int], now: float) -> 
         model=call.model,
         user=call.user,
         feature=call.feature,
+        process=process_name(),
         items=tuple([item.key for item in items]),  # quicker than from a generator
         amounts=tuple(amounts),
     )

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 from ..events import LLMEvent
 from ..limits import ENFORCE, REQUESTS, STRICT, TOKENS, CounterKey, Limit
 from ..limits.filters import Facts
+from ..windows import Window
 
 HOLD_SECONDS = 900.0
 """A hold expires after 15 minutes: longer than SDK time-outs, short enough to free a crashed call's money."""
@@ -80,6 +81,7 @@ class Hold(NamedTuple):
     """What is set aside for a call in flight, and the counters it is held on.
 
     `amount` (nano-dollars, None for a call without a price) and `tokens` are what the call is billed if it never ends.
+    `process` is where the call is made, as `host:pid`; empty is not known.
     `amounts` are what each of the `items` holds, in its limit's unit; None says that each holds the amount.
     """
 
@@ -95,6 +97,7 @@ class Hold(NamedTuple):
     model: str = ""
     user: str | None = None
     feature: str | None = None
+    process: str = ""
     items: tuple[CounterKey, ...] = ()
     amounts: tuple[int, ...] | None = None
 
@@ -109,7 +112,7 @@ class Hold(NamedTuple):
 
 
 hold_of = partial(tuple.__new__, Hold)
-"""Make a Hold of its fourteen parts."""
+"""Make a Hold of its fifteen parts."""
 
 
 class Entry(NamedTuple):
@@ -159,6 +162,31 @@ class Counter(NamedTuple):
     def ends(self, now: float) -> bool:
         """Return whether a top-up has expired that the counter still has."""
         return self.extra_until is not None and self.extra_until <= now
+
+
+class Drift(NamedTuple):
+    """A counter that differs from what it sums up, in its limit's unit as stores keep it.
+
+    `settled` and `held` are what the counter says, `spent` is what the ledger says and `in_flight` what holds say.
+    """
+
+    limit: Limit
+    window: Window
+    key: CounterKey
+    settled: int
+    held: int
+    spent: int
+    in_flight: int
+
+    @property
+    def tenant_id(self) -> str:
+        """Whose counter it is; `*` is all tenants together."""
+        return self.key.tenant_id
+
+    @property
+    def subject(self) -> str:
+        """The user of a limit on each user, else empty."""
+        return self.key.subject
 
 
 class Tenant(NamedTuple):

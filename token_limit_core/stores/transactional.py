@@ -16,7 +16,8 @@ from ..windows import PER_MONTH, window_of
 from . import counters, ledger
 from .contract import Store, Transaction
 from .ledger import Retry
-from .records import KEEP_SECONDS, Call, Entry, Hold, Pruned, Recorded, Refusal, Spend
+from .reconciliation import reconcile
+from .records import KEEP_SECONDS, Call, Drift, Entry, Hold, Pruned, Recorded, Refusal, Spend
 from .reports import Change
 from .running import ATTEMPTS, Running
 from .transactional_limits import TransactionalLimits
@@ -121,6 +122,10 @@ class TransactionalStore(TransactionalLimits, TransactionalPlans, TransactionalR
     def expire(self, now: float, tenant_id: str | None = None) -> int:
         due = self._read(lambda tx: tx.open_holds(tenant_id, expired_at=now))
         return sum(self._run(lambda tx, hold=hold: ledger.expire(tx, hold, now)) for hold in due)  # type: ignore[misc]
+
+    def reconcile(self, now: float, tenant_id: str | None = None, fix: bool = False) -> list[Drift]:
+        keys = self._read(lambda tx: tx.counter_keys(now, tenant_id))
+        return reconcile(self._read, self._run, keys, now, fix)
 
     def add_refusals(self, refusals: Sequence[Refusal]) -> None:
         ordered = sorted(refusals, key=lambda refusal: refusal.key)  # one lock order

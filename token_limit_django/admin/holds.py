@@ -22,13 +22,13 @@ from .filters import HoldStateFilter
 class HoldAdmin(ReadOnlyAdmin):
     """List holds, and release those of calls that have died before their hold expires."""
 
-    list_display = ("tenant", "amount_held", "age", "expires_in", "origin", "state", "call_id")
+    list_display = ("tenant", "amount_held", "age", "expires_in", "process", "origin", "state", "call_id")
     list_filter = (HoldStateFilter,)
     search_fields = ("tenant_id", "call_id")
     search_help_text = "Part of a tenant's id or of a call id"
     ordering = ("created_at",)
     actions = ("release",)
-    fields = ("call_id", "tenant", "amount_held", "created", "expires", "expires_in", "origin", "state")
+    fields = ("call_id", "tenant", "amount_held", "created", "expires", "expires_in", "process", "origin", "state")
     readonly_fields = fields
 
     def complete(self, rows: Sequence[Any]) -> None:

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from ...events import LLMEvent
 from ...limits import ADMITTED, Decision
+from ...runtime.ids import process_name
 from ..contract import Transaction
 from ..records import NEAR, Call, Recorded, entry_of, hold_of
 from ..transactional import TransactionalStore
@@ -51,7 +52,7 @@ class MemoryStore(TransactionalStore):
                             counter[1] += estimate
                     if ground.keys:
                         hold = (call[0], tenant_id, estimate, now, now + call[3], call[4], "open", *call[5:10])
-                        tables.holds[call[0]] = hold_of((*hold, ground.keys, None))
+                        tables.holds[call[0]] = hold_of((*hold, process_name(), ground.keys, None))
                     return ADMITTED
         return super().admit(call, now)
 
@@ -60,7 +61,7 @@ class MemoryStore(TransactionalStore):
         tables, tenant_id, event_id = self._tables, event.tenant_id, event.event_id
         with tables.lock:
             hold, ground = tables.holds.get(call_id), tables.grounds.get(tenant_id)
-            if hold is not None and ground is not None and hold[12] is ground.keys and not self.destinations:
+            if hold is not None and ground is not None and hold[13] is ground.keys and not self.destinations:
                 ledger, amount = tables.ledger[tenant_id], hold[2]
                 if hold[6] == "open" and hold[3] == event.timestamp and event_id not in ledger:
                     ledger[event_id] = entry = entry_of((event, cost_nano, "call", None))

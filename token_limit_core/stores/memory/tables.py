@@ -80,6 +80,8 @@ class Tables(MemoryHolds, MemoryPlans, MemoryReports, MemoryServices, Transactio
         ]
         if len(counters) < len(limits) or not all(map(_is_plain, limits)):
             return None
+        if items:
+            self.lock_tenant(tenant_id, now)  # it may be new, and on a limit of all tenants
         starts = [item.window.start for item in items] + [limit.effective_from for limit in limits]
         ends = [item.window.end for item in items] + [
             limit.effective_until for limit in limits if limit.effective_until is not None
@@ -180,6 +182,20 @@ class Tables(MemoryHolds, MemoryPlans, MemoryReports, MemoryServices, Transactio
         row[0] += settled
         row[1] += held
         return True
+
+    def counter_keys(self, now: float, tenant_id: str | None = None) -> list[CounterKey]:
+        rows = self._counters.items()
+        return [key for key, row in rows if row[2] > now and tenant_id in (None, key.tenant_id)]
+
+    def lock_counters(self, keys: Sequence[CounterKey]) -> None:
+        """The lock of all tables is held already."""
+
+    def balance(self, key: CounterKey) -> tuple[Counter | None, int]:
+        held = (amount for hold in self.open_holds(None) for other, amount in hold.held_on() if other == key)
+        return self.counter(key), sum(held)
+
+    def reset_counter(self, key: CounterKey, settled: int, held: int) -> None:
+        self._counters[key][:2] = settled, held
 
     # -- the ledger -----------------------------------------------------------------------------
 

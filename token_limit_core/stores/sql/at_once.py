@@ -35,6 +35,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 
 from ...limits import ADMITTED, ENFORCE, EVERYONE, OBSERVE, STRICT, TOKENS, USD, Decision, Limit, LimitStatus, judge
+from ...runtime.ids import process_name
 from ...windows import Window
 from ..ledger import needed_on
 from ..records import NEAR, Call
@@ -168,6 +169,7 @@ def _header(matching: CTE, taken: CTE) -> CTE:
         "model": bindparam("the_model", type_=String),
         "user": THE_USER,
         "feature": bindparam("the_feature", type_=String),
+        "process": bindparam("the_process", type_=String),
     }
     return (
         postgresql.insert(hold)
@@ -203,6 +205,7 @@ def admission_row(call: Call, now: float, assigns_plans: bool) -> dict[str, Any]
         "the_provider": call.provider,
         "the_model": call.model,
         "the_feature": call.feature,
+        "the_process": process_name(),
     }
 
 

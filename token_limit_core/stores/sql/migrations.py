@@ -73,7 +73,13 @@ _NEW_IN_2 = {
     "limit_history": ("unit", "plan", "note"),
 }
 
-STEPS: list[Step] = [_to_2]
+
+def _to_3(connection: Connection) -> None:
+    """Holds with the process that makes the call."""
+    add_column(connection, tables.hold.c.process)
+
+
+STEPS: list[Step] = [_to_2, _to_3]
 """The first leads from version 1 to 2, the second to 3, and so on. A step that was released is never changed."""
 
 _schema = Table("token_limit_schema", MetaData(), Column("version", Integer, nullable=False))

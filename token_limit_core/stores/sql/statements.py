@@ -174,6 +174,13 @@ UPDATE_LIMIT = (
 
 
 @cache
+def counter_keys(of_tenant: bool) -> Select[Any]:
+    """List the counters whose window has not ended: of one tenant, or all."""
+    keys = select(*(counter.c[name] for name in CounterKey._fields)).where(counter.c.window_end > bindparam("the_time"))
+    return keys.where(counter.c.tenant_id == bindparam("the_tenant")) if of_tenant else keys
+
+
+@cache
 def delete_limits(size: int) -> tuple[Delete, ...]:
     """Delete limits with their counters and hold items.
 
@@ -188,6 +195,18 @@ _HOLD_MORE = update(counter).where(AT_KEY).values(held=counter.c.held + bindpara
 TAKE = _HOLD_MORE.where(or_(counter.c.extra_until.is_(None), counter.c.extra_until > bindparam("the_time")))
 TAKE_BOUNDED = TAKE.where(counter.c.settled + counter.c.held + bindparam("more_needed") <= counter.c.extra + _AMOUNT)
 CHARGE = _HOLD_MORE.values(settled=counter.c.settled + bindparam("more_settled"))
+RESET = update(counter).where(AT_KEY).values(settled=bindparam("the_settled"), held=bindparam("the_held"))
+HELD_ON = (
+    select(func.coalesce(func.sum(hold_item.c.amount), 0))
+    .join_from(hold_item, hold, hold.c.call_id == hold_item.c.call_id)
+    .where(
+        hold.c.state == "open",
+        hold_item.c.limit_id == bindparam("the_limit"),
+        hold_item.c.subject == bindparam("the_subject"),
+        hold_item.c.window_start == bindparam("the_window"),
+        or_(hold.c.tenant_id == bindparam("the_tenant"), hold_item.c.shared),
+    )
+)
 DROP_EARLIER = delete(counter).where(
     counter.c.tenant_id == bindparam("the_tenant"),
     counter.c.limit_id == bindparam("the_limit"),

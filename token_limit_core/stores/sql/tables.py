@@ -138,6 +138,7 @@ hold = _table(
     Column("model", String(WIDTHS["model"]), nullable=False, server_default=""),
     Column("user", String(WIDTHS["user"])),
     Column("feature", String(WIDTHS["feature"])),
+    Column("process", String(255), nullable=False, server_default=""),
     Index("token_limit_hold_due", "state", "expires_at"),
     Index("token_limit_hold_tenant", "tenant_id", "state"),
 )

@@ -108,6 +108,21 @@ class SqlTransaction(SqlPlans, SqlReports, SqlServices, Transaction):
     def charge(self, key: CounterKey, settled: int, held: int) -> bool:
         return self._changed(sql.CHARGE, {**sql.key_row(key), "more_settled": settled, "more_held": held})
 
+    def counter_keys(self, now: float, tenant_id: str | None = None) -> list[CounterKey]:
+        statement = sql.counter_keys(tenant_id is not None)
+        return [CounterKey(*row) for row in self._rows(statement, {"the_time": now, "the_tenant": tenant_id})]
+
+    def lock_counters(self, keys: Sequence[CounterKey]) -> None:
+        for key in keys:
+            self.charge(key, 0, 0)
+
+    def balance(self, key: CounterKey) -> tuple[Counter | None, int]:
+        [(held,)] = self._rows(sql.HELD_ON, sql.key_row(key))
+        return self.counter(key), int(held)
+
+    def reset_counter(self, key: CounterKey, settled: int, held: int) -> None:
+        self._run(sql.RESET, {**sql.key_row(key), "the_settled": settled, "the_held": held})
+
     # -- holds ----------------------------------------------------------------------------------
 
     def insert_hold(self, hold: Hold) -> None:
