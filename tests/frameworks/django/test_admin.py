@@ -22,6 +22,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from token_limit_core.events import LLMEvent
+from token_limit_core.runtime.ids import process_name
 from token_limit_core.stores.records import Call
 from token_limit_core.wording import exact_usd
 from token_limit_django.admin.limits import LimitAdmin
@@ -607,7 +608,7 @@ def test_only_open_holds_are_listed_with_age_and_expiry(support: Client, clock: 
     spend("acme", 1, "done")
     clock.now = NOON + 75
     shown = text(page(support, HOLDS))
-    assert "acme $0.02 1 min 15 s 13 min 45 s call open in-flight" in shown
+    assert f"acme $0.02 1 min 15 s 13 min 45 s {process_name()} call open in-flight" in shown
     assert "acme unpriced 1 min 15 s" in shown
     assert "done" not in shown
     assert "settled done" in text(page(support, HOLDS, state="settled"))
