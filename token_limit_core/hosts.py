@@ -90,6 +90,9 @@ FREE = frozenset({"free", "ollama"})
 
 OLLAMA_PORT = 11434
 
+FAKE_PORT = 8010
+"""Where `token-limit fake-provider` listens on loopback. It answers like OpenAI, and is priced so."""
+
 
 def provider_of(host: str, port: int | None, hosts: Mapping[str, str], path: str = "/") -> str:
     """Name the provider at a host; the application's own `hosts` (in small letters) come first.
@@ -104,6 +107,8 @@ def provider_of(host: str, port: int | None, hosts: Mapping[str, str], path: str
     provider = HOSTS.get(host) or _by_suffix(host)
     if provider == UNKNOWN and port == OLLAMA_PORT and _is_local(host):
         return "ollama"
+    if port == FAKE_PORT and host in ("127.0.0.1", "localhost"):
+        return "openai"
     if provider == "huggingface":
         behind = path.strip("/").partition("/")[0]
         return provider if behind in ("", "v1") else f"huggingface_{behind}"

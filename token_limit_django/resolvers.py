@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain
 from typing import Any
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.http import HttpRequest
@@ -99,6 +101,26 @@ async def _aresolve(request: HttpRequest) -> str | None:
     if iscoroutinefunction(resolver):
         return tenant_id(await resolver(request))
     return tenant_id(await sync_to_async(resolver)(request))
+
+
+def payer_of(name: str) -> str | None:
+    """Return the tenant that a user pays as, in a request made up for it.
+
+    `name` is what the user signs in with, or the primary key. Raises `ConfigurationError` for an unknown user.
+    """
+    request = HttpRequest()
+    request.user = _user_called(name)
+    return resolve(request)
+
+
+def _user_called(name: str) -> Any:
+    users: Any = get_user_model()._default_manager
+    try:
+        return users.get_by_natural_key(name)
+    except ObjectDoesNotExist:
+        with suppress(ObjectDoesNotExist, ValueError, ValidationError):  # a name may be no primary key at all
+            return users.get(pk=name)
+    raise ConfigurationError(f"user: there is no {name!r}; expected the name that the user signs in with, or its id")
 
 
 def _tenant(request: HttpRequest, user: Any) -> str | None:

@@ -30,6 +30,7 @@ from django.db import (
     transaction,
 )
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.recorder import MigrationRecorder
 
 from token_limit_core.runtime.executor import Executor
 from token_limit_core.runtime.faults import ConfigurationError, StoreBusy, StoreError
@@ -89,6 +90,10 @@ class DjangoStore(TransactionalStore):
 
     def is_conflict(self, error: Exception) -> bool:
         return isinstance(error, (StoreBusy, _StaleConnection))
+
+    def schema(self) -> str | None:
+        applied = MigrationRecorder(connections[self.alias]).applied_migrations()
+        return max((f"migration {name}" for app, name in applied if app == "token_limit"), default="no migration")
 
     def check(self) -> None:
         self._read(lambda tx: tx.limits(""))

@@ -18,7 +18,7 @@ from token_limit_core.errors import ConfigurationError, LimitExceededException, 
 from token_limit_core.refusal_log import calm_application, calm_servers
 
 from .conf import PREFIX, Settings, read
-from .resolvers import remember_contexts
+from .resolvers import payer_of, remember_contexts
 from .responses import upgrade_response
 from .wsgi import ScopedApp
 
@@ -52,7 +52,7 @@ class TokenLimit:
             app.config.setdefault(PREFIX + name.upper(), value)
         settings, meter = read(app)
         app.extensions[NAME] = State(settings, meter, partial(_remember_refusal, settings))
-        app.cli.add_command(group_for("token-limit", lambda: meter))
+        app.cli.add_command(group_for("token-limit", lambda: meter, partial(payer_of, app, meter, settings)))
         if settings.enabled:
             meter.patch_all()
             app.wsgi_app = ScopedApp(app, app.wsgi_app, settings, meter)  # type: ignore[method-assign]

@@ -101,6 +101,25 @@ class RequestScope(Exchange):
         return resolver(_request())
 
 
+def payer_of(app: Flask, meter: Meter, settings: Settings, user_id: str) -> str | None:
+    """Return the tenant that a user of Flask-Login pays as, in a request made up for it.
+
+    Raises `ConfigurationError` for an app without Flask-Login, and for an unknown user.
+    """
+    manager = getattr(app, "login_manager", None)
+    if manager is None or manager._user_callback is None:
+        raise ConfigurationError(
+            "user: this app has no Flask-Login with a user_loader, so its users are not known here; who pays is found "
+            "in each request, by TENANT_RESOLVER or g.tenant"
+        )
+    with app.test_request_context():
+        user = manager._user_callback(user_id)
+        if user is None:
+            raise ConfigurationError(f"user: the user_loader knows no {user_id!r}; expected an id, as get_id() returns")
+        g._login_user = user  # as Flask-Login remembers it
+        return RequestScope(meter, settings)._resolve_here()
+
+
 def remember_contexts(app: Flask) -> None:
     """Save the context of each request in its Scope, before any code of the app runs.
 

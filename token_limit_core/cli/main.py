@@ -11,20 +11,22 @@ import click
 from ..config import MeterConfig
 from ..delivery.configured import DEFAULT_STORE
 from ..meter import Meter
-from . import holds, limits, maintenance, plans, prices, reports, services, tenants, usage
+from . import doctor, fake_provider, holds, limits, maintenance, plans, prices, reports, services, tenants, usage
 from .session import Source
 
 COMMANDS: list[click.Command] = [
     usage.usage, limits.set_limit, limits.preview, plans.plans, plans.top_up, plans.adjust, plans.suspend,
     plans.resume, tenants.tenants, reports.report, reports.refusals, prices.prices, maintenance.prune,
-    maintenance.status, holds.holds, holds.reconcile, services.keys, services.deliveries,
+    maintenance.status, doctor.doctor, holds.holds, holds.reconcile, services.keys, services.deliveries,
 ]  # fmt: skip
 """The commands that work on a Meter."""
 
 
-def group_for(name: str, get_meter: Callable[[], Meter]) -> click.Group:
-    """Make a group of the commands over the Meter of an application, which `get_meter` returns when one runs."""
-    return click.Group(name, COMMANDS, help="Spend limits.", context_settings={"obj": Source(get_meter)})
+def group_for(
+    name: str, get_meter: Callable[[], Meter], payer_of: Callable[[str], str | None] | None = None
+) -> click.Group:
+    """Make a group of the commands for an application; `Source` says what the two functions return."""
+    return click.Group(name, COMMANDS, help="Spend limits.", context_settings={"obj": Source(get_meter, payer_of)})
 
 
 @click.group()
@@ -57,6 +59,9 @@ def _meter(context: click.Context, store: str | None, url: str | None, spool: st
 
 for _command in COMMANDS:
     main.add_command(_command)
+
+
+main.add_command(fake_provider.fake_provider)
 
 
 @main.command()

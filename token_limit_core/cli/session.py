@@ -20,9 +20,14 @@ BY = "command line"
 
 
 class Source(NamedTuple):
-    """The `obj` of a group of commands: returns the Meter that they work on."""
+    """The `obj` of a group of commands.
+
+    `get_meter` returns the Meter that they work on. `payer_of` returns the tenant that a user of the application pays
+    as; None outside of an application.
+    """
 
     get_meter: Callable[[], Meter]
+    payer_of: Callable[[str], str | None] | None = None
 
 
 def with_meter(function: Callable[Concatenate[Meter, P], None]) -> Callable[P, None]:

@@ -173,6 +173,10 @@ class Store(Ledger, Plans, Reports, Services):
         """Return False if the first operation would create the database file of this store."""
         return True
 
+    def schema(self) -> str | None:
+        """Name the version of the tables, for people; None for a store without tables."""
+        return None
+
     def flush(self, timeout: float | None = None) -> bool:
         """Block until everything is where it belongs (seconds; None is for ever); False if the time was not enough."""
         return True

@@ -82,6 +82,12 @@ def _to_3(connection: Connection) -> None:
 STEPS: list[Step] = [_to_2, _to_3]
 """The first leads from version 1 to 2, the second to 3, and so on. A step that was released is never changed."""
 
+
+def latest() -> int:
+    """Return the schema version of this release."""
+    return 1 + len(STEPS)
+
+
 _schema = Table("token_limit_schema", MetaData(), Column("version", Integer, nullable=False))
 _LOCK_NUMBER, _LOCK_NAME, _LOCK_SECONDS = 7463905411202, "token_limit_schema", 60
 
@@ -109,20 +115,19 @@ def _is_up_to_date(connection: Connection, shown: str) -> bool:
     if "django_migrations" in names and connection.scalar(_BY_DJANGO):
         return True
     found = _version(connection, names)
-    latest = 1 + len(STEPS)
-    if found is not None and found > latest:
+    if found is not None and found > latest():
         raise SchemaTooNew(
-            f"{shown} has tables of schema version {found}, and this release knows versions up to {latest}; "
+            f"{shown} has tables of schema version {found}, and this release knows versions up to {latest()}; "
             "install the newer release of token-limit-suite that made them"
         )
-    return found == latest and names.issuperset(metadata.tables)
+    return found == latest() and names.issuperset(metadata.tables)
 
 
 def _upgrade(connection: Connection) -> None:
     names = set(inspect(connection).get_table_names())
     found = _version(connection, names)
     if found is None:
-        found = 1 if "token_limit_tenant" in names else 1 + len(STEPS)
+        found = 1 if "token_limit_tenant" in names else latest()
         _schema.create(connection)
         connection.execute(insert(_schema).values(version=found))
     missing = [one for one in metadata.sorted_tables if one.name not in names]

@@ -25,7 +25,7 @@ from ..transactional import TransactionalStore
 from ..urls import masked
 from .deadlines import bound
 from .dialects import is_conflict, texts
-from .migrations import SchemaTooNew, migrate
+from .migrations import SchemaTooNew, latest, migrate
 from .transaction import BEGIN, BEGIN_READING, SqlTransaction
 
 LEAST_CONNECT_SECONDS = 2
@@ -84,6 +84,9 @@ class SqlStore(TransactionalStore):
 
     def exists(self) -> bool:
         return self._dialect != "sqlite" or os.path.exists(str(self._url.database))
+
+    def schema(self) -> str | None:
+        return f"schema version {latest()}"
 
     def check(self) -> None:
         try:

@@ -11,8 +11,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from token_limit_core.cli.main import group_for
 from token_limit_django.meter import get_meter
+from token_limit_django.resolvers import payer_of
 
-GROUP = group_for("token_limit", lambda: get_meter())
+GROUP = group_for("token_limit", get_meter, payer_of)
 
 
 class _Parser(CommandParser):
