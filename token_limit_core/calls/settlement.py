@@ -110,11 +110,11 @@ def _price(flight: Flight, event: LLMEvent, usage: Usage, outcome: Outcome) -> i
         engine.count("unpriced" if cost is None else "assumed")
     for part in outcome.parts:
         _add(event, part)
-    return _add_lost_attempts(flight, event, usage, names, cost) if flight.lost_attempts else cost
+    return _add_lost_attempts(flight, event, billed, names, cost) if flight.lost_attempts else cost
 
 
 def _add_lost_attempts(
-    flight: Flight, event: LLMEvent, usage: Usage, names: Sequence[str | None], cost: int | None
+    flight: Flight, event: LLMEvent, billed: Usage, names: Sequence[str | None], cost: int | None
 ) -> int | None:
     """Bill each attempt that got no answer at the input of the one that did, or at the estimate of it."""
     event.tags |= {"lost_attempts": flight.lost_attempts, "estimated": True}
@@ -122,7 +122,7 @@ def _add_lost_attempts(
     if price is None or cost is None:
         event.tags.setdefault("unpriced", []).append("lost_attempts")
         return cost
-    cost += flight.lost_attempts * price.of_tokens(usage.received() or flight.estimate[0], 0)
+    cost += flight.lost_attempts * price.of_tokens(billed.received() or flight.estimate[0], 0)
     event.cost_usd, event.price_version = to_usd(cost), price.version
     event.price_source = event.price_source or price.source
     return cost

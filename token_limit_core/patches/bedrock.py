@@ -20,6 +20,7 @@ from ..runtime.faults import report
 from .base import BasePatch
 from .converse import ConverseReader, InvokeReader, read_converse, read_invoked
 from .frames import FrameReader, follow_async_frames, follow_frames
+from .in_flight import acounting_attempts, counting_attempts
 from .reading import fields_of, text
 from .surfaces import max_output, unguarded
 
@@ -65,7 +66,9 @@ class BedrockPatch(BasePatch):
 
     def _install(self) -> None:
         self._when_imported("botocore.client", self._hook)
+        self._when_imported("botocore.endpoint", self._hook_attempts)
         self._when_imported("aiobotocore.client", self._hook_async)
+        self._when_imported("aiobotocore.endpoint", self._hook_async_attempts)
 
     def _hook(self, module: Any) -> None:
         call = module.BaseClient._make_api_call
@@ -74,6 +77,14 @@ class BedrockPatch(BasePatch):
     def _hook_async(self, module: Any) -> None:
         call = module.AioBaseClient._make_api_call
         self._swap(module.AioBaseClient, "_make_api_call", self._aguard(call, self._recognise, _arrive_async))
+
+    def _hook_attempts(self, module: Any) -> None:
+        send = module.Endpoint._send
+        self._swap(module.Endpoint, "_send", counting_attempts(send, _sends_for))
+
+    def _hook_async_attempts(self, module: Any) -> None:
+        send = module.AioEndpoint._send
+        self._swap(module.AioEndpoint, "_send", acounting_attempts(send, _sends_for))
 
     def _recognise(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request | None:
         """Return the request of a billable operation; a fault of ours lets it pass unmetered.
@@ -94,6 +105,10 @@ class BedrockPatch(BasePatch):
         except Exception:
             report("recognising a call")
         return None
+
+
+def _sends_for(client: Any, endpoint: Any) -> bool:
+    return getattr(client, "_endpoint", None) is endpoint
 
 
 def _arguments(client: Any, operation_name: str, api_params: Mapping[str, Any]) -> tuple[Any, str, Mapping[str, Any]]:

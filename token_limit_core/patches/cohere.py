@@ -19,6 +19,7 @@ from ..runtime.faults import report
 from .bedrock import price_name
 from .billed_units import UnitsReader, read
 from .http_funnel import HttpPatch
+from .in_flight import caught_by, note_lost_attempt
 from .lines import LinesTee
 from .scoped import keep_scope, keep_scope_async
 from .streams import Tee, follow_async, follow_sync
@@ -75,7 +76,10 @@ class CoherePatch(HttpPatch):
                     self._swap(cls, method, keep(self, cls.__dict__[method]))
 
     def _whole(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
-        return None if kwargs.get("retries") else self._recognise(args, kwargs, stream=False)
+        if kwargs.get("retries"):
+            note_lost_attempt(args[0], caught_by("request"))
+            return None
+        return self._recognise(args, kwargs, stream=False)
 
     def _recognise(self, args: tuple[Any, ...], kwargs: dict[str, Any], stream: bool) -> Plan | None:
         try:

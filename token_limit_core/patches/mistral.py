@@ -6,9 +6,9 @@ module of its own, imported at first use. Releases before 2 have it in another p
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from ..calls.estimates import STORED
@@ -17,6 +17,7 @@ from ..runtime.faults import report
 from ..usage import Usage
 from .chat import ChoicesReader, StreamReader, read_answer
 from .http_funnel import HttpPatch, document_in
+from .in_flight import begin_attempt, fail_attempt
 from .quirks import fill_in_the_middle
 from .reading import count, fields_of, seconds, text
 from .responses import EventReader, read_response
@@ -125,7 +126,7 @@ SURFACES = (
     Surface("/embeddings", "embeddings", None, _read, _Choices),
     Surface("/ocr", OCR, None, _read_pages, _Choices, refined=True),
     Surface("/audio/transcriptions", "audio.transcriptions", (), _read, _Events),
-    Surface("/audio/speech", SPEECH, None, partial(_read_speech, 0), _Events, refined=True, kept=False),
+    Surface("/audio/speech", SPEECH, None, functools.partial(_read_speech, 0), _Events, refined=True, kept=False),
     Surface("/conversations", "conversations", (), _read, _Events),
     Surface("/conversations/{}", "conversations", (), _read, _Events, unseen=STORED),
     Surface("/conversations/{}/restart", "conversations", (), _read, _Events, unseen=STORED),
@@ -158,6 +159,8 @@ class MistralPatch(HttpPatch):
             self._when_imported(module, self._hook)
 
     def _hook(self, module: Any) -> None:
+        package = module.__name__.rpartition(".")[0]
+        self._when_imported(f"{package}._hooks.sdkhooks", self._hook_attempts)
         funnel = module.BaseSDK
         self._swap(funnel, "do_request", self._guard(funnel.do_request, self._recognise, self.arrival(follow_sync)))
         self._swap(
@@ -165,6 +168,12 @@ class MistralPatch(HttpPatch):
             "do_request_async",
             self._aguard(funnel.do_request_async, self._recognise, self.arrival(follow_async)),
         )
+
+    def _hook_attempts(self, module: Any) -> None:
+        """Follow the attempts inside of `do_request`. Each calls these two: the first always, the second on an error."""
+        hooks = module.SDKHooks
+        self._swap(hooks, "before_request", _beginning(hooks.before_request))
+        self._swap(hooks, "after_error", _failing(hooks.after_error))
 
     def _recognise(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
         try:
@@ -182,9 +191,37 @@ class MistralPatch(HttpPatch):
         if plan.endpoint == OCR and any(plan.body.get(name) for name in ANNOTATIONS):
             plan.read = _read_annotated
         elif plan.endpoint == SPEECH:
-            plan.read = partial(_read_speech, len(str(plan.body.get("input", ""))))
+            plan.read = functools.partial(_read_speech, len(str(plan.body.get("input", ""))))
         elif "prompt" in plan.body:  # Google Cloud has one path for both
             fill_in_the_middle(plan)
 
 
 ANNOTATIONS = ("bbox_annotation_format", "document_annotation_format")
+
+
+def _sends_for(sdk: Any, hooks: Any) -> bool:
+    configuration = getattr(sdk, "sdk_configuration", None)
+    return getattr(configuration, "__dict__", {}).get("_hooks") is hooks
+
+
+def _beginning(original: Any) -> Any:
+    """Wrap `before_request`."""
+
+    @functools.wraps(original)
+    def before_request(hooks: Any, *args: Any, **kwargs: Any) -> Any:
+        begin_attempt(hooks, _sends_for)
+        return original(hooks, *args, **kwargs)
+
+    return before_request
+
+
+def _failing(original: Any) -> Any:
+    """Wrap `after_error`, which gets an answer or an error."""
+
+    @functools.wraps(original)
+    def after_error(hooks: Any, context: Any, response: Any, error: Any) -> Any:
+        if response is None and error is not None:
+            fail_attempt(hooks, error, _sends_for)
+        return original(hooks, context, response, error)
+
+    return after_error

@@ -299,14 +299,14 @@ PRICED_INSIDE = {"input_tokens": INPUT, "output_tokens": OUTPUT, "cache_read_tok
 CLAUDE_ON_AWS = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 
 
-def bedrock(url: str) -> Any:
+def bedrock(url: str, **options: Any) -> Any:
     return boto3.client(
         "bedrock-runtime",
         region_name="us-east-1",
         aws_access_key_id="id",
         aws_secret_access_key="secret",
         endpoint_url=url,
-        config=Config(retries={"total_max_attempts": 1}, read_timeout=10),
+        config=Config(**{"retries": {"total_max_attempts": 1}, "read_timeout": 10, **options}),
     )
 
 

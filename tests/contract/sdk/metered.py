@@ -55,7 +55,9 @@ def _without_null_usage(value: Any) -> Any:
 def _without_frames(error: BaseException) -> BaseException:
     """Let go of what the frames of an error and of those behind it keep alive."""
     link: BaseException | None = error
-    while link is not None:
+    seen: set[BaseException] = set()  # Mistral's chains are circles
+    while link is not None and link not in seen:
+        seen.add(link)
         link.__traceback__ = None
         link = link.__context__ if link.__cause__ is None else link.__cause__
     return error

@@ -5,51 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from importlib import metadata
 from typing import Any
 
 import openai
 import pytest
 
-from tests.contract.sdk import anthropic_wire, gemini, uses, wire
+from tests.contract.sdk import uses, wire
+from tests.contract.sdk.attempts import RETRIES, SDKS, Sdk, repeat_at_once
 from tests.contract.sdk.metered import TENANT, Metered
 from tests.contract.sdk.uses import CHAT
-from tests.contract.sdk.wire import Script, Wire
+from tests.contract.sdk.wire import Wire
 from token_limit_core import LimitExceededException
-
-RETRIES = 2
-
-
-class Sdk:
-    """An SDK: its wire, how a call is made, what it answers, and the input tokens and their price in dollars."""
-
-    def __init__(self, patch: str, wired: type[Wire], call: Any, streamed: Any, answer: Script, stream: Script) -> None:
-        self.patch, self.wired = patch, wired
-        self.uses = {"whole": call, "streamed": streamed}
-        self.answers = {"whole": answer, "streamed": stream}
-        self.endpoint: Any = {"openai": CHAT, "anthropic": anthropic_wire.MESSAGES}.get(patch)
-
-    def client(self, asynchronous: bool, *scripts: Script) -> Any:
-        retries: dict[str, Any] = {"max_retries": RETRIES}
-        if self.patch == "google":
-            retries = {"retry_options": {"attempts": RETRIES + 1, "initial_delay": 0.001, "max_delay": 0.001}}
-        wired = self.wired(*scripts)
-        return (wired.async_client if asynchronous else wired.client)(**retries)
-
-
-SDKS = {
-    "openai": Sdk("openai", Wire, uses.plain, uses.stream, wire.chat, wire.chat),
-    "anthropic": Sdk(
-        "anthropic", anthropic_wire.AnthropicWire, uses.plain, uses.stream,
-        anthropic_wire.messages, anthropic_wire.messages,
-    ),
-    "google": Sdk("google", gemini.Wire, gemini.plain, gemini.stream, gemini.content, gemini.chunks),
-}  # fmt: skip
-if int(metadata.version("google-genai").partition(".")[0]) < 3:
-    del SDKS["google"]  # releases before it do not repeat an attempt that was lost
-
-EACH = {"openai": 150 * wire.INPUT, "anthropic": 3000 * (117 + 64 + 48), "google": 300 * 117}
-"""Nano-dollars of the input of one attempt: gpt-4o-mini, claude-sonnet-4-6, gemini-2.5-flash."""
 
 sdks = pytest.mark.parametrize("sdk", SDKS.values(), ids=SDKS)
 both = pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
@@ -57,30 +23,18 @@ ways = pytest.mark.parametrize("way", ["whole", "streamed"])
 
 
 @pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the SDKs repeat at once."""
-    for sdk in ("openai", "anthropic"):
-        monkeypatch.setattr(f"{sdk}._base_client.INITIAL_RETRY_DELAY", 0.001)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    repeat_at_once(monkeypatch)
 
 
-def fault(sdk: Sdk, name: str) -> Script:
-    return wire.drop(getattr(sdk.wired.http, name)("secret"))
-
-
-def refusal(sdk: Sdk, status: int) -> Script:
-    scripts: dict[str, Any] = {
-        "openai": wire.error(status), "anthropic": anthropic_wire.error(status, "api_error"),
-        "google": gemini.error(status, "UNAVAILABLE"),
-    }  # fmt: skip
-    script: Script = scripts[sdk.patch]
-    return script
-
-
-def cost_of(sdk: Sdk, asynchronous: bool, way: str, *scripts: Script) -> Any:
-    metered = Metered(sdk.patch)
-    metered.run(sdk.uses[way], sdk.client(asynchronous, *scripts), sdk.endpoint)
-    metered.meter.close()
-    return metered.event()
+def needs(sdk: Sdk, asynchronous: bool, way: str, *names: str) -> None:
+    """Skip what an SDK does not do."""
+    if asynchronous and not sdk.asynchronous:
+        pytest.skip("this SDK is synchronous")
+    if way == "streamed" and sdk.streamed is None:
+        pytest.skip("this SDK does not repeat streamed calls")
+    if not set(names) <= set(sdk.repeats):
+        pytest.skip("this SDK does not repeat it")
 
 
 FAULTS = [
@@ -92,8 +46,6 @@ FAULTS = [
 ]
 """How two attempts fail before one that is answered, and how many of them the provider may have got."""
 
-NOT_REPEATED = {("google", "RemoteProtocolError")}
-
 
 @sdks
 @both
@@ -101,46 +53,48 @@ NOT_REPEATED = {("google", "RemoteProtocolError")}
 def test_attempts_that_were_lost_before_the_answer_are_billed_at_its_input(
     sdk: Sdk, asynchronous: bool, way: str, name: str, lost: int
 ) -> None:
-    if (sdk.patch, name) in NOT_REPEATED:
-        pytest.skip("this SDK does not repeat it")
-    plain = cost_of(sdk, asynchronous, way, sdk.answers[way])
-    event = cost_of(sdk, asynchronous, way, fault(sdk, name), fault(sdk, name), sdk.answers[way])
+    needs(sdk, asynchronous, way, name)
+    plain = sdk.event(asynchronous, way, sdk.answered(way))
+    event = sdk.event(asynchronous, way, sdk.fault(name), sdk.fault(name), sdk.answered(way))
 
     assert (event.tags.get("lost_attempts", 0), event.error) == (lost, None)
     assert event.input_tokens == plain.input_tokens
-    assert (event.cost_usd - plain.cost_usd) * 10**9 == lost * EACH[sdk.patch]
+    assert (event.cost_usd - plain.cost_usd) * 10**9 == lost * sdk.input_cost
 
 
 @sdks
 @both
 def test_attempts_that_were_answered_with_an_error_cost_nothing(sdk: Sdk, asynchronous: bool) -> None:
-    plain = cost_of(sdk, asynchronous, "whole", sdk.answers["whole"])
-    event = cost_of(sdk, asynchronous, "whole", refusal(sdk, 429), refusal(sdk, 503), sdk.answers["whole"])
+    needs(sdk, asynchronous, "whole")
+    plain = sdk.event(asynchronous, "whole", sdk.answer)
+    event = sdk.event(asynchronous, "whole", sdk.refuse(429), sdk.refuse(503), sdk.answer)
     assert (event.cost_usd, "lost_attempts" in event.tags) == (plain.cost_usd, False)
 
 
 @sdks
 @both
 def test_attempts_that_were_all_lost_are_billed_at_the_estimate_of_their_input(sdk: Sdk, asynchronous: bool) -> None:
-    event = cost_of(sdk, asynchronous, "whole", fault(sdk, "ReadTimeout"))
-    once = cost_of(sdk, asynchronous, "whole", fault(sdk, "ReadTimeout"), refusal(sdk, 400))
-    assert (event.tags["lost_attempts"], event.tags["estimated"]) == (RETRIES, True)
-    assert event.error is not None
-    assert event.cost_usd == 3 * once.cost_usd > 0
+    needs(sdk, asynchronous, "whole")
+    once = sdk.event(asynchronous, "whole", sdk.fault(sdk.lost), sdk.refuse(400))
     assert (once.tags["lost_attempts"], once.input_tokens) == (1, 0)
+    if sdk.counts:
+        event = sdk.event(asynchronous, "whole", sdk.fault(sdk.lost))
+        assert (event.tags["lost_attempts"], event.tags["estimated"]) == (RETRIES, True)
+        assert event.error is not None
+        assert event.cost_usd == 3 * once.cost_usd > 0
 
 
 def test_an_error_that_the_application_handles_meanwhile_is_no_lost_attempt() -> None:
     try:
         raise TimeoutError
     except TimeoutError:
-        event = cost_of(SDKS["openai"], False, "whole", refusal(SDKS["openai"], 500), wire.chat)
+        event = SDKS["openai"].event(False, "whole", wire.error(500), wire.chat)
     assert "lost_attempts" not in event.tags
 
 
 def test_a_lost_attempt_of_an_unpriced_model_is_billed_at_the_assumed_price() -> None:
     metered = Metered()
-    client = Wire(fault(SDKS["openai"], "ReadTimeout"), wire.chat).client(
+    client = Wire(SDKS["openai"].fault("ReadTimeout"), wire.chat).client(
         base_url="http://gateway.internal/v1", max_retries=1
     )
     metered.run(uses.plain, client, CHAT)
