@@ -170,7 +170,7 @@ class MistralPatch(HttpPatch):
         )
 
     def _hook_attempts(self, module: Any) -> None:
-        """Follow the attempts inside of `do_request`. Each calls these two: the first always, the second on an error."""
+        """Follow the attempts inside of `do_request`. Each calls the first, and without an answer the second."""
         hooks = module.SDKHooks
         self._swap(hooks, "before_request", _beginning(hooks.before_request))
         self._swap(hooks, "after_error", _failing(hooks.after_error))
