@@ -146,7 +146,7 @@ class Meter(ManagesLimits, ManagesPlans, ManagesTenants, ManagesHolds, ProviderC
         if tenant_id is not None:
             self._refuse(current, self._reached(tenant_id, current))
         elif current is not None and current.unresolved:
-            self._refuse(current, self._engine.access.unchecked(self._engine.payer(None)))
+            self._refuse(current, self._unchecked(current))
 
     async def async_check_limit(self) -> None:
         """Do what `check_limit` does, with storage off the event loop."""
@@ -155,7 +155,12 @@ class Meter(ManagesLimits, ManagesPlans, ManagesTenants, ManagesHolds, ProviderC
         if tenant_id is not None:
             self._refuse(current, await self.store.run_async(partial(self._reached, tenant_id, current)))
         elif current is not None and current.unresolved:
-            self._refuse(current, self._engine.access.unchecked(self._engine.payer(None)))
+            self._refuse(current, self._unchecked(current))
+
+    def _unchecked(self, current: scope.Scope) -> Decision | None:
+        if not current.request.resolvable:
+            return Decision("unverifiable")
+        return self._engine.access.unchecked(self._engine.payer(None))
 
     def _reached(self, tenant_id: str, current: scope.Scope | None) -> Decision | None:
         user, feature = (None, None) if current is None else current.attributed()

@@ -1,15 +1,18 @@
-"""Refusals in the logs of servers, frameworks and task queues: one line at INFO in place of an error's traceback.
+"""Refusals in the logs of servers, frameworks, task queues and threads: one line in place of a traceback.
 
-A refused call ends a stream or a task by an exception, which is the only way to end it. The code that runs the stream
-or the task logs every exception as an error. A refusal is none: it was decided, and it is recorded.
+A refused call ends a stream, a task or a thread by an exception, which is the only way to end it. The code that runs it
+logs every exception as an error. A refusal is no error: it was decided, and it is recorded.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
 
 from .errors import refusal_in
+
+logger = logging.getLogger("token_limit")
 
 SERVERS = (
     "asyncio", "daphne.server", "django.request", "gunicorn.error", "hypercorn.error", "uvicorn.error", "waitress",
@@ -39,6 +42,18 @@ class RefusalFilter(logging.Filter):
             record.exc_info = record.exc_text = None
             vars(record).pop("color_message", None)  # uvicorn's own text
         return True
+
+
+def calm_thread(args: threading.ExceptHookArgs) -> None:
+    """Handle an exception that ends a thread (`threading.excepthook`): a refusal is one line, without a traceback.
+
+    The level is WARNING, because nothing else shows that the thread has ended.
+    """
+    refused = refusal_in(args.exc_value)
+    if refused is None:
+        threading.__excepthook__(args)
+    else:
+        logger.warning("a call was refused, which ended %s: %s", args.thread and args.thread.name, refused)
 
 
 _servers = RefusalFilter(handled=True)

@@ -42,6 +42,8 @@ class Scope:
     peeks = False
     unresolved = False
     """True while the resolver fails: who pays is not known yet, which is not the same as nobody."""
+    resolvable = True
+    """False in a task that was sent while the resolver failed. Its tenant is never known, so its calls are refused."""
     resolves_elsewhere = True
     """Whether the tenant can be resolved now in a thread that does not serve the request."""
     _resolve: Resolver | None = None

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from .. import pricing
 from .. import scope as scopes
-from ..errors import NoTenant, refusal
+from ..errors import LimitExceededException, refusal
 from ..limits import ADMITTED, Decision
 from ..runtime.executor import executor
 from ..runtime.faults import report
@@ -61,7 +61,7 @@ def depart(engine: Engine, request: Request) -> Flight | None:
                 decision = _admit(flight)
                 if decision.kind != "busy":
                     break
-    except NoTenant:
+    except LimitExceededException:
         raise
     except Exception:
         report("admitting a call")
@@ -103,7 +103,7 @@ async def adepart(engine: Engine, request: Request) -> Flight | None:
                 decision = await admit(flight)
                 if decision.kind != "busy":
                     break
-    except NoTenant:
+    except LimitExceededException:
         raise
     except Exception:
         report("admitting a call")
@@ -218,10 +218,11 @@ def _conclude(flight: Flight, outcome: Outcome) -> None:
 def _nobody(engine: Engine, request: Request, scope: scopes.Scope | None) -> str:
     """Handle a call without a tenant: refuse it if `on_no_tenant` says so, else return who is billed.
 
-    A poll for an earlier call is never refused.
+    A call whose tenant can never be resolved is refused. A poll for an earlier call is never refused.
     """
-    if engine.config.on_no_tenant == "refuse" and not request.later:
-        decision = Decision("no_tenant")
+    resolvable = scope is None or not scope.unresolved or scope.request.resolvable
+    if not request.later and (engine.config.on_no_tenant == "refuse" or not resolvable):
+        decision = Decision("no_tenant" if resolvable else "unverifiable")
         if scope is not None:
             scope.deny(decision)
         engine.refused(decision, request, scope)

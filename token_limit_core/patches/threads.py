@@ -16,6 +16,7 @@ from typing import Any
 
 from .. import scope as scopes
 from ..exchange import Work, for_thread
+from ..refusal_log import calm_thread
 from ..runtime.background import BackgroundPool, BackgroundThread
 from ..scope import Scope
 from .base import BasePatch
@@ -39,6 +40,8 @@ class ThreadsPatch(BasePatch):
         self._swap(threading.Thread, "start", self._start(threading.Thread.start))
         self._swap(ThreadPoolExecutor, "submit", self._submit(ThreadPoolExecutor.submit))
         self._when_imported("multiprocessing.pool", self._hook_thread_pool)
+        if threading.excepthook is threading.__excepthook__:  # a hook of the application sees refusals as before
+            self._swap(threading, "excepthook", calm_thread)
 
     def _hook_thread_pool(self, module: Any) -> None:
         pool = module.ThreadPool

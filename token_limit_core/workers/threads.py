@@ -16,6 +16,7 @@ from contextvars import copy_context
 from typing import Any, ParamSpec, TypeVar
 
 from .. import scope as scopes
+from ..exchange import for_thread
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,8 +25,9 @@ T = TypeVar("T")
 def carry(work: Callable[P, T]) -> Callable[P, T]:
     """Return `work` bound to the tenant now in force, for any thread and any number of calls.
 
-    The tenant is resolved at once; no reference to the request is kept. Raises `TypeError` for a coroutine function,
-    as its body would run outside: pass `functools.partial(asyncio.run, main())` or a function that calls `run`.
+    The tenant is resolved at once, and no reference to the request is kept; if the resolver fails, the request is kept
+    and asked again. Raises `TypeError` for a coroutine function, as its body would run outside: pass
+    `functools.partial(asyncio.run, main())` or a function that calls `run`.
     """
     if inspect.iscoroutinefunction(work):
         raise TypeError(
@@ -33,6 +35,8 @@ def carry(work: Callable[P, T]) -> Callable[P, T]:
         )
     scope = scopes.current()
     frozen = None if scope is None else scope.detached()
+    if scope is not None and scope.unresolved:
+        frozen = for_thread(scope)  # resolves the tenant later
     context = copy_context()
     context.run(scopes.enter, frozen)  # the copy keeps no reference to the request
 

@@ -2,7 +2,10 @@
 
     {"v": 1, "tenant": "acme", "session": "s-1", "attributes": {"feature": "report"}}
 
-`session` and `attributes` are left out if they are empty. Without a tenant in force nothing is added to the message.
+`session` and `attributes` are left out if they are empty. Without a tenant in force nothing is added to the message. If
+the resolver fails, `"unresolved": true` is sent in place of `tenant`: the worker then refuses the calls of the task, as
+they would be billed to nobody.
+
 The dict is not signed: any client that can write to the broker can run any task, so the broker is trusted like the
 database.
 """
@@ -30,13 +33,27 @@ VERSION = 1
 FLUSH_SECONDS = 10.0
 
 
+class _Unresolved(Exchange):
+    """The Scope of a task that was sent while its tenant could not be resolved. The task may still set one."""
+
+    unresolved = True
+    resolvable = False
+
+    def tenant(self) -> str | None:
+        return self.tenant_id
+
+    async def atenant(self) -> str | None:
+        return self.tenant_id
+
+
 def dump() -> dict[str, Any] | None:
     """Resolve the tenant in force and return its dict; None without a tenant."""
     scope = scopes.current()
     tenant_id = None if scope is None else scope.tenant()
-    if scope is None or tenant_id is None:
+    if scope is None or (tenant_id is None and not scope.unresolved):
         return None
-    data: dict[str, Any] = {"v": VERSION, "tenant": tenant_id}
+    data: dict[str, Any] = {"v": VERSION}
+    data |= {"unresolved": True} if tenant_id is None else {"tenant": tenant_id}
     if scope.session_id is not None:
         data["session"] = scope.session_id
     attributes = {name: value for name, value in (scope.attributes or {}).items() if _is_json(name, value)}
@@ -55,11 +72,14 @@ def load(data: Any, meter: Meter | None = None) -> Exchange:
     try:
         if data["v"] != VERSION:
             raise ValueError(f"version: invalid value {data['v']!r}; expected {VERSION}")
-        tenant_id = scopes.check_tenant(data["tenant"])
         attributes = data.get("attributes")
         if not isinstance(attributes, dict | None):
             raise ValueError("attributes: expected a dict")
-        return Exchange(tenant_id, engine=_engine(meter), session_id=data.get("session"), attributes=attributes)
+        options: dict[str, Any] = {"session_id": data.get("session"), "attributes": attributes}
+        if data.get("unresolved") is True:
+            logger.warning("a task was sent while its tenant could not be resolved; its calls are refused")
+            return _Unresolved(engine=_engine(meter), **options)
+        return Exchange(scopes.check_tenant(data["tenant"]), engine=_engine(meter), **options)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         logger.warning("a task message has an invalid tenant (%r); the task runs without a tenant", error)
         return Exchange(engine=_engine(meter))
