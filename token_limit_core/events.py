@@ -38,12 +38,20 @@ class _Dollars:
         return None if nano is None else to_usd(nano)
 
 
+class _Charge:
+    """The charge of an event that has no markup: its cost."""
+
+    def __get__(self, event: LLMEvent | None, cls: type) -> Decimal | None:
+        return None if event is None else event.cost_usd
+
+
 @dataclass
 class LLMEvent:
     """One call, as it is stored and delivered. Field names are a public contract (SPEC 1.4).
 
     `timestamp` is when the call was admitted (unix seconds); `duration_ms` milliseconds until its end;
-    `cost_usd` US dollars, None when no price is known. No prompt or completion text is ever in here.
+    `cost_usd` US dollars that the provider takes, None when no price is known; `charge_usd` what the tenant is billed,
+    which is the cost unless there is a markup. No prompt or completion text is ever in here.
     """
 
     event_id: str = field(default_factory=new_id)
@@ -86,6 +94,7 @@ class LLMEvent:
     annotated_pages: int | None = None
     containers: int | None = None
     cost_usd: Decimal | None = _Dollars()  # type: ignore[assignment]
+    charge_usd: Decimal | None = _Charge()  # type: ignore[assignment]
     upstream_provider: str | None = None
     fim_prefix: str | None = None
     fim_suffix: str | None = None
@@ -96,20 +105,29 @@ class LLMEvent:
     feature: str | None = None
     tags: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.charge_usd is None:
+            del self.charge_usd  # which leaves the cost
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields that are not None, with `cost_usd` as a decimal string."""
+        """Return the fields that are not None, amounts as decimal strings; a charge that is the cost is left out."""
         row = {name: value for name in FIELDS if (value := getattr(self, name)) is not None}
-        if self.cost_usd is not None:
-            row["cost_usd"] = f"{self.cost_usd:f}"
+        if row.get("charge_usd") == row.get("cost_usd"):
+            row.pop("charge_usd", None)
+        for name in AMOUNTS & row.keys():
+            row[name] = f"{row[name]:f}"
         return row
 
 
 def own_copy(event: LLMEvent) -> LLMEvent:
     """Copy an event for the application's code, which may change its copy, tags included, without touching a record."""
-    return made_of(LLMEvent, {**vars(event), "cost_usd": event.cost_usd, "tags": dict(event.tags)})
+    amounts = {name: getattr(event, name) for name in AMOUNTS}
+    return made_of(LLMEvent, {**vars(event), **amounts, "tags": dict(event.tags)})
 
 
 FIELDS: tuple[str, ...] = tuple(f.name for f in fields(LLMEvent))
+AMOUNTS = frozenset(("cost_usd", "charge_usd"))
+"""The fields in US dollars."""
 
 Kind = Literal["id", "tenant", "time", "text", "name", "content", "error", "count", "number", "cost", "flag", "tags"]
 
@@ -156,6 +174,7 @@ EVENT_FIELDS: dict[str, EventField] = {
     "stream": EventField("flag", column=True),
     "error": _text(255, "error", given=False),
     "cost_usd": EventField("cost", column=True),
+    "charge_usd": EventField("cost", column=True),
     "upstream_provider": EventField("text"),
     "fim_prefix": EventField("content"),
     "fim_suffix": EventField("content"),
@@ -219,8 +238,8 @@ PARSERS: Mapping[Kind, Callable[[Any, str], Any]] = {
 def event_of(row: Mapping[str, Any]) -> LLMEvent:
     """Make an event from what `to_dict` gave, also after JSON; fields that are not known are left out."""
     known = {name: value for name, value in row.items() if name in _NAMES}
-    if known.get("cost_usd") is not None:
-        known["cost_usd"] = Decimal(str(known["cost_usd"]))
+    for name in AMOUNTS & known.keys():
+        known[name] = None if known[name] is None else Decimal(str(known[name]))
     return LLMEvent(**known)
 
 

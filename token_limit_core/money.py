@@ -33,6 +33,11 @@ def to_usd(nano: int) -> Decimal:
     return _shift(nano, -9) if nano else _ZERO
 
 
+def add_percent(nano: int, percent: str) -> int:
+    """Add a percentage, given as decimal text, to nano-dollars; rounded once, half-even."""
+    return round(nano * (1 + Fraction(percent) / 100))
+
+
 def show_usd(amount: Decimal) -> str:
     """Write dollars for people: two decimals, and more only where cents would hide the amount."""
     size = abs(amount)

@@ -32,6 +32,7 @@ class Tenant(models.Model):
     first_seen = models.FloatField(help_text="unix seconds")
     plan = ExactTextField(max_length=PLAN_WIDTH, null=True, blank=True)
     suspended_at = models.FloatField(null=True, blank=True, help_text="unix seconds; empty for a tenant that may call")
+    markup = ExactTextField(max_length=32, null=True, blank=True, help_text="percent; empty is that of the plan")
 
     class Meta:
         db_table = "token_limit_tenant"
@@ -147,6 +148,7 @@ class Hold(models.Model):
     user = _cut("user")
     feature = _cut("feature")
     process = ExactTextField(max_length=255, default="")
+    charge = models.BigIntegerField(null=True, help_text="nano-dollars; empty is the amount")
 
     class Meta:
         db_table = "token_limit_hold"
@@ -205,6 +207,7 @@ class LedgerEntry(models.Model):
     error = _cut("error")
     details = models.JSONField(default=dict)
     requested_model = ExactTextField(max_length=WIDTHS["model"], null=True)
+    charge_nano = models.BigIntegerField("charge", null=True, help_text="nano-dollars; empty is the cost")
 
     class Meta:
         db_table = "token_limit_ledger"
@@ -224,6 +227,11 @@ class LedgerEntry(models.Model):
         """The cost of the row in US dollars; None if no price is known."""
         return None if self.cost_nano is None else to_usd(self.cost_nano)
 
+    @property
+    def charge_usd(self) -> Decimal | None:
+        """What the tenant is billed in US dollars; None if no price is known."""
+        return self.cost_usd if self.charge_nano is None else to_usd(self.charge_nano)
+
 
 class Rollup(models.Model):
     """Totals of a tenant by day, provider and model; lists read these rows."""
@@ -238,6 +246,7 @@ class Rollup(models.Model):
     output_tokens = models.BigIntegerField(default=0)
     cost_nano = models.BigIntegerField(default=0, help_text="nano-dollars")
     unpriced = models.BigIntegerField(default=0)
+    charge_nano = models.BigIntegerField(default=0, help_text="nano-dollars")
 
     class Meta:
         db_table = "token_limit_rollup"
@@ -257,6 +266,7 @@ class UserRollup(models.Model):
     output_tokens = models.BigIntegerField(default=0)
     cost_nano = models.BigIntegerField(default=0, help_text="nano-dollars")
     unpriced = models.BigIntegerField(default=0)
+    charge_nano = models.BigIntegerField(default=0, help_text="nano-dollars")
 
     class Meta:
         db_table = "token_limit_user_rollup"

@@ -39,12 +39,12 @@ def test_tenants_come_with_their_month_and_their_limits(store: Store) -> None:
     page = store.tenants(TenantQuery(), NOW)
     acme, globex = page.rows
     assert page.total == 2
-    assert (acme.tenant_id, acme.month) == ("acme", Spend(2, 5, 0, 10, 0))
+    assert (acme.tenant_id, acme.month) == ("acme", Spend(2, 5, 0, 10, 0, 10))
     assert {status.limit.frequency: (status.settled, status.held) for status in acme.limits} == {
         PER_MONTH: (10, 4),
         PER_DAY: (3, 4),
     }
-    assert (globex.month, globex.limits) == (Spend(1, 0, 0, 0, 1), ())
+    assert (globex.month, globex.limits) == (Spend(1, 0, 0, 0, 1, 0), ())
 
 
 def test_a_window_that_no_call_has_opened_stands_at_what_was_spent_in_it(store: Store) -> None:
@@ -120,9 +120,9 @@ def test_the_rollup_gives_a_tenants_days_by_provider_and_model(store: Store) -> 
     record(store, 1, tenant="globex")
     record(store, 1, when=at("2027-02-01"))
     assert store.rollup("acme", *MONTH) == [
-        (second, "anthropic", "a", Spend(1, 0, 0, 5, 0)),
-        (today, "openai", "b", Spend(2, 1, 2, 7, 0)),
-        (today, "openai", "c", Spend(1, 0, 0, 0, 1)),
+        (second, "anthropic", "a", Spend(1, 0, 0, 5, 0, 5)),
+        (today, "openai", "b", Spend(2, 1, 2, 7, 0, 7)),
+        (today, "openai", "c", Spend(1, 0, 0, 0, 1, 0)),
     ]
     assert store.rollup("nobody", *MONTH) == []
 

@@ -140,7 +140,9 @@ def test_an_unpriced_call_is_held_at_nothing_and_recorded_as_unpriced(store: Sto
     [hold] = store.holds()
     assert (hold.amount, hold.held) == (None, 0)
     assert settle(store, "a", None) == "stored"
-    assert store.spend("acme", *MONTH) == Spend(calls=1, input_tokens=0, output_tokens=0, cost_nano=0, unpriced=1)
+    assert store.spend("acme", *MONTH) == Spend(
+        calls=1, input_tokens=0, output_tokens=0, cost_nano=0, unpriced=1, charge_nano=0
+    )
     assert amounts(store) == (0, 0)
 
 
@@ -250,7 +252,9 @@ def test_an_expired_hold_is_settled_at_what_it_held(store: Store) -> None:
     assert store.expire(LATE) == 1
     assert store.expire(LATE) == 0
     assert amounts(store) == (10, 0)
-    assert store.spend("acme", *MONTH) == Spend(calls=0, input_tokens=0, output_tokens=0, cost_nano=10, unpriced=0)
+    assert store.spend("acme", *MONTH) == Spend(
+        calls=0, input_tokens=0, output_tokens=0, cost_nano=10, unpriced=0, charge_nano=10
+    )
     assert store.holds() == []
     assert_adds_up(store)
 
@@ -555,9 +559,9 @@ def test_spend_sums_a_span_of_a_tenants_ledger(store: Store) -> None:
     record(store, None, when=NOW + 1, input_tokens=7, output_tokens=1, model="mystery")
     record(store, 9, when=NOW + 2, input_tokens=1000)
     record(store, 50, when=NOW, tenant="globex")
-    assert store.spend("acme", NOW, NOW + 2) == Spend(2, 107, 21, 5, 1)
-    assert store.spend("acme", NOW + 2, NOW + 3) == Spend(1, 1000, 0, 9, 0)
-    assert store.spend("nobody", NOW, NOW + 3) == Spend(0, 0, 0, 0, 0)
+    assert store.spend("acme", NOW, NOW + 2) == Spend(2, 107, 21, 5, 1, 5)
+    assert store.spend("acme", NOW + 2, NOW + 3) == Spend(1, 1000, 0, 9, 0, 9)
+    assert store.spend("nobody", NOW, NOW + 3) == Spend(0, 0, 0, 0, 0, 0)
 
 
 def test_whatever_an_event_carries_can_be_recorded(store: Store) -> None:

@@ -113,3 +113,12 @@ def test_a_tenant_without_limits_and_a_refused_call_take_as_few(store: Store, wi
     call(store, USD)
     assert trips(wire, lambda: admit(store, 1)) == 1
     assert admit(store, 1).kind == "exhausted"
+
+
+def test_a_markup_takes_no_further_round_trip_once_it_was_met(store: Store, wire: Wire) -> None:
+    store.set_plan("pro", (), NOW, "20")
+    store.assign_plan("acme", "pro", NOW)
+    limit_to(store, 10 * USD)
+    call(store, 5)
+    assert trips(wire, lambda: call(store, 10)) == 2
+    assert amounts(store) == (18, 0)

@@ -455,6 +455,7 @@ OF_NO_USE: dict[str, list[Any]] = {
     "propagate_threads": ["no", 1, None],
     "on_event": ["print", 5],
     "on_refusal": ["print", 5],
+    "markup": [20, "20"],
     "on_flush_error": ["print", 5],
     "clock": [3, None, "time.time"],
     "patches": ["openai", [5], [""], 5],

@@ -16,6 +16,7 @@ from ..stores.columns import text
 from .backlog import Backlog
 from .estimates import Habits
 from .listeners import listeners_of, notify, notify_refusal
+from .markup import mark_up
 from .refusal_log import RefusalLog, refusal_of
 from .settler import Settler
 from .store_access import StoreAccess
@@ -23,6 +24,7 @@ from .unresolved import Unresolved
 
 if TYPE_CHECKING:
     from ..config import MeterConfig
+    from ..events import LLMEvent
     from ..limits import Decision
     from ..scope import Scope
     from ..stores.contract import Store
@@ -122,11 +124,17 @@ class Engine:
             return
         if not self._begun:
             self.begin()
+        self.mark_up(settlement[1])
         if self.access.settle(settlement) == "duplicate":
             return
         self._events += 1
         if self.listeners:
             notify(self.listeners, settlement[1])
+
+    def mark_up(self, event: LLMEvent | None) -> None:
+        """Set what the tenant is billed for an event, where the application has a function for that."""
+        if self.config.markup is not None and event is not None:
+            mark_up(self.config.markup, event)
 
     def refused(self, decision: Decision, request: Request, scope: Scope | None) -> None:
         """Count a refusal, here and in the store, and notify the listeners."""

@@ -7,16 +7,20 @@ import time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from ..events import LLMEvent
 from ..hosts import UNKNOWN
+from ..money import to_nano, to_usd
 from ..pricing import ASSUMED, REPORTED
 from ..runtime.ids import new_id
 from .estimates import Costs
+from .markup import charge_of
 
 if TYPE_CHECKING:
     from .. import scope as scopes
-    from ..events import LLMEvent
     from ..pricing import Price
+    from ..stores.records import Charges
     from .engine import Engine
+    from .markup import Markup
     from .request import Request
 
 BY_HOST = frozenset({UNKNOWN, "azure"})
@@ -93,6 +97,41 @@ class Flight:
             habit.costs = Costs()  # from the second call on, this is known
             return self.engine.prices.fallback.price.of_tokens(received, generated)
         return amount if habit.costs is None else habit.costs.of(amount)
+
+    def charges(self, markup: Markup, worst_case: int | None, ceiling: int | None) -> Charges | None:
+        """Return what the tenant is billed for the estimate, the worst case and the ceiling, by the application.
+
+        Its function is asked about the estimate; the others are in proportion to that. None where it does not say.
+        """
+        if self.held is None:
+            return None
+        request, (received, generated) = self.request, self.estimate
+        user, feature = (None, None) if self.scope is None else self.scope.attributed()
+        event = LLMEvent(
+            self.call_id,
+            self.tenant_id,
+            provider=request.provider,
+            model=request.model,
+            endpoint=request.endpoint,
+            input_tokens=received,
+            output_tokens=generated,
+            total_tokens=received + generated,
+            timestamp=self.started_at,
+            stream=request.stream,
+            cost_usd=to_usd(self.held),
+            service_tier=request.service_tier,
+            user=user,
+            feature=feature,
+            tags={"estimated": True},
+        )
+        charge = charge_of(markup, event)
+        if charge is None:
+            return None
+        estimated, held = to_nano(charge), self.held
+        worst_charge, ceiling_charge = (
+            most if most is None or not held else -(-most * estimated // held) for most in (worst_case, ceiling)
+        )
+        return estimated, worst_charge, ceiling_charge
 
     def learn_cost(self, event: LLMEvent, cost: int | None, received: int) -> None:
         """Learn what a call cost if its tokens and the price it was held by did not say so; `received` is all input."""

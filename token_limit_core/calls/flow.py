@@ -243,8 +243,9 @@ def _admit(flight: Flight) -> Decision:
     received, generated = flight.estimate
     amount = flight.held = flight.hold_for(received, generated)
     user, feature = (None, None) if flight.scope is None else flight.scope.attributed()
+    charges = None if config.markup is None else flight.charges(config.markup, amount, None)
     tokens = received + generated
-    facts = (request.provider, request.model, user, feature, amount, tokens, None, None)
+    facts = (request.provider, request.model, user, feature, amount, tokens, None, None, charges)
     call = call_of((flight.call_id, flight.tenant_id, amount, config.hold_seconds, "call", tokens, *facts))
     if flight.unresolved:
         return engine.access.unverified(call)

@@ -45,6 +45,7 @@ class MeterConfig:
     store: Store | str | None = field(default=None, repr=False)
     hosts: Mapping[str, str] = field(default_factory=dict)
     prices: Mapping[str, OwnPrice] = field(default_factory=dict)
+    markup: Callable[[LLMEvent], Money | None] | None = None
     thresholds_url: str | None = field(default=None, repr=False)
     check_url: str | None = field(default=None, repr=False)
     spool: str | None = None

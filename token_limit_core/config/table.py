@@ -58,6 +58,11 @@ SETTINGS: dict[str, Setting] = {
         "the list, for nothing, or at US dollars for a million tokens (`input`, `cached_input`, `output`, ...).",
         {},
     ),
+    "MARKUP": _hook(
+        "'project.billing.charge'",
+        "A callable that gets each event and returns what its tenant is billed, in US dollars. None, of it or for the "
+        "setting, leaves that to the markup of the tenant or its plan.",
+    ),
     "ON_UNGUARDED": _choice(
         "warn",
         ("refuse", "ignore"),

@@ -66,6 +66,7 @@ class Ingest:
         clock: Callable[[], float] = system_time,
         welcome: Callable[[str, float], None] = lambda tenant_id, now: None,
         prices: PriceBook | None = None,
+        mark_up: Callable[[LLMEvent], None] = lambda event: None,
     ) -> None:
         if store.backend is not None:
             raise ConfigurationError(
@@ -76,12 +77,13 @@ class Ingest:
         self._clock = clock
         self._welcome = welcome
         self._prices = PriceBook() if prices is None else prices
+        self._mark_up = mark_up
 
     @classmethod
     def of(cls, meter: Meter) -> Self:
-        """Use the store, clock, prices and default limit of a Meter."""
+        """Use the store, clock, prices, markup and default limit of a Meter."""
         engine = engine_of(meter)
-        return cls(meter.store, meter.config.clock, engine.access.welcome, engine.prices)
+        return cls(meter.store, meter.config.clock, engine.access.welcome, engine.prices, engine.mark_up)
 
     def answer(self, incoming: Incoming) -> Rendered:
         """Answer a request; an error becomes a problem document, and is logged without secrets."""
@@ -146,6 +148,7 @@ class Ingest:
                     foreign += 1
                     raise Rejected("tenant_id: not one of the tenants of this API key")
                 covered.add(tenant_id)
+                self._mark_up(priced.event)
                 taken.append(priced)
             except Rejected as error:
                 rejected.append(_rejection(index, row, str(error)))

@@ -51,6 +51,16 @@ class ManagesPlans:
         name = None if plan is None else parse_plan(plan)
         return self.store.assign_plan(check_payer(tenant_id), name, self.config.clock(), by)
 
+    def set_markup(self, tenant_id: str, markup: Money | None, *, by: str = "") -> bool:
+        """Set the percent that a tenant is billed above what the provider takes, instead of its plan's.
+
+        0 is no markup; None lets the plan's hold again. False where it was so already. It holds for the tenant's next
+        call; a function in the setting `markup` comes first.
+        Raises `ConfigurationError` for a percentage that cannot be used.
+        """
+        percent = None if markup is None else parse_markup(markup)
+        return self.store.set_markup(check_payer(tenant_id), percent, self.config.clock(), by)
+
     def suspend(self, tenant_id: str, *, reason: str = "", by: str = "") -> bool:
         """Refuse every call of a tenant from now on, with 402; False where it was so already."""
         return self.store.suspend(check_payer(tenant_id), self.config.clock(), parse_line(reason, "reason"), by)

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class ReportRow:
     """A line of a report. `key` is an ISO date for days, else a name; empty is what has none.
 
-    `unpriced` counts calls without a known price.
+    `cost_usd` is what providers took, `charge_usd` what tenants are billed. `unpriced` counts calls without a known
+    price.
     """
 
     key: str
@@ -33,6 +34,7 @@ class ReportRow:
     output_tokens: int
     cost_usd: Decimal
     unpriced: int
+    charge_usd: Decimal
 
 
 class ManagesTenants:
@@ -96,6 +98,7 @@ class ManagesTenants:
                 row.total.output_tokens,
                 to_usd(row.total.cost_nano),
                 row.total.unpriced,
+                to_usd(row.total.charge_nano),
             )
             for row in self.store.report(by, start, end, payer)
         ]

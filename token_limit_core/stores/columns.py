@@ -49,6 +49,7 @@ def ledger_row(entry: Entry) -> dict[str, Any]:
         "corrects": entry.corrects,
         "timestamp": event.timestamp,
         "cost_nano": entry.cost_nano,
+        "charge_nano": entry.charge_nano,
         "requested_model": None,
     }
     for name, value in vars(event).items():
@@ -135,6 +136,7 @@ def read_entry(row: Mapping[str, Any]) -> Entry:
     """Return the ledger entry of a row; what an older or newer version kept that we do not know is left out."""
     columns = {name: value for name, value in row.items() if name in FIELDS and value is not None}
     details = {name: value for name, value in row["details"].items() if name in FIELDS}
-    cost = row["cost_nano"]
-    event = LLMEvent(**{**details, **columns, "cost_usd": None if cost is None else to_usd(cost)})
-    return Entry(event, cost, row["kind"], row["corrects"])
+    cost, charge = row["cost_nano"], row["charge_nano"]
+    amounts = {"cost_usd": cost, "charge_usd": cost if charge is None else charge}
+    amounts = {name: None if nano is None else to_usd(nano) for name, nano in amounts.items()}
+    return Entry(LLMEvent(**{**details, **columns, **amounts}), cost, row["kind"], row["corrects"], charge)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..limits import EVERYONE, TOKENS, USD, Item, Limit, LimitStatus, items_for
+from ..limits import COST, EVERYONE, TOKENS, USD, Item, Limit, LimitStatus, items_for
 from ..limits.filters import EACH, Facts, Filter, parse_filter
 from ..windows import RATES, TOTAL, Window
 from .contract import Transaction
@@ -96,12 +96,13 @@ def _pruned(tx: Transaction, limit: Limit, window: Window, payer: str | None, fo
         for day in tx.rollup(payer, days):
             if found.matches(Facts(day.provider, day.model)):
                 total = add_spends(total, day.total)
-    return _of_spend(limit, total)
+    return amount_of(limit, total)
 
 
-def _of_spend(limit: Limit, total: Spend) -> int:
+def amount_of(limit: Limit, total: Spend) -> int:
+    """Return what a total is on a counter of a limit, in the limit's unit."""
     if limit.unit == USD:
-        return total.cost_nano
+        return total.cost_nano if limit.basis == COST else total.charge_nano
     return total.input_tokens + total.output_tokens if limit.unit == TOKENS else total.calls
 
 

@@ -12,6 +12,7 @@ from enum import Enum, auto
 
 from ..limits import (
     ADMITTED,
+    COST,
     EVERYONE,
     OBSERVE,
     REQUESTS,
@@ -57,6 +58,7 @@ def admit(tx: Transaction, call: Call, now: float, assigns_plans: bool = False) 
         return Decision("suspended", call.tenant_id)
     if rules.plan is None and assigns_plans:
         return Retry.PLAN
+    call = call.marked_up(rules.markup)
     items = items_for(rules.limits, call.tenant_id, now, call.facts) if rules.limits else []
     amounts: list[int] = []
     observed: list[str] = []
@@ -115,7 +117,9 @@ def _seen(tx: Transaction, item: Item, call: Call, now: float, amount: int) -> D
 def _hold(call: Call, items: Sequence[Item], amounts: list[int], now: float) -> Hold:
     """Make the hold of an admitted call; if it never ends, a strict limit's call is billed its worst case."""
     strict = {item.limit.unit for item in items if item.limit.mode == STRICT}
-    amount = call.worst_case if USD in strict and call.worst_case is not None else call.estimate
+    worst = USD in strict and call.worst_case is not None
+    amount = call.worst_case if worst else call.estimate
+    charge = None if call.charges is None else call.charges[worst]
     tokens = call.worst_tokens if TOKENS in strict and call.worst_tokens is not None else call.tokens
     return Hold(
         call.call_id,
@@ -132,6 +136,7 @@ def _hold(call: Call, items: Sequence[Item], amounts: list[int], now: float) -> 
         process=process_name(),
         items=tuple([item.key for item in items]),  # quicker than from a generator
         amounts=tuple(amounts),
+        charge=charge,
     )
 
 
@@ -145,13 +150,16 @@ def raise_hold(tx: Transaction, call_id: str, amount: int | None, tokens: int, n
         return None
     tx.lock_tenant(hold.tenant_id, now)  # no settle may free what is not held yet
     limits = {limit.id: limit for limit in tx.rules(hold.tenant_id).limits}
-    more = {USD: 0 if amount is None else amount, TOKENS: tokens}
+    charge = amount if hold.charge is None else hold.charge_for(amount)
     raised = {}
     for key, held in hold.held_on():
         limit = limits.get(key.limit_id)
-        raised[key] = held if limit is None or limit.unit == REQUESTS else max(held, more[limit.unit])
+        usd = amount if limit is not None and limit.basis == COST else charge
+        more = {USD: 0 if usd is None else usd, TOKENS: tokens, REQUESTS: 0}
+        raised[key] = held if limit is None else max(held, more[limit.unit])
     most = hold.amount if amount is None else max(hold.held, amount)
-    higher = hold._replace(amount=most, tokens=max(hold.tokens, tokens), amounts=tuple(raised.values()))
+    tokens = max(hold.tokens, tokens)
+    higher = hold._replace(amount=most, charge=hold.charge_for(most), tokens=tokens, amounts=tuple(raised.values()))
     if not tx.update_hold(higher):
         return None
     decision = ADMITTED
@@ -174,6 +182,8 @@ def settle(tx: Transaction, call_id: str, entry: Entry, now: float, destinations
         return "stored"
     tenant_id = entry.event.tenant_id
     tx.lock_tenant(tenant_id, now)
+    rules = tx.rules(tenant_id)
+    entry = entry.marked_up(rules.markup)
     if not tx.insert_entry(entry):
         return "duplicate"
     tx.roll_up(entry)
@@ -181,11 +191,11 @@ def settle(tx: Transaction, call_id: str, entry: Entry, now: float, destinations
         tx.insert_deliveries(destination, (entry,))
     hold = tx.hold(call_id)
     if hold is None or hold.tenant_id != tenant_id:
-        _charge(tx, entry, now)
+        _charge(tx, rules.limits, entry, now)
     elif tx.close_hold(call_id, "settled"):
-        _charge(tx, entry, now, hold)
+        _charge(tx, rules.limits, entry, now, hold)
     else:
-        _charge(tx, entry, now)
+        _charge(tx, rules.limits, entry, now)
         if tx.close_hold(call_id, "settled", was="expired"):
             append(tx, correction_of(hold), now)
     return "stored"
@@ -204,15 +214,15 @@ def append(tx: Transaction, entry: Entry, now: float, hold: Hold | None = None) 
     """Append an entry to the ledger of a tenant that is locked, and charge it; nothing where it is there already."""
     if tx.insert_entry(entry):
         tx.roll_up(entry)
-        _charge(tx, entry, now, hold)
+        _charge(tx, tx.rules(entry.event.tenant_id).limits, entry, now, hold)
 
 
-def _charge(tx: Transaction, entry: Entry, now: float, hold: Hold | None = None) -> None:
+def _charge(tx: Transaction, limits: Sequence[Limit], entry: Entry, now: float, hold: Hold | None = None) -> None:
     """Charge every limit whose window has the entry (also those that came to match in flight); free the hold."""
     deltas: dict[CounterKey, list[int]] = {}
     if hold is not None:
         deltas = {key: [0, -amount] for key, amount in hold.held_on()}
-    _add(deltas, tx.rules(entry.event.tenant_id).limits, (entry,))
+    _add(deltas, limits, (entry,))
     _write(tx, deltas, now)
 
 
@@ -255,19 +265,21 @@ def record(
     """
     held = tx.held_calls([entry.event.event_id for entries in tenants.values() for entry in entries])
     results: dict[str, list[Recorded]] = {}
-    fresh: dict[str, list[Entry]] = {}
+    written: list[Entry] = []
+    deltas: dict[CounterKey, list[int]] = {}
     for tenant_id, entries in tenants.items():
         known = tx.known_events(tenant_id, [entry.event.event_id for entry in entries])
-        results[tenant_id], fresh[tenant_id] = _sort_out(entries, known, held, settle)
-    written = [entry for entries in fresh.values() for entry in entries]
+        results[tenant_id], fresh = _sort_out(entries, known, held, settle)
+        if fresh:
+            rules = tx.rules(tenant_id)
+            fresh = [entry.marked_up(rules.markup) for entry in fresh]
+            _add(deltas, rules.limits, fresh)
+            written += fresh
     if written:
         tx.insert_entries(written)
         tx.roll_up_all(written)
         for destination in destinations:
             tx.insert_deliveries(destination, written)
-        deltas: dict[CounterKey, list[int]] = {}
-        for tenant_id, entries in fresh.items():
-            _add(deltas, tx.rules(tenant_id).limits, entries)
         _write(tx, deltas, now)
     return results
 

@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from ..limits import TOKENS, USD, CounterKey, Limit, LimitStatus
+from ..limits import COST, TOKENS, USD, CounterKey, Limit, LimitStatus
 from ..limits.filters import NO_FACTS, Facts
 from ..runtime.faults import StoreError
 from .records import Counter, Entry, Tenant
@@ -30,11 +30,15 @@ class Plan(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """What decides on a tenant's calls: its own limits, its plan's and those on all tenants together."""
+    """What decides on a tenant's calls: its own limits, its plan's and those on all tenants together.
+
+    `markup` is the tenant's own or its plan's, in percent as decimal text; empty is none.
+    """
 
     limits: list[Limit]
     plan: str | None = None
     suspended: bool = False
+    markup: str = ""
 
 
 class TopUp(NamedTuple):
@@ -97,6 +101,7 @@ class Total(NamedTuple):
     cost_nano: int
     tokens: int
     requests: int
+    charge_nano: int
     start: float = 0.0
     first_at: float = 0.0
 
@@ -109,6 +114,7 @@ class Total(NamedTuple):
             self.cost_nano + other.cost_nano,
             self.tokens + other.tokens,
             self.requests + other.requests,
+            self.charge_nano + other.charge_nano,
             self.start,
             min(self.first_at, other.first_at),
         )
@@ -116,7 +122,7 @@ class Total(NamedTuple):
     def amount_on(self, limit: Limit) -> int:
         """Return what the rows add to a counter of a limit, in the limit's unit."""
         if limit.unit == USD:
-            return self.cost_nano
+            return self.cost_nano if limit.basis == COST else self.charge_nano
         return self.tokens if limit.unit == TOKENS else self.requests
 
 
@@ -143,6 +149,13 @@ class Plans:
 
         With `first` only a tenant that never had a plan is changed, and the plan need not exist yet.
         Raises `ConfigurationError` for a plan that is not known.
+        """
+        raise self._no_rows()
+
+    def set_markup(self, tenant_id: str, markup: str | None, now: float, by: str = "") -> bool:
+        """Set the markup of a tenant (percent as decimal text), or None for its plan's; False where it was so already.
+
+        It holds for calls that are settled from now on.
         """
         raise self._no_rows()
 
@@ -237,7 +250,7 @@ class PlansTransaction(ReportsTransaction):
 
     @abstractmethod
     def update_tenant(self, tenant: Tenant) -> None:
-        """Write the name, plan and suspension of a tenant that is there."""
+        """Write the name, plan, suspension and markup of a tenant that is there."""
 
     @abstractmethod
     def drop_counters(self, tenant_id: str, limit_ids: Collection[int]) -> None:

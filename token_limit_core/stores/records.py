@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from ..events import LLMEvent
-from ..limits import ENFORCE, REQUESTS, STRICT, TOKENS, CounterKey, Limit
+from ..limits import COST, ENFORCE, REQUESTS, STRICT, TOKENS, CounterKey, Limit
 from ..limits.filters import Facts
+from ..money import add_percent, to_nano, to_usd
 from ..windows import Window
 
 HOLD_SECONDS = 900.0
@@ -29,13 +30,18 @@ PERMISSIONS = (INGEST, CHECK, SET_LIMIT)
 DEFAULT_PERMISSIONS = (INGEST, CHECK)
 
 
+Charges: TypeAlias = tuple[int | None, int | None, int | None]
+"""What a tenant is billed for the estimate, the worst case and the ceiling of a call (nano-dollars)."""
+
+
 class Call(NamedTuple):
     """What admission knows of a call: who pays, how much to set aside, and what the filters of limits look at.
 
     `estimate`, `worst_case` and `ceiling` are nano-dollars; `tokens`, `worst_tokens` and `ceiling_tokens` are the same
     in tokens. The estimate is None for a call without a price. A strict limit holds the worst case, and refuses a call
     without one as "unpriced". An enforced limit holds the estimate; near its end it holds the `ceiling`, which is what
-    the call costs if it generates all of its `max_tokens`.
+    the call costs if it generates all of its `max_tokens`. `charges` is what the tenant is billed for the estimate, the
+    worst case and the ceiling, where that is not the cost.
     """
 
     call_id: str
@@ -52,35 +58,54 @@ class Call(NamedTuple):
     worst_tokens: int | None = None
     ceiling: int | None = None
     ceiling_tokens: int | None = None
+    charges: Charges | None = None
 
     @property
     def facts(self) -> Facts:
         """What filters look at."""
         return Facts(self.provider, self.model, self.user, self.feature)
 
+    def marked_up(self, percent: str) -> Call:
+        """Add a markup, unless the application says itself what the tenant is billed."""
+        if not percent or self.charges is not None:
+            return self
+        estimate, worst_case, ceiling = (
+            None if cost is None else add_percent(cost, percent)
+            for cost in (self.estimate, self.worst_case, self.ceiling)
+        )
+        return self._replace(charges=(estimate, worst_case, ceiling))
+
+    def amounts(self, basis: str) -> Charges:
+        """Return the estimate, the worst case and the ceiling that limits of a basis count."""
+        if self.charges is None or basis == COST:
+            return self.estimate, self.worst_case, self.ceiling
+        return self.charges
+
     def amount_on(self, limit: Limit) -> int | None:
         """Return what a limit holds for the call, in the limit's unit; None where that is not known."""
         if limit.unit == REQUESTS:
             return 1
-        if limit.mode == STRICT:
-            return self.worst_tokens if limit.unit == TOKENS else self.worst_case
-        return self.tokens if limit.unit == TOKENS else self.estimate
+        if limit.unit == TOKENS:
+            return self.worst_tokens if limit.mode == STRICT else self.tokens
+        estimate, worst_case, _ = self.amounts(limit.basis)
+        return worst_case if limit.mode == STRICT else estimate
 
     def ceiling_on(self, limit: Limit) -> int | None:
         """Return what an enforced limit holds near its end, in the limit's unit; None: what it holds anyway."""
         if limit.mode != ENFORCE or limit.unit == REQUESTS:
             return None
-        return self.ceiling_tokens if limit.unit == TOKENS else self.ceiling
+        return self.ceiling_tokens if limit.unit == TOKENS else self.amounts(limit.basis)[2]
 
 
 call_of = partial(tuple.__new__, Call)
-"""Make a Call of its fourteen parts in half the time of `Call(...)`."""
+"""Make a Call of its fifteen parts in half the time of `Call(...)`."""
 
 
 class Hold(NamedTuple):
     """What is set aside for a call in flight, and the counters it is held on.
 
-    `amount` (nano-dollars, None for a call without a price) and `tokens` are what the call is billed if it never ends.
+    `amount` (nano-dollars, None for a call without a price) and `tokens` are what the call costs if it never ends, and
+    `charge` what the tenant is billed then, None where that is the amount.
     `process` is where the call is made, as `host:pid`; empty is not known.
     `amounts` are what each of the `items` holds, in its limit's unit; None says that each holds the amount.
     """
@@ -98,6 +123,7 @@ class Hold(NamedTuple):
     user: str | None = None
     feature: str | None = None
     process: str = ""
+    charge: int | None = None
     items: tuple[CounterKey, ...] = ()
     amounts: tuple[int, ...] | None = None
 
@@ -106,18 +132,25 @@ class Hold(NamedTuple):
         """The amount (nano-dollars); a call without a price holds none."""
         return 0 if self.amount is None else self.amount
 
+    def charge_for(self, amount: int | None) -> int | None:
+        """Return what the tenant would be billed for another amount, in proportion and rounded up."""
+        if self.charge is None or not self.amount or amount is None:
+            return self.charge
+        return -(-amount * self.charge // self.amount)
+
     def held_on(self) -> Iterator[tuple[CounterKey, int]]:
         """Yield each counter with what it holds for the call, in its limit's unit."""
         return zip(self.items, repeat(self.held) if self.amounts is None else self.amounts, strict=False)
 
 
 hold_of = partial(tuple.__new__, Hold)
-"""Make a Hold of its fifteen parts."""
+"""Make a Hold of its sixteen parts."""
 
 
 class Entry(NamedTuple):
     """One row of the append-only ledger: the event plus the signed nano-dollars it adds (None is unpriced).
 
+    `charge_nano` is what the tenant is billed, None where that is the cost.
     `kind` is "call", or "expiry", "correction" and "adjustment" for what only moves amounts.
     """
 
@@ -125,11 +158,28 @@ class Entry(NamedTuple):
     cost_nano: int | None
     kind: str = "call"
     corrects: str | None = None
+    charge_nano: int | None = None
+
+    def marked_up(self, percent: str) -> Entry:
+        """Add a markup to what the tenant is billed for a call, unless that is given; the event says it, too."""
+        if self.charge_nano is not None or self.cost_nano is None:
+            return self
+        if not percent:
+            vars(self.event).pop("charge_usd", None)
+            return self
+        charge_nano = add_percent(self.cost_nano, percent)
+        self.event.charge_usd = to_usd(charge_nano)
+        return self._replace(charge_nano=charge_nano)
+
+    @property
+    def spent(self) -> int:
+        """What the provider takes (nano-dollars); nothing is known of an unpriced row."""
+        return 0 if self.cost_nano is None else self.cost_nano
 
     @property
     def charged(self) -> int:
-        """What the row adds to a counter of money (nano-dollars); an unpriced one adds nothing."""
-        return 0 if self.cost_nano is None else self.cost_nano
+        """What the tenant is billed (nano-dollars); an unpriced row adds nothing."""
+        return self.spent if self.charge_nano is None else self.charge_nano
 
     @property
     def facts(self) -> Facts:
@@ -141,14 +191,22 @@ class Entry(NamedTuple):
         """Return what the row adds to a counter of a limit, in the limit's unit."""
         if limit.unit == TOKENS:
             return self.event.total_tokens
-        return REQUESTS_OF.get(self.kind, 0) if limit.unit == REQUESTS else self.charged
+        if limit.unit == REQUESTS:
+            return REQUESTS_OF.get(self.kind, 0)
+        return self.spent if limit.basis == COST else self.charged
 
 
 REQUESTS_OF = {"call": 1, "expiry": 1, "correction": -1}
 """How many requests a row of each kind counts as: a call whose hold expired counts, once."""
 
 entry_of = partial(tuple.__new__, Entry)
-"""Make an Entry of its four parts."""
+"""Make an Entry of its five parts."""
+
+
+def entry_for(event: LLMEvent, cost_nano: int | None) -> Entry:
+    """Make the row of an event, with the charge that the application gave it, if it did."""
+    given = vars(event).get("charge_usd")
+    return Entry(event, cost_nano, charge_nano=None if given is None else to_nano(given))
 
 
 class Counter(NamedTuple):
@@ -192,7 +250,8 @@ class Drift(NamedTuple):
 class Tenant(NamedTuple):
     """The state of a tenant. `plan` is empty without a plan, and None where none was ever assigned.
 
-    `suspended_at` is unix seconds, None for a tenant that may call.
+    `suspended_at` is unix seconds, None for a tenant that may call. `markup` is percent as decimal text, None where the
+    plan's holds.
     """
 
     tenant_id: str
@@ -200,19 +259,24 @@ class Tenant(NamedTuple):
     plan: str | None = None
     suspended_at: float | None = None
     first_seen: float = 0.0
+    markup: str | None = None
 
 
 class Spend(NamedTuple):
-    """Totals of a tenant over a span of time; `unpriced` counts events without a known cost."""
+    """Totals of a tenant over a span of time: what providers took, and what the tenant is billed (nano-dollars).
+
+    `unpriced` counts events without a known cost.
+    """
 
     calls: int
     input_tokens: int
     output_tokens: int
     cost_nano: int
     unpriced: int
+    charge_nano: int
 
 
-NO_SPEND = Spend(0, 0, 0, 0, 0)
+NO_SPEND = Spend(0, 0, 0, 0, 0, 0)
 
 
 def add_spends(one: Spend, other: Spend) -> Spend:
@@ -233,14 +297,14 @@ def expiry_of(hold: Hold) -> Entry:
     """Make the ledger row of a hold that expired: charged at what it held, in the window it was admitted in."""
     event = _event_of(hold, "expired", hold.tokens)
     event.error, event.tags = "HoldExpired", {"estimated": True}
-    return Entry(event, hold.amount, kind="expiry")
+    return Entry(event, hold.amount, kind="expiry", charge_nano=hold.charge)
 
 
 def correction_of(hold: Hold) -> Entry:
     """Make the row that takes an expiry back when the real settle arrives after all."""
-    amount = None if hold.amount is None else -hold.amount
+    amount, charge = (None if held is None else -held for held in (hold.amount, hold.charge))
     event = _event_of(hold, "correction", -hold.tokens)
-    return Entry(event, amount, kind="correction", corrects=f"{hold.call_id}/expired")
+    return Entry(event, amount, "correction", f"{hold.call_id}/expired", charge)
 
 
 def _event_of(hold: Hold, name: str, tokens: int) -> LLMEvent:
@@ -268,8 +332,9 @@ def add_to_spend(total: Spend, entry: Entry) -> Spend:
         total.calls + is_call,
         total.input_tokens + event.input_tokens,
         total.output_tokens + event.output_tokens,
-        total.cost_nano + entry.charged,
+        total.cost_nano + entry.spent,
         total.unpriced + (is_call and entry.cost_nano is None),
+        total.charge_nano + entry.charged,
     )
 
 

@@ -21,7 +21,7 @@ Sort = Literal["id", "spend", "share"]
 SORTS: tuple[Sort, ...] = ("id", "spend", "share")
 ChangeKind = Literal[
     "set", "remove", "cancel", "release", "make-key", "revoke-key", "set-plan", "remove-plan", "assign-plan",
-    "suspend", "resume", "top-up", "adjust", "name", "rename", "merge", "erase",
+    "markup", "suspend", "resume", "top-up", "adjust", "name", "rename", "merge", "erase",
 ]  # fmt: skip
 KEY_KINDS: tuple[ChangeKind, ...] = ("make-key", "revoke-key")
 

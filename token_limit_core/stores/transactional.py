@@ -17,7 +17,7 @@ from . import counters, ledger
 from .contract import Store, Transaction
 from .ledger import Retry
 from .reconciliation import reconcile
-from .records import KEEP_SECONDS, Call, Drift, Entry, Hold, Pruned, Recorded, Refusal, Spend
+from .records import KEEP_SECONDS, Call, Drift, Entry, Hold, Pruned, Recorded, Refusal, Spend, entry_for
 from .reports import Change
 from .running import ATTEMPTS, Running
 from .transactional_limits import TransactionalLimits
@@ -77,12 +77,13 @@ class TransactionalStore(TransactionalLimits, TransactionalPlans, TransactionalR
     # -- settling -------------------------------------------------------------------------------
 
     def settle(self, call_id: str, event: LLMEvent, cost_nano: int | None, now: float) -> Recorded:
-        return self._run(lambda tx: ledger.settle(tx, call_id, Entry(event, cost_nano), now, self.destinations))
+        entry = entry_for(event, cost_nano)
+        return self._run(lambda tx: ledger.settle(tx, call_id, entry, now, self.destinations))
 
     def record(self, entries: Sequence[tuple[LLMEvent, int | None]], now: float) -> list[Recorded]:
         tenants: dict[str, list[Entry]] = {}
         for event, cost_nano in entries:
-            tenants.setdefault(event.tenant_id, []).append(Entry(event, cost_nano))
+            tenants.setdefault(event.tenant_id, []).append(entry_for(event, cost_nano))
         ordered = dict(sorted(tenants.items()))  # one lock order
 
         def work(tx: Transaction) -> list[Recorded]:

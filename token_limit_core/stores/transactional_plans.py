@@ -80,6 +80,18 @@ class TransactionalPlans(Running, Plans):
 
         return self._run(work)
 
+    def set_markup(self, tenant_id: str, markup: str | None, now: float, by: str = "") -> bool:
+        def work(tx: Transaction) -> bool:
+            tx.lock_tenant(tenant_id, now)
+            before = _known(tx, tenant_id)
+            if before.markup == markup:
+                return False
+            tx.update_tenant(before._replace(markup=markup))
+            tx.insert_change(_change("markup", tenant_id, now, by, note="" if markup is None else f"{markup} %"))
+            return True
+
+        return self._run(work)
+
     # -- suspension and names -------------------------------------------------------------------
 
     def tenant(self, tenant_id: str) -> Tenant | None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 from ..limits import EVERYONE, USD, Item, Limit, LimitStatus, in_force, key_of
 from ..windows import PER_DAY, PER_MONTH, UTC_ZONE, Window
 from .contract import Transaction
-from .counters import status_of
+from .counters import amount_of, status_of
 from .records import NO_SPEND, Hold, Refusal, Spend, Tenant, add_spends
 from .reports import (
     By,
@@ -122,7 +122,7 @@ def statuses(tx: Transaction, items: Sequence[tuple[str, Item]], now: float) -> 
             status = LimitStatus(item.limit, item.window, counter.settled, counter.held, counter.extra)
         elif tenant_id in unopened.get(item.window, ()) and counter is None:
             total = spent[item.window].get(tenant_id, NO_SPEND)
-            status = LimitStatus(item.limit, item.window, total.cost_nano, 0)
+            status = LimitStatus(item.limit, item.window, amount_of(item.limit, total), 0)
         else:
             status = status_of(tx, item, tenant_id, now)
         yield tenant_id, status

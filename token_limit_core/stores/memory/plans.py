@@ -42,12 +42,14 @@ class MemoryPlans(PlansTransaction):
     def rules(self, tenant_id: str) -> Rules:
         tenant = self.tenants.get(tenant_id)
         plan = None if tenant is None else tenant.plan
+        markup = None if tenant is None else tenant.markup
         limits = list(self._limits.get(tenant_id, ()))
         if tenant_id != EVERYONE:
             limits += self._limits.get(EVERYONE, ())
         if plan in self._plans:
             limits += self._plans[plan].limits
-        return Rules(limits, plan, tenant is not None and tenant.suspended_at is not None)
+            markup = self._plans[plan].markup if markup is None else markup
+        return Rules(limits, plan, tenant is not None and tenant.suspended_at is not None, markup or "")
 
     # -- plans and tenants ----------------------------------------------------------------------
 
@@ -145,7 +147,7 @@ class MemoryPlans(PlansTransaction):
             event, at = entry.event, entry.event.timestamp
             if query.start <= at < query.end and query.user in (None, event.user):
                 requests = REQUESTS_OF.get(entry.kind, 0)
-                counts = (1, int(entry.kind == "call"), entry.charged, event.total_tokens, requests)
+                counts = (1, int(entry.kind == "call"), entry.spent, event.total_tokens, requests, entry.charged)
                 yield Total(entry.facts._replace(**hidden), *counts, at, at)
 
     def first_entry_at(self, tenant_id: str | None) -> float | None:

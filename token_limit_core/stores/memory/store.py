@@ -42,7 +42,7 @@ class MemoryStore(TransactionalStore):
             ground = tables.grounds.get(tenant_id)
             if ground is None or not ground.start <= now < ground.end:
                 ground = tables.ground(tenant_id, now, self.default_plan is not None)
-            if ground is not None:
+            if ground is not None and call[14] is None:
                 for counter, amount in ground.counters:
                     if counter[0] + counter[1] + room >= amount:
                         break
@@ -52,7 +52,7 @@ class MemoryStore(TransactionalStore):
                             counter[1] += estimate
                     if ground.keys:
                         hold = (call[0], tenant_id, estimate, now, now + call[3], call[4], "open", *call[5:10])
-                        tables.holds[call[0]] = hold_of((*hold, process_name(), ground.keys, None))
+                        tables.holds[call[0]] = hold_of((*hold, process_name(), None, ground.keys, None))
                     return ADMITTED
         return super().admit(call, now)
 
@@ -61,10 +61,11 @@ class MemoryStore(TransactionalStore):
         tables, tenant_id, event_id = self._tables, event.tenant_id, event.event_id
         with tables.lock:
             hold, ground = tables.holds.get(call_id), tables.grounds.get(tenant_id)
-            if hold is not None and ground is not None and hold[13] is ground.keys and not self.destinations:
+            if hold is not None and ground is not None and hold[14] is ground.keys and not self.destinations:
                 ledger, amount = tables.ledger[tenant_id], hold[2]
-                if hold[6] == "open" and hold[3] == event.timestamp and event_id not in ledger:
-                    ledger[event_id] = entry = entry_of((event, cost_nano, "call", None))
+                plain = hold[6] == "open" and hold[3] == event.timestamp and vars(event).get("charge_usd") is None
+                if plain and event_id not in ledger:
+                    ledger[event_id] = entry = entry_of((event, cost_nano, "call", None, None))
                     tables.not_added.append(entry)
                     del tables.holds[call_id]
                     for counter, _ in ground.counters:

@@ -69,7 +69,7 @@ class Tables(MemoryHolds, MemoryPlans, MemoryReports, MemoryServices, Transactio
 
     def ground(self, tenant_id: str, now: float, assigns_plans: bool) -> Ground | None:
         rules = self.rules(tenant_id)
-        if rules.suspended or (assigns_plans and rules.plan is None):
+        if rules.suspended or rules.markup or tenant_id not in self.tenants or (assigns_plans and rules.plan is None):
             return None
         limits = rules.limits
         items = items_for(limits, tenant_id, now)

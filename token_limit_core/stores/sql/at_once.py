@@ -34,7 +34,21 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql
 
-from ...limits import ADMITTED, ENFORCE, EVERYONE, OBSERVE, STRICT, TOKENS, USD, Decision, Limit, LimitStatus, judge
+from ...limits import (
+    ADMITTED,
+    CHARGE,
+    COST,
+    ENFORCE,
+    EVERYONE,
+    OBSERVE,
+    STRICT,
+    TOKENS,
+    USD,
+    Decision,
+    Limit,
+    LimitStatus,
+    judge,
+)
 from ...runtime.ids import process_name
 from ...windows import Window
 from ..ledger import needed_on
@@ -46,10 +60,13 @@ from .matching import (
     THE_USER,
     candidate_limits,
     filter_row,
+    has_other_markup,
     is_in,
     is_locked,
+    known_markup,
     lock_counters,
     remember_filters,
+    remember_markup,
     unknown_filters,
 )
 from .statements import LIMIT_COLUMNS
@@ -58,21 +75,23 @@ from .tables import counter, hold, hold_item
 
 def _amount(limits: Any) -> ColumnElement[Any]:
     """Give what each limit holds for a call: `Call.amount_on`."""
-    parameters = {(USD, False): "the_estimate", (USD, True): "the_worst_case"}
-    parameters |= {(TOKENS, False): "the_tokens", (TOKENS, True): "the_worst_tokens"}
-    amounts = [
-        (and_(limits.c.unit == unit, (limits.c.mode == STRICT) == literal(strict)), bindparam(name, type_=BigInteger))
-        for (unit, strict), name in parameters.items()
-    ]
-    return case(*amounts, else_=1)
+    cost, charge, tokens = (
+        case((limits.c.mode == STRICT, bindparam(worst, type_=BigInteger)), else_=bindparam(least, type_=BigInteger))
+        for least, worst in (
+            ("the_estimate", "the_worst_case"),
+            ("the_charge", "the_worst_charge"),
+            ("the_tokens", "the_worst_tokens"),
+        )
+    )
+    return case({USD: case((limits.c.basis == COST, cost), else_=charge), TOKENS: tokens}, value=limits.c.unit, else_=1)
 
 
 def _ceiling(limits: Any) -> ColumnElement[Any]:
     """Give what each limit holds for a call near its end: `Call.ceiling_on`."""
-    of_unit = case(
-        {USD: bindparam("the_ceiling", type_=BigInteger), TOKENS: bindparam("the_ceiling_tokens", type_=BigInteger)},
-        value=limits.c.unit,
+    cost, charge, tokens = (
+        bindparam(name, type_=BigInteger) for name in ("the_ceiling", "the_ceiling_charge", "the_ceiling_tokens")
     )
+    of_unit = case({USD: case((limits.c.basis == COST, cost), else_=charge), TOKENS: tokens}, value=limits.c.unit)
     return case((limits.c.mode == ENFORCE, of_unit))
 
 
@@ -111,6 +130,7 @@ def _admission() -> Any:
     fits = and_(locked.c.limit_id.is_not(None), lasts, or_(matching.c.mode == OBSERVE, within))
     refused = or_(
         exists(select(state).where(state.c.suspended_at.is_not(None))),
+        has_other_markup(state),
         unknown_filters(candidates).scalar_subquery().is_not(None),
         and_(bindparam("the_assigns", type_=Boolean), ~exists(select(state).where(state.c.plan.is_not(None)))),
         *(
@@ -140,11 +160,15 @@ def _admission() -> Any:
         unknown_filters(candidates).scalar_subquery().label("unknown"),
         state.c.plan,
         state.c.suspended_at,
+        state.c.markup,
         *(matching.c[name] for name in LIMIT_COLUMNS),
         *(locked.c[name] for name in _STATE),
     ).select_from(fitting.outerjoin(state, true()).outerjoin(both, true()))
     return rows.order_by(matching.c.id).add_cte(taken, items, _header(matching, taken))
 
+
+_OF_STATE = 4
+"""Columns before those of a limit."""
 
 _STATE = ("subject", "window_start", "window_end", "settled", "held", "extra", "extra_until")
 
@@ -170,6 +194,7 @@ def _header(matching: CTE, taken: CTE) -> CTE:
         "user": THE_USER,
         "feature": bindparam("the_feature", type_=String),
         "process": bindparam("the_process", type_=String),
+        "charge": most(USD, "the_billed_worst_charge", "the_billed_charge"),
     }
     return (
         postgresql.insert(hold)
@@ -184,6 +209,9 @@ ADMIT = _admission()
 
 def admission_row(call: Call, now: float, assigns_plans: bool) -> dict[str, Any]:
     """Return the parameters of `ADMIT`."""
+    markup = None if call.charges is not None else known_markup(call.tenant_id)
+    call = call.marked_up(markup or "")
+    charge, worst_charge, ceiling_charge = call.amounts(CHARGE)
     return {
         **filter_row(call.tenant_id, call.facts),
         "the_tenant": call.tenant_id,
@@ -196,6 +224,12 @@ def admission_row(call: Call, now: float, assigns_plans: bool) -> dict[str, Any]
         "the_estimate": 0 if call.estimate is None else call.estimate,
         "the_worst_case": 0 if call.worst_case is None else call.worst_case,
         "the_ceiling": call.ceiling,
+        "the_markup": markup,
+        "the_charge": 0 if charge is None else charge,
+        "the_worst_charge": 0 if worst_charge is None else worst_charge,
+        "the_ceiling_charge": ceiling_charge,
+        "the_billed_charge": None if call.charges is None else charge,
+        "the_billed_worst_charge": None if call.charges is None else worst_charge,
         "the_tokens": call.tokens,
         "the_worst_tokens": 0 if call.worst_tokens is None else call.worst_tokens,
         "the_ceiling_tokens": call.ceiling_tokens,
@@ -214,17 +248,23 @@ def decide(rows: Sequence[Any], call: Call, now: float, assigns_plans: bool) -> 
 
     None: the steps have to be taken.
     """
-    unknown, plan, suspended_at = rows[0][:3]
+    unknown, plan, suspended_at, markup = rows[0][:_OF_STATE]
     if unknown:
         remember_filters(call.tenant_id, unknown)
+    known = known_markup(call.tenant_id)
+    if (markup or "") != known:
+        remember_markup(call.tenant_id, markup or "")
+    if unknown or (call.charges is None and (markup or "") != known):
         return None
+    call = call.marked_up(known)
     if suspended_at is not None:
         return Decision("suspended", call.tenant_id)
     if assigns_plans and plan is None:
         return None
     observed: list[str] = []
-    for row in rows if rows[0][3] is not None else ():
-        limit, (subject, start, end, settled, held, extra, extra_until) = Limit(*row[3 : -len(_STATE)]), row[-7:]
+    for row in rows if rows[0][_OF_STATE] is not None else ():
+        limit = Limit(*row[_OF_STATE : -len(_STATE)])
+        subject, start, end, settled, held, extra, extra_until = row[-len(_STATE) :]
         amount = call.amount_on(limit)
         if start is None or (extra_until is not None and extra_until <= now) or amount is None and limit.mode == STRICT:
             return None

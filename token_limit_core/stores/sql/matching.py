@@ -1,7 +1,8 @@
 """The limits of a call and their counters, as parts of the statements in `at_once.py` and `settlement.py`.
 
 Python decides which filters match a call. A statement gets the known filters of the tenant's limits as lists, and
-returns those that are not known yet.
+returns those that are not known yet. Python adds the markup, too: a statement gets the marked-up amounts and the markup
+that is known, and does nothing where the tenant has another one.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    exists,
     func,
     literal,
     or_,
@@ -29,19 +31,25 @@ from ...limits import EVERYONE
 from ...limits.filters import EACH, Facts, parse_filter
 from ...windows import LONGEST_SECONDS
 from ..columns import WIDTHS, text
-from .statements import LIMIT_COLUMNS
+from .statements import LIMIT_COLUMNS, MARKUP
 from .tables import counter, limit, tenant
+from .tables import plan as plans
 
 THE_TENANT = bindparam("the_tenant", type_=String)
 THE_CALL = bindparam("the_call", type_=String)
 THE_TIME = bindparam("the_time", type_=Double)
 THE_USER = bindparam("the_user", type_=String)
 THE_TOKENS = bindparam("the_tokens", type_=BigInteger)
-THE_AMOUNT = bindparam("the_amount", type_=BigInteger)
+THE_SPENT = bindparam("the_spent", type_=BigInteger)
+THE_CHARGED = bindparam("the_charged", type_=BigInteger)
+THE_MARKUP = bindparam("the_markup", type_=String)
 
 MOST_TENANTS = 10_000
 _filters: dict[str, frozenset[str]] = {}
 """The known filters on the limits of a tenant."""
+
+_markups: dict[str, str] = {}
+"""The known markups of tenants that have one."""
 
 
 def array(name: str) -> Any:
@@ -56,13 +64,15 @@ def is_in(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
 
 def candidate_limits() -> tuple[CTE, CTE]:
     """Find a tenant's state, and every limit that may be on its calls: whose it is, and whose counter."""
-    state = select(tenant.c.plan, tenant.c.suspended_at).where(tenant.c.id == THE_TENANT).cte("state")
+    with_plan = tenant.outerjoin(plans, plans.c.name == tenant.c.plan)
+    columns = (tenant.c.plan, tenant.c.suspended_at, MARKUP.label("markup"))
+    state = select(*columns).select_from(with_plan).where(tenant.c.id == THE_TENANT).cte("state")
     plan = select(state.c.plan).where(state.c.plan != "").scalar_subquery()
     own = and_(limit.c.tenant_id.in_([THE_TENANT, literal(EVERYONE, String)]), limit.c.plan == "")
     subject = case((is_in(limit.c.filter, "the_each"), THE_USER), else_="").label("subject")
     owner = case((limit.c.tenant_id == EVERYONE, literal(EVERYONE, String)), else_=THE_TENANT).label("owner")
-    columns = [limit.c[name] for name in LIMIT_COLUMNS]
-    return state, select(*columns, owner, subject).where(or_(own, limit.c.plan == plan)).cte("candidates")
+    known = [limit.c[name] for name in LIMIT_COLUMNS]
+    return state, select(*known, owner, subject).where(or_(own, limit.c.plan == plan)).cte("candidates")
 
 
 def open_at_the_time(limits: Any, owner: Any, subject: Any) -> ColumnElement[bool]:
@@ -82,7 +92,7 @@ def open_at_the_time(limits: Any, owner: Any, subject: Any) -> ColumnElement[boo
 def lock_counters(limits: Any, *further: Any) -> CTE:
     """Lock the counters of limits, in the order of `limits.lock_order`."""
     at_the_time = open_at_the_time(limits, limits.c.owner, limits.c.subject)
-    rows = select(counter, limits.c.unit).select_from(limits).join(counter, at_the_time).where(*further)
+    rows = select(counter, limits.c.unit, limits.c.basis).select_from(limits).join(counter, at_the_time).where(*further)
     return rows.order_by(counter.c.limit_id).with_for_update(key_share=True, of=counter).cte("locked")
 
 
@@ -108,6 +118,26 @@ def filter_row(tenant_id: str, facts: Facts) -> dict[str, Any]:
         "the_each": each,
         "the_user": None if facts.user is None else text(facts.user)[: WIDTHS["user"]],
     }
+
+
+def has_other_markup(state: CTE) -> ColumnElement[bool]:
+    """Test whether the tenant has another markup than the known one; NULL is for charges that need none."""
+    return exists(select(state).where(state.c.markup != THE_MARKUP))
+
+
+def known_markup(tenant_id: str) -> str:
+    """Return the markup that this process knows of a tenant."""
+    return _markups.get(tenant_id, "")
+
+
+def remember_markup(tenant_id: str, markup: str) -> None:
+    """Set the known markup of a tenant."""
+    if len(_markups) >= MOST_TENANTS:
+        _markups.clear()
+    if markup:
+        _markups[tenant_id] = markup
+    else:
+        _markups.pop(tenant_id, None)
 
 
 def remember_filters(tenant_id: str, filters: Iterable[str]) -> None:

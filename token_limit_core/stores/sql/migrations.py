@@ -69,7 +69,7 @@ _NEW_IN_2 = {
     "limit": ("timezone", "anchor", "plan", "basis", "name"),
     "hold": ("tokens", "provider", "model", "user", "feature"),
     "hold_item": ("subject", "shared"),
-    "ledger": ("requested_model",),
+    "ledger": ("requested_model", "charge_nano"),  # the totals by user add up the charge, which is new in 4
     "limit_history": ("unit", "plan", "note"),
 }
 
@@ -79,7 +79,21 @@ def _to_3(connection: Connection) -> None:
     add_column(connection, tables.hold.c.process)
 
 
-STEPS: list[Step] = [_to_2, _to_3]
+def _to_4(connection: Connection) -> None:
+    """What tenants are billed, beside what providers take."""
+    for changed, name in _NEW_IN_4.items():
+        add_column(connection, metadata.tables[f"token_limit_{changed}"].c[name])
+    for one in (tables.rollup, tables.user_rollup):
+        connection.execute(update(one).values(charge_nano=one.c.cost_nano))
+
+
+_NEW_IN_4 = {
+    "tenant": "markup", "hold": "charge", "ledger": "charge_nano", "rollup": "charge_nano",
+    "user_rollup": "charge_nano",
+}  # fmt: skip
+
+
+STEPS: list[Step] = [_to_2, _to_3, _to_4]
 """The first leads from version 1 to 2, the second to 3, and so on. A step that was released is never changed."""
 
 
@@ -202,7 +216,8 @@ def rebuild(connection: Connection, new: Table, values: dict[str, ColumnElement[
     elif not inspector.has_table(copy.name):
         return
     connection.execute(delete(new))  # what an attempt before this one may have copied
-    names = new.columns.keys()
+    copied = {one["name"] for one in inspect(connection).get_columns(copy.name)} | values.keys()
+    names = [one.name for one in new.columns if one.name in copied]  # one of a later step has its default
     filled = [values.get(name, copy.c[name]) for name in names]
     connection.execute(insert(new).from_select(names, select(*filled).select_from(copy)))
     connection.execute(text(f"DROP TABLE {copy.name}"))

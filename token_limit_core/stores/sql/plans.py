@@ -13,7 +13,7 @@ from ...windows import LATEST
 from ..plans import Plan, PlansTransaction, Rules, TopUp
 from ..records import Counter, Tenant
 from . import statements as sql
-from .statements import LIMIT_COLUMNS, Upserts, listed, one_of, size_for
+from .statements import LIMIT_COLUMNS, MARKUP, TENANT_COLUMNS, Upserts, listed, one_of, size_for
 from .sums import SqlSums
 from .tables import (
     counter,
@@ -39,24 +39,23 @@ _ON_ALL = and_(limit.c.tenant_id == EVERYONE, limit.c.plan == "")
 _OF_PLAN = and_(limit.c.plan == tenant.c.plan, limit.c.plan != "")
 
 RULES = (
-    select(tenant.c.plan, tenant.c.suspended_at, *_LIMIT)
-    .select_from(tenant.outerjoin(limit, _OWN))
+    select(tenant.c.plan, tenant.c.suspended_at, MARKUP, *_LIMIT)
+    .select_from(tenant.outerjoin(limit, _OWN).outerjoin(plan, plan.c.name == tenant.c.plan))
     .where(_OF_TENANT)
     .union_all(
-        select(tenant.c.plan, tenant.c.suspended_at, *_LIMIT)
+        select(tenant.c.plan, tenant.c.suspended_at, null(), *_LIMIT)
         .select_from(tenant.join(limit, _OF_PLAN))
         .where(_OF_TENANT),
-        select(null(), null(), *_LIMIT).where(_ON_ALL),
+        select(null(), null(), null(), *_LIMIT).where(_ON_ALL),
     )
 )
 """The state of a tenant beside each limit; one row at least for a tenant that is known."""
 
-_TENANT_COLUMNS = [tenant.c.id, tenant.c.name, tenant.c.plan, tenant.c.suspended_at, tenant.c.first_seen]
-_TENANT = select(*_TENANT_COLUMNS).where(_OF_TENANT)
+_TENANT = select(*TENANT_COLUMNS).where(_OF_TENANT)
 _UPDATE_TENANT = (
     update(tenant)
     .where(_OF_TENANT)
-    .values({name: bindparam(name) for name in ("name", "plan", "suspended_at", "first_seen")})
+    .values({name: bindparam(name) for name in ("name", "plan", "suspended_at", "first_seen", "markup")})
 )
 
 _THE_PLAN: Any = bindparam("the_plan")
@@ -153,9 +152,9 @@ class SqlPlans(SqlSums, PlansTransaction):
 
     def rules(self, tenant_id: str) -> Rules:
         rows = self._rows(RULES, {"the_tenant": tenant_id})
-        limits = {row[2 + _ID]: Limit(*row[2:]) for row in rows if row[2 + _ID] is not None}
-        state = next(((row[0], row[1]) for row in rows if row[0] is not None or row[1] is not None), (None, None))
-        return Rules(list(limits.values()), state[0], state[1] is not None)
+        limits = {row[3 + _ID]: Limit(*row[3:]) for row in rows if row[3 + _ID] is not None}
+        plan, suspended_at, markup = next((row[:3] for row in rows if row[2] is not None), (None, None, ""))
+        return Rules(list(limits.values()), plan, suspended_at is not None, markup)
 
     # -- plans and tenants ----------------------------------------------------------------------
 

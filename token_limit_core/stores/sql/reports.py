@@ -41,7 +41,7 @@ from ..reports import (
     UserDay,
     current_days,
 )
-from .statements import HOLD_COLUMNS, INSERT_CHANGE, LIMIT_COLUMNS, SPENDS, listed, one_of, size_for
+from .statements import HOLD_COLUMNS, INSERT_CHANGE, LIMIT_COLUMNS, SPENDS, TENANT_COLUMNS, listed, one_of, size_for
 from .tables import counter, hold, ledger, limit, limit_history, refusal, rollup, tenant, user_rollup
 
 
@@ -127,9 +127,6 @@ def _counters(tenants: int, limits: int, windows: int) -> Select[Any]:
     )
 
 
-_TENANT = [tenant.c.id, tenant.c.name, tenant.c.plan, tenant.c.suspended_at, tenant.c.first_seen]
-
-
 class SqlReports(ReportsTransaction):
     """The primitives of the reports on one cursor."""
 
@@ -140,7 +137,7 @@ class SqlReports(ReportsTransaction):
     def tenant_page(self, query: TenantQuery, now: float) -> Page[Tenant]:
         found = _found(query)
         [(total,)] = self._ask(select(func.count()).select_from(tenant).where(*found))
-        rows = select(*_TENANT).where(*found)
+        rows = select(*TENANT_COLUMNS).where(*found)
         if query.sort != "id":
             order = _spent(current_days(now)[0], tenant.c.id) if query.sort == "spend" else _share(now)
             rows = rows.order_by(func.coalesce(order, _NONE[query.sort]).desc())

@@ -1,6 +1,6 @@
 """Settlement in the plain cases of `at_once.py`: two statements in one round trip on PostgreSQL, few on SQLite.
 
-On SQLite a case is plain when the tenant has only limits of its own, and they are on all calls.
+On SQLite a case is plain when the tenant has only limits of its own, they are on all calls, and it has no markup.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import Any
 from sqlalchemy import (
     CTE,
     BigInteger,
-    ColumnElement,
     Double,
     String,
     and_,
@@ -27,20 +26,23 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from ...limits import EVERYONE, REQUESTS, TOKENS, USD
+from ...limits import COST, EVERYONE, REQUESTS, TOKENS, USD
 from ..columns import ledger_row, rollup_row, user_rollup_rows
 from ..records import REQUESTS_OF, Entry
 from .matching import (
-    THE_AMOUNT,
     THE_CALL,
+    THE_CHARGED,
+    THE_SPENT,
     THE_TENANT,
     THE_TIME,
     THE_TOKENS,
     array,
     candidate_limits,
     filter_row,
+    has_other_markup,
     is_in,
     is_locked,
+    known_markup,
     lock_counters,
     open_at_the_time,
     unknown_filters,
@@ -61,11 +63,12 @@ _HELD = (
 )
 
 
-def _charged(unit: ColumnElement[str]) -> dict[str, Any]:
+def _charged(limits: Any) -> dict[str, Any]:
     """Add what the entry settles to a counter, in its limit's unit, and take away what its hold holds."""
-    amounts = {USD: THE_AMOUNT, TOKENS: THE_TOKENS, REQUESTS: bindparam("the_requests", type_=BigInteger)}
+    usd = case((limits.c.basis == COST, THE_SPENT), else_=THE_CHARGED)
+    amounts = {USD: usd, TOKENS: THE_TOKENS, REQUESTS: bindparam("the_requests", type_=BigInteger)}
     return {
-        "settled": counter.c.settled + case(amounts, value=unit),
+        "settled": counter.c.settled + case(amounts, value=limits.c.unit),
         "held": counter.c.held - func.coalesce(_HELD, 0),
     }
 
@@ -84,14 +87,14 @@ def _append(insert: Any, *plain: Any) -> Any:
 
 def _settlement() -> Any:
     """Write the entry, unless it is there or the hold is not the plain open one, and all that follows from it."""
-    _, candidates = candidate_limits()
+    state, candidates = candidate_limits()
     matching = select(candidates).where(is_in(candidates.c.filter, "the_matching")).cte("matching")
     at_the_time = open_at_the_time(matching, matching.c.owner, matching.c.subject)
     keys = select(*(counter.c[name] for name in _KEY)).select_from(matching).join(counter, at_the_time).cte("keys")
-    entry = _entry(candidates, matching, keys)
+    entry = _entry(state, candidates, matching, keys)
     totals = [_total(rollup, "more", entry), _total(user_rollup, "user", entry)]
     locked = lock_counters(matching, exists(select(entry)))
-    charged = update(counter).where(is_locked(locked)).values(_charged(locked.c.unit)).cte("charged")
+    charged = update(counter).where(is_locked(locked)).values(_charged(locked)).cte("charged")
     closed = update(hold).where(hold.c.call_id == THE_CALL, exists(select(entry))).values(state="settled").cte("closed")
     return select(entry.c.id).add_cte(*totals, _copies(entry), charged, closed)
 
@@ -99,8 +102,8 @@ def _settlement() -> Any:
 _KEY = ("tenant_id", "limit_id", "subject", "window_start")
 
 
-def _entry(candidates: CTE, matching: CTE, keys: CTE) -> CTE:
-    """Append the entry in a plain case: its hold is on counters that are charged, and all filters are known.
+def _entry(state: CTE, candidates: CTE, matching: CTE, keys: CTE) -> CTE:
+    """Append the entry in a plain case: its hold is on counters that are charged, filters and markup are known.
 
     A counter of all tenants that is not open is left to the steps, which wait for it.
     """
@@ -112,6 +115,7 @@ def _entry(candidates: CTE, matching: CTE, keys: CTE) -> CTE:
         ~exists(select(hold_item.c.call_id).where(other_item)),
         ~exists(select(matching.c.id).where(matching.c.owner == EVERYONE, ~opened)),
         unknown_filters(candidates).scalar_subquery().is_(None),
+        ~has_other_markup(state),
     )
     entry: CTE = appended.returning(ledger.c.id).cte("entry")
     return entry
@@ -147,23 +151,23 @@ _OTHERS = and_(or_(limit.c.tenant_id == EVERYONE, _FILTERED), limit.c.plan == ""
 SETTLE_ENTRY = _append(
     sqlite.insert,
     ~exists(select(limit.c.id).where(_OTHERS)),
-    ~exists(select(tenant.c.id).where(tenant.c.id == THE_TENANT, tenant.c.plan != "")),
+    ~exists(select(tenant.c.id).where(tenant.c.id == THE_TENANT, or_(tenant.c.plan != "", tenant.c.markup != ""))),
 )
 SETTLE_COUNTERS = (
     update(counter)
     .where(limit.c.tenant_id == THE_TENANT, limit.c.plan == "", open_at_the_time(limit, THE_TENANT, ""))
-    .values(_charged(limit.c.unit))
+    .values(_charged(limit))
 )
 """For SQLite: the entry, and if it was appended, the counters."""
 
 
 def settlement_row(call_id: str, entry: Entry) -> dict[str, Any]:
-    """Return the parameters of `SETTLE_ENTRY` and `SETTLE_COUNTERS`."""
+    """Return the parameters of `SETTLE_ENTRY` and `SETTLE_COUNTERS` for an entry with its markup."""
     row = ledger_row(entry)
     row["the_tenant"] = entry.event.tenant_id
     row["the_call"] = call_id
     row["the_time"] = entry.event.timestamp
-    row["the_amount"] = entry.charged
+    row["the_spent"], row["the_charged"] = entry.spent, entry.charged
     row["the_tokens"] = entry.event.total_tokens
     row["the_requests"] = REQUESTS_OF.get(entry.kind, 0)
     return row
@@ -171,6 +175,8 @@ def settlement_row(call_id: str, entry: Entry) -> dict[str, Any]:
 
 def message_row(call_id: str, entry: Entry, destinations: Sequence[str]) -> dict[str, Any]:
     """Return the parameters of `SETTLE`."""
+    markup = None if entry.charge_nano is not None else known_markup(entry.event.tenant_id)
+    entry = entry.marked_up(markup or "")
     by_user = user_rollup_rows((entry,)) or [dict.fromkeys(columns_of(user_rollup))]
     return {
         **settlement_row(call_id, entry),
@@ -178,4 +184,5 @@ def message_row(call_id: str, entry: Entry, destinations: Sequence[str]) -> dict
         **{f"user_{name}": value for name, value in by_user[0].items()},
         **filter_row(entry.event.tenant_id, entry.facts),
         "the_destinations": list(destinations),
+        "the_markup": markup,
     }

@@ -31,7 +31,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.sql.dml import Insert
 
 from ...limits import CounterKey, Limit
-from ..records import Counter, Hold, Refusal, Spend
+from ..records import Counter, Hold, Refusal, Spend, Tenant
 from .tables import (
     api_key,
     counter,
@@ -50,6 +50,9 @@ from .tables import (
 
 LIMIT_COLUMNS = tuple(field.name for field in fields(Limit))
 HOLD_COLUMNS = tuple(name for name in Hold._fields if name not in ("items", "amounts"))
+TENANT_COLUMNS = [tenant.c["id" if name == "tenant_id" else name] for name in Tenant._fields]
+MARKUP = func.coalesce(tenant.c.markup, plan.c.markup, "")
+"""The markup of a tenant that is joined with its plan."""
 
 
 def columns_of(table: Table) -> list[str]:
@@ -240,7 +243,7 @@ RENEW_HOLD = (
 RAISE_HOLD = (
     update(hold)
     .where(hold.c.call_id == bindparam("the_call"), hold.c.state == "open")
-    .values(amount=bindparam("the_amount"), tokens=bindparam("the_tokens"))
+    .values(amount=bindparam("the_amount"), tokens=bindparam("the_tokens"), charge=bindparam("the_charge"))
 )
 RAISE_ITEM = (
     update(hold_item)
@@ -285,12 +288,14 @@ def held_calls(size: int) -> Select[Any]:
 
 
 IS_CALL = ledger.c.kind == "call"
+CHARGE_NANO = func.coalesce(ledger.c.charge_nano, ledger.c.cost_nano)
 SPENDS = (
     func.count(case((IS_CALL, 1))).label("calls"),
     func.coalesce(func.sum(ledger.c.input_tokens), 0).label("input_tokens"),
     func.coalesce(func.sum(ledger.c.output_tokens), 0).label("output_tokens"),
     func.coalesce(func.sum(ledger.c.cost_nano), 0).label("cost_nano"),
     func.count(case((and_(IS_CALL, ledger.c.cost_nano.is_(None)), 1))).label("unpriced"),
+    func.coalesce(func.sum(CHARGE_NANO), 0).label("charge_nano"),
 )
 SPEND = select(*SPENDS).where(
     ledger.c.tenant_id == bindparam("the_tenant"),

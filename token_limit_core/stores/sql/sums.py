@@ -12,7 +12,7 @@ from ...limits.filters import Facts
 from ..plans import Total, TotalsQuery
 from ..records import REQUESTS_OF
 from .dialects import Texts
-from .statements import IS_CALL, whole
+from .statements import CHARGE_NANO, IS_CALL, whole
 from .tables import ledger
 
 BATCH = 5000
@@ -28,6 +28,7 @@ _AMOUNTS = {
     "cost": func.coalesce(func.sum(ledger.c.cost_nano), 0),
     "tokens": func.coalesce(func.sum(ledger.c.total_tokens), 0),
     "requests": func.coalesce(func.sum(case(REQUESTS_OF, value=ledger.c.kind, else_=0)), 0),
+    "charge": func.coalesce(func.sum(CHARGE_NANO), 0),
 }
 _COLUMNS_BY = {
     "provider": (ledger.c.provider,),
@@ -70,7 +71,13 @@ def _totals(of_tenant: bool, of_user: bool, by: tuple[str, ...], seconds: int | 
 def _rows(of_tenant: bool, of_user: bool, by: tuple[str, ...]) -> Select[Any]:
     after = or_(ledger.c.timestamp > bindparam("the_start"), ledger.c.id > bindparam("the_id"))
     rows = select(
-        ledger.c.id, ledger.c.timestamp, ledger.c.kind, ledger.c.cost_nano, ledger.c.total_tokens, *_facts(by)
+        ledger.c.id,
+        ledger.c.timestamp,
+        ledger.c.kind,
+        func.coalesce(ledger.c.cost_nano, 0),
+        func.coalesce(CHARGE_NANO, 0),
+        ledger.c.total_tokens,
+        *_facts(by),
     )
     return rows.where(*_between(of_tenant, of_user), after).order_by(ledger.c.timestamp, ledger.c.id).limit(BATCH)
 
@@ -87,9 +94,9 @@ class SqlSums:
         statement = _totals(of_tenant, of_user, query.by, query.seconds, self._texts.name)
         for row in self._rows(statement, _known(query)):
             length, values = (None, row) if query.seconds is None else (row[0], row[1:])
-            *facts, rows, calls, cost, tokens, requests, first = values
+            *facts, rows, calls, cost, tokens, requests, charge, first = values
             start = 0.0 if length is None else float(int(length) * (query.seconds or 0))
-            sums = (int(rows), int(calls), int(cost), int(tokens), int(requests))  # PostgreSQL and MySQL sum to Decimal
+            sums = (int(rows), int(calls), int(cost), int(tokens), int(requests), int(charge))  # some sum to Decimal
             found.append(Total(_facts_of(query, facts), *sums, start, start if first is None else first))
         return found
 
@@ -98,8 +105,8 @@ class SqlSums:
         known = {**_known(query), "the_id": -1}
         while True:
             batch = self._rows(statement, known)
-            for _, at, kind, cost, tokens, *facts in batch:
-                counts = (1, int(kind == "call"), 0 if cost is None else cost, tokens, REQUESTS_OF.get(kind, 0))
+            for _, at, kind, cost, charge, tokens, *facts in batch:
+                counts = (1, int(kind == "call"), cost, tokens, REQUESTS_OF.get(kind, 0), charge)
                 yield Total(_facts_of(query, facts), *counts, at, at)
             if len(batch) < BATCH:
                 return

@@ -65,6 +65,7 @@ tenant = _table(
     Column("first_seen", Double, nullable=False),
     Column("plan", String(PLAN_WIDTH)),
     Column("suspended_at", Double),
+    Column("markup", String(32)),
     Index("token_limit_tenant_plan", "plan"),
 )
 
@@ -139,6 +140,7 @@ hold = _table(
     Column("user", String(WIDTHS["user"])),
     Column("feature", String(WIDTHS["feature"])),
     Column("process", String(255), nullable=False, server_default=""),
+    Column("charge", BigInteger),
     Index("token_limit_hold_due", "state", "expires_at"),
     Index("token_limit_hold_tenant", "tenant_id", "state"),
 )
@@ -173,6 +175,7 @@ ledger = _table(
     *(Column(name, String(width)) for name, width in WIDTHS.items()),
     Column("details", JSON, nullable=False),
     Column("requested_model", String(WIDTHS["model"])),
+    Column("charge_nano", BigInteger),
     UniqueConstraint("tenant_id", "event_id", name="token_limit_ledger_event"),
     Index("token_limit_ledger_tenant_time", "tenant_id", "timestamp"),
     Index("token_limit_ledger_time", "timestamp"),
@@ -190,6 +193,7 @@ rollup = _table(
     _count("output_tokens"),
     _count("cost_nano"),
     _count("unpriced"),
+    Column("charge_nano", BigInteger, nullable=False, server_default="0"),
     Index("token_limit_rollup_day", "day"),
 )
 
@@ -204,6 +208,7 @@ user_rollup = _table(
     _count("output_tokens"),
     _count("cost_nano"),
     _count("unpriced"),
+    Column("charge_nano", BigInteger, nullable=False, server_default="0"),
     Index("token_limit_user_rollup_day", "day"),
 )
 

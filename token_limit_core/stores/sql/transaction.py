@@ -62,7 +62,7 @@ class SqlTransaction(SqlPlans, SqlReports, SqlServices, Transaction):
     # -- limits and counters --------------------------------------------------------------------
 
     def lock_tenant(self, tenant_id: str, now: float) -> bool:
-        row = {"id": tenant_id, "name": "", "first_seen": now, "plan": None, "suspended_at": None}
+        row = {"id": tenant_id, "name": "", "first_seen": now, "plan": None, "suspended_at": None, "markup": None}
         if self._texts.name == "sqlite":
             return self._changed(self._upserts.tenant, row)  # BEGIN IMMEDIATE keeps other writers out
         known = {"the_tenant": tenant_id}
@@ -143,6 +143,7 @@ class SqlTransaction(SqlPlans, SqlReports, SqlServices, Transaction):
 
     def update_hold(self, hold: Hold) -> bool:
         row = {"the_call": hold.call_id, "the_amount": hold.amount, "the_tokens": hold.tokens}
+        row["the_charge"] = hold.charge
         if not self._changed(sql.RAISE_HOLD, row):
             return False
         for key, amount in hold.held_on():
