@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from . import patches, scope
+from .calls.at_exit import land_in_daemon_threads
 from .calls.engine import Engine
 from .calls.flight import Flight
-from .calls.flow import land_in_daemon_threads
 from .calls.manual import outcome_of, parse_error, parse_event_id
 from .calls.request import Request, Settlement
 from .calls.settlement import conclude

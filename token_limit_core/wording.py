@@ -162,7 +162,7 @@ def refusal(kind: str, limit: str, spent: str, resets_at: int | None, retry_afte
     if kind == "no_tenant":
         return "It is not known whose account would pay for this call; sign in or choose an account, and try again."
     if kind == "unpriced":
-        return "No price is known for this model, so the call was not made; choose another model."
+        return "It is not known what this call would cost, so it was not made; choose another model."
     if kind == "suspended":
         return "This account is suspended, so the call was not made."
     return "Admitted."

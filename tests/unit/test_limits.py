@@ -243,7 +243,7 @@ FACTS: dict[str, Any] = {
         (Decision("exhausted", **FACTS, frequency=PER_DAY), "The daily limit of $5.00 is used up ($5.01 spent)."),
         (
             Decision("does_not_fit", **FACTS, frequency=PER_DAY),
-            "This call may cost more than what is left of the daily limit of $5.00 ($5.01 spent).",
+            "This call may cost more than what is left of the daily limit of $5.00 ($0.00 left).",
         ),
         (
             Decision("busy", **FACTS, frequency=PER_DAY, resets_at=1796083200),

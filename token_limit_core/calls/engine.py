@@ -64,6 +64,9 @@ class Engine:
 
         if config.default_plan is not None:
             self.store.default_plan = self._default_plan
+        self.strict_tenants: set[str] = set()
+        """Tenants that have had a strict limit: the worst case of their calls is worked out before the store asks."""
+
         self._names: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
         self._events = 0
@@ -107,6 +110,12 @@ class Engine:
         except StoreError as error:
             self._names.pop(tenant_id, None)
             self.access.log(error, "the name of a tenant is not written yet")
+
+    def remember_strict(self, tenant_id: str) -> None:
+        """Remember that a tenant has a strict limit."""
+        if len(self.strict_tenants) >= MOST_NAMES:
+            self.strict_tenants.clear()
+        self.strict_tenants.add(tenant_id)
 
     def payer(self, tenant_id: str | None) -> str:
         """Return who is billed: the tenant, or by `on_no_tenant` another one or `""` for a call without a tenant."""

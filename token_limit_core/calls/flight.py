@@ -12,13 +12,14 @@ from ..hosts import UNKNOWN
 from ..money import to_nano, to_usd
 from ..pricing import ASSUMED, REPORTED
 from ..runtime.ids import new_id
+from ..stores.records import call_of
 from .estimates import Costs
 from .markup import charge_of
 
 if TYPE_CHECKING:
     from .. import scope as scopes
     from ..pricing import Price
-    from ..stores.records import Charges
+    from ..stores.records import Call, Charges
     from .engine import Engine
     from .markup import Markup
     from .request import Request
@@ -36,9 +37,9 @@ class Flight:
     """
 
     __slots__ = (
-        "__weakref__", "_open", "answer", "attempt_lost", "call_id", "cost_usd", "done", "ended", "engine", "estimate",
-        "habit", "held", "lost_attempts", "price", "request", "scope", "started", "started_at", "tags", "tenant_id",
-        "unresolved",
+        "__weakref__", "_open", "answer", "attempt_lost", "call_id", "cost_usd", "covered", "done", "ended", "engine",
+        "estimate", "habit", "held", "lost_attempts", "price", "request", "scope", "started", "started_at", "tags",
+        "tenant_id", "unresolved",
     )  # fmt: skip
 
     def __init__(self, engine: Engine, request: Request, scope: scopes.Scope | None, tenant_id: str) -> None:
@@ -58,6 +59,9 @@ class Flight:
             provider = f"{provider} at {request.host}"
         self.habit = engine.habits[provider, request.model]
         self.estimate = self.habit.estimate(request.size, request.max_output, request.unseen)
+        self.covered = self.estimate[1]
+        """Output tokens that are held for."""
+
         self.price: Price | None = None
         self.held: int | None = None
         self.tags: dict[str, Any] = {}
@@ -77,6 +81,22 @@ class Flight:
         """Begin anew, after a wait: with the time and what the estimate is by now."""
         self.started_at = self.engine.config.clock()
         self.estimate = self.habit.estimate(self.request.size, self.request.max_output, self.request.unseen)
+        self.covered = self.estimate[1]
+
+    def call(self) -> Call:
+        """Return what admission has to know: what the call will probably cost, and with all of its `max_tokens`."""
+        request, config = self.request, self.engine.config
+        received, generated = self.estimate
+        amount = self.held = self.hold_for(received, generated)
+        most = request.max_output
+        ceiling = ceiling_tokens = None
+        if most is not None and most > generated:
+            ceiling, ceiling_tokens = self.hold_for(received, most), received + most
+        user, feature = (None, None) if self.scope is None else self.scope.attributed()
+        charges = None if config.markup is None else self.charges(config.markup, None, ceiling)
+        facts = (request.provider, request.model, user, feature, None, None, ceiling, ceiling_tokens, charges)
+        tokens = received + generated
+        return call_of((self.call_id, self.tenant_id, amount, config.hold_seconds, "call", tokens, *facts))
 
     def find_price(self) -> Price | None:
         """Find the price to hold by, of the name that the price list knows best, else an assumed one."""

@@ -27,13 +27,12 @@ from ..limits import ADMITTED, Decision
 from ..runtime.executor import executor
 from ..runtime.faults import report
 from ..runtime.ids import new_id
-from ..stores.records import call_of
-from ..usage import Usage
 from .flight import Flight
 from .refusals import raised
 from .request import Outcome, Request, Settlement
 from .settlement import conclude
 from .store_access import UNVERIFIED
+from .strict import admit_strictly
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -148,26 +147,6 @@ def hand_over(flight: Flight | None, outcome: Outcome) -> None:
         flight.engine.settler.put(partial(_conclude_late, flight, outcome))
 
 
-def land_in_daemon_threads(engine: Engine, seconds: float) -> None:
-    """Wait for the calls in flight in daemon threads as the process ends, then settle the others at their estimate.
-
-    The interpreter stops a daemon thread wherever it is: the provider bills its call, and nobody would settle it.
-    """
-    deadline = time.monotonic() + seconds
-    while left := [flight for flight in list(engine.in_daemon_threads) if not flight.done]:
-        if time.monotonic() >= deadline:
-            break
-        time.sleep(0.01)
-    for flight in left:
-        received, generated = flight.estimate
-        usage = Usage(input_tokens=received, output_tokens=generated)
-        land(flight, Outcome(usage=usage, estimated=True, error=ProcessEnded()))
-
-
-class ProcessEnded(Exception):
-    """The process ended before the provider had answered; only a name for the event's `error`."""
-
-
 def again(flight: Flight) -> Flight:
     """Make the flight of one of several answers to a call: the first takes over its hold, the others have none."""
     further = copy.copy(flight)
@@ -237,19 +216,17 @@ def _admit(flight: Flight) -> Decision:
     if request.later:
         return ADMITTED
     flight.price = flight.find_price()
-    config = engine.config
-    if flight.price is None and config.on_unpriced == "refuse":
+    if flight.price is None and engine.config.on_unpriced == "refuse":
         return Decision("unpriced", flight.tenant_id)
-    received, generated = flight.estimate
-    amount = flight.held = flight.hold_for(received, generated)
-    user, feature = (None, None) if flight.scope is None else flight.scope.attributed()
-    charges = None if config.markup is None else flight.charges(config.markup, amount, None)
-    tokens = received + generated
-    facts = (request.provider, request.model, user, feature, amount, tokens, None, None, charges)
-    call = call_of((flight.call_id, flight.tenant_id, amount, config.hold_seconds, "call", tokens, *facts))
+    call = flight.call()
     if flight.unresolved:
         return engine.access.unverified(call)
-    return engine.access.admit(call, flight.started_at)
+    if flight.tenant_id not in engine.strict_tenants:
+        decision = engine.access.admit(call, flight.started_at)
+        if decision.kind != "unpriced":
+            return decision
+        engine.remember_strict(flight.tenant_id)
+    return admit_strictly(flight, call)
 
 
 def _board(flight: Flight, scope: scopes.Scope | None, decision: Decision) -> Flight:

@@ -19,6 +19,9 @@ class Request:
     more than the model that answers (Bedrock's regional and global profiles differ in price). The `host` of a `gateway`
     call is not a provider's own; its answer may report the cost in a header. `unseen` are the tokens guessed for input
     that the request only names, such as a file's id.
+
+    `body` is what will be sent; it is looked at only for strict limits. `bounds` are its fields that bound the output,
+    the newest first, empty where the patch cannot set one. `clamped` is the bound, for each choice, to be set in it.
     """
 
     provider: str
@@ -34,6 +37,9 @@ class Request:
     unseen: int = 0
     gateway: bool = False
     host: str = ""
+    body: Any = None
+    bounds: tuple[str, ...] = ()
+    clamped: int | None = None
 
 
 @dataclass(slots=True)

@@ -95,6 +95,8 @@ class Decision:
             amount = None if self.limit is None else wording.exact_quantity(self.limit, self.unit)
             limit = wording.limit_in_words(self.frequency, amount, self.filter, self.name)
             spent = "" if self.spent is None else f" ({wording.quantity(self.spent, self.unit)} spent)"
+            if self.kind == "does_not_fit" and self.left is not None:
+                spent = f" ({wording.quantity(self.left, self.unit)} left)"
         return wording.refusal(self.kind, limit, spent, self.resets_at, self.retry_after)
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..calls.engine import Engine
 
 Extractor = Callable[[Any, tuple[Any, ...], dict[str, Any], BaseException | None], dict[str, Any]]
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 Recognise = Callable[[tuple[Any, ...], dict[str, Any]], Request | None]
 Read = Callable[[Flight, Any, tuple[Any, ...], dict[str, Any], BaseException | None], Any]
 
@@ -182,6 +183,8 @@ class BasePatch:
                 return original(*args, **kwargs)
             token = in_flight.set((args[0] if args else None, flight))
             try:
+                if flight.request.clamped is not None:
+                    args, kwargs = self._clamp(flight.request, args, kwargs)
                 response = original(*args, **kwargs)
             except BaseException as error:
                 land(flight, read(flight, None, args, kwargs, error))
@@ -209,6 +212,8 @@ class BasePatch:
                 return await original(*args, **kwargs)
             token = in_flight.set((args[0] if args else None, flight))
             try:
+                if flight.request.clamped is not None:
+                    args, kwargs = self._clamp(flight.request, args, kwargs)
                 response = await original(*args, **kwargs)
             except Exception as error:
                 await aland(flight, read(flight, None, args, kwargs, error))
@@ -225,6 +230,10 @@ class BasePatch:
             return response
 
         return wrapper
+
+    def _clamp(self, request: Request, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        """Return the arguments with the output bounded as `request.clamped` says, for requests that have `bounds`."""
+        raise TypeError(f"{type(self).__name__} must define _clamp(), as it gives bounds")
 
     def _request(self, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request:
         endpoint = getattr(original, "__name__", self.name)

@@ -17,7 +17,7 @@ from ..calls.flow import land
 from ..calls.request import Outcome, Request
 from ..errors import UnguardedCall
 from ..runtime.faults import report
-from .base import BasePatch
+from .base import Arguments, BasePatch
 from .converse import ConverseReader, InvokeReader, read_converse, read_invoked
 from .frames import FrameReader, follow_async_frames, follow_frames
 from .in_flight import acounting_attempts, counting_attempts
@@ -86,6 +86,11 @@ class BedrockPatch(BasePatch):
         send = module.AioEndpoint._send
         self._swap(module.AioEndpoint, "_send", acounting_attempts(send, _sends_for))
 
+    def _clamp(self, request: Request, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        client, operation, parameters = _arguments(*args, **kwargs)
+        config = {**fields_of(parameters.get("inferenceConfig")), BOUNDS[0]: request.clamped}
+        return (client, operation, {**parameters, "inferenceConfig": config}), {}
+
     def _recognise(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request | None:
         """Return the request of a billable operation; a fault of ours lets it pass unmetered.
 
@@ -119,7 +124,8 @@ def _arguments(client: Any, operation_name: str, api_params: Mapping[str, Any]) 
 def _request(operation: str, parameters: Mapping[str, Any]) -> Request:
     model, endpoint = str(parameters.get("modelId", "")), OPERATIONS[operation]
     sent = _document_of(parameters.get("body")) if endpoint == INVOKE else parameters
-    request = Request("aws", model, endpoint, operation.endswith("Stream"))
+    request = Request("aws", model, endpoint, operation.endswith("Stream"), body=sent)
+    request.bounds = () if endpoint == INVOKE else BOUNDS[:1]
     request.size, request.unseen = (ATTACHMENT, 0) if sent is None else measure(dict(sent))
     request.max_output = max_output_of(model, fields_of(sent))
     request.priced_as = price_name(model)

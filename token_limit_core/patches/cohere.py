@@ -14,14 +14,16 @@ from typing import Any
 
 from ..calls.flight import Flight
 from ..calls.flow import adepart, aland, depart, hand_over, land
-from ..calls.request import Outcome
+from ..calls.request import Outcome, Request
 from ..runtime.faults import report
+from .base import Arguments
 from .bedrock import price_name
 from .billed_units import UnitsReader, read
 from .http_funnel import HttpPatch
 from .in_flight import caught_by, note_lost_attempt
 from .lines import LinesTee
 from .scoped import keep_scope, keep_scope_async
+from .sending import bound_of
 from .streams import Tee, follow_async, follow_sync
 from .surfaces import Plan, Surface
 
@@ -92,9 +94,15 @@ class CoherePatch(HttpPatch):
             report("recognising a call")
             return None
         plan = self.plan_of(url, {**_sent(body), **_sent(more)}, stream)
+        if plan is not None and plan.endpoint in ("chat", "generate"):
+            plan.bounds = BOUNDS
         if plan is not None and _runs_on_aws(client):
             plan.provider, plan.priced_as = "aws", price_name(plan.model)
         return plan
+
+    def _clamp(self, request: Request, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        bound = {bound_of(request): request.clamped}
+        return args, {**kwargs, "json": {**_sent(kwargs.get("json")), **bound}}
 
     def tee(self, plan: Plan, response: Any) -> Tee:
         streams = plan.stream and not response.headers.get("content-type", "").startswith("text/event-stream")
@@ -108,6 +116,8 @@ class CoherePatch(HttpPatch):
         def stream(*args: Any, **kwargs: Any) -> Iterator[Any]:
             plan = self._recognise(args, kwargs, stream=True) if self.active else None
             flight = None if plan is None else depart(plan.engine, plan)
+            if plan is not None and plan.clamped is not None:
+                args, kwargs = self._clamp(plan, args, kwargs)
             with contextlib.ExitStack() as block:
                 try:
                     response = block.enter_context(original(*args, **kwargs))
@@ -130,6 +140,8 @@ class CoherePatch(HttpPatch):
         async def stream(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
             plan = self._recognise(args, kwargs, stream=True) if self.active else None
             flight: Flight | None = None if plan is None else await adepart(plan.engine, plan)
+            if plan is not None and plan.clamped is not None:
+                args, kwargs = self._clamp(plan, args, kwargs)
             async with contextlib.AsyncExitStack() as block:
                 try:
                     response = await block.enter_async_context(original(*args, **kwargs))

@@ -23,9 +23,9 @@ from ..calls.request import Outcome, Request
 from ..errors import UnguardedCall
 from ..hosts import is_known, provider_of
 from ..runtime.faults import report
-from .base import BasePatch
+from .base import Arguments, BasePatch
 from .costs import cost_in_headers
-from .gemini import ChunkReader, Row, document_of, model_name, read_content, read_prediction
+from .gemini import ChunkReader, Row, document_of, model_name, read_content, read_prediction, row_of
 from .in_flight import acounting_attempts, counting_attempts, noting_reconnections, within
 from .interactions import read_response
 from .scoped import keep_scope
@@ -33,6 +33,8 @@ from .streams import follow_async, follow_async_chunks, follow_chunks, follow_sy
 from .surfaces import mask, unguarded
 from .whole import read_whole
 
+BOUND = "maxOutputTokens"
+NAMED = frozenset({"http_method", "path", "request_dict", "http_options"})
 CONTENT, EMBEDDINGS, IMAGES, INTERACTIONS = "generate_content", "embed_content", "generate_images", "interactions"
 
 VERBS = {
@@ -112,6 +114,8 @@ class GooglePatch(BasePatch):
         def wrapper(*args: Any, **kwargs: Any) -> Iterator[Any]:
             request = self._recognise(args, kwargs) if self.active else None
             flight = None if request is None else depart(self.engine(), request)
+            if request is not None and request.clamped is not None:
+                args, kwargs = self._clamp(request, args, kwargs)
             chunks = original(*args, **kwargs)
             if flight is None:
                 yield from chunks
@@ -147,12 +151,21 @@ class GooglePatch(BasePatch):
             url = _option(options, "base_url") or _option(client._http_options, "base_url")
             streams = verb.startswith("stream")
             sent = _merged(body, _option(options, "extra_body"))
-            return self._request_to(str(url), model, VERBS[verb], streams, sent)
+            request = self._request_to(str(url), model, VERBS[verb], streams, sent)
+            request.bounds = (BOUND,) if request.endpoint == CONTENT else ()
+            return request
         except UnguardedCall:
             raise
         except Exception:
             report("recognising a call")
             return None
+
+    def _clamp(self, request: Request, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        client, method, path, body, options = _arguments(*args, **kwargs)
+        config = {**row_of(body.get("generationConfig")), BOUND: request.clamped}
+        return (client, method, path, {**body, "generationConfig": config}, options, *args[5:]), {
+            name: value for name, value in kwargs.items() if name not in NAMED
+        }
 
     def _recognise_sent(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request | None:
         """Do what `_recognise` does for a call of the generated client, from its HTTP request."""
@@ -223,7 +236,7 @@ def _request(provider: str, model: str, endpoint: str, stream: bool, body: Row) 
     tier = body.get("serviceTier", body.get("service_tier"))
     bound = 0 if endpoint in (EMBEDDINGS, IMAGES) else max_output_of(body)
     size, unseen = measure(body)
-    request = Request(provider, model_name(model) or "", endpoint, stream, size, bound, unseen=unseen)
+    request = Request(provider, model_name(model) or "", endpoint, stream, size, bound, unseen=unseen, body=body)
     if isinstance(tier, str):
         request.service_tier = tier.lower()
     return request

@@ -41,13 +41,6 @@ def raw_types(package: str) -> list[type]:
     return found
 
 
-def with_options(args: tuple[Any, ...], kwargs: dict[str, Any], plan: Plan) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Put a changed copy of the options into the arguments; the caller's own are never touched."""
-    if "options" in kwargs:
-        return args, {**kwargs, "options": plan.options}
-    return (args[0], plan.options, *args[2:]), kwargs
-
-
 def refuses_stream_options(plan: Plan, error: Exception) -> bool:
     """Return whether an error is a 400 or 422 that may be for the field that we added.
 

@@ -141,6 +141,13 @@ def read_response(
     return response
 
 
+def with_body(request: Any, document: Mapping[str, Any]) -> Any:
+    """Copy an httpx request with another JSON document."""
+    headers = [(name, value) for name, value in request.headers.multi_items() if name != "content-length"]
+    content = json.dumps(document).encode()
+    return type(request)(request.method, request.url, headers=headers, content=content, extensions=request.extensions)
+
+
 def document_in(request: Any) -> Mapping[str, Any]:
     """Read the body of an httpx request: a JSON document, or the plain fields of a form, whose files are left alone."""
     fields = getattr(request.stream, "fields", None)

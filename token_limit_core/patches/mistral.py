@@ -12,15 +12,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..calls.estimates import STORED
-from ..calls.request import Outcome
+from ..calls.request import Outcome, Request
 from ..runtime.faults import report
 from ..usage import Usage
+from .base import Arguments
 from .chat import ChoicesReader, StreamReader, read_answer
-from .http_funnel import HttpPatch, document_in
+from .http_funnel import HttpPatch, document_in, with_body
 from .in_flight import begin_attempt, fail_attempt
 from .quirks import fill_in_the_middle
 from .reading import count, fields_of, seconds, text
 from .responses import EventReader, read_response
+from .sending import bound_of
 from .streams import follow_async, follow_sync
 from .surfaces import Plan, Surface
 
@@ -133,6 +135,8 @@ SURFACES = (
     Surface("/responses", "responses", ("max_output_tokens",), read_response, EventReader),
 )
 
+BOUNDED = {surface.endpoint: surface.bounds for surface in SURFACES if surface.bounds}
+
 FREE = re.compile(
     r"/(files|agents|libraries(/.+)?|responses/input_tokens|batch/jobs/[^/]+/cancel|fine_tuning/models/[^/]+/archive"
     r"|connectors(/[^/]+/[^/]+/(credentials|activate|deactivate))?|audio/(voices|agents)|service-accounts|triggers"
@@ -185,7 +189,17 @@ class MistralPatch(HttpPatch):
         except Exception:
             report("recognising a call")
             return None
-        return self.plan_of(url, body, stream)
+        plan = self.plan_of(url, body, stream)
+        if plan is not None:
+            plan.bounds = BOUNDED.get(plan.endpoint, ())
+        return plan
+
+    def _clamp(self, request: Request, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        sent = kwargs["request"] if "request" in kwargs else args[2]
+        bounded = with_body(sent, {**request.body, bound_of(request): request.clamped})
+        if "request" in kwargs:
+            return args, {**kwargs, "request": bounded}
+        return (*args[:2], bounded, *args[3:]), kwargs
 
     def refine(self, plan: Plan) -> None:
         if plan.endpoint == OCR and any(plan.body.get(name) for name in ANNOTATIONS):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -15,6 +14,7 @@ from .chat import ChoicesReader, read_answer
 from .images import ImageReader, read_images
 from .quirks import AMENDS, amend_outcomes, fill_in_the_middle
 from .responses import EventReader, RunReader, read_batch, read_container, read_response, read_run
+from .sending import with_field
 from .stainless import StainlessPatch
 from .surfaces import Plan, Surface, size_of_files
 
@@ -165,13 +165,7 @@ def _asking_for_usage(options: Any, body: Mapping[str, Any]) -> Any:
     wanted = stream_options(body)
     if wanted is None:
         return None
-    changed = copy.copy(options)
-    extra = getattr(options, "extra_json", None)
-    if isinstance(extra, Mapping) and "stream_options" in extra:
-        changed.extra_json = {**extra, "stream_options": wanted}
-    else:
-        changed.json_data = {**options.json_data, "stream_options": wanted}
-    return changed
+    return with_field(options, "stream_options", wanted)
 
 
 def stream_options(body: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -16,8 +16,9 @@ from ..errors import UnguardedCall
 from ..hosts import UNKNOWN, is_known, provider_of
 from ..runtime.faults import report
 from .answers import Answers
-from .hooks import raw_types, refuses_stream_options, with_options
+from .hooks import raw_types, refuses_stream_options
 from .in_flight import in_flight, nothing_in_flight, noting_retries
+from .sending import to_send
 from .streams import follow_async, follow_sync
 from .surfaces import Classified, Plan, Surface, mask, pattern_of, registered, unguarded
 
@@ -94,10 +95,11 @@ class StainlessPatch(Answers):
             if isinstance(surface, Surface):
                 plan = Plan(engine, surface, options, address.provider, stream)
                 plan.gateway, plan.host = address.gateway, address.host
+                plan.bounds = surface.bounds or ()
                 if stream and (address.host, plan.model) not in self._refusing:
                     changed = self.inject(plan)
                     if changed is not None:
-                        plan.options, plan.injected = changed, True
+                        plan.asking, plan.injected = changed, True
                 if surface.refined or address.provider in self.refined:
                     self.refine(plan)
                 return plan
@@ -144,7 +146,6 @@ class StainlessPatch(Answers):
 
     def _refused(self, client: Any, plan: Plan) -> None:
         """Remember that a host refuses for a model what was injected: Azure's hosts refuse it for some models only."""
-        plan.injected = False
         if len(self._refusing) >= MAX_REFUSALS:
             self._refusing.clear()
         self._refusing.add((client._base_url.host, plan.model))
@@ -182,12 +183,15 @@ class StainlessPatch(Answers):
             token = in_flight.set((client, flight))
             try:
                 try:
-                    sent_args, sent_kwargs = with_options(args, kwargs, plan) if plan.injected else (args, kwargs)
+                    changed = plan.injected or plan.clamped is not None
+                    sent_args, sent_kwargs = to_send(plan, args, kwargs) if changed else (args, kwargs)
                     result = original(client, *sent_args, **sent_kwargs)
                 except Exception as error:
                     if not refuses_stream_options(plan, error):
                         raise
-                    result = original(client, *args, **kwargs)
+                    plan.injected = False
+                    sent_args, sent_kwargs = to_send(plan, args, kwargs)
+                    result = original(client, *sent_args, **sent_kwargs)
                     self._refused(client, plan)
             except BaseException as error:
                 land(flight, self._failed(flight, plan, error))
@@ -218,12 +222,15 @@ class StainlessPatch(Answers):
             token = in_flight.set((client, flight))
             try:
                 try:
-                    sent_args, sent_kwargs = with_options(args, kwargs, plan) if plan.injected else (args, kwargs)
+                    changed = plan.injected or plan.clamped is not None
+                    sent_args, sent_kwargs = to_send(plan, args, kwargs) if changed else (args, kwargs)
                     result = await original(client, *sent_args, **sent_kwargs)
                 except Exception as error:
                     if not refuses_stream_options(plan, error):
                         raise
-                    result = await original(client, *args, **kwargs)
+                    plan.injected = False
+                    sent_args, sent_kwargs = to_send(plan, args, kwargs)
+                    result = await original(client, *sent_args, **sent_kwargs)
                     self._refused(client, plan)
             except Exception as error:
                 await aland(flight, self._failed(flight, plan, error))

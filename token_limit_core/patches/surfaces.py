@@ -49,12 +49,14 @@ class Surface:
 
 
 class Plan(Request):
-    """A recognised call of a surface: its Meter, the options to send (a copy if `injected`), and who reads.
+    """A recognised call of a surface: its Meter, the caller's options, and who reads.
+
+    An `injected` call is sent with `asking`, which is a copy of the options that asks for usage.
 
     `body` is what will be sent: `extra_body` wins over the method's own arguments.
     """
 
-    __slots__ = ("body", "engine", "injected", "kept", "options", "read", "reader")
+    __slots__ = ("asking", "engine", "injected", "kept", "options", "read", "reader")
 
     def __init__(self, engine: Engine, surface: Surface, options: Any, provider: str, stream: bool) -> None:
         sent = vars(options)  # a model looks for each attribute in vain before it finds it
@@ -64,9 +66,11 @@ class Plan(Request):
         if extra is not None:
             body = {**body, **fields_of(extra)}
         self.engine = engine
-        self.options = options
+        self.options = self.asking = options
         self.injected = self.later = False
         self.body: Mapping[str, Any] = body
+        self.bounds = ()
+        self.clamped = None
         self.endpoint, self.read, self.reader, self.kept = surface.endpoint, surface.read, surface.reader, surface.kept
         self.provider = provider
         self.model = str(body.get("model", ""))

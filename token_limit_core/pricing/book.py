@@ -9,6 +9,7 @@ from ..hosts import FREE
 from ..money import Money
 from ..usage import Usage
 from .assumed import TOKENS_FOR, Assumption, fallback, listed_assumption
+from .model_sizes import ModelSize, size_of
 from .own import SETTINGS, OwnPrice, named_price, parse_prices
 from .price_list import listed_price
 from .rates import Price
@@ -49,6 +50,11 @@ class PriceBook:
         """Return what `prices` says of a model: a price, a name to look up, or None."""
         found = self._own.get(f"{provider}/{model}")
         return self._own.get(model) if found is None else found
+
+    def size_of(self, provider: str, model: str) -> ModelSize:
+        """Return how much a model, or the one that `prices` names for it, can read and write."""
+        named = self.own(provider, model)
+        return size_of(provider, named if isinstance(named, str) else model)
 
     def _own_price(self, provider: str, model: str, at: float, tier: str | None) -> Price | None:
         own = self.own(provider, model)

@@ -75,6 +75,12 @@ def listed_name(provider: str, model: str) -> str | None:
     return None if info is None else info.id
 
 
+def context_window(provider: str, model: str) -> int | None:
+    """Return the tokens of input and output together that a model takes; None where the list does not say."""
+    info = _find(provider, model)
+    return None if info is None else info.context_window
+
+
 def load() -> None:
     """Load the price list, which takes a third of a second once a process: an event loop leaves it to a thread."""
     _find("openai", "gpt-4o-mini")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import NamedTuple
@@ -79,6 +80,22 @@ class Price:
         fresh, read, made = self.plain
         return fresh * (received - cached) + read * cached + made * generated
 
+    def at_most(self, received: int, generated: int, *, caches: bool = True, text_only: bool = False) -> int:
+        """Return nano-dollars that tokens cost at most, rounded up: each at the dearest rate that may be its own.
+
+        Tokens that are written to a cache, and those that are no text, have rates of their own.
+        """
+        dearest = {"input": 0, "output": 0, A_REQUEST: 0}
+        for unit, scaled, tiers, _ in self.rates:
+            rate = max(scaled, *(price for start, price in tiers if received > start), 0)
+            if unit == A_REQUEST:
+                dearest[A_REQUEST] = rate
+            elif unit.endswith("_tokens") and not (text_only and NO_TEXT.search(unit)):
+                side = "output" if unit.startswith("output") else "input"
+                if caches or not unit.startswith("cache_write"):
+                    dearest[side] = max(dearest[side], rate)
+        return -(-(dearest["input"] * received + dearest["output"] * generated + dearest[A_REQUEST]) // SCALE)
+
     def of_usage(self, usage: Usage) -> int | None:
         """Return nano-dollars for what a call used; None when nothing was reported, or nothing of it has a price."""
         counts = vars(usage)
@@ -98,6 +115,8 @@ class Price:
             return None  # such as the seconds of a model that is priced by tokens
         return cost
 
+
+NO_TEXT = re.compile(r"audio|image|video")
 
 A_REQUEST = "requests"
 """The unit of a fee for each call, whatever it uses (Perplexity's Sonar)."""
