@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +27,8 @@ class Site:
         self.folder = folder
         self.env = env
         self.port = port or free_port()
+        if port and is_taken(port):
+            raise SystemExit(f"port: {port} is taken; stop what listens there, or give another one: --port {port + 1}")
         self.url = f"http://127.0.0.1:{self.port}"
 
     def run(self, *args: str) -> str:
@@ -44,7 +47,11 @@ class Site:
             yield
         finally:
             self.process.terminate()
-            self.process.wait()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
 
     def _wait(self, seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
@@ -53,7 +60,8 @@ class Site:
                 raise SystemExit(f"the site ended with code {self.process.returncode}; is the port taken?")
             try:
                 requests.get(f"{self.url}/login/", timeout=5)
-                return
+                if self.process.poll() is None:
+                    return
             except requests.ConnectionError:
                 time.sleep(0.1)
         raise SystemExit(f"the site did not answer at {self.url} within {seconds:.0f} seconds")
@@ -72,6 +80,12 @@ def prepared(folder: Path, data: Path, port: int = 0, **env: str) -> Iterator[Si
         yield Site(folder, env, port)
 
 
+def is_taken(port: int) -> bool:
+    """Return whether something listens on a port of loopback already."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def free_port() -> int:
     """Return a port that is free on loopback."""
     with socket.socket() as probe:
@@ -88,14 +102,20 @@ def main(
     parser.add_argument("--check", action="store_true", help="walk through the site without a person")
     parser.add_argument("--port", type=int, help="8000 by default, and any free one with --check")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, _stop)
     if options.check:
         with tempfile.TemporaryDirectory() as data, site(Path(data), options.port or 0) as running:
             walk(running)
         return
     data = folder / ".demo"
     with site(data, options.port or 8000) as running:
-        print(hint.format(url=running.url, store=f"sqlite:///{data / 'spend.db'}"))
+        print(hint.format(url=running.url, store=f"sqlite:///{data / 'spend.db'}"), flush=True)
         try:
             running.process.wait()
         except KeyboardInterrupt:
             print("stopped")
+
+
+def _stop(number: int, frame: object) -> None:
+    """End as at Ctrl+C, so that the site's process ends too."""
+    raise SystemExit(128 + number)
