@@ -6,7 +6,7 @@ import contextlib
 from types import ModuleType
 
 from django.apps import AppConfig
-from django.core.checks import register
+from django.core.checks import Tags, register
 from django.db.models.signals import post_migrate
 
 from token_limit_core.errors import ConfigurationError
@@ -33,6 +33,7 @@ class TokenLimitConfig(AppConfig):
 
         register(checks.check_settings, self.label)
         register(checks.check_deployment, self.label, deploy=True)
+        register(checks.check_database, Tags.database)
         register(checks.list_sdks, self.label, deploy=True)
         post_migrate.connect(databases.migrate_along, sender=self, dispatch_uid="token_limit_django.migrate_along")
         with contextlib.suppress(ConfigurationError):  # the system checks and the middleware say what is wrong

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -20,12 +20,14 @@ from token_limit_core.config.rules import hint_for
 from token_limit_core.delivery.spool import Spool
 from token_limit_core.errors import ConfigurationError, StoreError
 from token_limit_core.patches import PATCH_REGISTRY
+from token_limit_core.runtime.faults import StoreBlocked
 from token_limit_core.stores import open_store
 from token_limit_core.stores.contract import Store
 from token_limit_core.upgrade import check_upgrade_url
 
 from .conf import REMOTE, SETTINGS, settings
 from .databases import in_memory, same_place, store_alias, unsupported
+from .meter import get_store
 
 MIDDLEWARE = "token_limit_django.middleware.TokenLimitMiddleware"
 GZIP = "django.middleware.gzip.GZipMiddleware"
@@ -56,6 +58,18 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
 def check_deployment(**kwargs: Any) -> list[CheckMessage]:
     """Warn, with --deploy, if limits are not durable or not shared between processes."""
     return _gather([_durability])
+
+
+def check_database(databases: Collection[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Check, with --database, that the tables are there."""
+    try:
+        if settings.STORE is None and store_alias() in (databases or ()):
+            get_store().check()
+    except StoreError as error:
+        return [_error(16, f"The store cannot be used: {error}.", "Run `manage.py migrate`, or start the database.")]
+    except (ConfigurationError, StoreBlocked):
+        return []  # a wrong setting is reported already
+    return []
 
 
 def list_sdks(**kwargs: Any) -> list[CheckMessage]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings as django_settings
 from django.utils.functional import Promise
 
-from token_limit_core.config.rules import CORE, DJANGO, Setting, check_value, is_bool, is_text, load
+from token_limit_core.config.rules import CORE, DJANGO, Setting, check_value, hint_for, is_bool, is_text, load
 from token_limit_core.config.table import meter_options, settings_of
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.stores.contract import Store
@@ -170,6 +170,13 @@ class Settings:
         """
         given = [key for key in self._given() if key in SETTINGS and CORE in SETTINGS[key].where]
         return meter_options({key: self.get(key) for key in given})
+
+    def check(self) -> None:
+        """Raise `ConfigurationError` for the first key that is unknown, or whose value or dotted path is wrong."""
+        for key in self._given():
+            if key not in SETTINGS:
+                raise ConfigurationError(f"TOKEN_LIMIT[{key!r}] is not a setting. {hint_for(str(key), SETTINGS)}")
+            self.get(key)
 
     def given(self) -> Any:
         """Return `settings.TOKEN_LIMIT` as it is."""

@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
-from django.core.exceptions import MiddlewareNotUsed
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
 from django.core.signals import got_request_exception
 from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -37,9 +38,14 @@ class TokenLimitMiddleware:
     async_capable = True
 
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        if not apps.is_installed("token_limit_django"):
+            raise ImproperlyConfigured(
+                "INSTALLED_APPS lacks 'token_limit_django', and MIDDLEWARE has its middleware; add it to INSTALLED_APPS"
+            )
         if not settings.ENABLED:
             raise MiddlewareNotUsed("TOKEN_LIMIT['ENABLED'] is False")
-        get_meter().patch_all()  # settings that cannot work stop the server here, not at the first customer
+        settings.check()  # settings that cannot work stop the server here, not at the first customer
+        get_meter().patch_all()
         calm_servers()
         peek_after_the_stack()
         self.get_response = get_response

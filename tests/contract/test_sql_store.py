@@ -63,7 +63,10 @@ def test_a_wrong_store_setting_names_the_setting_and_the_cure(value: Any, messag
 
 def test_a_missing_driver_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("token_limit_core.stores.urls.find_spec", lambda name: None)
-    with pytest.raises(ConfigurationError, match=r"store: 'mysql\+pymysql://u:\*\*\*@host/db' .* pip install pymysql"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"store: 'mysql\+pymysql://u:\*\*\*@host/db' .* pip install 'token-limit-suite\[mysql\]'",
+    ):
         open_store("mysql+pymysql://u:secret@host/db")
 
 
@@ -92,11 +95,14 @@ def test_the_file_and_its_directory_are_made_on_first_use(tmp_path: Path, monkey
 def test_a_file_that_cannot_be_opened_is_a_wrong_setting_at_start_and_a_store_error_later(
     tmp_path: Path, path: str
 ) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/{path}")
     (tmp_path / "file").touch()
     (tmp_path / "directory").mkdir()
-    store = open_store(f"sqlite:///{tmp_path}/{path}")
-    with pytest.raises(ConfigurationError, match=rf"^store: 'sqlite:///{tmp_path}/{path}' cannot be opened .*give the"):
-        store.check()
+    for start in (lambda: open_store(f"sqlite:///{tmp_path}/{path}"), store.check):
+        with pytest.raises(
+            ConfigurationError, match=rf"^store: 'sqlite:///{tmp_path}/{path}' cannot be opened .*give the"
+        ):
+            start()
     with pytest.raises(StoreError, match=rf"the store sqlite:///{tmp_path}/{path} failed: "):
         store.limits("acme")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from importlib.util import find_spec
 from urllib.parse import urlsplit
@@ -28,8 +29,8 @@ def masked(url: str) -> str:
 def scheme_of(url: str) -> str:
     """Return the scheme of a store URL that can be opened.
 
-    Raises `ConfigurationError` for what can be known without I/O: an unknown scheme, a missing driver, a URL that
-    cannot be read.
+    Raises `ConfigurationError` for what can be known without opening it: an unknown scheme, a missing driver, a URL
+    that cannot be read, a file that cannot be written.
     """
     shown = masked(url)
     scheme, separator, rest = url.partition("://")
@@ -38,7 +39,8 @@ def scheme_of(url: str) -> str:
         raise ConfigurationError(f"store: {shown!r} has no known scheme{hint}; use {_EXAMPLES}")
     driver = SCHEMES[scheme]
     if driver is not None and find_spec(driver) is None:
-        raise ConfigurationError(f"store: {shown!r} needs the driver {driver!r}; pip install {driver}")
+        extra = f"pip install 'token-limit-suite[{scheme.partition('+')[0]}]'"
+        raise ConfigurationError(f"store: {shown!r} needs the driver {driver!r}; {extra}")
     if scheme == "sqlite":
         _check_path(shown, rest)
     elif driver is not None:
@@ -52,6 +54,21 @@ def _check_path(shown: str, rest: str) -> None:
         raise ConfigurationError(
             f"store: {shown!r} names no file; use sqlite:///relative.db or sqlite:////absolute/path.db, "
             "or memory:// to keep nothing"
+        )
+    _check_writable(shown, os.path.abspath(path[1:]))
+
+
+def _check_writable(shown: str, file: str) -> None:
+    """Raise `ConfigurationError` for a file that could never be written; missing folders are made on first use."""
+    nearest = file
+    while not os.path.exists(nearest):
+        nearest = os.path.dirname(nearest)
+    expected = os.path.isdir(nearest) == (nearest != file)
+    if not expected or not os.access(nearest, os.W_OK):
+        what = "is not writable" if expected else "is in the way"
+        raise ConfigurationError(
+            f"store: {shown!r} cannot be opened ({nearest} {what}); "
+            "give the path of a file in a directory this process may write to"
         )
 
 
