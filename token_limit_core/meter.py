@@ -29,7 +29,11 @@ from .runtime.executor import on_loop
 from .runtime.faults import raise_on_error
 from .stores.contract import Store
 from .stores.records import Refusal
+from .stores.reports import RefusalQuery
 from .windows import parse_effective_date, parse_time
+
+MOST_REFUSALS = 1000
+"""Rows that `Meter.refusals` returns at most; each is a minute's."""
 
 
 class _Queue:
@@ -137,7 +141,7 @@ class Meter(ManagesLimits, ManagesPlans, ManagesTenants, ManagesHolds, ProviderC
         now = self.config.clock()
         self._engine.refusals.write()
         start = now - 86400 if since is None else parse_effective_date(since, now)
-        return self.store.refusals(tenant_id, start)
+        return self.store.refusals(RefusalQuery(tenant_id, start, size=MOST_REFUSALS))
 
     def check_limit(self) -> None:
         """Raise `LimitExceededException` if a limit of the current tenant is reached; no-op without a tenant."""

@@ -12,6 +12,7 @@ from token_limit_core.events import LLMEvent
 from token_limit_core.ingest.keys import ApiKey, make_key
 from token_limit_core.stores.contract import Store
 from token_limit_core.stores.records import Call, Refusal
+from token_limit_core.stores.reports import RefusalQuery, Refused
 
 TENANT = "acme"
 DESTINATION = "https://limits.example.com/events"
@@ -141,7 +142,7 @@ def test_refusals_of_one_key_add_up_and_keep_the_last_call(store: Store) -> None
     store.add_refusals([refused(2, model="a", user="ann"), refused(kind="busy")])
     store.add_refusals([refused(3, model="b", last_at=1_800_000_009.5, endpoint="messages", feature="x" * 300)])
 
-    busy, exhausted = sorted(store.refusals(), key=lambda row: row.kind)
+    busy, exhausted = sorted(store.refusals(RefusalQuery()), key=lambda row: row.kind)
     assert (busy.kind, busy.calls) == ("busy", 1)
     assert (exhausted.calls, exhausted.model, exhausted.endpoint, exhausted.user) == (5, "b", "messages", None)
     assert (exhausted.last_at, exhausted.minute, exhausted.limited_by) == (1_800_000_009.5, 1_800_000_000, "per_month")
@@ -151,8 +152,24 @@ def test_refusals_are_listed_by_tenant_and_time_newest_first(store: Store) -> No
     minutes = [1_800_000_000 + 60 * number for number in range(3)]
     store.add_refusals([refused(minute=minute) for minute in minutes] + [refused(tenant_id="Acme")])
 
-    assert [row.minute for row in store.refusals("acme")] == minutes[::-1]
-    assert [row.minute for row in store.refusals("acme", minutes[1])] == minutes[:0:-1]
-    assert [row.tenant_id for row in store.refusals("Acme")] == ["Acme"]
-    assert len(store.refusals(size=2)) == 2
-    assert store.refusals("nobody") == []
+    assert [row.minute for row in store.refusals(RefusalQuery("acme"))] == minutes[::-1]
+    assert [row.minute for row in store.refusals(RefusalQuery("acme", minutes[1]))] == minutes[:0:-1]
+    assert [row.tenant_id for row in store.refusals(RefusalQuery("Acme"))] == ["Acme"]
+    assert len(store.refusals(RefusalQuery(size=2))) == 2
+    assert store.refusals(RefusalQuery("nobody")) == []
+
+
+def test_refusals_are_filtered_and_counted_by_kind(store: Store) -> None:
+    rows = [refused(3, user="ann"), refused(kind="busy"), refused(2, tenant_id="globex", limited_by="per_day")]
+    store.add_refusals([*rows, refused(7, minute=1_800_000_060, last_at=1_800_000_061.0, user="bob")])
+
+    def found(**fields: Any) -> list[int]:
+        return [row.calls for row in store.refusals(RefusalQuery(**fields))]
+
+    assert found() == [7, 1, 3, 2]
+    assert found(offset=1, size=2) == [1, 3]
+    assert found(end=1_800_000_060.0) == [1, 3, 2]
+    assert (found(kind="busy"), found(limited_by="per_day"), found(user="ann")) == ([1], [2], [3])
+    assert store.refused(0.0) == [Refused("exhausted", 2, 12), Refused("busy", 1, 1)]
+    assert store.refused(1_800_000_060.0, "acme") == [Refused("exhausted", 1, 7)]
+    assert store.refused(0.0, "nobody") == []

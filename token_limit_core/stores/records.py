@@ -307,6 +307,11 @@ def correction_of(hold: Hold) -> Entry:
     return Entry(event, amount, "correction", f"{hold.call_id}/expired", charge)
 
 
+def rows_of_call(call_id: str) -> list[str]:
+    """Return the event ids of a call, of its expiry and of the correction of that."""
+    return [call_id, f"{call_id}/expired", f"{call_id}/correction"]
+
+
 def _event_of(hold: Hold, name: str, tokens: int) -> LLMEvent:
     return LLMEvent(
         event_id=f"{hold.call_id}/{name}",

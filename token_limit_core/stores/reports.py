@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Sort = Literal["id", "spend", "share"]
 SORTS: tuple[Sort, ...] = ("id", "spend", "share")
+Standing = Literal["near", "over", "unlimited", "suspended"]
+STANDINGS: tuple[Standing, ...] = get_args(Standing)
+NEAR_SHARE, FULL_SHARE = 0.8, 1.0
+"""From which share of a limit on a tenant is near it, and over it."""
+
 ChangeKind = Literal[
     "set", "remove", "cancel", "release", "make-key", "revoke-key", "set-plan", "remove-plan", "assign-plan",
     "markup", "suspend", "resume", "top-up", "adjust", "name", "rename", "merge", "erase",
@@ -36,8 +41,9 @@ class Page(NamedTuple, Generic[T]):
 class TenantQuery(NamedTuple):
     """Filter and order of a list of tenants.
 
-    `search` matches a part of the id or name; `tenant_id` matches one id exactly. The order is ascending by id, and
-    descending by spend or share of the limit.
+    `search` matches a part of the id or name; `tenant_id` matches one id exactly. `standing` keeps those near a limit
+    (from 80 percent on), over one, without one, or suspended; `plan` those on a plan. The order is ascending by id,
+    and descending by spend or share of the limit.
     """
 
     search: str = ""
@@ -45,6 +51,18 @@ class TenantQuery(NamedTuple):
     offset: int = 0
     size: int = 50
     tenant_id: str | None = None
+    standing: Standing | None = None
+    plan: str | None = None
+
+
+class Standings(NamedTuple):
+    """How many tenants there are, and how many a list of each standing has."""
+
+    tenants: int
+    near: int
+    over: int
+    unlimited: int
+    suspended: int
 
 
 class TenantUsage(NamedTuple):
@@ -92,6 +110,32 @@ class EventQuery(NamedTuple):
     end: float | None = None
     after: Cursor | None = None
     size: int = 50
+    call: str | None = None
+    """The id of an event, with its expiry and correction, or the provider's id of a request."""
+
+    assumed: bool = False
+    unverified: bool = False
+
+
+class RefusalQuery(NamedTuple):
+    """Filter of the refusals: the minutes of `start <= minute < end`, all conditions combined, newest first."""
+
+    tenant_id: str | None = None
+    start: float = 0.0
+    end: float | None = None
+    kind: str | None = None
+    limited_by: str | None = None
+    user: str | None = None
+    offset: int = 0
+    size: int = 50
+
+
+class Refused(NamedTuple):
+    """The refusals of one kind: how many calls, of how many tenants."""
+
+    kind: str
+    tenants: int
+    calls: int
 
 
 class StoredEntry(NamedTuple):
@@ -168,17 +212,22 @@ class Reports:
         """List tenants with this month's spend and the state of their limits."""
         raise self._no_rows()
 
+    def standings(self, now: float) -> Standings:
+        """Count the tenants near a limit, over one, without one and suspended."""
+        raise self._no_rows()
+
     def rollup(self, tenant_id: str, start: float, end: float) -> list[DaySpend]:
         """List the totals of a tenant by day, provider and model, for the days that begin in `start <= t < end`."""
         raise self._no_rows()
 
-    def report(self, by: By, start: float, end: float, tenant_id: str | None = None) -> list[ReportRow]:
+    def report(
+        self, by: By, start: float, end: float, tenant_id: str | None = None, size: int | None = None
+    ) -> list[ReportRow]:
         """Sum the days (UTC) that begin in `start <= t < end` by a field, of one tenant or all.
 
-        Days are ascending; other keys are ordered by cost, highest first.
-
-        Sessions are read from the ledger, all others from the
-        roll-ups, which are never pruned.
+        Days are ascending; other keys are ordered by cost, highest first. With `size` it is the dearest keys only, and
+        what has no value of the field is left out.
+        Sessions are read from the ledger, all others from the roll-ups, which are never pruned.
         """
         raise self._no_rows()
 
@@ -194,8 +243,12 @@ class Reports:
         """List the changes of limits, holds and API keys, newest first."""
         raise self._no_rows()
 
-    def refusals(self, tenant_id: str | None = None, since: float = 0.0, size: int = 1000) -> list[Refusal]:
-        """List the refusals of the minutes from `since` on (unix seconds), newest first."""
+    def refusals(self, query: RefusalQuery) -> list[Refusal]:
+        """List refusals, newest first."""
+        raise self._no_rows()
+
+    def refused(self, since: float, tenant_id: str | None = None) -> list[Refused]:
+        """Count the refusals of the minutes from `since` on (unix seconds) by kind, most calls first."""
         raise self._no_rows()
 
     def _no_rows(self) -> StoreError:
@@ -208,6 +261,9 @@ class ReportsTransaction(ABC):
     @abstractmethod
     def tenant_page(self, query: TenantQuery, now: float) -> Page[Tenant]:
         """List tenants in the order of the query."""
+
+    @abstractmethod
+    def standings(self, now: float) -> Standings: ...
 
     @abstractmethod
     def limits_of(self, tenant_ids: Collection[str], plans: Collection[str]) -> list[Limit]:
@@ -228,8 +284,11 @@ class ReportsTransaction(ABC):
     def user_rollup(self, tenant_id: str, days: range) -> list[UserDay]: ...
 
     @abstractmethod
-    def report(self, by: By, tenant_id: str | None, days: range) -> list[ReportRow]:
-        """Sum days by a field, of one tenant or all; what has no user or feature is left out of those two."""
+    def report(self, by: By, tenant_id: str | None, days: range, size: int | None = None) -> list[ReportRow]:
+        """Sum days by a field, of one tenant or all; what has no user or feature is left out of those two.
+
+        With `size` only those with the highest cost and a value.
+        """
 
     @abstractmethod
     def total(self, tenant_id: str | None, days: range) -> Spend:
@@ -245,7 +304,10 @@ class ReportsTransaction(ABC):
     def add_refusals(self, refusals: Sequence[Refusal]) -> None: ...
 
     @abstractmethod
-    def refusals(self, tenant_id: str | None, since: float, size: int) -> list[Refusal]: ...
+    def refusals(self, query: RefusalQuery) -> list[Refusal]: ...
+
+    @abstractmethod
+    def refused(self, since: float, tenant_id: str | None) -> list[Refused]: ...
 
     @abstractmethod
     def insert_change(self, change: Change) -> None: ...

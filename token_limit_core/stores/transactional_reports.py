@@ -18,8 +18,11 @@ from .reports import (
     DaySpend,
     EventQuery,
     Page,
+    RefusalQuery,
+    Refused,
     ReportRow,
     Reports,
+    Standings,
     StoredEntry,
     TenantQuery,
     TenantUsage,
@@ -40,11 +43,16 @@ class TransactionalReports(Reports):
     def tenants(self, query: TenantQuery, now: float) -> Page[TenantUsage]:
         return self._report(lambda tx: _tenants(tx, query, now))
 
+    def standings(self, now: float) -> Standings:
+        return self._report(lambda tx: tx.standings(now))
+
     def rollup(self, tenant_id: str, start: float, end: float) -> list[DaySpend]:
         return self._report(lambda tx: tx.rollup(tenant_id, days_of(Window(int(start), int(end)))))
 
-    def report(self, by: By, start: float, end: float, tenant_id: str | None = None) -> list[ReportRow]:
-        return self._report(lambda tx: _reported(tx, by, tenant_id, days_of(Window(int(start), int(end)))))
+    def report(
+        self, by: By, start: float, end: float, tenant_id: str | None = None, size: int | None = None
+    ) -> list[ReportRow]:
+        return self._report(lambda tx: _reported(tx, by, tenant_id, days_of(Window(int(start), int(end))), size))
 
     def events(self, query: EventQuery) -> list[StoredEntry]:
         return self._report(lambda tx: tx.entries(query))
@@ -55,13 +63,16 @@ class TransactionalReports(Reports):
     def history(self, tenant_id: str | None = None, after: Cursor | None = None, size: int = 50) -> list[Change]:
         return self._report(lambda tx: tx.changes(tenant_id, after, size))
 
-    def refusals(self, tenant_id: str | None = None, since: float = 0.0, size: int = 1000) -> list[Refusal]:
-        return self._report(lambda tx: tx.refusals(tenant_id, since, size))
+    def refusals(self, query: RefusalQuery) -> list[Refusal]:
+        return self._report(lambda tx: tx.refusals(query))
+
+    def refused(self, since: float, tenant_id: str | None = None) -> list[Refused]:
+        return self._report(lambda tx: tx.refused(since, tenant_id))
 
 
-def _reported(tx: Transaction, by: By, tenant_id: str | None, days: range) -> list[ReportRow]:
-    rows = tx.report(by, tenant_id, days)
-    if by in ("user", "feature"):
+def _reported(tx: Transaction, by: By, tenant_id: str | None, days: range, size: int | None) -> list[ReportRow]:
+    rows = tx.report(by, tenant_id, days, size)
+    if by in ("user", "feature") and size is None:
         known = NO_SPEND
         for row in rows:
             known = add_spends(known, row.total)

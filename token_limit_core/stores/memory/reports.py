@@ -8,16 +8,35 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ...limits import CounterKey, Limit
 from ..plans import Plan, Rules
-from ..records import NO_SPEND, Counter, Entry, Hold, Refusal, Spend, Tenant, add_spends, add_to_spend, day_of
+from ..records import (
+    NO_SPEND,
+    Counter,
+    Entry,
+    Hold,
+    Refusal,
+    Spend,
+    Tenant,
+    add_spends,
+    add_to_spend,
+    day_of,
+    rows_of_call,
+)
 from ..reports import (
+    FULL_SHARE,
+    NEAR_SHARE,
+    STANDINGS,
     By,
     Change,
     Cursor,
     DaySpend,
     EventQuery,
     Page,
+    RefusalQuery,
+    Refused,
     ReportRow,
     ReportsTransaction,
+    Standing,
+    Standings,
     StoredEntry,
     TenantQuery,
     UserDay,
@@ -56,6 +75,11 @@ class MemoryReports(ReportsTransaction):
         among = self.tenants if query.tenant_id is None else self.tenants.keys() & {query.tenant_id}
         found = [self.tenants[tenant_id] for tenant_id in sorted(among)]
         found = [tenant for tenant in found if wanted in tenant.tenant_id.lower() or wanted in tenant.name.lower()]
+        if query.plan is not None:
+            found = [tenant for tenant in found if tenant.plan == query.plan]
+        if query.standing is not None:
+            shares = self._shares(found, now)
+            found = [row for row in found if query.standing in _standing(row, shares.get(row.tenant_id))]
         if query.sort == "spend":
             month = self.spends([tenant.tenant_id for tenant in found], current_days(now)[0])
             found.sort(key=lambda tenant: month.get(tenant.tenant_id, NO_SPEND).cost_nano, reverse=True)
@@ -63,6 +87,11 @@ class MemoryReports(ReportsTransaction):
             shares = self._shares(found, now)
             found.sort(key=lambda tenant: shares.get(tenant.tenant_id, -1.0), reverse=True)
         return Page(found[query.offset :][: query.size], len(found))
+
+    def standings(self, now: float) -> Standings:
+        shares = self._shares(list(self.tenants.values()), now)
+        found = [name for row in self.tenants.values() for name in _standing(row, shares.get(row.tenant_id))]
+        return Standings(len(self.tenants), *map(found.count, STANDINGS))
 
     def _shares(self, tenants: Sequence[Tenant], now: float) -> dict[str, float]:
         """Return the largest share of a limit that each tenant has spent; a limit of nothing is always used up."""
@@ -101,11 +130,13 @@ class MemoryReports(ReportsTransaction):
         rows = (UserDay(*key[1:], total) for key, total in self._user_rollup.items() if key[0] == tenant_id)
         return sorted(row for row in rows if row.day in days)
 
-    def report(self, by: By, tenant_id: str | None, days: range) -> list[ReportRow]:
+    def report(self, by: By, tenant_id: str | None, days: range, size: int | None = None) -> list[ReportRow]:
         found: dict[str | int, Spend] = {}
         for key, total in self._parts(by, tenant_id, days):
             found[key] = add_spends(found.get(key, NO_SPEND), total)
-        return [ReportRow(key, total) for key, total in found.items() if key != "" or by not in ("user", "feature")]
+        left_out = by in ("user", "feature") or size is not None
+        rows = [ReportRow(key, total) for key, total in found.items() if key != "" or not left_out]
+        return rows if size is None else sorted(rows, key=lambda row: (-row.total.cost_nano, row.key))[:size]
 
     def _parts(self, by: By, tenant_id: str | None, days: range) -> Iterator[tuple[str | int, Spend]]:
         if by == "session":
@@ -147,9 +178,21 @@ class MemoryReports(ReportsTransaction):
             known = self._refusals.get(refusal.key)
             self._refusals[refusal.key] = refusal if known is None else known.plus(refusal)
 
-    def refusals(self, tenant_id: str | None, since: float, size: int) -> list[Refusal]:
-        rows = (row for row in self._refusals.values() if row.minute >= since and tenant_id in (None, row.tenant_id))
-        return sorted(rows, key=lambda row: (-row.minute, row.tenant_id, row.kind, row.limited_by))[:size]
+    def refusals(self, query: RefusalQuery) -> list[Refusal]:
+        rows = (row for row in self._refusals.values() if _is_asked(row, query))
+        found = sorted(rows, key=lambda row: (-row.minute, row.tenant_id, row.kind, row.limited_by))
+        return found[query.offset :][: query.size]
+
+    def refused(self, since: float, tenant_id: str | None) -> list[Refused]:
+        found: dict[str, list[Refusal]] = {}
+        for row in self._refusals.values():
+            if row.minute >= since and tenant_id in (None, row.tenant_id):
+                found.setdefault(row.kind, []).append(row)
+        counts = [
+            Refused(kind, len({row.tenant_id for row in rows}), sum(row.calls for row in rows))
+            for kind, rows in found.items()
+        ]
+        return sorted(counts, key=lambda row: (-row.calls, row.kind))
 
     def insert_change(self, change: Change) -> None:
         self._changes.append(change._replace(id=len(self._changes) + 1))
@@ -163,6 +206,24 @@ def _newest(rows: Iterable[R], after: Cursor | None, size: int) -> list[R]:
     return sorted(rows, key=lambda row: row.cursor, reverse=True)[:size]
 
 
+def _standing(tenant: Tenant, share: float | None) -> list[Standing]:
+    found: list[Standing] = [] if tenant.suspended_at is None else ["suspended"]
+    if share is None:
+        return [*found, "unlimited"]
+    if share >= FULL_SHARE:
+        return [*found, "over"]
+    return [*found, "near"] if share >= NEAR_SHARE else found
+
+
+def _is_asked(row: Refusal, query: RefusalQuery) -> bool:
+    asked = ((row.tenant_id, query.tenant_id), (row.kind, query.kind), (row.limited_by, query.limited_by))
+    return (
+        row.minute >= query.start
+        and (query.end is None or row.minute < query.end)
+        and all(wanted in (None, value) for value, wanted in (*asked, (row.user, query.user)))
+    )
+
+
 def _matches(entry: Entry, query: EventQuery) -> bool:
     event = entry.event
     return (
@@ -171,6 +232,9 @@ def _matches(entry: Entry, query: EventQuery) -> bool:
         and (not query.failed or event.error is not None)
         and (not query.unpriced or entry.cost_nano is None)
         and (not query.estimated or event.tags.get("estimated") is True)
+        and (not query.unverified or event.tags.get("unverified") is True)
+        and (not query.assumed or "price_assumed" in event.tags)
+        and (query.call is None or event.event_id in rows_of_call(query.call) or event.request_id == query.call)
         and (query.start is None or event.timestamp >= query.start)
         and (query.end is None or event.timestamp < query.end)
     )

@@ -16,6 +16,7 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
+    distinct,
     func,
     literal,
     or_,
@@ -26,16 +27,22 @@ from sqlalchemy import (
 from ...limits import USD, CounterKey, Limit
 from ...windows import PER_DAY, PER_MONTH
 from ..columns import read_entry
-from ..records import Counter, Hold, Refusal, Spend, Tenant
+from ..records import Counter, Hold, Refusal, Spend, Tenant, rows_of_call
 from ..reports import (
+    FULL_SHARE,
+    NEAR_SHARE,
     By,
     Change,
     Cursor,
     DaySpend,
     EventQuery,
     Page,
+    RefusalQuery,
+    Refused,
     ReportRow,
     ReportsTransaction,
+    Standing,
+    Standings,
     StoredEntry,
     TenantQuery,
     UserDay,
@@ -86,8 +93,8 @@ def _limits_of(tenants: int, plans: int) -> Select[Any]:
 
 
 @cache
-def _report(by: By, of_tenant: bool) -> Select[Any]:
-    """Sum days by a field; what has no user or feature is left out of those two."""
+def _report(by: By, of_tenant: bool, size: int | None) -> Select[Any]:
+    """Sum days by a field; what has no user or feature is left out of those two, and with a size of all."""
     if by == "session":
         key: ColumnElement[Any] = func.coalesce(ledger.c.session_id, "")
         rows = select(key, *SPENDS).where(
@@ -98,10 +105,12 @@ def _report(by: By, of_tenant: bool) -> Select[Any]:
         key = _FIELDS[by]
         table = rollup if by in ("day", "provider", "model") else user_rollup
         rows = select(key, *_sums(table)).where(_days(table))
-        rows = rows.where(key != "") if table is user_rollup else rows
+    if table is user_rollup or (size is not None and by != "day"):
+        rows = rows.where(key != "")
     if of_tenant:
         rows = rows.where(table.c.tenant_id == bindparam("the_tenant"))
-    return rows.group_by(key)
+    rows = rows.group_by(key)
+    return rows if size is None else rows.order_by(func.sum(table.c.cost_nano).desc(), key).limit(size)
 
 
 @cache
@@ -135,7 +144,7 @@ class SqlReports(ReportsTransaction):
     _run: Callable[..., Any]
 
     def tenant_page(self, query: TenantQuery, now: float) -> Page[Tenant]:
-        found = _found(query)
+        found = _found(query, now)
         [(total,)] = self._ask(select(func.count()).select_from(tenant).where(*found))
         rows = select(*TENANT_COLUMNS).where(*found)
         if query.sort != "id":
@@ -143,6 +152,21 @@ class SqlReports(ReportsTransaction):
             rows = rows.order_by(func.coalesce(order, _NONE[query.sort]).desc())
         rows = rows.order_by(tenant.c.id).offset(query.offset).limit(query.size)
         return Page([Tenant(*row) for row in self._ask(rows)], total)
+
+    def standings(self, now: float) -> Standings:
+        each = select(_share(now).label("share"), tenant.c.suspended_at).subquery()
+        share, none = each.c.share, literal(0)
+        counts = (
+            func.coalesce(func.sum(case((condition, 1), else_=0)), none)
+            for condition in (
+                and_(share >= NEAR_SHARE, share < FULL_SHARE),
+                share >= FULL_SHARE,
+                func.coalesce(share, _NONE["share"]) < 0,
+                each.c.suspended_at.is_not(None),
+            )
+        )
+        [row] = self._ask(select(func.count(), *counts).select_from(each))
+        return Standings(*map(int, row))
 
     def limits_of(self, tenant_ids: Collection[str], plans: Collection[str]) -> list[Limit]:
         known = {**listed("the_tenants", tenant_ids), **listed("the_plans", plans)}
@@ -173,10 +197,10 @@ class SqlReports(ReportsTransaction):
         rows = self._rows(_USER_ROLLUP, {"the_tenant": tenant_id, **_between(days)})
         return [UserDay(day, user, feature, Spend(*total)) for day, user, feature, *total in rows]
 
-    def report(self, by: By, tenant_id: str | None, days: range) -> list[ReportRow]:
+    def report(self, by: By, tenant_id: str | None, days: range, size: int | None = None) -> list[ReportRow]:
         times = {"the_start": days.start * 86400, "the_end": days.stop * 86400}
         known = {"the_tenant": tenant_id, **_between(days), **times}
-        rows = self._rows(_report(by, tenant_id is not None), known)
+        rows = self._rows(_report(by, tenant_id is not None, size), known)
         return [ReportRow(key, Spend(*map(int, sums))) for key, *sums in rows]
 
     def total(self, tenant_id: str | None, days: range) -> Spend:
@@ -199,12 +223,25 @@ class SqlReports(ReportsTransaction):
         )
         return Page([Hold(*row) for row in self._ask(rows.offset(offset).limit(size))], total)
 
-    def refusals(self, tenant_id: str | None, since: float, size: int) -> list[Refusal]:
-        rows = select(*(refusal.c[name] for name in Refusal._fields)).where(refusal.c.minute >= math.ceil(since))
+    def refusals(self, query: RefusalQuery) -> list[Refusal]:
+        named = ("tenant_id", "kind", "limited_by", "user")
+        asked = ((refusal.c[name], getattr(query, name)) for name in named)
+        conditions = [column == value for column, value in asked if value is not None]
+        if query.end is not None:
+            conditions.append(refusal.c.minute < math.ceil(query.end))
+        rows = select(*(refusal.c[name] for name in Refusal._fields))
+        rows = rows.where(refusal.c.minute >= math.ceil(query.start), *conditions)
+        rows = rows.order_by(refusal.c.minute.desc(), refusal.c.tenant_id, refusal.c.kind, refusal.c.limited_by)
+        return [Refusal(*row) for row in self._ask(rows.offset(query.offset).limit(query.size))]
+
+    def refused(self, since: float, tenant_id: str | None) -> list[Refused]:
+        calls = func.sum(refusal.c.calls)
+        rows = select(refusal.c.kind, func.count(distinct(refusal.c.tenant_id)), calls)
+        rows = rows.where(refusal.c.minute >= math.ceil(since))
         if tenant_id is not None:
             rows = rows.where(refusal.c.tenant_id == tenant_id)
-        rows = rows.order_by(refusal.c.minute.desc(), refusal.c.tenant_id, refusal.c.kind, refusal.c.limited_by)
-        return [Refusal(*row) for row in self._ask(rows.limit(size))]
+        rows = rows.group_by(refusal.c.kind).order_by(calls.desc(), refusal.c.kind)
+        return [Refused(kind, int(tenants), int(times)) for kind, tenants, times in self._ask(rows)]
 
     def insert_change(self, change: Change) -> None:
         self._run(INSERT_CHANGE, change._asdict())
@@ -220,8 +257,21 @@ def _between(days: range) -> dict[str, int]:
     return {"the_first_day": days.start, "the_last_day": days.stop}
 
 
-def _found(query: TenantQuery) -> list[ColumnElement[bool]]:
+def _stands(standing: Standing, now: float) -> ColumnElement[bool]:
+    if standing == "suspended":
+        return tenant.c.suspended_at.is_not(None)
+    share = func.coalesce(_share(now), _NONE["share"])
+    if standing == "unlimited":
+        return share < 0
+    return share >= FULL_SHARE if standing == "over" else and_(share >= NEAR_SHARE, share < FULL_SHARE)
+
+
+def _found(query: TenantQuery, now: float) -> list[ColumnElement[bool]]:
     exactly = [] if query.tenant_id is None else [tenant.c.id == query.tenant_id]
+    if query.plan is not None:
+        exactly.append(tenant.c.plan == query.plan)
+    if query.standing is not None:
+        exactly.append(_stands(query.standing, now))
     if not query.search:
         return exactly
     as_text = cast(tenant.c.id, String(255))  # MySQL keeps ids as bytes, which have no case
@@ -284,6 +334,13 @@ def _conditions(query: EventQuery) -> list[ColumnElement[bool]]:
         conditions.append(ledger.c.cost_nano.is_(None))
     if query.estimated:
         conditions.append(ledger.c.details["tags"]["estimated"].as_boolean().is_(True))
+    if query.unverified:
+        conditions.append(ledger.c.details["tags"]["unverified"].as_boolean().is_(True))
+    if query.assumed:
+        conditions.append(ledger.c.details["tags"]["price_assumed"].as_string().is_not(None))
+    if query.call is not None:
+        its = [ledger.c.event_id == event_id for event_id in rows_of_call(query.call)]
+        conditions.append(or_(*its, ledger.c.request_id == query.call))
     if query.start is not None:
         conditions.append(ledger.c.timestamp >= query.start)
     if query.end is not None:
