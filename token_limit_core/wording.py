@@ -34,6 +34,21 @@ MODE_LABELS = {
 }
 UNIT_LABELS = {"usd": "US dollars", "tokens": "Tokens", "requests": "Requests"}
 PERMISSION_LABELS = {"ingest": "Report events", "check": "Ask for limits", "set-limit": "Set and remove limits"}
+STANDING_LABELS = {
+    "near": "Near a limit (80 %)",
+    "over": "Over a limit",
+    "unlimited": "Without a limit",
+    "suspended": "Suspended",
+}
+REFUSAL_LABELS = {
+    "exhausted": "Limit used up",
+    "does_not_fit": "More than what is left",
+    "busy": "Calls in flight, or too many at once",
+    "unverifiable": "Limit could not be checked",
+    "no_tenant": "No tenant",
+    "unpriced": "No price known",
+    "suspended": "Tenant suspended",
+}
 NEAR_PERCENT = 80
 
 EARLIEST = datetime(1, 1, 1, tzinfo=UTC).timestamp()
@@ -78,6 +93,11 @@ def dollars(nano: int | None) -> str:
     return f"-{shown}" if nano < 0 else shown
 
 
+def column_usd(nano: int | None) -> str:
+    """Write the cost of a call for a column, where all amounts have as many decimals; one without a price has none."""
+    return "–" if nano is None else f"{'-' if nano < 0 else ''}${to_usd(abs(nano)):,.6f}"
+
+
 def span(seconds: float) -> str:
     """Write a duration in its two largest units."""
     minutes, left = divmod(int(seconds), 60)
@@ -92,6 +112,23 @@ def percent(part: int, whole: int) -> str:
     """Write a share; rounded down, so that 100 % is never shown before it is reached."""
     share = part * 100 // whole
     return "under 1 %" if part and not share else f"{share:,} %"
+
+
+def signed_percent(now: int, before: int) -> str:
+    """Write how much more or less than before something is, such as "+12 %"; empty where there was nothing before."""
+    return f"{round((now - before) * 100 / before):+,} %" if before > 0 else ""
+
+
+def calls_in_words(number: int) -> str:
+    """Write a number of calls."""
+    return f"{number:,} call{'' if number == 1 else 's'}"
+
+
+def refused_by(limited_by: str) -> str:
+    """Name the limit that refused a call by what a refusal keeps of it: its frequency and its filter."""
+    frequency, _, filter = limited_by.partition(" ")
+    details = filter_in_words(filter)
+    return FREQUENCY_LABELS.get(frequency, frequency) + (f" ({details})" if details else "")
 
 
 def quantity(amount: Decimal | int, unit: str) -> str:

@@ -42,6 +42,15 @@ class Tenant(models.Model):
         return self.name or self.id
 
 
+class Overview(Tenant):
+    """The entry of our pages in the admin's index; it has no table of its own."""
+
+    class Meta:
+        proxy = True
+        default_permissions = ("view",)
+        verbose_name = verbose_name_plural = "overview"
+
+
 class Plan(models.Model):
     """A named set of limits; the limits are rows with its name."""
 

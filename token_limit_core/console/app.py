@@ -1,46 +1,19 @@
-"""READ FIRST: access, routing, and the answer when the store cannot be reached."""
+"""The console of one mount: who may enter, its static files, and the frame around the pages of `routes.py`."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
-from ..errors import KeptElsewhere
 from ..meter import Meter
-from ..runtime.faults import StoreError
-from . import forms, keys, pages, tables
-from .access import HOW_TO_OPEN, Csrf, actor_of
-from .context import Context
+from .access import FIELD, HOW_TO_OPEN, Csrf, actor_of
+from .context import Context, Frame
 from .rendering import TYPES, static
+from .routes import respond
 from .web import MOST_BODY, Request, Response, error_response, not_allowed, text
 
 logger = logging.getLogger("token_limit")
-
-Handler = Callable[[Context], Response]
-
-ROUTES: dict[str, dict[str, Handler]] = {
-    "": {"GET": pages.tenants},
-    "tenant": {"GET": pages.tenant},
-    "limit": {"GET": forms.limit, "POST": forms.save_limit},
-    "limit/remove": {"GET": forms.confirm_removal, "POST": forms.remove_limit},
-    "holds": {"GET": pages.holds},
-    "holds/release": {"POST": pages.release},
-    "events": {"GET": pages.events},
-    "history": {"GET": pages.history},
-    "keys": {"GET": keys.keys, "POST": keys.create},
-    "keys/revoke": {"POST": keys.revoke},
-    "tenants.json": {"GET": tables.tenants_json},
-    "tenants.csv": {"GET": tables.tenants_csv},
-    "tenant.json": {"GET": tables.tenant_json},
-    "tenant.csv": {"GET": tables.tenant_csv},
-    "holds.json": {"GET": tables.holds_json},
-    "holds.csv": {"GET": tables.holds_csv},
-    "events.json": {"GET": tables.events_json},
-    "events.csv": {"GET": tables.events_csv},
-    "history.json": {"GET": tables.history_json},
-    "history.csv": {"GET": tables.history_csv},
-}
-"""Every page by its path below the mount point. All of them need the same access."""
 
 STATIC = "static/"
 
@@ -67,22 +40,10 @@ class Console:
             return error_response(request.path, 403, "You may not see this page.")
         if len(request.body) > MOST_BODY:
             return text(413, "This form is too large.")
-        method = "GET" if request.method == "HEAD" else request.method
         if request.path.startswith(STATIC):
-            return _static(request.path.removeprefix(STATIC)) if method == "GET" else not_allowed("GET")
-        ctx = Context(request, get_meter(), actor, csrf)
-        handlers = ROUTES.get(request.path)
-        try:
-            return _handle(ctx, method, handlers, csrf)
-        except KeptElsewhere as error:
-            return ctx.message(
-                501,
-                "Limits are kept elsewhere",
-                f"The backend {error.backend} keeps them; open its console.",
-            )
-        except StoreError:
-            logger.exception("the console cannot read the store")
-            return ctx.message(503, "The store does not answer", "Nothing was changed. Try again in a moment.")
+            name = request.path.removeprefix(STATIC)
+            return static_file(name) if request.method in ("GET", "HEAD") else not_allowed("GET")
+        return respond(Context(request, get_meter(), actor, _frame(csrf, request, actor)))
 
     def _tell_how_to_open(self) -> None:
         if not self._logged:
@@ -90,21 +51,19 @@ class Console:
             logger.warning(HOW_TO_OPEN)
 
 
-def _handle(ctx: Context, method: str, handlers: dict[str, Handler] | None, csrf: Csrf) -> Response:
-    if handlers is None:
-        return ctx.message(404, "There is no such page", "Choose one from the menu.")
-    handler = handlers.get(method)
-    if handler is None:
-        return not_allowed(*handlers)
-    if method == "POST" and not csrf.accepts(ctx.request, ctx.actor):
-        hint = "The form has expired or was not sent from this console. Open its page again; nothing was changed."
-        return ctx.message(403, "This form cannot be taken", hint)
-    if any("\0" in value for value in (*ctx.params.values(), *ctx.request.form.values())):
-        return ctx.message(400, "This request cannot be read", "It contains a NUL character.")
-    return handler(ctx)
+def _frame(csrf: Csrf, request: Request, actor: str) -> Frame:
+    """Make the console's own frame: its header, and the tokens of its forms, half of which is in a cookie."""
+    nonce, is_new = csrf.nonce(request)
+    return Frame(
+        "base.html",
+        (FIELD, csrf.token(nonce, actor)),
+        partial(csrf.accepts, request, actor),
+        headers={"Set-Cookie": csrf.cookie(request, nonce)} if is_new else {},
+    )
 
 
-def _static(name: str) -> Response:
+def static_file(name: str) -> Response:
+    """Return a static file of the pages."""
     content = static(name)
     kind = TYPES.get(name[name.rfind(".") :])
     if content is None or kind is None:

@@ -5,13 +5,13 @@ Amounts are nano-dollars until they are written out; templates of either engine 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from ..stores.records import NO_SPEND, Spend, add_spends
-from ..stores.reports import DaySpend
-from ..wording import dollars
+from ..stores.reports import DaySpend, ReportRow
+from ..wording import calls_in_words, dollars
 
 
 class Shown(NamedTuple):
@@ -42,6 +42,14 @@ class ModelBar(NamedTuple):
 
     provider: str
     model: str
+    total: Shown
+    width: str
+
+
+class Bar(NamedTuple):
+    """The total of one key of a report and its share of the largest."""
+
+    key: str
     total: Shown
     width: str
 
@@ -77,13 +85,18 @@ def chart_of(rows: Iterable[DaySpend], start: float, end: float) -> Chart:
     return Chart(bars, drawn, shown(everything), any_at_all, dollars(max(0, highest)), bars[0].day, bars[-1].day)
 
 
+def bars_of(rows: Sequence[ReportRow]) -> list[Bar]:
+    """Draw the rows of a report, dearest first."""
+    largest = max((row.total.cost_nano for row in rows), default=0)
+    return [Bar(str(row.key), shown(row.total), _share(row.total.cost_nano, largest)) for row in rows]
+
+
 def shown(total: Spend) -> Shown:
     """Return totals as text."""
-    calls = f"{total.calls:,} call{'' if total.calls == 1 else 's'}"
     unpriced = f"{total.unpriced:,} unpriced" if total.unpriced else ""
     return Shown(
         dollars(total.cost_nano),
-        calls,
+        calls_in_words(total.calls),
         f"{total.calls:,}",
         f"{total.input_tokens:,}",
         f"{total.output_tokens:,}",

@@ -6,19 +6,32 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 from ..meter import Meter
 from ..stores.contract import Store
-from .access import FIELD, Csrf
+from ..stores.reports import TenantQuery
 from .rendering import render
 from .web import Request, Response, error_response
+
+Right = Literal[
+    "tenants", "edit tenants", "edit limits", "plans", "edit plans", "refusals", "holds", "release holds", "events",
+    "history", "keys", "edit keys",
+]  # fmt: skip
+"""What a page or an action needs; each mount decides who has it."""
 
 SAID = {
     "saved": "Saved. It holds for the next call, in every process.",
     "removed": "Removed. The events stay.",
+    "topped-up": "Added to this window.",
+    "suspended": "Suspended. Every call is refused from now on.",
+    "resumed": "Resumed. The tenant may call again.",
+    "named": "Saved.",
+    "moved": "The tenant has its new id.",
+    "planned": "Saved. The plan holds for the next call.",
     "released": "Released.",
     "revoked": "Revoked. The key is refused from now on.",
     "revoked-before": "That key does not exist or was revoked before. Nothing was changed.",
@@ -27,37 +40,65 @@ SAID = {
 }
 """The message after a form was processed, by the code in the address."""
 
+NAMESAKES = 50
+"""Tenants among which a name that was typed is looked up."""
+
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _LATER_FORMULA = re.compile(r"([;,\t\r\n])(?=\s*[=+\-@＝＋－＠])")
 """Characters after which a spreadsheet that does not split at commas would start a cell with a formula."""
 
 
+@dataclass(frozen=True)
+class Frame:
+    """What surrounds the pages, which differs by mount: the console's own page, or Django's admin.
+
+    `layout` is the template that the pages fill. `csrf` is the name and the value of the hidden field of forms, and
+    `accepts` returns whether a posted form has it. `may` says what the person may see and do.
+    """
+
+    layout: str
+    csrf: tuple[str, str]
+    accepts: Callable[[], bool] = lambda: True
+    may: Callable[[Right], bool] = lambda right: True
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
 class Context:
     """A request with its Meter, its time and the name of the person."""
 
-    def __init__(self, request: Request, meter: Meter, actor: str, csrf: Csrf) -> None:
+    def __init__(self, request: Request, meter: Meter, actor: str, frame: Frame) -> None:
         self.request = request
         self.actor = actor
         self.params = request.params
         self.url = request.url
+        self.meter = meter
         self.store: Store = meter.store
         self.now = meter.config.clock()
-        self._csrf = csrf
+        self.frame = frame
+        self.may = frame.may
 
     def page(self, template: str, status: int = 200, **context: Any) -> Response:
-        """Return a page. A page with forms also sets the cookie half of their token."""
-        nonce, is_new = self._csrf.nonce(self.request)
+        """Return a page."""
+        name, value = self.frame.csrf
         common = {
+            "layout": self.frame.layout,
             "url": self.url,
+            "may": self.may,
             "actor": self.actor,
             "now": self.now,
             "said": SAID.get(self.params.get("said", "")),
-            "csrf": {"name": FIELD, "value": self._csrf.token(nonce, self.actor)},
+            "csrf": {"name": name, "value": value},
         }
-        headers = {"Content-Type": "text/html; charset=utf-8"}
-        if is_new:
-            headers["Set-Cookie"] = self._csrf.cookie(self.request, nonce)
+        headers = {"Content-Type": "text/html; charset=utf-8", **self.frame.headers}
         return Response(status, headers, render(template, **common, **context).encode("utf-8", "replace"))
+
+    def tenant_named(self, text: str) -> str | None:
+        """Return the id of the tenant that was typed as its id or as its name; the text itself if none is known."""
+        if not text:
+            return None
+        found = self.store.tenants(TenantQuery(search=text.strip(), size=NAMESAKES), self.now).rows
+        named = [row.tenant_id for row in found if row.name == text.strip()]
+        return text if any(row.tenant_id == text for row in found) or len(named) != 1 else named[0]
 
     def message(self, status: int, heading: str, message: str) -> Response:
         """Return a page with a message only, or a problem document if JSON was requested."""

@@ -2,28 +2,66 @@
 
 from __future__ import annotations
 
-from ..stores.reports import TenantQuery
-from .charts import chart_of
+from typing import Any
+
+from ..stores.reports import By, EventQuery, RefusalQuery, TenantQuery
+from .bulk import CHANGES
+from .charts import bars_of, chart_of
 from .context import Context
-from .queries import FILTERS, MARKS, PAGE, PERIODS, cursor, event_query, page_number, period, place, tenant_query
+from .queries import (
+    FILTERS,
+    MARKS,
+    PAGE,
+    PERIODS,
+    Asked,
+    count_of,
+    cursor,
+    event_query,
+    page_number,
+    period,
+    place,
+    tenant_query,
+)
 from .web import Response, redirect
+
+PARTS: tuple[tuple[By, str], ...] = (
+    ("model", "Model"),
+    ("provider", "Provider"),
+    ("user", "User"),
+    ("feature", "Feature"),
+    ("session", "Session"),
+)
+"""What a tenant's spend is shown by, and the heading of each."""
+
+MOST_PARTS = 20
 
 
 def tenants(ctx: Context) -> Response:
     """List tenants with this month's spend against their limits."""
     query = tenant_query(ctx.params)
     page = ctx.store.tenants(query, ctx.now)
-    return ctx.page("tenants.html", query=query, page=page, number=page_number(ctx.params), size=PAGE)
+    plans = [plan.name for plan in ctx.store.plans()]
+    context: dict[str, Any] = {
+        "query": query,
+        "page": page,
+        "number": page_number(ctx.params),
+        "size": PAGE,
+        "plans": plans,
+    }
+    context |= {"changed": count_of(ctx.params.get("changed")), "left": count_of(ctx.params.get("left"))}
+    changes = {name: label for name, (right, label) in CHANGES.items() if ctx.may(right)}
+    return ctx.page("tenants.html", **context, changes=changes)
 
 
 def tenant(ctx: Context) -> Response:
-    """Show one tenant: limits, spend by day and by model, the latest changes."""
+    """Show one tenant: limits, spend by day and in parts, refusals, events, the latest changes."""
     tenant_id = ctx.params.get("id", "")
     found = ctx.store.tenants(TenantQuery(tenant_id=tenant_id), ctx.now).rows
     if not found:
         return unknown_tenant(ctx)
     chosen = period(ctx.params, ctx.now)
-    limits = ctx.store.limits(tenant_id)
+    limits = ctx.meter.limits(tenant_id)
+    by: By = next((name for name, _ in PARTS if name == ctx.params.get("by")), "model")
     return ctx.page(
         "tenant.html",
         usage=found[0],
@@ -32,8 +70,14 @@ def tenant(ctx: Context) -> Response:
         chosen=chosen,
         periods=PERIODS,
         chart=chart_of(ctx.store.rollup(tenant_id, chosen.start, chosen.end), chosen.start, chosen.end),
+        by=by,
+        parts=PARTS,
+        bars=bars_of(ctx.store.report(by, chosen.start, chosen.end, tenant_id)[:MOST_PARTS]),
         changes=ctx.store.history(tenant_id, size=5),
         holds=ctx.store.hold_page(tenant_id, size=1).total,
+        refusals=ctx.store.refusals(RefusalQuery(tenant_id, chosen.start, size=5)),
+        refused=sum(row.calls for row in ctx.store.refused(chosen.start, tenant_id)),
+        events=ctx.store.events(EventQuery(tenant_id, start=chosen.start, size=5)),
     )
 
 
@@ -62,7 +106,7 @@ def release(ctx: Context) -> Response:
 
 def events(ctx: Context) -> Response:
     """Show the ledger, newest first."""
-    asked = event_query(ctx.params, ctx.now)
+    asked = asked_events(ctx)
     rows = [] if asked.errors else ctx.store.events(asked.query)
     older = place(rows[-1].cursor) if len(rows) == asked.query.size else None
     filters = {name: value for name, value in ctx.params.items() if name in FILTERS}
@@ -76,6 +120,13 @@ def events(ctx: Context) -> Response:
         filters=filters,
         is_first=asked.query.after is None,
     )
+
+
+def asked_events(ctx: Context) -> Asked:
+    """Parse the filters of the event log; a tenant may be given by its name."""
+    asked = event_query(ctx.params, ctx.now)
+    tenant_id = asked.query.tenant_id and ctx.tenant_named(asked.query.tenant_id)
+    return asked._replace(query=asked.query._replace(tenant_id=tenant_id))
 
 
 def history(ctx: Context) -> Response:

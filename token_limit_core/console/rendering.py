@@ -10,7 +10,26 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..wording import FREQUENCY_LABELS, MODE_LABELS, dollars, editable_usd, exact_usd, moment, shown_id, span
+from ..limits import Limit
+from ..runtime.language import language, translate
+from ..wording import (
+    FREQUENCY_LABELS,
+    MODE_LABELS,
+    REFUSAL_LABELS,
+    STANDING_LABELS,
+    calls_in_words,
+    column_usd,
+    dollars,
+    editable_usd,
+    exact_usd,
+    filter_in_words,
+    limit_line,
+    moment,
+    refused_by,
+    shown_id,
+    span,
+)
+from .event_details import details
 from .gauges import gauge
 
 TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
@@ -27,8 +46,11 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"dollars": dollars, "exact_usd": exact_usd, "editable_usd": _typed}
-    made.filters |= {"span": span, "when": when, "shown_id": shown_id}
+    made.filters |= {"span": span, "when": when, "shown_id": shown_id, "calls": calls_in_words, "cost": column_usd}
+    made.filters |= {"limit_line": _line, "refused_by": refused_by, "filter_in_words": filter_in_words}
     made.globals |= {"gauge": gauge, "frequencies": FREQUENCY_LABELS, "modes": MODE_LABELS, "version": version}
+    made.globals |= {"standings": STANDING_LABELS, "refusal_kinds": REFUSAL_LABELS, "details": details}
+    made.globals |= {"_": translate, "language": language, "dict": dict}
     return made
 
 
@@ -56,6 +78,10 @@ def static(name: str) -> bytes | None:
 def version(name: str) -> str:
     """Return a hash of a static file's content, so that browsers can cache it until it changes."""
     return sha256(static(name) or b"").hexdigest()[:12]
+
+
+def _line(limit: Limit) -> str:
+    return limit_line(limit.amount, limit.unit, limit.frequency, limit.filter)
 
 
 def _typed(nano: int) -> str:

@@ -13,7 +13,8 @@ from ..stores.records import Hold
 from ..stores.reports import KEY_KINDS, Change, Cursor, DaySpend, StoredEntry, TenantQuery, TenantUsage
 from ..wording import moment
 from .context import Context, Number
-from .queries import cursor, event_query, page_number, period, place, tenant_query
+from .pages import asked_events
+from .queries import cursor, page_number, period, place, tenant_query
 from .web import Response, error_response
 
 BATCH = 500
@@ -28,10 +29,10 @@ def tenants_json(ctx: Context) -> Response:
 
 
 def tenants_csv(ctx: Context) -> Response:
-    """Return all tenants of a search in batches, ordered by id: sorting each batch by spend would be slow."""
+    """Return all tenants of a search in batches, in the order shown."""
 
     def rows() -> Iterator[list[Any]]:
-        query = tenant_query(ctx.params)._replace(sort="id", offset=0, size=BATCH)
+        query = tenant_query(ctx.params)._replace(offset=0, size=BATCH)
         while found := ctx.store.tenants(query, ctx.now).rows:
             for row in found:
                 month = row.month
@@ -82,7 +83,7 @@ def tenant_csv(ctx: Context) -> Response:
 
 def events_json(ctx: Context) -> Response:
     """Return a page of the event log, and the cursor of the next page."""
-    asked = event_query(ctx.params, ctx.now)
+    asked = asked_events(ctx)
     if asked.errors:
         return _cannot_filter(ctx, asked.errors)
     rows = ctx.store.events(asked.query)
@@ -95,7 +96,7 @@ def _cannot_filter(ctx: Context, errors: Mapping[str, str]) -> Response:
 
 def events_csv(ctx: Context) -> Response:
     """Return all events of the filters."""
-    asked = event_query(ctx.params, ctx.now)
+    asked = asked_events(ctx)
     if asked.errors:
         return _cannot_filter(ctx, asked.errors)
     names = ["tenant_id", "provider", "model", "endpoint", "input_tokens", "output_tokens", "cached_tokens"]

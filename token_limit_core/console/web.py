@@ -47,13 +47,21 @@ class Request:
     @property
     def params(self) -> dict[str, str]:
         """The query parameters; the last value of a repeated one."""
-        return _fields(self.query)
+        return dict(_fields(self.query))
 
     @property
     def form(self) -> dict[str, str]:
         """The fields of a posted form; the last value of a repeated one."""
+        return dict(self._posted)
+
+    def chosen(self, name: str) -> list[str]:
+        """Return every value of a posted field that may be repeated, such as ticked boxes."""
+        return [value for field, value in self._posted if field == name]
+
+    @property
+    def _posted(self) -> list[tuple[str, str]]:
         if self.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
-            return {}
+            return []
         return _fields(self.body.decode("utf-8", "replace"))
 
     def cookie(self, name: str) -> str:
@@ -110,8 +118,8 @@ def redirect(url: str) -> Response:
     return Response(303, {"Location": url})
 
 
-def _fields(encoded: str) -> dict[str, str]:
+def _fields(encoded: str) -> list[tuple[str, str]]:
     try:
-        return dict(parse_qsl(encoded, keep_blank_values=True, max_num_fields=MOST_FIELDS))
+        return parse_qsl(encoded, keep_blank_values=True, max_num_fields=MOST_FIELDS)
     except ValueError:  # more fields than any form of ours has
-        return {}
+        return []

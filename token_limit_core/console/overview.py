@@ -1,0 +1,146 @@
+"""The overview: what is spent, who is near a limit, what was refused, what is not known, and who spends most.
+
+Every number comes from roll-ups and counters, in a number of statements that does not depend on the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from ..stores.records import NO_SPEND, Spend, add_spends
+from ..stores.reports import By, DaySpend, ReportRow, TenantQuery
+from ..windows import PER_MONTH, Window, window_of
+from ..wording import calls_in_words, dollars, signed_percent
+from .charts import Bar, bars_of, chart_of
+from .context import Context
+from .queries import DAY
+from .web import Response
+
+TOP = 5
+CHART_DAYS = 30
+TOPS: tuple[tuple[By, str], ...] = (("model", "Models"), ("user", "Users"), ("feature", "Features"))
+
+
+class Pace(NamedTuple):
+    """What all tenants have spent (nano-dollars), against the same days of last month.
+
+    `forecast` is what the month comes to at its pace so far, None on its first day. `change` compares the month with
+    the same days of last month; it is empty where there is nothing to compare with.
+    """
+
+    today: Spend
+    month: Spend
+    same_days: Spend
+    last_month: Spend
+    forecast: int | None
+    change: str
+    until: str
+
+
+class Doubt(NamedTuple):
+    """Something that is not known: how much of it there was, what follows from it, and what cures it."""
+
+    name: str
+    found: str
+    meaning: str
+    cure: str
+    mark: str
+
+
+def overview(ctx: Context) -> Response:
+    """Show how all tenants stand."""
+    now = ctx.now
+    month = window_of(PER_MONTH, now)
+    before = window_of(PER_MONTH, month.start - 1)
+    end = (int(now // DAY) + 1) * DAY
+    start = min(before.start, end - CHART_DAYS * DAY)
+    by_day = {int(row.key): row.total for row in ctx.store.report("day", start, end)}
+    models = ctx.store.report("model", month.start, end)
+    recent = [DaySpend(day, "", "", total) for day, total in by_day.items() if day >= end // DAY - CHART_DAYS]
+    return ctx.page(
+        "overview.html",
+        pace=pace_of(by_day, month, before, now),
+        chart=chart_of(recent, end - CHART_DAYS * DAY, end),
+        standings=ctx.store.standings(now),
+        refused=ctx.store.refused(now - DAY),
+        since=_date(now - DAY),
+        month_start=_date(month.start),
+        doubts=doubts_of(ctx, models, month.start, end),
+        tenants=ctx.store.tenants(TenantQuery(sort="spend", size=TOP), now).rows,
+        tops=[(by, name, _top(ctx, by, models, month.start, end)) for by, name in TOPS],
+    )
+
+
+def pace_of(by_day: dict[int, Spend], month: Window, before: Window, now: float) -> Pace:
+    """Compare a month so far with the same days of the month before it. Windows are calendar months in UTC."""
+
+    def total(first: int, last: int) -> Spend:
+        return _sum([spend for day, spend in by_day.items() if first <= day < last])
+
+    today, first = int(now // DAY), month.start // DAY
+    days = today + 1 - first
+    first_before, end_before = before.start // DAY, before.end // DAY
+    so_far = total(first, today + 1)
+    same_days = total(first_before, min(first_before + days, end_before))
+    elapsed = int(now) - month.start
+    forecast = so_far.cost_nano * (month.end - month.start) // elapsed if elapsed >= DAY else None
+    return Pace(
+        by_day.get(today, NO_SPEND),
+        so_far,
+        same_days,
+        total(first_before, end_before),
+        forecast,
+        signed_percent(so_far.cost_nano, same_days.cost_nano),
+        _date(month.end - 1),
+    )
+
+
+def doubts_of(ctx: Context, models: Sequence[ReportRow], start: int, end: int) -> list[Doubt]:
+    """List what is not known: of this month from the roll-ups, and of this process from its counters."""
+    counts, unpriced = ctx.meter.status()["counts"], [row for row in models if row.total.unpriced]
+    nobody = _sum([row.total for row in ctx.store.report("provider", start, end, "")])
+    here = "{} since this process started"
+    found = []
+    if unpriced:
+        names = ", ".join(str(row.key) or "(unknown)" for row in unpriced[:TOP])
+        found.append(
+            Doubt(
+                "No price",
+                f"{calls_in_words(sum(row.total.unpriced for row in unpriced))} this month: {names}",
+                "They count as $0 in every limit.",
+                'Name the price: prices={"model": "gpt-5"}',
+                "unpriced",
+            )
+        )
+    if counts.get("assumed"):
+        meaning = "They are charged at the price of a similar model."
+        told = here.format(calls_in_words(counts["assumed"]))
+        found.append(Doubt("Assumed price", told, meaning, 'Name the price: prices={"model": "gpt-5"}', "assumed"))
+    if nobody.calls:
+        told = f"{calls_in_words(nobody.calls)} this month, {dollars(nobody.cost_nano)}"
+        cure = 'Wrap them in meter.for_tenant(...), or set on_no_tenant="refuse"'
+        found.append(Doubt("No tenant", told, "No tenant pays for them.", cure, "unattributed"))
+    if counts.get("unverified"):
+        told = here.format(calls_in_words(counts["unverified"]))
+        meaning = "The store did not answer, so no limit was checked."
+        cure = 'See whether the store is reachable, or set on_store_error="refuse"'
+        found.append(Doubt("Not checked", told, meaning, cure, "unverified"))
+    return found
+
+
+def _top(ctx: Context, by: By, models: Sequence[ReportRow], start: int, end: int) -> list[Bar]:
+    rows = models[:TOP] if by == "model" else ctx.store.report(by, start, end, size=TOP)
+    return bars_of(rows)
+
+
+def _sum(totals: Sequence[Spend]) -> Spend:
+    found = NO_SPEND
+    for total in totals:
+        found = add_spends(found, total)
+    return found
+
+
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).date().isoformat()
