@@ -93,6 +93,13 @@ def dollars(nano: int | None) -> str:
     return f"-{shown}" if nano < 0 else shown
 
 
+def rounded(nano: int) -> str:
+    """Write a total for a column or a tile: cents, and less than one cent is not nothing."""
+    size = abs(nano)
+    shown = "<$0.01" if 0 < size < 5 * 10**6 else f"${to_usd(size):,.2f}"
+    return f"-{shown}" if nano < 0 else shown
+
+
 def column_usd(nano: int | None) -> str:
     """Write the cost of a call for a column, where all amounts have as many decimals; one without a price has none."""
     return "–" if nano is None else f"{'-' if nano < 0 else ''}${to_usd(abs(nano)):,.6f}"

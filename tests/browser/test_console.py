@@ -30,8 +30,12 @@ pytestmark = pytest.mark.browser
 WIDE = {"width": 1280, "height": 800}
 PHONE = {"width": 360, "height": 800}
 PAGES = {
-    "tenants": "",
+    "overview": "",
+    "tenants": "tenants",
     "tenant": "tenant?id=acme",
+    "refusals": "refusals",
+    "plans": "plans",
+    "top-up": "tenant/top-up?id=acme",
     "limit": "limit",
     "remove": "limit/remove?tenant=globex&id=3",
     "holds": "holds",
@@ -152,7 +156,7 @@ def test_every_page_fits_obeys_the_policy_and_is_accessible(
 
 def test_without_javascript_everything_works(browser: Browser, base: str, meter: Meter, framework: str) -> None:
     page, complaints = open_page(browser, viewport=WIDE, java_script_enabled=False)
-    page.goto(base)
+    page.goto(f"{base}tenants")
     page.select_option("[name=sort]", "share")
     page.get_by_role("button", name="Show").click()
     expect(page.locator("tbody tr").first).to_contain_text("initech")
@@ -233,7 +237,7 @@ def tab_to(page: Page, name: str) -> None:
 
 def test_with_the_keyboard_alone_a_limit_is_set(browser: Browser, base: str, meter: Meter, framework: str) -> None:
     page, complaints = open_page(browser, viewport=WIDE)
-    page.goto(base)
+    page.goto(f"{base}tenants")
     tab_to(page, "Skip to the content")
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "main"
@@ -260,7 +264,7 @@ def test_with_javascript_a_choice_is_taken_at_once_and_a_release_is_asked_for(
     browser: Browser, base: str, meter: Meter
 ) -> None:
     page, said = open_page(browser, viewport=WIDE)
-    page.goto(base)
+    page.goto(f"{base}tenants")
     page.select_option("[name=sort]", "spend")
     page.wait_for_url("**sort=spend**")
     page.goto(f"{base}holds")
@@ -276,7 +280,7 @@ def test_with_javascript_a_choice_is_taken_at_once_and_a_release_is_asked_for(
 
 def test_hostile_names_are_only_text(browser: Browser, base: str, framework: str) -> None:
     page, complaints = open_page(browser, viewport=WIDE)
-    page.goto(base)
+    page.goto(f"{base}tenants")
     page.get_by_role("link", name=EVIL).click()
     expect(page.get_by_role("heading", level=1)).to_have_text(EVIL)
     page.goto(f"{base}events?mark=failed")

@@ -9,14 +9,14 @@ import pytest
 
 from token_limit_core import Meter
 from token_limit_core.console.access import Csrf, actor_of
-from token_limit_core.console.app import ROUTES
+from token_limit_core.console.routes import ROUTES
 from token_limit_core.console.web import MOST_BODY, Request
 from token_limit_core.errors import ConfigurationError
 
 from .mounts import MOUNTS, SECRET, Client, by_header, by_header_async, flask_app, starlette_app
 from .site import EVIL, make_meter
 
-EVERY = [(method, path) for path, handlers in ROUTES.items() for method in handlers]
+EVERY = [(method, path) for path, route in ROUTES.items() for method in route.handlers]
 STATIC = [("GET", f"static/{name}") for name in ("console.css", "console.js", "icon.svg")]
 LIMIT = {"tenant": "hooli", "frequency": "per_month", "amount": "5", "mode": "enforce"}
 
@@ -103,7 +103,7 @@ def test_a_form_of_ours_is_taken(client: Client, meter: Meter) -> None:
     assert meter.store.history("hooli")[0].actor == "ann"
 
 
-@pytest.mark.parametrize("path", [path for path, handlers in ROUTES.items() if "POST" in handlers])
+@pytest.mark.parametrize("path", [path for path, route in ROUTES.items() if route.post])
 @pytest.mark.parametrize("token", [None, "", "x", "é", "A" * 44])
 def test_a_form_without_the_right_token_is_refused(client: Client, meter: Meter, path: str, token: str | None) -> None:
     client.get("limit")

@@ -42,7 +42,7 @@ def json_of(client: Client, path: str, **params: object) -> Any:
 
 
 def test_tenants_are_listed_with_spend_and_limits(client: Client, meter: Meter) -> None:
-    text = client.get().text
+    text = client.get("tenants").text
     assert "globex" in text
     assert "1–7 of 7" in text
     assert text.count('<svg class="bar') == 5
@@ -56,16 +56,16 @@ def test_tenants_are_listed_with_spend_and_limits(client: Client, meter: Meter) 
 def test_tenants_are_searched_sorted_and_paged(client: Client, meter: Meter) -> None:
     events = [(LLMEvent(f"e{n}", f"small-{n:03}", timestamp=NOW), 1) for n in range(120)]
     meter.store.record(events, NOW)
-    assert "No tenant has “nobody”" in client.get(q="nobody").text
-    first = client.get(q="small").text
+    assert "in its id or name: “nobody”" in client.get("tenants", q="nobody").text
+    first = client.get("tenants", q="small").text
     assert "1–50 of 120" in first
-    assert 'href="/staff/limits/?page=2&amp;q=small"' in first
-    last = client.get(q="small", page="3").text
+    assert 'href="/staff/limits/tenants?page=2&amp;q=small"' in first
+    last = client.get("tenants", q="small", page="3").text
     assert "101–120 of 120" in last
     assert "small-119" in last
     assert "Next" not in last
     for nonsense in ("0", "-1", "x", "9" * 30, "²"):
-        assert client.get(page=nonsense).status == 200
+        assert client.get("tenants", page=nonsense).status == 200
     spent = json_of(client, "tenants.json", sort="spend")["tenants"]
     amounts = [Decimal(row["month"]["spent_usd"]) for row in spent]
     assert amounts == sorted(amounts, reverse=True)
@@ -75,7 +75,14 @@ def test_tenants_are_searched_sorted_and_paged(client: Client, meter: Meter) -> 
 
 def test_a_tenant_has_its_limits_its_days_and_its_models(client: Client) -> None:
     text = client.get("tenant", id="acme").text
-    for part in ("$40.00 per month", "$5.00 per day", "$60.00 per month", "has yet to begin", "By model", "2 holds"):
+    for part in (
+        "$40.00 per month",
+        "$5.00 per day",
+        "$60.00 per month",
+        "has yet to begin",
+        'aria-current="true">Model',
+        "2 holds",
+    ):
         assert part in text
     assert text.count('<rect class="column"') == 30
     assert client.get("tenant", id="acme", days="90").text.count('<rect class="column"') == 90
@@ -109,7 +116,7 @@ def test_what_is_hostile_is_shown_as_it_is_and_does_nothing(client: Client) -> N
 def test_ids_that_differ_in_what_cannot_be_seen_do_not_look_the_same(client: Client, meter: Meter) -> None:
     for tenant_id in (" acme", "ac\nme"):
         meter.set_limit(tenant_id, 5)
-        for text in (client.get().text, client.get("tenant", id=tenant_id).text):
+        for text in (client.get("tenants").text, client.get("tenant", id=tenant_id).text):
             assert repr(tenant_id) in html.unescape(text)
 
 
@@ -195,7 +202,7 @@ def test_a_key_is_made_with_its_token_shown_once_and_revoked(client: Client, met
     assert "said=revoked-before" in client.post("keys/revoke", {"key": key.public_id}).headers["location"]
     history = client.get("history").text
     for change in ("made", "revoked"):
-        assert f'API key <code class="id">tl_{key.public_id}</code> {change}' in history
+        assert f"API key tl_{key.public_id} {change}" in history
     changes = json_of(client, "history.json")["changes"][:2]
     assert [(row["actor"], row["kind"], row["api_key"], row["tenant"]) for row in changes] == [
         ("ann", "revoke-key", key.public_id, None),

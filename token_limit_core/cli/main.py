@@ -65,9 +65,19 @@ main.add_command(fake_provider.fake_provider)
 
 
 @main.command()
-def demo() -> None:
+@click.option("--seed", "fills", is_flag=True, help="Fill an empty store with made-up tenants, to look at the pages.")
+@click.option("--tenants", default=300, show_default=True, help="With --seed: how many tenants.")
+@click.option("--days", default=90, show_default=True, help="With --seed: over how many days.")
+@click.option("--events", default=100_000, show_default=True, help="With --seed: how many events.")
+def demo(fills: bool, tenants: int, days: int, events: int) -> None:
     """Watch a limit at work, in this terminal: a provider on loopback answers, and nothing costs anything."""
     from .demo import play
+    from .seed import seed_and_tell
+
+    if fills:
+        with _complaints():
+            seed_and_tell(_meter(), click.echo, tenants, days, events)
+        return
 
     try:
         play(click.echo)

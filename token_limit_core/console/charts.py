@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from ..runtime.language import translate
 from ..stores.records import NO_SPEND, Spend, add_spends
 from ..stores.reports import DaySpend, ReportRow
-from ..wording import calls_in_words, dollars
+from ..wording import calls_in_words, rounded
 
 
 class Shown(NamedTuple):
@@ -82,7 +83,7 @@ def chart_of(rows: Iterable[DaySpend], start: float, end: float) -> Chart:
     largest = models[0][1].cost_nano if models else 0
     drawn = [ModelBar(*key, shown(total), _share(total.cost_nano, largest)) for key, total in models]
     any_at_all = everything != NO_SPEND
-    return Chart(bars, drawn, shown(everything), any_at_all, dollars(max(0, highest)), bars[0].day, bars[-1].day)
+    return Chart(bars, drawn, shown(everything), any_at_all, rounded(max(0, highest)), bars[0].day, bars[-1].day)
 
 
 def bars_of(rows: Sequence[ReportRow]) -> list[Bar]:
@@ -93,9 +94,9 @@ def bars_of(rows: Sequence[ReportRow]) -> list[Bar]:
 
 def shown(total: Spend) -> Shown:
     """Return totals as text."""
-    unpriced = f"{total.unpriced:,} unpriced" if total.unpriced else ""
+    unpriced = f"{total.unpriced:,} {translate('without a price')}" if total.unpriced else ""
     return Shown(
-        dollars(total.cost_nano),
+        rounded(total.cost_nano),
         calls_in_words(total.calls),
         f"{total.calls:,}",
         f"{total.input_tokens:,}",

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ..stores.records import NO_SPEND, Spend, add_spends
 from ..stores.reports import By, DaySpend, ReportRow, TenantQuery
 from ..windows import PER_MONTH, Window, window_of
-from ..wording import calls_in_words, dollars, signed_percent
+from ..wording import calls_in_words, rounded, signed_percent
 from .charts import Bar, bars_of, chart_of
 from .context import Context
 from .queries import DAY
@@ -119,7 +119,7 @@ def doubts_of(ctx: Context, models: Sequence[ReportRow], start: int, end: int) -
         told = here.format(calls_in_words(counts["assumed"]))
         found.append(Doubt("Assumed price", told, meaning, 'Name the price: prices={"model": "gpt-5"}', "assumed"))
     if nobody.calls:
-        told = f"{calls_in_words(nobody.calls)} this month, {dollars(nobody.cost_nano)}"
+        told = f"{calls_in_words(nobody.calls)} this month, {rounded(nobody.cost_nano)}"
         cure = 'Wrap them in meter.for_tenant(...), or set on_no_tenant="refuse"'
         found.append(Doubt("No tenant", told, "No tenant pays for them.", cure, "unattributed"))
     if counts.get("unverified"):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..stores.reports import By, EventQuery, RefusalQuery, TenantQuery
 from .bulk import CHANGES
 from .charts import bars_of, chart_of
@@ -41,16 +39,17 @@ def tenants(ctx: Context) -> Response:
     query = tenant_query(ctx.params)
     page = ctx.store.tenants(query, ctx.now)
     plans = [plan.name for plan in ctx.store.plans()]
-    context: dict[str, Any] = {
-        "query": query,
-        "page": page,
-        "number": page_number(ctx.params),
-        "size": PAGE,
-        "plans": plans,
-    }
-    context |= {"changed": count_of(ctx.params.get("changed")), "left": count_of(ctx.params.get("left"))}
-    changes = {name: label for name, (right, label) in CHANGES.items() if ctx.may(right)}
-    return ctx.page("tenants.html", **context, changes=changes)
+    return ctx.page(
+        "tenants.html",
+        query=query,
+        page=page,
+        number=page_number(ctx.params),
+        size=PAGE,
+        plans=plans,
+        changes={name: label for name, (right, label) in CHANGES.items() if ctx.may(right)},
+        changed=count_of(ctx.params.get("changed")),
+        left=count_of(ctx.params.get("left")),
+    )
 
 
 def tenant(ctx: Context) -> Response:

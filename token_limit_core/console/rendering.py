@@ -26,9 +26,11 @@ from ..wording import (
     limit_line,
     moment,
     refused_by,
+    rounded,
     shown_id,
     span,
 )
+from .changes import change_in_words
 from .event_details import details
 from .gauges import gauge
 
@@ -46,8 +48,16 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"dollars": dollars, "exact_usd": exact_usd, "editable_usd": _typed}
-    made.filters |= {"span": span, "when": when, "shown_id": shown_id, "calls": calls_in_words, "cost": column_usd}
+    made.filters |= {
+        "span": span,
+        "when": when,
+        "shown_id": shown_id,
+        "calls": calls_in_words,
+        "cost": column_usd,
+        "rounded": rounded,
+    }
     made.filters |= {"limit_line": _line, "refused_by": refused_by, "filter_in_words": filter_in_words}
+    made.filters |= {"change_in_words": change_in_words}
     made.globals |= {"gauge": gauge, "frequencies": FREQUENCY_LABELS, "modes": MODE_LABELS, "version": version}
     made.globals |= {"standings": STANDING_LABELS, "refusal_kinds": REFUSAL_LABELS, "details": details}
     made.globals |= {"_": translate, "language": language, "dict": dict}

@@ -25,6 +25,11 @@ class Route(NamedTuple):
     post: Handler | None = None
     edit: Right | None = None
 
+    @property
+    def handlers(self) -> dict[str, Handler]:
+        """The handlers by method."""
+        return {name: each for name, each in (("GET", self.get), ("POST", self.post)) if each is not None}
+
 
 ROUTES: dict[str, Route] = {
     "": Route("tenants", overview.overview),
@@ -79,10 +84,9 @@ def _respond(ctx: Context) -> Response:
         return ctx.message(404, "There is no such page", "Choose one from the menu.")
     if not ctx.may((method == "POST" and route.edit) or route.right):
         return ctx.message(403, "You may not see this page", "Ask the person who gives out permissions.")
-    handlers = {"GET": route.get, "HEAD": route.get, "POST": route.post}
-    handler = handlers.get(method)
+    handler = route.handlers.get("GET" if method == "HEAD" else method)
     if handler is None:
-        return not_allowed(*(name for name, each in handlers.items() if each is not None and name != "HEAD"))
+        return not_allowed(*route.handlers)
     if method == "POST" and not ctx.frame.accepts():
         hint = "The form has expired or was not sent from this console. Open its page again; nothing was changed."
         return ctx.message(403, "This form cannot be taken", hint)
