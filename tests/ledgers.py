@@ -152,7 +152,8 @@ def django_orm(request: pytest.FixtureRequest, database: dict[str, Any]) -> Iter
         if not connections[alias].introspection.table_names():
             with connections[alias].schema_editor() as editor:
                 for model in apps.get_app_config("token_limit").get_models():
-                    editor.create_model(model)
+                    if not model._meta.proxy:
+                        editor.create_model(model)
         store = DjangoStore(alias)
         try:
             yield Opened(store, spec)

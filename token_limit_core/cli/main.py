@@ -11,13 +11,14 @@ import click
 from ..config import MeterConfig
 from ..delivery.configured import DEFAULT_STORE
 from ..meter import Meter
-from . import doctor, fake_provider, holds, limits, maintenance, plans, prices, reports, services, tenants, usage
+from . import doctor, fake_provider, holds, limits, maintenance, plans, prices, reports, seed, services, tenants, usage
 from .session import Source
 
 COMMANDS: list[click.Command] = [
     usage.usage, limits.set_limit, limits.preview, plans.plans, plans.top_up, plans.adjust, plans.suspend,
     plans.resume, tenants.tenants, reports.report, reports.refusals, prices.prices, maintenance.prune,
     maintenance.status, doctor.doctor, holds.holds, holds.reconcile, services.keys, services.deliveries,
+    seed.seed,
 ]  # fmt: skip
 """The commands that work on a Meter."""
 
@@ -69,16 +70,14 @@ main.add_command(fake_provider.fake_provider)
 @click.option("--tenants", default=300, show_default=True, help="With --seed: how many tenants.")
 @click.option("--days", default=90, show_default=True, help="With --seed: over how many days.")
 @click.option("--events", default=100_000, show_default=True, help="With --seed: how many events.")
-def demo(fills: bool, tenants: int, days: int, events: int) -> None:
+@click.pass_context
+def demo(context: click.Context, fills: bool, tenants: int, days: int, events: int) -> None:
     """Watch a limit at work, in this terminal: a provider on loopback answers, and nothing costs anything."""
     from .demo import play
-    from .seed import seed_and_tell
 
     if fills:
-        with _complaints():
-            seed_and_tell(_meter(), click.echo, tenants, days, events)
+        context.invoke(seed.seed, tenants=tenants, days=days, events=events)
         return
-
     try:
         play(click.echo)
     except ImportError as error:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import islice
-from typing import NamedTuple
+from itertools import cycle, islice
+
+import click
 
 from ..events import LLMEvent
 from ..meter import Meter
@@ -15,11 +16,11 @@ from ..runtime.faults import ConfigurationError
 from ..stores.records import Call, Refusal
 from ..stores.reports import TenantQuery
 from ..windows import PER_DAY, PER_MONTH, window_of
+from .session import with_new_meter
 
 DAY = 86400
 BATCH = 2000
 BY = "demo"
-MOST = {"tenants": 10_000, "days": 365, "events": 2_000_000}
 
 FIRST = ("Acme", "Northwind", "Globex", "Initech", "Umbra", "Hooli", "Vandelay", "Contoso", "Fabrikam", "Stark",
          "Tyrell", "Wonka", "Cyber", "Blue", "Lumen", "Orbit", "Harbor", "Maple", "Granite", "Quill")  # fmt: skip
@@ -35,38 +36,39 @@ MODELS = (  # provider, model, nano-dollars per token in and out, weight
     ("google", "gemini-2.5-flash", 300, 2_500, 15),
 )
 NEW_MODEL = "gpt-next-preview"
-SHARES = (0.2, 0.35, 0.5, 0.6, 0.7, 0.83, 0.92, 1.0, 1.1)
-"""Of their own limits, tenants have spent one of these shares."""
+SHARES = (85, 50, 110, 20, 93, 60, 35, 70)
+"""Of limits of their own, tenants have spent one of these percentages."""
 
 
-class Seeded(NamedTuple):
-    """What was made."""
+@click.command()
+@click.option("--tenants", type=click.IntRange(1, 10_000), default=300, show_default=True)
+@click.option("--days", type=click.IntRange(1, 365), default=90, show_default=True)
+@click.option("--events", type=click.IntRange(1, 2_000_000), default=100_000, show_default=True)
+@with_new_meter
+def seed(meter: Meter, tenants: int, days: int, events: int) -> None:
+    """Fill an empty store with made-up tenants, plans, events and refusals, to look at the pages."""
+    fill(meter, tenants, days, events)
+    click.echo(f"{events:,} events of {tenants:,} tenants over {days:,} days are in {meter.store}.")
 
-    tenants: int
-    days: int
-    events: int
 
-
-def seed(meter: Meter, tenants: int = 300, days: int = 90, events: int = 100_000) -> Seeded:
-    """Fill an empty store. Raises `ConfigurationError` for a size out of range, and for a store with tenants."""
-    for name, size in (("tenants", tenants), ("days", days), ("events", events)):
-        if not 1 <= size <= MOST[name]:
-            raise ConfigurationError(f"--{name}: invalid value {size}; expected 1 to {MOST[name]:,}")
+def fill(meter: Meter, tenants: int, days: int, events: int) -> None:
+    """Fill an empty store. Raises `ConfigurationError` for one that has tenants."""
     store, now, dice = meter.store, meter.config.clock(), random.Random(1)
     if store.tenants(TenantQuery(size=1), now).total:
-        raise ConfigurationError("--store: it has tenants already; the demo fills an empty store only")
+        raise ConfigurationError(
+            f"store: {store} has tenants already; expected an empty one, for example --store sqlite:///demo.db"
+        )
     names = dict(islice(_names(), tenants))
     made = _events(dice, list(names), now, days, events)
     while batch := list(islice(made, BATCH)):
         store.record(batch, now)
     for tenant_id, name in names.items():
         store.name_tenant(tenant_id, name, now, BY)
-    _plan(meter, dice, list(names), now)
+    _plan(meter, list(names), now)
     _refuse(meter, dice, now)
     for number, tenant_id in enumerate(dice.sample(list(names), min(6, tenants))):
         call = Call(f"demo-hold-{number}", tenant_id, dice.randint(1, 40) * 10**6, model="gpt-5", provider="openai")
         store.admit(call, now - dice.randint(1, 240))
-    return Seeded(tenants, days, events)
 
 
 def _names() -> Iterator[tuple[str, str]]:
@@ -92,7 +94,7 @@ def _events(
 
 def _time(dice: random.Random, now: float, days: int) -> float:
     while True:
-        at = now - days * DAY * (1 - dice.random() ** 0.8)
+        at = now - days * DAY * (1 - float(dice.random() ** 0.8))
         moment = datetime.fromtimestamp(at, UTC)
         quiet = moment.weekday() >= 5 or not 7 <= moment.hour <= 20
         if not quiet or dice.random() < 0.3:
@@ -128,19 +130,19 @@ def _event(
     return event, 0 if failed else tokens_in * each_in + tokens_out * each_out
 
 
-def _plan(meter: Meter, dice: random.Random, tenants: list[str], now: float) -> None:
+def _plan(meter: Meter, tenants: list[str], now: float) -> None:
     """Put most tenants on plans, give some limits of their own near what they have spent, and suspend two."""
     meter.set_plan("free", [{"amount": 1}], by=BY)
     meter.set_plan("pro", [{"amount": 50}, {"amount": 5, "frequency": PER_DAY}], markup=20, by=BY)
     meter.set_plan("business", [{"amount": 500}, {"amount": 40, "user": "*"}], markup=10, by=BY)
-    month = window_of(PER_MONTH, now)
+    month, shares = window_of(PER_MONTH, now), cycle(SHARES)
     for place, tenant_id in enumerate(tenants):
         kind = place % 10
         if kind < 7:
             meter.assign_plan(tenant_id, ("business", "pro", "pro", "free", "pro", "free", "pro")[kind], by=BY)
         elif kind < 9:
             spent = meter.store.spend(tenant_id, month.start, month.end).cost_nano
-            amount = max(10**7, int(spent / SHARES[dice.randrange(len(SHARES))]) // 10**7 * 10**7)
+            amount = max(10**6, spent * 100 // next(shares) // 10**6 * 10**6)
             meter.set_limit(tenant_id, to_usd(amount), by=BY)
     for tenant_id in tenants[5::150][:2]:
         meter.suspend(tenant_id, reason="unpaid invoice", by=BY)
@@ -162,9 +164,3 @@ def _refuse(meter: Meter, dice: random.Random, now: float) -> None:
                     )
                 )
     store.add_refusals(rows)
-
-
-def seed_and_tell(meter: Meter, tell: Callable[[str], object], tenants: int, days: int, events: int) -> None:
-    """Fill an empty store and say what it has then."""
-    made = seed(meter, tenants, days, events)
-    tell(f"{made.events:,} events of {made.tenants:,} tenants over {made.days:,} days are in {meter.store}.")

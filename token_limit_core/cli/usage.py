@@ -14,7 +14,7 @@ from ..limits import LimitStatus
 from ..meter import Meter
 from ..runtime.faults import ConfigurationError
 from ..stores.records import Refusal
-from ..stores.reports import TenantQuery, TenantUsage
+from ..stores.reports import RefusalQuery, TenantQuery, TenantUsage
 from ..windows import PER_MONTH, window_of
 from ..wording import FREQUENCY_LABELS, counted, dollars, exact, filter_in_words, utc
 from .output import json_option, spend_dict, status_dict
@@ -52,7 +52,7 @@ def usages(meter: Meter, tenant_id: str | None = None) -> Iterator[TenantUsage]:
         return
     now = meter.config.clock()
     refused: dict[str, list[Refusal]] = {}
-    for refusal in meter.store.refusals(None, now - DAY, MOST_REFUSALS):
+    for refusal in meter.store.refusals(RefusalQuery(start=now - DAY, size=MOST_REFUSALS)):
         refused.setdefault(refusal.tenant_id, []).append(refusal)
     for offset in count(0, TENANTS_AT_ONCE):
         page = meter.store.tenants(TenantQuery(offset=offset, size=TENANTS_AT_ONCE), now)
@@ -71,7 +71,7 @@ def _usage_of(meter: Meter, tenant_id: str) -> TenantUsage:
         raise ConfigurationError(
             f"tenant: {tenant_id!r} has no limit and no event this month; ids are compared exactly"
         )
-    refused = tuple(meter.store.refusals(tenant_id, now - DAY, MOST_REFUSALS))
+    refused = tuple(meter.store.refusals(RefusalQuery(tenant_id, now - DAY, size=MOST_REFUSALS)))
     return TenantUsage(tenant_id, "", spent, tuple(meter.store.usage(tenant_id, now)), refused=refused)
 
 
