@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import redis
 import sqlalchemy
 
-from tests.support import mysql_database, postgres_schema, use_pymysql
+from tests.support import mysql_database, postgres_schema, redis_database, use_pymysql
 from token_limit_core.stores import open_store
 from token_limit_core.stores.contract import Store
 
@@ -46,9 +47,9 @@ class Kept:
 
     @contextmanager
     def lend(self, kind: str, make: Make) -> Iterator[str]:
-        if kind in self._urls:
+        if kind in self._urls and not self._urls[kind].startswith("redis"):
             delete_rows(self._urls[kind])
-        else:
+        elif kind not in self._urls:
             self._urls[kind] = self._made.enter_context(make())
         yield self._urls[kind]
 
@@ -92,6 +93,26 @@ def postgres() -> Iterator[str]:
 def sql_mysql(request: pytest.FixtureRequest, folder: Path, lend: Lend = fresh) -> Iterator[Opened]:
     with lend("sql_mysql", mysql_database) as url, sql(url) as opened:
         yield opened
+
+
+@contextmanager
+def redis_sqlite(request: pytest.FixtureRequest, folder: Path, lend: Lend = fresh) -> Iterator[Opened]:
+    with emptied(lend("redis", redis_database)) as url, sql(f"{url}?ledger=sqlite:///{folder}/ledger.db") as opened:
+        yield opened
+
+
+@contextmanager
+def redis_postgres(request: pytest.FixtureRequest, folder: Path, lend: Lend = fresh) -> Iterator[Opened]:
+    ledger = lend("redis_postgres", postgres)
+    with ledger as database, emptied(lend("redis", redis_database)) as url, sql(f"{url}?ledger={database}") as opened:
+        yield opened
+
+
+@contextmanager
+def emptied(lent: AbstractContextManager[str]) -> Iterator[str]:
+    with lent as url, redis.Redis.from_url(url) as client:
+        client.flushdb()
+        yield url
 
 
 @contextmanager

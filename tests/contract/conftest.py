@@ -16,13 +16,18 @@ from tests.ledgers import (
     django_sqlite,
     fresh,
     memory,
+    redis_postgres,
+    redis_sqlite,
     sql_mysql,
     sql_postgres,
     sql_sqlite,
 )
 from token_limit_core.stores.contract import Store
 
-FACTORIES: list[Factory] = [memory, sql_sqlite, sql_postgres, sql_mysql, django_sqlite, django_postgres, django_mysql]
+FACTORIES: list[Factory] = [
+    memory, sql_sqlite, sql_postgres, sql_mysql, redis_sqlite, redis_postgres,
+    django_sqlite, django_postgres, django_mysql,
+]  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,12 @@ def test_a_store_object_is_taken_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("redis://localhost", "no known scheme"),
+        ("mongodb://localhost", "no known scheme"),
+        ("redis://localhost", "names no ledger"),
+        ("redis+cluster://:secret@localhost:7000?prefix=a", "names no ledger"),
+        ("rediss://:secret@localhost/0?ledger=redis://u:secret@localhost", "names no ledger"),
+        ("redis://:secret@localhost/0?ledger=memory://", "invalid ledger 'memory://'"),
+        ("redis://:secret@localhost/0?ledger=postgresql+psycopg://u:secret@host", "must look like"),
         ("token_limit.db", "no known scheme"),
         ("", "no known scheme"),
         ("postgresql://u:secret@host/db", r"did you mean postgresql\+psycopg://"),

@@ -1,10 +1,10 @@
-"""The stores of limits and ledger: memory, SQLite, PostgreSQL and MySQL."""
+"""The stores of limits and ledger: memory, SQLite, PostgreSQL, MySQL and Redis."""
 
 from __future__ import annotations
 
 from ..runtime.faults import ConfigurationError
 from .contract import Store
-from .urls import scheme_of
+from .urls import REDIS_SCHEMES, scheme_of
 
 
 def open_store(value: Store | str, *, timeout: float = 30.0) -> Store:
@@ -22,10 +22,15 @@ def open_store(value: Store | str, *, timeout: float = 30.0) -> Store:
             f"store: invalid value of type {type(value).__name__}; expected a Store or a URL, for example "
             "sqlite:///token_limit.db"
         )
-    if scheme_of(value) == "memory":
+    scheme = scheme_of(value)
+    if scheme == "memory":
         from .memory.store import MemoryStore
 
         return MemoryStore()
+    if scheme in REDIS_SCHEMES:
+        from .redis.store import RedisStore
+
+        return RedisStore(value, timeout=timeout)
     from .sql.store import SqlStore  # imports SQLAlchemy, which a memory store does not need
 
     return SqlStore(value, timeout=timeout)

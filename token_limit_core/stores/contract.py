@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
+from enum import Enum, auto
 from typing import Any, TypeVar
 
 from ..events import LLMEvent
@@ -193,13 +194,30 @@ class Store(Ledger, Plans, Reports, Services):
         """Release connections; the store may be used again afterwards."""
 
 
+class Retry(Enum):
+    """What an admission needs before another attempt."""
+
+    WINDOWS = auto()
+    """A window is not open yet, or a top-up has expired."""
+
+    PLAN = auto()
+    """The tenant was never assigned a plan."""
+
+    NOTHING = auto()
+    """Nothing is in the way any more: a hold was freed or a limit raised meanwhile."""
+
+
 class Transaction(ServicesTransaction, PlansTransaction):
     """One atomic unit of work on an engine: the primitives the shared algorithm is written in.
 
     All row locks are taken in the order of tenants, then in `limits.lock_order`.
     """
 
-    def admit_at_once(self, call: Call, now: float, assigns_plans: bool) -> Decision | None:
+    def held_on(self, key: CounterKey) -> int:
+        """Sum what open holds hold on a counter that is not open: nothing, but where counters may be lost."""
+        return 0
+
+    def admit_at_once(self, call: Call, now: float, assigns_plans: bool) -> Decision | Retry | None:
         """Admit or refuse in one round trip where the engine can; None: nothing was done, take the steps one by one.
 
         With `assigns_plans` that is left to the steps for a tenant that was never assigned a plan.

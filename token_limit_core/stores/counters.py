@@ -56,7 +56,7 @@ def _brought_up(
 ) -> tuple[Counter, list[TopUp]]:
     """Return the counter as it has to be at `now`, and the top-ups that this changes."""
     if counter is None:
-        counter = Counter(spent_in(tx, item, tenant_id))
+        counter = Counter(spent_in(tx, item, tenant_id), tx.held_on(item.key))
     if item.limit.unit != USD:
         return counter, []
     top_ups = top_ups_of(tx, item)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from enum import Enum, auto
 
 from ..limits import (
     ADMITTED,
@@ -31,21 +30,8 @@ from ..limits import (
     refuse,
 )
 from ..runtime.ids import process_name
-from .contract import Transaction
+from .contract import Retry, Transaction
 from .records import NEAR, Call, Entry, Hold, Recorded, correction_of, expiry_of
-
-
-class Retry(Enum):
-    """What an admission needs before another attempt."""
-
-    WINDOWS = auto()
-    """A window is not open yet, or a top-up has expired."""
-
-    PLAN = auto()
-    """The tenant was never assigned a plan."""
-
-    NOTHING = auto()
-    """Nothing is in the way any more: a hold was freed or a limit raised meanwhile."""
 
 
 def admit(tx: Transaction, call: Call, now: float, assigns_plans: bool = False) -> Decision | Retry:
@@ -72,7 +58,7 @@ def admit(tx: Transaction, call: Call, now: float, assigns_plans: bool = False) 
         if item.limit.mode == OBSERVE and (seen := _seen(tx, item, call, now, outcome)):
             observed.append(seen.kind)
     if items:
-        tx.insert_hold(_hold(call, items, amounts, now))
+        tx.insert_hold(hold_for(call, items, amounts, now))
     return ADMITTED if not observed else replace(ADMITTED, observed=tuple(observed))
 
 
@@ -114,7 +100,7 @@ def _seen(tx: Transaction, item: Item, call: Call, now: float, amount: int) -> D
     return judge(status, call.tenant_id, now)
 
 
-def _hold(call: Call, items: Sequence[Item], amounts: list[int], now: float) -> Hold:
+def hold_for(call: Call, items: Sequence[Item], amounts: Sequence[int], now: float) -> Hold:
     """Make the hold of an admitted call; if it never ends, a strict limit's call is billed its worst case."""
     strict = {item.limit.unit for item in items if item.limit.mode == STRICT}
     worst = USD in strict and call.worst_case is not None

@@ -14,8 +14,7 @@ from ..limits import EVERYONE, OBSERVE, Decision, Item, LimitStatus, in_force, i
 from ..limits.filters import NO_FACTS, Facts
 from ..windows import PER_MONTH, window_of
 from . import counters, ledger
-from .contract import Store, Transaction
-from .ledger import Retry
+from .contract import Retry, Store, Transaction
 from .reconciliation import reconcile
 from .records import KEEP_SECONDS, Call, Drift, Entry, Hold, Pruned, Recorded, Refusal, Spend, entry_for
 from .reports import Change
@@ -31,6 +30,7 @@ MOST_SUBJECTS = 100
 class TransactionalStore(TransactionalLimits, TransactionalPlans, TransactionalReports, Store):
     """A Store over an engine that offers `begin()`."""
 
+    _admission = Running._run
     _report = Running._read
     _services = Running._run
 
@@ -39,7 +39,7 @@ class TransactionalStore(TransactionalLimits, TransactionalPlans, TransactionalR
     def admit(self, call: Call, now: float) -> Decision:
         expired, assigns_plans = False, self.default_plan is not None
         for _ in range(ATTEMPTS):
-            outcome = self._run(lambda tx: ledger.admit(tx, call, now, assigns_plans))  # noqa: B023 - run at once
+            outcome = self._admission(lambda tx: ledger.admit(tx, call, now, assigns_plans))  # noqa: B023 - run at once
             if outcome is Retry.WINDOWS:
                 self._run(lambda tx: counters.open_windows(tx, call, now))
             elif outcome is Retry.PLAN:

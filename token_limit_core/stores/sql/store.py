@@ -114,7 +114,7 @@ class SqlStore(TransactionalStore):
     def _transaction(self, begin: str | None) -> Iterator[Transaction]:
         engine, link = self._checkout()
         bound(link.connection.driver_connection)
-        tx = SqlTransaction(link.cursor, self._texts, begin, single_message=self._dialect == "postgresql")
+        tx = self._start(link.cursor, begin)
         try:
             yield tx
             tx.commit()
@@ -126,6 +126,9 @@ class SqlStore(TransactionalStore):
             raise
         finally:
             self._give_back(engine, link)
+
+    def _start(self, cursor: Any, begin: str | None) -> SqlTransaction:
+        return SqlTransaction(cursor, self._texts, begin, single_message=self._dialect == "postgresql")
 
     def _checkout(self) -> tuple[Engine, _Link]:
         try:

@@ -11,7 +11,7 @@ from sqlalchemy import ClauseElement
 
 from ...limits import EVERYONE, CounterKey, Decision, Limit
 from ..columns import batched, ledger_row, refusal_row, rollup_row, rollup_rows, user_rollup_rows
-from ..contract import Transaction
+from ..contract import Retry, Transaction
 from ..records import Call, Counter, Entry, Hold, Refusal, Spend
 from . import at_once, settlement
 from . import statements as sql
@@ -206,7 +206,7 @@ class SqlTransaction(SqlPlans, SqlReports, SqlServices, Transaction):
 
     # -- plain cases ----------------------------------------------------------------------------
 
-    def admit_at_once(self, call: Call, now: float, assigns_plans: bool) -> Decision | None:
+    def admit_at_once(self, call: Call, now: float, assigns_plans: bool) -> Decision | Retry | None:
         if not self._single_message:
             return None
         rows = self._message((at_once.ADMIT,), at_once.admission_row(call, now, assigns_plans))

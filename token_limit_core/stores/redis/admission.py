@@ -1,0 +1,84 @@
+"""Admission in Redis: the limits are read from the database, without a lock, and held on by one script.
+
+A limit on all tenants together is in another slot. It is held on second; if it refuses, the first hold is given back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ...limits import ADMITTED, EVERYONE, OBSERVE, STRICT, Decision, Item, LimitStatus, items_for, judge
+from ..contract import Retry
+from ..ledger import hold_for, needed_on
+from ..records import NEAR, Call
+from . import scripts
+from .slots import Slots, header_of, name_of
+
+if TYPE_CHECKING:
+    from .transaction import RedisTransaction
+
+Outcome = Decision | Retry
+
+
+def admit(tx: RedisTransaction, slots: Slots, call: Call, now: float, assigns_plans: bool) -> Outcome:
+    """Hold on every limit that matches, or on none; what `ledger.admit` does in steps."""
+    rules = tx.rules(call.tenant_id)
+    if rules.suspended:
+        return Decision("suspended", call.tenant_id)
+    if rules.plan is None and assigns_plans:
+        return Retry.PLAN
+    items = items_for(rules.limits, call.tenant_id, now, call.facts) if rules.limits else []
+    if any(item.limit.mode == STRICT and call.amount_on(item.limit) is None for item in items):
+        return Decision("unpriced", call.tenant_id)
+    if not items:
+        return ADMITTED
+    own, shared = ([item for item in items if (item.key.tenant_id == EVERYONE) is wanted] for wanted in (False, True))
+    header = header_of(hold_for(call, items, (), now), bool(shared))
+    observed: list[str] = []
+    for slot, its in ((call.tenant_id, own), (EVERYONE, shared)):
+        if slot == EVERYONE and not shared:
+            break
+        outcome = _hold(slots, slot, call, header, its, now)
+        if not isinstance(outcome, list):
+            if slot == EVERYONE:
+                slots.run(scripts.CLOSE, call.tenant_id, call.call_id)
+            return outcome
+        observed += outcome
+    slots.remember_owner(call.call_id, call.tenant_id)
+    return ADMITTED if not observed else replace(ADMITTED, observed=tuple(observed))
+
+
+def _hold(slots: Slots, slot: str, call: Call, header: str, items: Sequence[Item], now: float) -> list[str] | Outcome:
+    """Hold in one slot; return the kinds of refusal that observed limits would have been."""
+    asked = [
+        {"name": name_of(item.key), "amount": str(item.limit.amount), "tries": _tries(call, item)} for item in items
+    ]
+    verdict, *answers = slots.run(scripts.ADMIT, slot, repr(now), call.call_id, header, json.dumps(asked))
+    if verdict == "closed":
+        return Retry.WINDOWS
+    states = [
+        LimitStatus(item.limit, item.window, int(settled), int(held), int(extra), item.key.subject)
+        for item, (settled, held, extra, _) in zip(items, list(json.loads(answers[0])), strict=False)
+    ]
+    if verdict == "refused":
+        status = states[-1]
+        needed = needed_on(status.limit, int(_tries(call, items[len(states) - 1])[-1][0]))
+        return judge(status, call.tenant_id, now, 1 if needed is None else needed) or Retry.NOTHING
+    seen = (judge(status, call.tenant_id, now) for status in states if status.limit.mode == OBSERVE)
+    return [decision.kind for decision in seen if decision is not None]
+
+
+def _tries(call: Call, item: Item) -> list[tuple[str, str]]:
+    """Say what to hold on a limit, and the room it needs; first what needs the most room."""
+    limit = item.limit
+    amount = call.amount_on(limit) or 0
+    ceiling = call.ceiling_on(limit)
+    tries = []
+    if ceiling is not None and ceiling > amount:
+        tries.append((str(amount), str(NEAR * ceiling)))
+        amount = ceiling
+    needed = needed_on(limit, amount)
+    return [*tries, (str(amount), "" if needed is None else str(needed))]
