@@ -8,28 +8,25 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ...limits import ADMITTED, EVERYONE, OBSERVE, STRICT, Decision, Item, LimitStatus, items_for, judge
-from ..contract import Retry
+from ..contract import Retry, Transaction
 from ..ledger import hold_for, needed_on
 from ..records import NEAR, Call
 from . import scripts
 from .slots import Slots, header_of, name_of
 
-if TYPE_CHECKING:
-    from .transaction import RedisTransaction
-
 Outcome = Decision | Retry
 
 
-def admit(tx: RedisTransaction, slots: Slots, call: Call, now: float, assigns_plans: bool) -> Outcome:
+def admit(tx: Transaction, slots: Slots, call: Call, now: float, assigns_plans: bool) -> Outcome:
     """Hold on every limit that matches, or on none; what `ledger.admit` does in steps."""
     rules = tx.rules(call.tenant_id)
     if rules.suspended:
         return Decision("suspended", call.tenant_id)
     if rules.plan is None and assigns_plans:
         return Retry.PLAN
+    call = call.marked_up(rules.markup)
     items = items_for(rules.limits, call.tenant_id, now, call.facts) if rules.limits else []
     if any(item.limit.mode == STRICT and call.amount_on(item.limit) is None for item in items):
         return Decision("unpriced", call.tenant_id)

@@ -243,6 +243,7 @@ class RedisTransaction(SqlTransaction):
                     model=event.model,
                     user=event.user,
                     feature=event.feature,
+                    charge=entry.charge_nano,
                 )
         return None
 
