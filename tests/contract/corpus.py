@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from genai_prices import Usage, calc_price
 
 from token_limit_core import LLMEvent
 
@@ -89,3 +91,18 @@ def differences(event: LLMEvent, exchange: Exchange) -> dict[str, tuple[Any, Any
         for name, wanted in expected(exchange).items()
         if getattr(event, name) != wanted
     }
+
+
+class Unpriced(Counter[str]):
+    """Counts, by provider, the recorded events that were billed at an assumed price, as nobody lists one."""
+
+    def note(self, event: LLMEvent) -> None:
+        """Check that an event has a cost, and that an assumed price stands only for one that is missing."""
+        assert event.cost_usd is not None, event
+        if "price_assumed" in event.tags and not event.tags.get("unpriced"):
+            self[event.provider] += 1
+            with pytest.raises(LookupError):
+                calc_price(Usage(input_tokens=1, output_tokens=1), event.model, provider_id=event.provider)
+
+    def __str__(self) -> str:
+        return f"at an assumed price: {dict(self.most_common())}"

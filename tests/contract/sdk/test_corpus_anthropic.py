@@ -114,6 +114,7 @@ def test_every_recorded_exchange_is_billed_as_the_provider_reported_it(
     sync: bool, as_bytes: bool, record_property: Callable[[str, object], None]
 ) -> None:
     counted: Counter[str] = Counter()
+    unpriced = corpus.Unpriced()
     wrong: dict[str, Any] = {}
     for exchange in EXCHANGES:
         name = exchange["id"]
@@ -126,12 +127,13 @@ def test_every_recorded_exchange_is_billed_as_the_provider_reported_it(
         if len(events) != 1:
             wrong[name] = events
             continue
+        unpriced.note(events[0])
         counted["failed" if exchange["status"] != 200 else "answered" if corpus.scored(exchange) else "noted"] += 1
         told = _noted(events[0], exchange) if not corpus.scored(exchange) else corpus.differences(events[0], exchange)
         if told:
             wrong[name] = told
     kind = f"{'sync' if sync else 'async'}, {'bytes' if as_bytes else 'parsed'}"
-    record_property(corpus.COUNTED, f"Claude, {kind}: {dict(counted)}, wrong: {len(wrong)}")
+    record_property(corpus.COUNTED, f"Claude, {kind}: {dict(counted)}, wrong: {len(wrong)}, {unpriced}")
     assert wrong == {}
     assert sum(counted.values()) == len(EXCHANGES)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import boto3
 import botocore.exceptions
-import pytest
 from botocore.config import Config
 
 from tests.contract import corpus
@@ -49,8 +49,11 @@ async def replay(client: Any, exchange: Exchange, seen: list[Any]) -> None:
         seen += client.invoke_model_with_response_stream(modelId=model, body=body)["body"]
 
 
-def test_recorded_exchanges_are_billed_as_reported(metered: Metered, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recorded_exchanges_are_billed_as_reported(
+    metered: Metered, record_property: Callable[[str, object], None]
+) -> None:
     outcomes: Counter[str] = Counter()
+    unpriced = corpus.Unpriced()
     wrong: dict[str, Any] = {}
     for exchange in corpus.exchanges(lambda exchange: exchange["family"] in FAMILIES):
         metered.events.clear()
@@ -66,11 +69,9 @@ def test_recorded_exchanges_are_billed_as_reported(metered: Metered, capsys: pyt
         assert result.error is None, exchange["id"]
         differences = corpus.differences(event, exchange)
         outcomes["different" if differences else "as reported"] += 1
-        if event.cost_usd is None:
-            outcomes[f"without a price: {event.model}"] += 1
+        unpriced.note(event)
         if differences:
             wrong[exchange["id"]] = differences
-    with capsys.disabled():
-        print("", *(f"{count:5} {outcome}" for outcome, count in outcomes.most_common()), sep="\n")
+    record_property(corpus.COUNTED, f"Bedrock: {dict(outcomes.most_common())}, {unpriced}")
     assert wrong == {}
     assert metered.meter.store.holds() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
@@ -68,9 +69,10 @@ def listed_cost(exchange: Exchange) -> Decimal | None:
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
 def test_recorded_exchanges_are_billed_as_reported(
-    asynchronous: bool, metered: Metered, capsys: pytest.CaptureFixture[str]
+    asynchronous: bool, metered: Metered, record_property: Callable[[str, object], None]
 ) -> None:
     outcomes: Counter[str] = Counter()
+    unpriced = corpus.Unpriced()
     wrong: dict[str, Any] = {}
     for exchange in corpus.exchanges(lambda exchange: exchange["provider"] == "cohere"):
         metered.events.clear()
@@ -96,11 +98,9 @@ def test_recorded_exchanges_are_billed_as_reported(
         if event.rerank_searches is None and not assumed and event.cost_usd != listed_cost(exchange):
             differences["cost_usd"] = event.cost_usd, listed_cost(exchange)
         outcomes["different" if differences else "as reported"] += 1
-        if assumed:
-            outcomes[f"without a price: {event.model}"] += 1
+        unpriced.note(event)
         if differences:
             wrong[exchange["id"]] = differences
-    with capsys.disabled():
-        print("", *(f"{count:5} {outcome}" for outcome, count in outcomes.most_common()), sep="\n")
+    record_property(corpus.COUNTED, f"Cohere: {dict(outcomes.most_common())}, {unpriced}")
     assert wrong == {}
     assert metered.meter.store.holds() == []

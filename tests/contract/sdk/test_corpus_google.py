@@ -101,6 +101,7 @@ def test_recorded_exchanges_are_billed_as_reported(
     asynchronous: bool, metered: Metered, record_property: Callable[[str, object], None]
 ) -> None:
     outcomes: Counter[str] = Counter()
+    unpriced = corpus.Unpriced()
     wrong: dict[str, Any] = {}
     for exchange in map(as_events, EXCHANGES):
         transport = corpus.replay().transport(exchange, lib=httpx.__name__)
@@ -115,6 +116,8 @@ def test_recorded_exchanges_are_billed_as_reported(
             continue
         free = bool(exchange["expected"].get("count_only"))
         assert len(metered.events) == (0 if free else 1), exchange["id"]
+        for event in metered.events:
+            unpriced.note(event)
         if free:
             outcomes["free, not metered"] += 1
         elif not corpus.scored(exchange):
@@ -124,6 +127,6 @@ def test_recorded_exchanges_are_billed_as_reported(
             outcomes["different" if differences else "as reported"] += 1
             if differences:
                 wrong[exchange["id"]] = differences
-    record_property(corpus.COUNTED, f"Gemini: {dict(outcomes.most_common())}")
+    record_property(corpus.COUNTED, f"Gemini: {dict(outcomes.most_common())}, {unpriced}")
     assert wrong == {}
     assert metered.meter.store.holds() == []

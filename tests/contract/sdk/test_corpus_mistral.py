@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -50,9 +51,10 @@ def caller(asynchronous: bool) -> Any:
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
 def test_recorded_exchanges_are_billed_as_reported(
-    asynchronous: bool, metered: Metered, capsys: pytest.CaptureFixture[str]
+    asynchronous: bool, metered: Metered, record_property: Callable[[str, object], None]
 ) -> None:
     outcomes: Counter[str] = Counter()
+    unpriced = corpus.Unpriced()
     wrong: dict[str, Any] = {}
     for exchange in corpus.exchanges(lambda exchange: exchange["provider"] == "mistral"):
         metered.events.clear()
@@ -64,11 +66,9 @@ def test_recorded_exchanges_are_billed_as_reported(
         assert event.provider == "mistral"
         differences = corpus.differences(event, exchange)
         outcomes["different" if differences else "as reported"] += 1
-        if event.cost_usd is None:
-            outcomes[f"without a price: {event.model}"] += 1
+        unpriced.note(event)
         if differences:
             wrong[exchange["id"]] = differences
-    with capsys.disabled():
-        print("", *(f"{count:5} {outcome}" for outcome, count in outcomes.most_common()), sep="\n")
+    record_property(corpus.COUNTED, f"Mistral: {dict(outcomes.most_common())}, {unpriced}")
     assert wrong == {}
     assert metered.meter.store.holds() == []

@@ -213,14 +213,17 @@ def test_every_recorded_exchange(
     for module, _ in OWN_SDKS.values() if own else ():
         pytest.importorskip(module, reason=f"{module} is not installed")
     counts: Counter[str] = Counter()
+    unpriced = corpus.Unpriced()
     wrong: dict[str, list[str]] = {}
     for exchange in recorded:
         if own and urlsplit(exchange["url"]).hostname not in OWN_SDKS:
             continue
         counts[exchange["provider"]] += 1
         found = problems(metered, exchange, own)
+        for event in metered.events:
+            unpriced.note(event)
         if found:
             wrong[f"{exchange['provider']} {exchange['endpoint']} {exchange['id']}"] = found
-    exact = f"{sum(counts.values()) - len(wrong)} of {sum(counts.values())} are exact: {dict(counts)}"
+    exact = f"{sum(counts.values()) - len(wrong)} of {sum(counts.values())} are exact: {dict(counts)}, {unpriced}"
     record_property(corpus.COUNTED, exact)
     assert wrong == {}
