@@ -93,16 +93,32 @@ def differences(event: LLMEvent, exchange: Exchange) -> dict[str, tuple[Any, Any
     }
 
 
-class Unpriced(Counter[str]):
-    """Counts, by provider, the recorded events that were billed at an assumed price, as nobody lists one."""
+class Tally:
+    """What became of recorded exchanges: how many had which outcome, and which were billed otherwise than reported."""
 
-    def note(self, event: LLMEvent) -> None:
-        """Check that an event has a cost, and that an assumed price stands only for one that is missing."""
+    def __init__(self) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self.assumed: Counter[str] = Counter()
+        """By provider, the events that were billed at an assumed price."""
+        self.wrong: dict[str, Any] = {}
+
+    def compare(self, event: LLMEvent, exchange: Exchange, **others: tuple[Any, Any]) -> None:
+        """Compare an event with what the provider reported, and others of its fields as (found, expected)."""
+        wrong = differences(event, exchange)
+        wrong |= {name: pair for name, pair in others.items() if pair[0] != pair[1]}
+        self.outcomes["different" if wrong else "as reported"] += 1
+        if wrong:
+            self.wrong[exchange["id"]] = wrong
+
+    def note_price(self, event: LLMEvent) -> None:
+        """Check that an event has a cost, and that a price was assumed only where the price list has none."""
         assert event.cost_usd is not None, event
         if "price_assumed" in event.tags and not event.tags.get("unpriced"):
-            self[event.provider] += 1
+            self.assumed[event.provider] += 1
             with pytest.raises(LookupError):
                 calc_price(Usage(input_tokens=1, output_tokens=1), event.model, provider_id=event.provider)
 
-    def __str__(self) -> str:
-        return f"at an assumed price: {dict(self.most_common())}"
+    def finish(self, title: str, report: Callable[[str, object], None]) -> None:
+        """Write the counts into the summary of the run, and check that no exchange was billed wrong."""
+        report(COUNTED, f"{title}: {dict(self.outcomes.most_common())}, at an assumed price: {dict(self.assumed)}")
+        assert self.wrong == {}

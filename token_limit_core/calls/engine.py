@@ -12,7 +12,7 @@ from ..delivery.configured import journal_of, outbox_of, store_of
 from ..pricing import PriceBook
 from ..runtime.faults import StoreError, internal_errors, logger
 from ..runtime.log_throttle import LogThrottle
-from ..stores.columns import text
+from ..runtime.text import storable
 from .backlog import Backlog
 from .estimates import Habits
 from .listeners import listeners_of, notify, notify_refusal
@@ -102,7 +102,7 @@ class Engine:
             self._names.clear()
         self._names[tenant_id] = name
         self.settler.start()
-        self.settler.put(partial(self._write_name, tenant_id, text(name)[:TEXT_WIDTH]))
+        self.settler.put(partial(self._write_name, tenant_id, storable(name)[:TEXT_WIDTH]))
 
     def _write_name(self, tenant_id: str, name: str) -> None:
         try:

@@ -20,8 +20,9 @@ from ..events import (
 )
 from ..pricing import PriceBook, price_event
 from ..runtime.faults import ConfigurationError
+from ..runtime.text import storable
 from ..scope import check_tenant
-from ..stores.columns import plain, text
+from ..stores.columns import plain
 from ..stores.records import KEEP_SECONDS
 from ..usage import BASE_COUNTS, CACHE_OUTSIDE_INPUT, USAGE_FIELDS, Usage, parse_number
 
@@ -99,7 +100,7 @@ def _text(value: Any, name: str) -> str:
     """Read a text and cut it to its column. A text that may contain a prompt or a key is reduced to its safe part."""
     given, rule = parse_text(value, name), EVENT_FIELDS[name]
     kept = {"content": as_length, "error": safe_error}.get(rule.kind, str)(given)
-    return text(kept)[: rule.width or LONGEST_TEXT]
+    return storable(kept)[: rule.width or LONGEST_TEXT]
 
 
 def _flag(value: Any, name: str) -> bool:

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from ..money import to_usd
+from ..runtime.text import storable
 from ..windows import PER_MONTH, UTC_ZONE, Window, window_of
 from .filters import EACH, NO_FACTS, Facts, parse_filter
 
@@ -25,6 +26,9 @@ CHARGE = "charge"
 COST = "cost"
 BASES = (CHARGE, COST)
 """What a limit in US dollars counts: what the tenant is billed, or what the provider takes."""
+
+SUBJECT_WIDTH = 255
+"""Characters of a user that are kept as the subject of a counter."""
 
 EVERYONE = "*"
 """The tenant of a limit that is on all tenants together."""
@@ -121,12 +125,7 @@ def subject_of(limit: Limit, facts: Facts) -> str | None:
     found = parse_filter(limit.filter)
     if not found.matches(facts):
         return None
-    return _as_stored(facts.user or "") if found.user == EACH else ""
-
-
-def _as_stored(user: str) -> str:
-    """Return a user as every engine can store it: no NUL, no lone surrogates, at most 255 characters."""
-    return user.replace("\0", "").encode("utf-8", "replace").decode()[:255]
+    return storable(facts.user or "")[:SUBJECT_WIDTH] if found.user == EACH else ""
 
 
 def key_of(limit: Limit, tenant_id: str, subject: str, at: float) -> CounterKey:

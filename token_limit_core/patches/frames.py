@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from .streams import achunks, chunks
 from .watch import Watch
 
 
-class FrameReader:
+class FrameReader(ABC):
     """Follows the frames of a stream; `failed` is the error that a frame reported, after a status of success."""
 
     def __init__(self, request_id: str | None = None) -> None:
@@ -30,13 +31,13 @@ class FrameReader:
             self.take(frame.headers.get(":event-type"), json.loads(frame.payload))
         return False
 
+    @abstractmethod
     def take(self, kind: str | None, row: Mapping[str, Any]) -> None:
         """Look at the payload of an event."""
-        raise NotImplementedError
 
+    @abstractmethod
     def so_far(self) -> Outcome:
         """Read what was reported so far."""
-        raise NotImplementedError
 
     def outcome(self, error: BaseException | None) -> Outcome:
         """Report what was used so far; without counts the output is estimated from what was seen of it."""

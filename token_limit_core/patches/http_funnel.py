@@ -90,6 +90,10 @@ class HttpPatch(BasePatch):
             return EventTee(plan.reader(request_id, plan.injected), hiding=plan.injected)
         return DocumentTee(plan.read, request_id) if plan.kept else BlindTee(plan.read, request_id)
 
+    def received(self, plan: Plan, response: Any, error: BaseException | None) -> BaseException | None:
+        """Adjust a plan to its response, before that is read. Return the error that is recorded."""
+        return error
+
     def arrival(self, follow: Follow) -> Read:
         """Return what reads the responses of one kind of client."""
         return functools.partial(self._arrive, follow)
@@ -105,6 +109,7 @@ class HttpPatch(BasePatch):
     ) -> Any:
         plan = flight.request
         assert isinstance(plan, Plan)
+        error = self.received(plan, response, error)
         arrived = read_response(
             flight, response, error, follow, plan.read, lambda: self.tee(plan, response), plan.stream
         )

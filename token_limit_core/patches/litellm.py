@@ -15,7 +15,6 @@ from types import SimpleNamespace
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from ..calls.flight import Flight
 from ..errors import UnguardedCall
 from ..runtime.faults import report
 from . import google, openai
@@ -30,7 +29,7 @@ from .litellm_entries import Entries
 from .litellm_surfaces import BOUNDS, COSTS, FREE, GENERATES, MESSAGES, SURFACES, provider_named
 from .reading import fields_of, text
 from .stainless import MAX_REFUSALS
-from .streams import Follow, Tee, follow_async, follow_sync
+from .streams import Tee, follow_async, follow_sync
 from .surfaces import Plan, Surface, unguarded
 from .tees import EventTee
 
@@ -180,22 +179,12 @@ class LiteLLMPatch(Entries, HttpPatch):
         found: str | None = response.headers.get(header)
         return found
 
-    def _arrive(
-        self,
-        follow: Follow,
-        flight: Flight,
-        response: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        error: BaseException | None,
-    ) -> Any:
-        plan = flight.request
-        assert isinstance(plan, Plan)
+    def received(self, plan: Plan, response: Any, error: BaseException | None) -> BaseException | None:
         if plan.endpoint == INVOKE and response is not None:
             plan.read = functools.partial(read_invoked, headers=response.headers)
         if type(error).__name__ == "Timeout" and error is not None:
-            error = error.__context__ or error  # LiteLLM gives its own a status, which the provider never sent
-        return super()._arrive(follow, flight, response, args, kwargs, error)
+            return error.__context__ or error  # LiteLLM gives its own a status, which the provider never sent
+        return error
 
 
 def _sent(

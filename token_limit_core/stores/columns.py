@@ -9,6 +9,7 @@ from typing import Any
 
 from ..events import EVENT_FIELDS, FIELDS, LLMEvent
 from ..money import to_usd
+from ..runtime.text import storable
 from .records import NO_SPEND, Entry, Refusal, Spend, add_to_spend, day_of
 
 WIDTHS = {name: rule.width for name, rule in EVENT_FIELDS.items() if rule.width is not None}
@@ -33,7 +34,7 @@ def refusal_row(refusal: Refusal) -> dict[str, Any]:
     row = refusal._asdict()
     for name in ("model", "endpoint", "user", "feature"):
         if row[name] is not None:
-            row[name] = text(row[name])[: WIDTHS[name]]
+            row[name] = storable(row[name])[: WIDTHS[name]]
     return row
 
 
@@ -56,11 +57,11 @@ def ledger_row(entry: Entry) -> dict[str, Any]:
         if name in _COUNTS:
             row[name] = value
         elif name in WIDTHS:
-            row[name] = None if value is None else text(value)[: WIDTHS[name]]
+            row[name] = None if value is None else storable(value)[: WIDTHS[name]]
         elif value is not None and name in DETAILS and (name != "tags" or value):
             details[name] = plain(value)
     if event.tags and "requested_model" in event.tags:
-        row["requested_model"] = text(event.tags["requested_model"])[: WIDTHS["model"]]
+        row["requested_model"] = storable(event.tags["requested_model"])[: WIDTHS["model"]]
     row["details"] = json.dumps(details)
     return row
 
@@ -81,7 +82,7 @@ def rollup_rows(entries: Iterable[Entry]) -> list[dict[str, Any]]:
 
 def _rollup_key(entry: Entry) -> tuple[str, int, str, str]:
     event = entry.event
-    provider, model = text(event.provider)[: WIDTHS["provider"]], text(event.model)[: WIDTHS["model"]]
+    provider, model = storable(event.provider)[: WIDTHS["provider"]], storable(event.model)[: WIDTHS["model"]]
     return event.tenant_id, day_of(event.timestamp), provider, model
 
 
@@ -96,7 +97,10 @@ def user_rollup_rows(entries: Iterable[Entry]) -> list[dict[str, Any]]:
     for entry in entries:
         event = entry.event
         if event.user or event.feature:
-            user, feature = text(event.user or "")[: WIDTHS["user"]], text(event.feature or "")[: WIDTHS["feature"]]
+            user, feature = (
+                storable(event.user or "")[: WIDTHS["user"]],
+                storable(event.feature or "")[: WIDTHS["feature"]],
+            )
             key = event.tenant_id, user, day_of(event.timestamp), feature
             totals[key] = add_to_spend(totals.get(key, NO_SPEND), entry)
     return [
@@ -111,14 +115,6 @@ def batched(values: Sequence[str]) -> Iterator[list[str]]:
         yield list(values[start : start + 500])
 
 
-def text(value: object) -> str:
-    """Return text that every engine takes: no NUL (PostgreSQL), no lone surrogates (they have no UTF-8)."""
-    string = str(value)
-    if string.isascii() and "\0" not in string:
-        return string
-    return string.replace("\0", "").encode("utf-8", "replace").decode()
-
-
 def plain(value: Any, depth: int = _DEEPEST) -> Any:
     """Return a JSON value; tags are the application's and may hold anything."""
     if value is None or isinstance(value, (bool, int)):
@@ -126,10 +122,10 @@ def plain(value: Any, depth: int = _DEEPEST) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if depth and isinstance(value, Mapping):
-        return {text(key): plain(item, depth - 1) for key, item in value.items()}
+        return {storable(key): plain(item, depth - 1) for key, item in value.items()}
     if depth and isinstance(value, (list, tuple, set, frozenset)):
         return [plain(item, depth - 1) for item in value]
-    return text(value)
+    return storable(value)
 
 
 def read_entry(row: Mapping[str, Any]) -> Entry:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 from genai_prices import Usage, calc_price
 
 from tests.contract.sdk.uses import Endpoint, Use
-from tests.contract.sdk.wire import Stall
+from tests.contract.sdk.wire import Stall, Wire
 from tests.waiting import PATIENCE
 from token_limit_core import LLMEvent, Meter, MeterConfig
 from token_limit_core.money import to_usd
@@ -97,6 +97,17 @@ class Metered:
             result = run(use, client, endpoint)
         assert self.meter.flush(PATIENCE)
         return result
+
+    def run_beside(
+        self, use: Use, make: Callable[..., Any], wires: Callable[[], Wire], endpoint: Any
+    ) -> tuple[Run, Wire]:
+        """Run a use without the patch, and then under it: the caller gets the same, and bodies are closed alike."""
+        before, wired = wires(), wires()
+        untouched = run(use, make(before), endpoint)
+        result = self.run(use, make(wired), endpoint)
+        assert result.comparable() == untouched.comparable()
+        assert [body.closed for body in wired.bodies] == [body.closed for body in before.bodies]
+        return result, wired
 
     def cancel(self, use: Use, client: Any, endpoint: Endpoint, stall: Stall) -> None:
         """Run a use as the tenant's in a task that is cancelled where its answer stalls."""

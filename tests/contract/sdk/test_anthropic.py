@@ -79,12 +79,9 @@ def test_a_call_is_billed_once_with_the_usage_the_provider_reported(
     make: Callable[..., Any], use: Use, endpoint: Endpoint, streams: bool, metered: Metered
 ) -> None:
     skip_what_this_version_lacks(use, endpoint)
-    untouched = run(use, make(AnthropicWire(endpoint.script)), endpoint)
-    wired = AnthropicWire(endpoint.script)
-    result = metered.run(use, make(wired), endpoint)
+    result, wired = metered.run_beside(use, make, lambda: AnthropicWire(endpoint.script), endpoint)
 
     assert result.error is None
-    assert result.comparable() == untouched.comparable()
     assert wired.paths == ["/v1/messages"]
     assert all(body.closed for body in wired.bodies)
     event = metered.event()
@@ -102,13 +99,9 @@ def test_a_call_is_billed_once_with_the_usage_the_provider_reported(
 def test_a_stream_left_early_is_billed_its_exact_input_and_what_was_seen_of_the_output(
     make: Callable[..., Any], use: Use, endpoint: Endpoint, streams: bool, metered: Metered
 ) -> None:
-    before, wired = AnthropicWire(endpoint.script), AnthropicWire(endpoint.script)
-    untouched = run(use, make(before), endpoint)
-    result = metered.run(use, make(wired), endpoint)
+    result, wired = metered.run_beside(use, make, lambda: AnthropicWire(endpoint.script), endpoint)
 
     assert result.error is None
-    assert result.comparable() == untouched.comparable()
-    assert [body.closed for body in wired.bodies] == [body.closed for body in before.bodies]
     event = metered.event()
     assert (event.model, event.stream, event.error) == (wire.ANSWERED, streams, None)
     assert {name: getattr(event, name) for name in COUNTS} == COUNTS
@@ -123,12 +116,8 @@ def test_a_stream_left_early_is_billed_its_exact_input_and_what_was_seen_of_the_
 def test_what_was_never_read_is_billed_at_the_estimate_of_its_input(
     make: Callable[..., Any], use: Use, endpoint: Endpoint, streams: bool, metered: Metered
 ) -> None:
-    before, wired = AnthropicWire(endpoint.script), AnthropicWire(endpoint.script)
-    untouched = run(use, make(before), endpoint)
-    result = metered.run(use, make(wired), endpoint)
+    result, wired = metered.run_beside(use, make, lambda: AnthropicWire(endpoint.script), endpoint)
 
-    assert result.comparable() == untouched.comparable()
-    assert [body.closed for body in wired.bodies] == [body.closed for body in before.bodies]
     event = metered.event()
     assert (event.model, event.stream, event.error) == (wire.MODEL, streams, None)
     assert event.tags["estimated"] is True

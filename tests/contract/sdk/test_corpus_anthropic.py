@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -113,29 +112,25 @@ def events_of(exchange: Exchange, sync: bool, as_bytes: bool) -> list[LLMEvent]:
 def test_every_recorded_exchange_is_billed_as_the_provider_reported_it(
     sync: bool, as_bytes: bool, record_property: Callable[[str, object], None]
 ) -> None:
-    counted: Counter[str] = Counter()
-    unpriced = corpus.Unpriced()
-    wrong: dict[str, Any] = {}
+    tally = corpus.Tally()
     for exchange in EXCHANGES:
         name = exchange["id"]
         events = events_of(exchange, sync, as_bytes)
         if counts_tokens(exchange):
-            counted["free"] += 1
+            tally.outcomes["free"] += 1
             if events:
-                wrong[name] = events
-            continue
-        if len(events) != 1:
-            wrong[name] = events
-            continue
-        unpriced.note(events[0])
-        counted["failed" if exchange["status"] != 200 else "answered" if corpus.scored(exchange) else "noted"] += 1
-        told = _noted(events[0], exchange) if not corpus.scored(exchange) else corpus.differences(events[0], exchange)
-        if told:
-            wrong[name] = told
-    kind = f"{'sync' if sync else 'async'}, {'bytes' if as_bytes else 'parsed'}"
-    record_property(corpus.COUNTED, f"Claude, {kind}: {dict(counted)}, wrong: {len(wrong)}, {unpriced}")
-    assert wrong == {}
-    assert sum(counted.values()) == len(EXCHANGES)
+                tally.wrong[name] = events
+        elif len(events) != 1:
+            tally.wrong[name] = events
+        elif corpus.scored(exchange):
+            tally.compare(events[0], exchange)
+            tally.note_price(events[0])
+        elif told := _noted(events[0], exchange):
+            tally.wrong[name] = told
+        else:
+            tally.outcomes["noted"] += 1
+    tally.finish(f"Claude, {'sync' if sync else 'async'}, {'bytes' if as_bytes else 'parsed'}", record_property)
+    assert tally.outcomes.total() == len(EXCHANGES)
 
 
 def _noted(event: LLMEvent, exchange: Exchange) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -52,9 +51,7 @@ async def replay(client: Any, exchange: Exchange, seen: list[Any]) -> None:
 def test_recorded_exchanges_are_billed_as_reported(
     metered: Metered, record_property: Callable[[str, object], None]
 ) -> None:
-    outcomes: Counter[str] = Counter()
-    unpriced = corpus.Unpriced()
-    wrong: dict[str, Any] = {}
+    tally = corpus.Tally()
     for exchange in corpus.exchanges(lambda exchange: exchange["family"] in FAMILIES):
         metered.events.clear()
         result = metered.run(replay, client(exchange), exchange)  # type: ignore[arg-type]
@@ -64,14 +61,10 @@ def test_recorded_exchanges_are_billed_as_reported(
         if exchange["status"] != 200:
             assert event.error is not None
             assert (event.cost_usd, event.total_tokens) == (0, 0)
-            outcomes["refused by the provider, free"] += 1
+            tally.outcomes["refused by the provider, free"] += 1
             continue
         assert result.error is None, exchange["id"]
-        differences = corpus.differences(event, exchange)
-        outcomes["different" if differences else "as reported"] += 1
-        unpriced.note(event)
-        if differences:
-            wrong[exchange["id"]] = differences
-    record_property(corpus.COUNTED, f"Bedrock: {dict(outcomes.most_common())}, {unpriced}")
-    assert wrong == {}
+        tally.compare(event, exchange)
+        tally.note_price(event)
+    tally.finish("Bedrock", record_property)
     assert metered.meter.store.holds() == []

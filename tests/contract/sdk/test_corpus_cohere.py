@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -71,9 +70,7 @@ def listed_cost(exchange: Exchange) -> Decimal | None:
 def test_recorded_exchanges_are_billed_as_reported(
     asynchronous: bool, metered: Metered, record_property: Callable[[str, object], None]
 ) -> None:
-    outcomes: Counter[str] = Counter()
-    unpriced = corpus.Unpriced()
-    wrong: dict[str, Any] = {}
+    tally = corpus.Tally()
     for exchange in corpus.exchanges(lambda exchange: exchange["provider"] == "cohere"):
         metered.events.clear()
         transport = corpus.replay().transport(exchange, lib="httpx")
@@ -82,25 +79,19 @@ def test_recorded_exchanges_are_billed_as_reported(
         free = bool(exchange["expected"].get("count_only"))
         assert len(metered.events) == (0 if free else 1), exchange["id"]
         if free:
-            outcomes["free, not metered"] += 1
+            tally.outcomes["free, not metered"] += 1
             continue
         (event,) = metered.events
         if exchange["status"] != 200:
             assert isinstance(result.error, cohere.errors.NotFoundError)
             assert (event.cost_usd, event.total_tokens, event.error) == (0, 0, "StatusError 404")
-            outcomes["refused by the provider, free"] += 1
+            tally.outcomes["refused by the provider, free"] += 1
             continue
         assert result.error is None, exchange["id"]
-        differences = corpus.differences(event, exchange)
-        if event.rerank_searches != exchange["expected"].get("billed_search_units"):
-            differences["rerank_searches"] = event.rerank_searches, exchange["expected"].get("billed_search_units")
-        assumed = "price_assumed" in event.tags
-        if event.rerank_searches is None and not assumed and event.cost_usd != listed_cost(exchange):
-            differences["cost_usd"] = event.cost_usd, listed_cost(exchange)
-        outcomes["different" if differences else "as reported"] += 1
-        unpriced.note(event)
-        if differences:
-            wrong[exchange["id"]] = differences
-    record_property(corpus.COUNTED, f"Cohere: {dict(outcomes.most_common())}, {unpriced}")
-    assert wrong == {}
+        others = {"rerank_searches": (event.rerank_searches, exchange["expected"].get("billed_search_units"))}
+        if event.rerank_searches is None and "price_assumed" not in event.tags:
+            others["cost_usd"] = event.cost_usd, listed_cost(exchange)
+        tally.compare(event, exchange, **others)
+        tally.note_price(event)
+    tally.finish("Cohere", record_property)
     assert metered.meter.store.holds() == []

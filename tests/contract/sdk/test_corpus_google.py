@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -100,9 +99,7 @@ async def replay(client: Any, exchange: Exchange, seen: list[Any]) -> None:
 def test_recorded_exchanges_are_billed_as_reported(
     asynchronous: bool, metered: Metered, record_property: Callable[[str, object], None]
 ) -> None:
-    outcomes: Counter[str] = Counter()
-    unpriced = corpus.Unpriced()
-    wrong: dict[str, Any] = {}
+    tally = corpus.Tally()
     for exchange in map(as_events, EXCHANGES):
         transport = corpus.replay().transport(exchange, lib=httpx.__name__)
         made = client(exchange, transport)
@@ -112,21 +109,17 @@ def test_recorded_exchanges_are_billed_as_reported(
             metered.run(replay, made.aio if asynchronous else made, exchange)  # type: ignore[arg-type]
         reason = unreplayable(exchange, [urlsplit(sent["url"]).path for sent in transport.seen])
         if reason is not None:
-            outcomes[reason] += 1
+            tally.outcomes[reason] += 1
             continue
         free = bool(exchange["expected"].get("count_only"))
         assert len(metered.events) == (0 if free else 1), exchange["id"]
         for event in metered.events:
-            unpriced.note(event)
+            tally.note_price(event)
         if free:
-            outcomes["free, not metered"] += 1
+            tally.outcomes["free, not metered"] += 1
         elif not corpus.scored(exchange):
-            outcomes["not scored: " + exchange["expected"]["note"]] += 1
+            tally.outcomes["not scored: " + exchange["expected"]["note"]] += 1
         else:
-            differences = corpus.differences(metered.events[0], exchange)
-            outcomes["different" if differences else "as reported"] += 1
-            if differences:
-                wrong[exchange["id"]] = differences
-    record_property(corpus.COUNTED, f"Gemini: {dict(outcomes.most_common())}, {unpriced}")
-    assert wrong == {}
+            tally.compare(metered.events[0], exchange)
+    tally.finish("Gemini", record_property)
     assert metered.meter.store.holds() == []

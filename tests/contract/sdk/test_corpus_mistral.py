@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -53,22 +52,16 @@ def caller(asynchronous: bool) -> Any:
 def test_recorded_exchanges_are_billed_as_reported(
     asynchronous: bool, metered: Metered, record_property: Callable[[str, object], None]
 ) -> None:
-    outcomes: Counter[str] = Counter()
-    unpriced = corpus.Unpriced()
-    wrong: dict[str, Any] = {}
+    tally = corpus.Tally()
     for exchange in corpus.exchanges(lambda exchange: exchange["provider"] == "mistral"):
         metered.events.clear()
         transport = corpus.replay().transport(exchange, lib="httpx2")
         result = metered.run(caller(asynchronous), client(exchange, transport), exchange)  # type: ignore[arg-type]
         if result.error is not None:
-            outcomes[f"the SDK raises {type(result.error).__name__}"] += 1
+            tally.outcomes[f"the SDK raises {type(result.error).__name__}"] += 1
         (event,) = metered.events
         assert event.provider == "mistral"
-        differences = corpus.differences(event, exchange)
-        outcomes["different" if differences else "as reported"] += 1
-        unpriced.note(event)
-        if differences:
-            wrong[exchange["id"]] = differences
-    record_property(corpus.COUNTED, f"Mistral: {dict(outcomes.most_common())}, {unpriced}")
-    assert wrong == {}
+        tally.compare(event, exchange)
+        tally.note_price(event)
+    tally.finish("Mistral", record_property)
     assert metered.meter.store.holds() == []

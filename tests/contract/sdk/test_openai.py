@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.contract.sdk import uses, wire
-from tests.contract.sdk.metered import Metered, price, run
+from tests.contract.sdk.metered import Metered, price
 from tests.contract.sdk.uses import ALL, PARSING, STREAMING, Endpoint, Table, Use, cells
 from tests.contract.sdk.wire import Wire
 
@@ -39,12 +39,9 @@ PARTIAL: Table = [
 def test_a_call_is_billed_once_with_the_usage_the_provider_reported(
     make: Callable[..., Any], use: Use, endpoint: Endpoint, streams: bool, metered: Metered
 ) -> None:
-    untouched = run(use, make(Wire(endpoint.script)), endpoint)
-    wired = Wire(endpoint.script)
-    result = metered.run(use, make(wired), endpoint)
+    result, wired = metered.run_beside(use, make, lambda: Wire(endpoint.script), endpoint)
 
     assert result.error is None
-    assert result.comparable() == untouched.comparable()
     assert len(wired.sent) == 1
     assert all(body.closed for body in wired.bodies)
     event = metered.event()
@@ -70,13 +67,9 @@ def test_a_call_is_billed_once_with_the_usage_the_provider_reported(
 def test_what_is_not_read_to_its_end_is_billed_once_from_what_was_seen(
     make: Callable[..., Any], use: Use, endpoint: Endpoint, streams: bool, metered: Metered
 ) -> None:
-    before, wired = Wire(endpoint.script), Wire(endpoint.script)
-    untouched = run(use, make(before), endpoint)
-    result = metered.run(use, make(wired), endpoint)
+    result, wired = metered.run_beside(use, make, lambda: Wire(endpoint.script), endpoint)
 
     assert result.error is None
-    assert result.comparable() == untouched.comparable()
-    assert [body.closed for body in wired.bodies] == [body.closed for body in before.bodies]
     event = metered.event()
     assert (event.endpoint, event.stream, event.error) == (endpoint.name, streams, None)
     assert event.tags["estimated"] is True

@@ -52,12 +52,9 @@ def check(event: LLMEvent, case: Case, streams: bool) -> None:
 
 @pytest.mark.parametrize(("use", "case"), params(CASES, WHOLE))
 def test_a_whole_answer(make: Callable[..., Any], use: Use, case: Case, metered: Metered) -> None:
-    untouched = run(use, make(Wire(case.endpoint.script)), case.endpoint)
-    wired = Wire(case.endpoint.script)
-    result = metered.run(use, make(wired), case.endpoint)
+    result, wired = metered.run_beside(use, make, lambda: Wire(case.endpoint.script), case.endpoint)
 
     assert result.error is None
-    assert result.comparable() == untouched.comparable()
     assert len(wired.sent) == 1
     check(metered.event(), case, streams=False)
 

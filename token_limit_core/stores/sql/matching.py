@@ -29,8 +29,9 @@ from sqlalchemy import (
 
 from ...limits import EVERYONE
 from ...limits.filters import EACH, Facts, parse_filter
+from ...runtime.text import storable
 from ...windows import LONGEST_SECONDS
-from ..columns import WIDTHS, text
+from ..columns import WIDTHS
 from .statements import LIMIT_COLUMNS, MARKUP
 from .tables import counter, limit, tenant
 from .tables import plan as plans
@@ -116,7 +117,7 @@ def filter_row(tenant_id: str, facts: Facts) -> dict[str, Any]:
         "the_known": list(known),
         "the_matching": matching,
         "the_each": each,
-        "the_user": None if facts.user is None else text(facts.user)[: WIDTHS["user"]],
+        "the_user": None if facts.user is None else storable(facts.user)[: WIDTHS["user"]],
     }
 
 
