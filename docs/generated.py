@@ -101,7 +101,7 @@ def commands() -> str:
         "# Commands",
         "",
         "`token-limit` works on a store. `flask token-limit` has the same commands over the application's store.",
-        "Django has them as management commands, such as `manage.py token_limit_usage`.",
+        "Django has them as `manage.py token_limit usage`. [Command line](../command-line.md) shows them at work.",
         "",
         *_command(main, "token-limit"),
     ]
