@@ -73,7 +73,8 @@ def kept_connections(postgres: dict[str, Any], django_db_blocker: Any) -> Iterat
     with django_db_blocker.unblock():
         with connections[alias].schema_editor() as editor:
             for model in apps.get_app_config("token_limit").get_models():
-                editor.create_model(model)
+                if not model._meta.proxy:
+                    editor.create_model(model)
         connections[alias].close()
         yield alias
         connections[alias].close()
