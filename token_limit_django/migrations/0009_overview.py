@@ -6,7 +6,7 @@ from django.db import migrations
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('token_limit', '0007_hold_process'),
+        ('token_limit', '0008_markup'),
     ]
 
     operations = [
