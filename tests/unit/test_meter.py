@@ -466,6 +466,7 @@ OF_NO_USE: dict[str, list[Any]] = {
     "on_no_tenant": ["maybe", "refused", "block", "", None, 5],
     "busy_wait": NO_SECONDS[1:],
     "on_unguarded": ["shout", None, 5],
+    "on_overrun": ["stop", None, 5],
     "prices": ["gpt-4o", {"m": 5}, {"m": {"inptu": 1}}, {5: "gpt-4o"}, None],
     "on_unpriced": ["guess", None, 5],
     "fallback_price": [5, (5,), (5, -1), (5, None), ("a", 5), None],

@@ -18,6 +18,7 @@ from .markup import charge_of
 
 if TYPE_CHECKING:
     from .. import scope as scopes
+    from ..limits import Decision
     from ..pricing import Price
     from ..stores.records import Call, Charges
     from .engine import Engine
@@ -38,8 +39,8 @@ class Flight:
 
     __slots__ = (
         "__weakref__", "_open", "answer", "attempt_lost", "call_id", "cost_usd", "covered", "done", "ended", "engine",
-        "estimate", "habit", "held", "lost_attempts", "price", "request", "scope", "started", "started_at", "tags",
-        "tenant_id", "unresolved",
+        "estimate", "habit", "held", "lost_attempts", "overrun", "price", "request", "scope", "started", "started_at",
+        "tags", "tenant_id", "unresolved",
     )  # fmt: skip
 
     def __init__(self, engine: Engine, request: Request, scope: scopes.Scope | None, tenant_id: str) -> None:
@@ -61,6 +62,9 @@ class Flight:
         self.estimate = self.habit.estimate(request.size, request.max_output, request.unseen)
         self.covered = self.estimate[1]
         """Output tokens that are held for."""
+
+        self.overrun: Decision | None = None
+        """How the limit that a stream has used up while it ran refuses calls."""
 
         self.price: Price | None = None
         self.held: int | None = None

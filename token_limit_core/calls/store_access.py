@@ -159,6 +159,28 @@ class StoreAccess:
         except StoreError as error:
             self._keep((call_id, None, None, call_id), error)
 
+    def raise_hold(self, call_id: str, amount: int | None, tokens: int) -> Decision | None:
+        """Raise the hold of a call that grows; say whether that uses a limit up, None where nothing is held."""
+        try:
+            found: Decision | None = self._ask(
+                self._in_time, self._store.raise_hold, call_id, amount, tokens, self._config.clock()
+            )
+            return found
+        except StoreBlocked:
+            return None
+        except StoreError as error:
+            self._failed(error)
+            return ADMITTED
+
+    def renew(self, call_id: str, expires_at: float) -> None:
+        """Let the hold of a call that goes on live longer."""
+        try:
+            self._ask(self._in_time, self._store.renew, call_id, expires_at)
+        except StoreBlocked:
+            return
+        except StoreError as error:
+            self._failed(error)
+
     def _write(self, kept: Settlement | Release | Kept) -> Recorded:
         call_id, event, cost_nano, released = kept
         now = self._config.clock()

@@ -54,6 +54,7 @@ class MeterConfig:
     on_no_tenant: str = "allow"
     busy_wait: float = 0.0
     on_unguarded: Literal["warn", "refuse", "ignore"] = "warn"
+    on_overrun: Literal["finish", "cut"] = "finish"
     on_unpriced: Literal["assume", "refuse", "free"] = "assume"
     fallback_price: tuple[Money, Money] = (5, 25)
     capture_content: bool = False

@@ -125,6 +125,12 @@ SETTINGS: dict[str, Setting] = {
         "'free'",
         "The plan of a tenant that was never assigned one: its name, or a callable from the tenant's id to it or None.",
     ),
+    "ON_OVERRUN": _choice(
+        "finish",
+        ("cut",),
+        "What to do with a stream that uses a limit up while it runs: let it finish, or end it early as if it had "
+        "reached its `max_tokens`, and then raise the refusal.",
+    ),
     "BUSY_WAIT": Setting(
         rules.are_seconds,
         "seconds from 0 to 31,622,400",

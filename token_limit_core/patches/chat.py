@@ -10,7 +10,7 @@ from ..calls.request import Outcome
 from ..events import made_of
 from ..usage import Usage
 from .costs import reported_cost
-from .reading import count, fields_of, text
+from .reading import count, fields_of, text, with_fields
 from .whole import ErrorAnswer
 
 
@@ -192,6 +192,16 @@ class ChoicesReader(StreamReader):
             if words:
                 self.letters += len(words) * weight
 
+    def ending(self) -> list[Any]:
+        """Return the chunk that ends each choice as a bound does."""
+        row = fields_of(self.answer)
+        choices = row.get("choices")
+        ends = [
+            with_fields(choice, finish_reason="length", **_nothing_more(fields_of(choice)))
+            for choice in (choices if isinstance(choices, list) else ())
+        ]
+        return [with_fields(self.answer, choices=ends, usage=None)] if ends else []
+
     def outcome(self, error: BaseException | None) -> Outcome:
         """Report what was used so far."""
         if self.usage is None:
@@ -204,6 +214,14 @@ class ChoicesReader(StreamReader):
             outcome.error = ErrorAnswer(chunk["error"]) if error is None else error
             outcome.answered = self.chunks - (error is None) > 1 or self.letters > 0
         return outcome
+
+
+def _nothing_more(choice: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a choice that says nothing: a chat's delta, or a completion's text."""
+    if "delta" not in choice:
+        return {"text": ""}
+    delta = choice["delta"]
+    return {"delta": with_fields(delta, **dict.fromkeys(fields_of(delta)))}
 
 
 def _usage_elsewhere(row: Mapping[str, Any]) -> Mapping[str, Any]:

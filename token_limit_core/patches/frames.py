@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 from ..calls.flight import Flight
@@ -85,7 +85,9 @@ class FrameTee:
 def follow_frames(stream: Any, flight: Flight, reader: FrameReader) -> None:
     """Follow botocore's `EventStream`."""
     watch = Watch(flight, reader.outcome)
-    stream._event_generator = _frames(watch.by(chunks(stream._event_generator, watch, reader.see)), watch, reader)
+    stream._event_generator = _frames(
+        watch.by(chunks(stream._event_generator, watch, reader, stream._raw_stream.close)), watch, reader
+    )
     stream.close = _closing(stream, watch.land)
     weakref.finalize(stream, watch.hand_over)
 
@@ -93,7 +95,9 @@ def follow_frames(stream: Any, flight: Flight, reader: FrameReader) -> None:
 def follow_async_frames(stream: Any, flight: Flight, reader: FrameReader) -> None:
     """Follow aiobotocore's `AioEventStream`, whose `close` is not awaited."""
     watch = Watch(flight, reader.outcome)
-    stream._event_generator = _aframes(watch.by(achunks(stream._event_generator, watch, reader.see)), watch, reader)
+    stream._event_generator = _aframes(
+        watch.by(achunks(stream._event_generator, watch, reader, _close(stream._raw_stream))), watch, reader
+    )
     stream.close = _closing(stream, watch.hand_over)
     weakref.finalize(stream, watch.hand_over)
 
@@ -110,6 +114,15 @@ async def _aframes(inner: AsyncIterator[Any], watch: Watch, reader: FrameReader)
         if reader.failed is not None:
             await watch.aland()
         yield frame
+
+
+def _close(raw: Any) -> Callable[[], Awaitable[None]]:
+    """Make an awaitable close of what has a plain one."""
+
+    async def close() -> None:
+        raw.close()
+
+    return close
 
 
 def _closing(stream: Any, settle: Callable[[], None]) -> Callable[[], None]:

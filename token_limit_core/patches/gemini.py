@@ -7,6 +7,7 @@ one counts, as the counts may shrink on the way.
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Mapping
@@ -116,9 +117,10 @@ class ChunkReader:
     in those is measured, for a stream that is left before.
     """
 
-    __slots__ = ("_counted", "_finished", "_grounded", "_letters", "_thoughts", "_told")
+    __slots__ = ("_chunk", "_counted", "_finished", "_grounded", "_letters", "_thoughts", "_told")
 
     def __init__(self) -> None:
+        self._chunk: Any = None
         self._told: Any = None
         self._grounded: Any = None
         self._letters = self._thoughts = 0
@@ -126,6 +128,7 @@ class ChunkReader:
 
     def see(self, chunk: Any) -> bool:
         """Look at a chunk; none is ever hidden. Quotes inside the answer's text are escaped, so these are keys."""
+        self._chunk = chunk
         body = getattr(chunk, "body", chunk)
         if isinstance(body, str):
             ends = '"finishReason"' in body or '"promptFeedback"' in body
@@ -165,6 +168,21 @@ class ChunkReader:
                     self._thoughts += len(words)
                 else:
                     self._letters += len(words)
+
+    def ending(self) -> list[Any]:
+        """Return the chunk that ends the answer as a bound does."""
+        last = self._chunk
+        if last is None or self._finished:
+            return []
+        row = document_of(self._told)
+        told = {name: row[name] for name in ("modelVersion", "responseId", "usageMetadata") if name in row}
+        content = {"role": "model", "parts": [{"text": ""}]}
+        ends = {**told, "candidates": [{"content": content, "index": 0, "finishReason": "MAX_TOKENS"}]}
+        if isinstance(last, Mapping):
+            return [ends]
+        chunk = copy.copy(last)
+        chunk.body = json.dumps(ends)
+        return [chunk]
 
     def outcome(self, error: BaseException | None) -> Outcome:
         """Tell what was used so far."""

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import GeneratorType
 from typing import Any
 
 from ..calls.failures import may_be_billed
@@ -31,15 +32,19 @@ def nothing_in_flight() -> Iterator[None]:
 
 def within(inner: Iterator[Any], current: InFlight) -> Iterator[Any]:
     """Iterate with a call in flight: requests may be sent when the stream is first read, or in the middle of it."""
-    while True:
-        token = in_flight.set(current)
-        try:
-            chunk = next(inner)
-        except StopIteration:
-            return
-        finally:
-            in_flight.reset(token)
-        yield chunk
+    try:
+        while True:
+            token = in_flight.set(current)
+            try:
+                chunk = next(inner)
+            except StopIteration:
+                return
+            finally:
+                in_flight.reset(token)
+            yield chunk
+    finally:
+        if isinstance(inner, GeneratorType):
+            inner.close()
 
 
 async def awithin(inner: AsyncIterator[Any], current: InFlight) -> AsyncIterator[Any]:

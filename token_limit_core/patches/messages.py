@@ -11,7 +11,7 @@ from typing import Any
 from ..calls.request import Outcome
 from ..usage import Part, Usage
 from .costs import reported_cost
-from .reading import count, fields_of, text
+from .reading import count, fields_of, made_like, text, with_fields
 
 LEFT_OUT = frozenset({"compaction", "advisor_message"})
 """Iterations whose tokens the top-level usage leaves out; those of every other type are inside it."""
@@ -75,7 +75,7 @@ class MessageReader:
     Adding the two bills twice; the delta alone lacks the cache's split and, in older answers, the input.
     """
 
-    __slots__ = ("chunks", "failed", "letters", "message", "request_id", "told")
+    __slots__ = ("chunks", "failed", "last", "letters", "message", "request_id", "told")
 
     def __init__(self, request_id: str | None, injected: bool) -> None:
         self.request_id = request_id
@@ -84,6 +84,7 @@ class MessageReader:
         self.told: dict[str, Any] = {}
         self.chunks = 0
         self.letters = 0
+        self.last: Any = None
 
     def see(self, event: Any) -> bool:
         """Look at an event; none is ever hidden."""
@@ -91,12 +92,15 @@ class MessageReader:
         kind = row.get("type")
         if kind == "content_block_delta":
             self.chunks += 1
+            self.last = event
             delta = row.get("delta")
             row = delta if type(delta) is dict else getattr(delta, "__dict__", NOTHING)
             for name in GENERATED:
                 piece = row.get(name)
                 if type(piece) is str:
                     self.letters += len(piece)
+        elif kind == "content_block_stop":
+            self.last = None
         elif kind == "message_start":
             self.message = row.get("message")
         elif kind == "message_delta":
@@ -108,6 +112,20 @@ class MessageReader:
         elif kind == "error":
             self.failed = ErrorEvent(fields_of(row.get("error")))
         return False
+
+    def ending(self) -> list[Any]:
+        """Return the events that end a message in the middle of a block as a bound does."""
+        last = self.last
+        if last is None:
+            return []
+        usage = made_like(last, "MessageDeltaUsage", output_tokens=max(self.chunks, self.letters // 4))
+        stopped = made_like(last, "RawMessageDeltaEvent", type="message_delta", usage=usage)
+        delta = made_like(stopped, "Delta", stop_reason="max_tokens", stop_sequence=None)
+        return [
+            made_like(last, "RawContentBlockStopEvent", type="content_block_stop", index=fields_of(last).get("index")),
+            with_fields(stopped, delta=delta),
+            made_like(last, "RawMessageStopEvent", type="message_stop"),
+        ]
 
     def outcome(self, error: BaseException | None) -> Outcome:
         """Tell what was used so far; without the last delta the output is an estimate from what was seen of it."""

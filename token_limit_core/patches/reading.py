@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,21 @@ def fields_of(value: Any) -> Mapping[str, Any]:
     except AttributeError:
         return value if isinstance(value, Mapping) else {}
     return {**vars(value), **extra} if extra else vars(value)
+
+
+def with_fields(value: Any, **fields: Any) -> Any:
+    """Copy a JSON object or a pydantic model with other fields."""
+    return {**value, **fields} if isinstance(value, Mapping) else value.model_copy(update=fields)
+
+
+def made_like(value: Any, name: str, **fields: Any) -> Any:
+    """Make an object of a type that stands beside another's, by its name; a dict where the other is one."""
+    if isinstance(value, Mapping):
+        return fields
+    module = type(value).__module__
+    places = (sys.modules[place] for place in (module, module.rpartition(".")[0]))
+    cls = next(getattr(place, name) for place in places if hasattr(place, name))
+    return cls.construct(**fields)
 
 
 def count(value: Any) -> int | None:

@@ -16,7 +16,7 @@ from ..pricing.price_list import CODE_INTERPRETER
 from ..usage import Part, Usage
 from .chat import StreamReader, read_answer
 from .images import image_usage
-from .reading import count, event_id_of, fields_of, text
+from .reading import count, event_id_of, fields_of, made_like, text, with_fields
 from .whole import ErrorAnswer
 
 logger = logging.getLogger("token_limit")
@@ -66,10 +66,11 @@ def _warn_of_batch() -> None:
 class EventReader(StreamReader):
     """Follows a responses stream: usage comes once, with the response that ends it."""
 
-    __slots__ = ("failed",)
+    __slots__ = ("failed", "last")
 
     def __init__(self, request_id: str | None, injected: bool) -> None:
         super().__init__(request_id, injected)
+        self.last: Any = None
         self.failed: ErrorAnswer | None = None
 
     def see(self, event: Any) -> bool:
@@ -83,10 +84,21 @@ class EventReader(StreamReader):
             self.failed = ErrorAnswer(row.get("error") or row)
         elif isinstance(kind, str) and kind.endswith(".delta"):
             self.chunks += 1
+            self.last = event
             words = row.get("delta")
             if isinstance(words, str):
                 self.letters += len(words)
         return False
+
+    def ending(self) -> list[Any]:
+        """Return the event that ends a response as a bound does."""
+        if self.last is None or self.answer is None:
+            return []
+        details = made_like(self.answer, "IncompleteDetails", reason="max_output_tokens")
+        response = with_fields(self.answer, status="incomplete", incomplete_details=details)
+        number = count(fields_of(self.last).get("sequence_number"))
+        told = {"type": "response.incomplete", "response": response, "sequence_number": 1 + (number or 0)}
+        return [made_like(self.last, "ResponseIncompleteEvent", **told)]
 
     def outcome(self, error: BaseException | None) -> Outcome:
         """Tell what was used so far."""

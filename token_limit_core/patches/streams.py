@@ -8,17 +8,22 @@ is never exhausted.
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from ..calls.flight import Flight
+from ..calls.growth import cut_short
 from ..calls.request import Outcome
+from ..limits import Decision
 from ..runtime.faults import report
 from .watch import Watch, this_scope, this_task
 
 
 class Reader(Protocol):
-    """Follows one stream: sees every chunk, and tells the outcome at any moment."""
+    """Follows one stream: sees every chunk, and tells the outcome at any moment.
+
+    One with `ending()` can be cut: it gives the chunks that end the stream as its provider does at a bound.
+    """
 
     def see(self, chunk: Any) -> bool:
         """Look at a chunk; True hides it from the caller."""
@@ -43,7 +48,7 @@ class Tee(Protocol):
 def _follow_stream(stream: Any, response: Any, flight: Flight, reader: Reader) -> None:
     """Follow a parsed sync stream."""
     watch = Watch(flight, reader.outcome)
-    stream._iterator = watch.by(chunks(stream._iterator, watch, reader.see))
+    stream._iterator = watch.by(chunks(stream._iterator, watch, reader, response.close))
     _on_close(response, watch)
     weakref.finalize(stream, watch.hand_over)
 
@@ -51,7 +56,7 @@ def _follow_stream(stream: Any, response: Any, flight: Flight, reader: Reader) -
 def _follow_async_stream(stream: Any, response: Any, flight: Flight, reader: Reader) -> None:
     """Follow a parsed async stream."""
     watch = Watch(flight, reader.outcome)
-    stream._iterator = watch.by(achunks(stream._iterator, watch, reader.see))
+    stream._iterator = watch.by(achunks(stream._iterator, watch, reader, response.aclose))
     _on_aclose(response, watch)
     weakref.finalize(stream, watch.hand_over)
 
@@ -88,19 +93,20 @@ follow_async = Follow(_follow_async_stream, _follow_async_body)
 def follow_chunks(stream: Iterator[Any], flight: Flight, reader: Reader) -> Iterator[Any]:
     """Follow a generator; what is returned takes its place."""
     watch = Watch(flight, reader.outcome)
-    return watch.by(chunks(stream, watch, reader.see))
+    return watch.by(chunks(stream, watch, reader, getattr(stream, "close", _nothing)))
 
 
 def follow_async_chunks(stream: AsyncIterator[Any], flight: Flight, reader: Reader) -> AsyncIterator[Any]:
     """Follow an asynchronous generator, which may never be started."""
     watch = Watch(flight, reader.outcome)
-    followed = watch.by(achunks(stream, watch, reader.see))
+    followed = watch.by(achunks(stream, watch, reader, getattr(stream, "aclose", _anothing)))
     weakref.finalize(followed, watch.hand_over)
     return followed
 
 
-def chunks(inner: Any, watch: Watch, see: Callable[[Any], bool]) -> Iterator[Any]:
-    """Pass chunks on to the caller, and settle at their end."""
+def chunks(inner: Any, watch: Watch, reader: Reader, close: Callable[[], object]) -> Iterator[Any]:
+    """Pass chunks on to the caller, and settle at their end. One that is cut is closed before its refusal is raised."""
+    see, growth = reader.see, watch.growth
     try:
         for chunk in inner:
             watch.reader = this_scope()
@@ -111,6 +117,11 @@ def chunks(inner: Any, watch: Watch, see: Callable[[Any], bool]) -> Iterator[Any
                 hidden = False
             if not hidden:
                 yield chunk
+            growth.left -= 1
+            if not growth.left and (decision := _look(watch)) is not None:
+                yield from _ending(reader)
+                close()
+                raise cut_short(watch.flight, decision)
         watch.land()
     except GeneratorExit:  # closed or collected: this may be a finaliser
         watch.hand_over()
@@ -120,8 +131,11 @@ def chunks(inner: Any, watch: Watch, see: Callable[[Any], bool]) -> Iterator[Any
         raise
 
 
-async def achunks(inner: Any, watch: Watch, see: Callable[[Any], bool]) -> AsyncIterator[Any]:
+async def achunks(
+    inner: Any, watch: Watch, reader: Reader, close: Callable[[], Awaitable[object]]
+) -> AsyncIterator[Any]:
     """Do what `chunks` does for an asynchronous stream."""
+    see, growth = reader.see, watch.growth
     try:
         watch.reader = this_task()
         async for chunk in inner:
@@ -133,6 +147,12 @@ async def achunks(inner: Any, watch: Watch, see: Callable[[Any], bool]) -> Async
                 hidden = False
             if not hidden:
                 yield chunk
+            growth.left -= 1
+            if not growth.left and (decision := _look(watch)) is not None:
+                for last in _ending(reader):
+                    yield last
+                await close()
+                raise cut_short(watch.flight, decision)
         await watch.aland()
     except Exception as error:
         await watch.aland(error)
@@ -148,6 +168,9 @@ def _bytes(inner: Iterator[bytes], watch: Watch, tee: Tee) -> Iterator[bytes]:
             watch.reader = this_scope()
             if told := tee.feed(data):
                 yield told
+            watch.growth.left -= 1
+            if not watch.growth.left:
+                _look(watch)
         if told := tee.rest():
             yield told
         watch.land()
@@ -166,6 +189,9 @@ async def _abytes(inner: AsyncIterator[bytes], watch: Watch, tee: Tee) -> AsyncI
             watch.reader = this_task()
             if told := tee.feed(data):
                 yield told
+            watch.growth.left -= 1
+            if not watch.growth.left:
+                _look(watch)
         if told := tee.rest():
             yield told
         await watch.aland()
@@ -175,6 +201,33 @@ async def _abytes(inner: AsyncIterator[bytes], watch: Watch, tee: Tee) -> AsyncI
     except BaseException as error:
         watch.hand_over(None if isinstance(error, GeneratorExit) else error)
         raise
+
+
+def _look(watch: Watch) -> Decision | None:
+    """See to the hold of a stream; return the refusal to cut it by."""
+    try:
+        return watch.growth.look()
+    except Exception:
+        report("looking at a stream")
+        return None
+
+
+def _ending(reader: Reader) -> Iterable[Any]:
+    """Return the chunks that end a stream well, where its reader can make them."""
+    try:
+        ending = getattr(reader, "ending", None)
+        return () if ending is None else ending()
+    except Exception:
+        report("ending a stream")
+        return ()
+
+
+def _nothing() -> None:
+    """Close what cannot be closed."""
+
+
+async def _anothing() -> None:
+    """Do what `_nothing` does."""
 
 
 class _Undecoded:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from ..calls.flight import Flight
 from ..calls.flow import aland, hand_over, land
+from ..calls.growth import Growth
 from ..calls.request import Outcome
 from ..exchange import Exchange, exchange_of
 from ..runtime.faults import report
@@ -34,11 +35,12 @@ class Watch:
     `reader` is who pulled last: the task on an event loop, the Scope elsewhere; None before the first chunk.
     """
 
-    __slots__ = ("_exchange", "_following", "flight", "outcome", "reader")
+    __slots__ = ("_exchange", "_following", "flight", "growth", "outcome", "reader")
 
     def __init__(self, flight: Flight, outcome: Callable[[BaseException | None], Outcome]) -> None:
         self.flight = flight
         self.outcome = outcome
+        self.growth = Growth(flight, outcome)
         self.reader: asyncio.Task[Any] | Scope | None = None
         self._following: Callable[[], Any] = _nothing
         self._exchange: Exchange | None = None
