@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pages import blocks, code_of, environment, section
+from tests.pages import ROOT, blocks, code_of, environment, section
 from token_limit_core import Meter, MeterConfig
 from token_limit_core.testing import FakeProvider
 
@@ -93,10 +93,11 @@ def folder(tmp_path: Path, fake_provider: FakeProvider) -> Folder:
     return Folder(tmp_path, fake_provider)
 
 
-def test_the_readmes_script_meters_its_call_and_says_why_it_is_refused(
-    folder: Folder, fake_provider: FakeProvider
+@pytest.mark.parametrize(("page", "heading"), [("README.md", WITHOUT), ("docs/index.md", "## Without a framework")])
+def test_the_script_meters_its_call_and_says_why_it_is_refused(
+    folder: Folder, fake_provider: FakeProvider, page: str, heading: str
 ) -> None:
-    script = code_of("README.md", WITHOUT)
+    script = code_of(page, heading)
     folder.write(script=script, refused=script.replace('"acme", 25', '"acme", 0'))
     assert folder.type("python script.py") == ""
     assert len(fake_provider.requests) == 1
@@ -156,3 +157,11 @@ TOKEN_LIMIT["TENANT_RESOLVER"] = "chat.tenant_of"
     shown = folder.type("python manage.py test")
     assert "Ran 1 test" in shown and "OK" in shown
     assert not (folder.path / "db.sqlite3").exists()
+
+
+def test_the_readmes_links_work_on_the_package_index_too() -> None:
+    text = (ROOT / "README.md").read_text()
+    base = "https://github.com/token-limit-suite/token-limit-suite/blob/main/"
+    links = [*re.findall(r"\]\(([^)]+)\)", text), *re.findall(r"^\[[\w-]+\]: (\S+)$", text, re.MULTILINE)]
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
+    assert [link for link in links if link.startswith(base) and not (ROOT / link.removeprefix(base)).exists()] == []

@@ -13,3 +13,11 @@ def test_every_path_of_the_guide_exists() -> None:
     assert len(named) > 20
     below = [ROOT, ROOT / "token_limit_core/stores"]
     assert [path for path in named if not any((folder / path).exists() for folder in below)] == []
+
+
+def test_every_module_of_the_architecture_exists() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    table = text.partition("## Where is what")[2].partition("## Arrows")[0]
+    named = re.findall(r"`([a-z_]+(?:\.py|/))`", table)
+    assert len(named) > 20
+    assert [name for name in named if not (ROOT / "token_limit_core" / name).exists()] == []
