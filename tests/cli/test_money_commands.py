@@ -64,6 +64,8 @@ BAD = [
     (["preview", "acme", "5", "--since", "2999-01-01"], "since: "),
     (["report", "--since", "2026-02-01", "--until", "2026-01-01"], "since: "),
     (["tenants", "rename", "acme", "*"], "new_id: "),
+    (["tenants", "markup", "acme", "nan"], "markup: "),
+    (["tenants", "markup", "acme"], "percent: "),
     (["tenants", "merge", "nobody", "acme", "--yes"], "nobody"),
     (["tenants", "erase", "nobody", "--yes"], "nobody"),
 ]

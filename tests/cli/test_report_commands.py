@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ from token_limit_core.stores.records import Refusal
 USD = 10**9
 
 
-def spend(meter: Meter, tenant: str, usd: int, name: str, **fields: str) -> None:
+def spend(meter: Meter, tenant: str, usd: int, name: str, **fields: Any) -> None:
     now = meter.config.clock()
     event = LLMEvent(name, tenant, provider="openai", model="gpt-4o", timestamp=now, input_tokens=10, **fields)
     meter.store.settle(name, event, usd * USD, now)
@@ -44,13 +46,14 @@ def test_a_report_sums_by_each_kind_as_json_and_csv(run: Run, spent: Meter, by: 
     rows = json.loads(run("report", "--by", by, "--json").output)
     assert {row[by]: row["cost_usd"] for row in rows} == costs
     lines = list(csv.DictReader(run("report", "--by", by, "--csv").output.splitlines()))
-    assert {row[by].removeprefix("'"): row["cost_usd"] for row in lines} == costs
+    assert {row[by]: row["cost_usd"] for row in lines} == {key.replace("=", "'="): cost for key, cost in costs.items()}
 
 
 def test_a_report_of_one_tenant_is_a_table_for_people(run: Run, spent: Meter) -> None:
+    spend(spent, "acme", 5, "d", charge_usd=Decimal(6))
     header, line = run("report", "--tenant", "acme").output.splitlines()
-    assert header.split() == ["day", "calls", "input_tokens", "output_tokens", "cost_usd", "unpriced"]
-    assert line.split()[1:] == ["2", "20", "0", "5", "0"]
+    assert header.split() == ["day", "calls", "input_tokens", "output_tokens", "cost_usd", "charge_usd", "unpriced"]
+    assert line.split()[1:] == ["3", "30", "0", "10", "11", "0"]
     assert run("report", "--tenant", "nobody").output == "Nothing was spent.\n"
     assert run("report", "--tenant", "nobody", "--json").output == "[]\n"
 
@@ -76,9 +79,11 @@ def test_refusals_are_listed(run: Run, meter: Meter) -> None:
 
 def test_tenants_are_listed_named_renamed_merged_and_erased(run: Run, spent: Meter) -> None:
     assert run("tenants", "name", "acme", "Acme Ltd").output == "acme is now named 'Acme Ltd'.\n"
+    assert run("tenants", "markup", "acme", "20").output == "acme is now billed 20 % above the cost.\n"
+    assert run("tenants", "markup", "acme", "--none").output == "acme is now billed by its plan.\n"
     assert run("tenants", "rename", "acme", "acme-2").output == "acme is now acme-2.\n"
     rows = json.loads(run("tenants", "list", "--sort", "spend", "--json").output)
-    assert [(row["tenant"], row["name"], row["spent_usd"]) for row in rows] == [
+    assert [(row["tenant"], row["name"], row["cost_usd"]) for row in rows] == [
         ("globex", "", "7"),
         ("acme-2", "Acme Ltd", "5"),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +17,12 @@ from ..money import as_text, to_usd
 from ..stores.records import Spend
 
 Row = Mapping[str, Any]
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_LATER_FORMULA = re.compile(r"([;,\t\r\n])(?=\s*[=+\-@＝＋－＠])")
+"""Characters after which a spreadsheet that does not split at commas would start a cell with a formula."""
+
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
 def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -42,8 +49,16 @@ def write_rows(rows: Sequence[Row], as_json: bool = False, as_csv: bool = False,
 def _csv(rows: Sequence[Row]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([list(rows[0]), *(list(row.values()) for row in rows)] if rows else [])
+    writer.writerows([list(rows[0]), *([harmless(value) for value in row.values()] for row in rows)] if rows else [])
     return text.getvalue()
+
+
+def harmless(value: Any) -> Any:
+    """Prevent a spreadsheet from running text as a formula (OWASP: CSV injection). Numbers stay numbers."""
+    if not isinstance(value, str) or _NUMBER.fullmatch(value):
+        return value
+    inside = _LATER_FORMULA.sub(r"\1'", value)
+    return f"'{inside}" if value.startswith(_FORMULA) else inside
 
 
 def table(rows: Sequence[Row]) -> str:

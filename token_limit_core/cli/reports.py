@@ -21,7 +21,10 @@ from .session import with_meter
 def report(
     meter: Meter, by: str, tenant: str | None, since: str | None, until: str | None, as_json: bool, as_csv: bool
 ) -> None:
-    """Sum calls, tokens and cost by day, model, provider, user, feature or session."""
+    """Sum calls, tokens and money by day, model, provider, user, feature or session.
+
+    `cost_usd` is what providers took, `charge_usd` what tenants are billed.
+    """
     kind = next(name for name in KINDS if name == by)
     rows = [
         {
@@ -30,6 +33,7 @@ def report(
             "input_tokens": row.input_tokens,
             "output_tokens": row.output_tokens,
             "cost_usd": as_text(row.cost_usd),
+            "charge_usd": as_text(row.charge_usd),
             "unpriced": row.unpriced,
         }
         for row in meter.report(kind, tenant_id=tenant, since=since, until=until)

@@ -6,7 +6,9 @@ import click
 
 from ..meter import Meter
 from ..money import as_text, to_usd
+from ..runtime.faults import ConfigurationError
 from ..stores.reports import SORTS, TenantQuery
+from .limits import NEGATIVE
 from .output import file_options, iso, write_rows
 from .session import BY, with_meter
 
@@ -15,7 +17,7 @@ MOST = 10_000
 
 @click.group()
 def tenants() -> None:
-    """List, name, rename, merge and erase tenants."""
+    """List, name, mark up, rename, merge and erase tenants."""
 
 
 @tenants.command("list")
@@ -34,7 +36,8 @@ def list_tenants(meter: Meter, search: str, sort: str, most: int, as_json: bool,
             "name": row.name,
             "plan": row.plan,
             "calls": row.month.calls,
-            "spent_usd": as_text(to_usd(row.month.cost_nano)),
+            "cost_usd": as_text(to_usd(row.month.cost_nano)),
+            "charge_usd": as_text(to_usd(row.month.charge_nano)),
             "suspended": iso(row.suspended_at),
         }
         for row in page.rows
@@ -52,6 +55,20 @@ def name_tenant(meter: Meter, tenant: str, name: str) -> None:
     """Set the name of a tenant that people read."""
     done = meter.name_tenant(tenant, name, by=BY)
     click.echo(f"{tenant} is {'now' if done else 'already'} named {name!r}.")
+
+
+@tenants.command("markup", context_settings=NEGATIVE)
+@click.argument("tenant")
+@click.argument("percent", required=False)
+@click.option("--none", "no_markup", is_flag=True, help="Let the markup of the tenant's plan hold again.")
+@with_meter
+def set_markup(meter: Meter, tenant: str, percent: str | None, no_markup: bool) -> None:
+    """Set the percent that a tenant is billed above what providers take. It holds for its next call."""
+    if no_markup == (percent is not None):
+        raise ConfigurationError("percent: give a percentage such as 20, or --none; not both")
+    done = meter.set_markup(tenant, percent, by=BY)
+    how = "by its plan" if percent is None else f"{percent} % above the cost"
+    click.echo(f"{tenant} is {'now' if done else 'already'} billed {how}.")
 
 
 @tenants.command("rename")

@@ -12,6 +12,7 @@ import click
 
 from ..limits import LimitStatus
 from ..meter import Meter
+from ..money import to_usd
 from ..runtime.faults import ConfigurationError
 from ..stores.records import Refusal
 from ..stores.reports import RefusalQuery, TenantQuery, TenantUsage
@@ -84,7 +85,8 @@ def _lines(usage: TenantUsage) -> Iterator[str]:
     month = usage.month
     unpriced = f", {month.unpriced:,} of them unpriced" if month.unpriced else ""
     yield f"{usage.tenant_id or '(no tenant)'}"
-    yield f"  this month  {dollars(month.cost_nano)} in {month.calls:,} calls{unpriced}"
+    charged = f", charged {dollars(month.charge_nano)}" if month.charge_nano != month.cost_nano else ""
+    yield f"  this month  {dollars(month.cost_nano)} in {month.calls:,} calls{unpriced}{charged}"
     if usage.refused:
         yield f"  refused     {_refused(usage.refused)}"
     yield from map(_limit, usage.limits)
@@ -122,6 +124,8 @@ def _as_dict(usage: TenantUsage) -> dict[str, Any]:
         "month": spend_dict(usage.month),
         "limits": [status_dict(status) for status in usage.limits],
     }
+    if usage.month.charge_nano != usage.month.cost_nano:
+        shown["month"]["charged_usd"] = f"{to_usd(usage.month.charge_nano):f}"
     if usage.refused:
         shown["refused"] = [refusal._asdict() for refusal in usage.refused]
     return shown

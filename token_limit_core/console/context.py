@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Literal
 
+from ..cli.output import harmless
 from ..meter import Meter
 from ..stores.contract import Store
 from ..stores.reports import TenantQuery
@@ -42,10 +42,6 @@ SAID = {
 
 NAMESAKES = 50
 """Tenants among which a name that was typed is looked up."""
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-_LATER_FORMULA = re.compile(r"([;,\t\r\n])(?=\s*[=+\-@＝＋－＠])")
-"""Characters after which a spreadsheet that does not split at commas would start a cell with a formula."""
 
 
 @dataclass(frozen=True)
@@ -119,25 +115,11 @@ class Context:
         return Response(200, {"Content-Type": "text/csv; charset=utf-8", "Content-Disposition": disposition}, lines)
 
 
-def harmless(value: Any) -> Any:
-    """Prevent a spreadsheet from running text as a formula (OWASP: CSV injection). Numbers stay numbers."""
-    if not isinstance(value, str):
-        return value
-    inside = _LATER_FORMULA.sub(r"\1'", value)
-    return f"'{inside}" if value.startswith(_FORMULA) else inside
-
-
-class Number(str):
-    """Text that is a number, such as an amount in US dollars. It may start with a minus sign."""
-
-    __slots__ = ()
-
-
 def _lines(rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     for row in rows:
-        writer.writerow([value if isinstance(value, Number) else harmless(value) for value in row])
+        writer.writerow([harmless(value) for value in row])
         if buffer.tell() > 16 * 1024:
             yield _taken(buffer)
     yield _taken(buffer)

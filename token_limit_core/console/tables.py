@@ -12,7 +12,7 @@ from ..money import to_usd
 from ..stores.records import Hold
 from ..stores.reports import KEY_KINDS, Change, Cursor, DaySpend, StoredEntry, TenantQuery, TenantUsage
 from ..wording import moment
-from .context import Context, Number
+from .context import Context
 from .pages import asked_events
 from .queries import cursor, page_number, period, place, tenant_query
 from .web import Response, error_response
@@ -205,9 +205,9 @@ def iso(seconds: float) -> str:
     return moment(seconds).isoformat(timespec="milliseconds")
 
 
-def usd(nano: int) -> Number:
+def usd(nano: int) -> str:
     """Return nano-dollars as US dollars, exactly."""
-    return Number(f"{to_usd(nano):f}")
+    return f"{to_usd(nano):f}"
 
 
 def _day(row: DaySpend) -> str:
