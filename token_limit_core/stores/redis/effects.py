@@ -67,8 +67,8 @@ class Pending:
     def withdraw(self) -> None:
         """Take the marks back, as nothing was committed."""
         if self._mark:
-            for tenant_id in self._effects:
-                self._slots.run(scripts.UNMARK, tenant_id, self._mark)
+            for tenant_id, effects in self._effects.items():
+                self._slots.run(scripts.UNMARK, tenant_id, self._mark, *effects.closed)
 
     def apply(self) -> None:
         """Make the changes, and take the marks away."""

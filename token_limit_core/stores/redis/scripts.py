@@ -215,7 +215,11 @@ return ids
 """)
 """Announce a transaction; return the ids of the counters that it will change."""
 
-UNMARK = _script("redis.call('HDEL', marks, ARGV[2])")
+UNMARK = _script("""
+redis.call('HDEL', marks, ARGV[2])
+for i = 3, #ARGV do redis.call('HDEL', holds, 'c:' .. ARGV[i]) end
+""")
+"""Take the announcement of a transaction back."""
 
 APPLY = _script("""
 local work = cjson.decode(ARGV[3])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from math import inf
 from typing import Any
 
 from sqlalchemy import bindparam, select
@@ -85,7 +86,10 @@ class RedisTransaction(SqlTransaction):
         return {key: counter for key in keys if (counter := self.counter(key)) is not None}
 
     def held_on(self, key: CounterKey) -> int:
-        return self.balance(key)[1]
+        holds = self._slots.counters(key.tenant_id)[1]
+        ended = self._ended(key.tenant_id, holds)
+        live = (kept.hold for kept in holds if kept.hold.call_id not in ended)
+        return sum(amount for hold in live for other, amount in hold.held_on() if other == key)
 
     def balance(self, key: CounterKey) -> tuple[Counter | None, int]:
         found, holds = self._slots.counters(key.tenant_id)
@@ -154,8 +158,8 @@ class RedisTransaction(SqlTransaction):
         hold = self._whole(kept)
         if kept.closing:  # by a transaction that has committed, failed or died
             known = self.known_events(hold.tenant_id, [call_id, f"{call_id}/expired"])
-            if known:
-                hold = hold._replace(state="settled" if call_id in known else "expired")
+            if known:  # a settle has written its own row before it asks
+                hold = hold._replace(state="expired" if f"{call_id}/expired" in known else "settled")
         return hold
 
     def close_hold(self, call_id: str, state: str, was: str = "open") -> bool:
@@ -177,14 +181,18 @@ class RedisTransaction(SqlTransaction):
         """Write a hold at once: it is not in the database."""
         for slot in reversed(self._slots_of(hold)):
             kept = self._slots.holds(slot, [hold.call_id]).get(hold.call_id)
-            if kept is None or kept.closing or not self._slots.replace(slot, kept, hold):
+            if kept is None or not self._slots.replace(slot, kept, hold):
                 return False
         return True
 
     def open_holds(self, tenant_id: str | None, expired_at: float | None = None) -> list[Hold]:
         tenants = self._tenants() if tenant_id is None else [tenant_id]
-        holds = [self._whole(kept) for one in tenants for kept in self._slots.counters(one)[1] if not kept.closing]
-        found = [hold for hold in holds if expired_at is None or hold.expires_at <= expired_at]
+        found: list[Hold] = []
+        latest = inf if expired_at is None else expired_at
+        for one in tenants:
+            due = [kept for kept in self._slots.counters(one)[1] if kept.hold.expires_at <= latest]
+            ended = self._ended(one, (kept for kept in due if kept.closing))
+            found += [self._whole(kept) for kept in due if kept.hold.call_id not in ended]
         return sorted(found, key=lambda hold: (hold.created_at, hold.call_id))
 
     def held_calls(self, call_ids: Sequence[str]) -> set[str]:
@@ -203,14 +211,22 @@ class RedisTransaction(SqlTransaction):
         self._pending.of(tenant_id).stripped = True
 
     def _close_ended(self, slot: str) -> None:
-        """Close the holds of calls that are in the ledger: of processes that died, or brought back by a snapshot."""
+        """Close the holds of calls that have ended: of processes that died, or brought back by a snapshot."""
+        for call_id in self._ended(slot, self._slots.counters(slot)[1]):
+            self._slots.run(scripts.CLOSE, slot, call_id)
+
+    def _ended(self, slot: str, holds: Iterable[Kept]) -> set[str]:
+        """Tell which calls are in the ledger already, or held on limits of all tenants but not by their own any more."""
         calls: dict[str, list[str]] = {}
-        for kept in self._slots.counters(slot)[1]:
+        for kept in holds:
             calls.setdefault(kept.hold.tenant_id, []).append(kept.hold.call_id)
+        ended: set[str] = set()
         for tenant_id, call_ids in calls.items():
             ends = [event_id for call_id in call_ids for event_id in (call_id, f"{call_id}/expired")]
-            for call_id in {event_id.removesuffix("/expired") for event_id in self.known_events(tenant_id, ends)}:
-                self._slots.run(scripts.CLOSE, slot, call_id)
+            ended.update(event_id.removesuffix("/expired") for event_id in self.known_events(tenant_id, ends))
+            if slot == EVERYONE:
+                ended.update(set(call_ids) - self._slots.holds(tenant_id, call_ids).keys())
+        return ended
 
     def _kept(self, call_id: str) -> Kept | None:
         """Find a hold: of a tenant that is locked, else of the one that this process took it for, else of any."""
