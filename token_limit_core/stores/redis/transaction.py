@@ -216,7 +216,7 @@ class RedisTransaction(SqlTransaction):
             self._slots.run(scripts.CLOSE, slot, call_id)
 
     def _ended(self, slot: str, holds: Iterable[Kept]) -> set[str]:
-        """Tell which calls are in the ledger already, or held on limits of all tenants but not by their own any more."""
+        """Tell which calls are in the ledger, or are held on limits of all tenants but not by their own any more."""
         calls: dict[str, list[str]] = {}
         for kept in holds:
             calls.setdefault(kept.hold.tenant_id, []).append(kept.hold.call_id)
