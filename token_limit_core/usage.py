@@ -122,7 +122,7 @@ USAGE_FIELDS = frozenset(f.name for f in fields(Usage)) - {"cache_outside_input"
 
 OTHER_COUNTS = frozenset(f.name for f in fields(Usage) if f.name not in (*BASE_COUNTS, "cache_outside_input"))
 
-SPECIAL_COUNTS = frozenset(f.name for f in fields(Usage) if f.name not in (*BASE_COUNTS, "reasoning_tokens"))
+SPECIAL_COUNTS = OTHER_COUNTS - {"reasoning_tokens"}
 """What few calls report; three rates bill all the others."""
 
 _UNIT_OF = dict(UNITS)

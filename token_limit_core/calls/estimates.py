@@ -44,6 +44,11 @@ INLINED = frozenset({"mimeType", "mime_type", "format"})
 TOKEN_ID = 4
 """Characters a number counts as: prompts and inputs may be given as token ids."""
 
+_WEIGHTLESS: set[type] = {float}
+"""Types whose values count nothing, such as the marks of Anthropic's SDK for arguments that were left out."""
+
+MAX_WEIGHTLESS = 64
+
 MAX_PARTS = 1_000_000
 """Parts of a request that are looked at: what refers to itself has no end."""
 
@@ -185,7 +190,7 @@ def measure(value: Any) -> tuple[int, int]:
             parts += part
         elif kind is int:
             total += TOKEN_ID
-        elif part is not None:
+        elif part is not None and kind not in _WEIGHTLESS:
             total += _size_of_other(part, parts)
         if len(parts) > MAX_PARTS:
             del parts[MAX_PARTS:]
@@ -219,4 +224,6 @@ def _size_of_other(part: Any, parts: list[Any]) -> int:
         parts += vars(part).values()
     elif isinstance(part, int):
         return TOKEN_ID
+    elif len(_WEIGHTLESS) < MAX_WEIGHTLESS:
+        _WEIGHTLESS.add(type(part))
     return 0

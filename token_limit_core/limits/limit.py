@@ -130,13 +130,19 @@ def subject_of(limit: Limit, facts: Facts) -> str | None:
 
 def key_of(limit: Limit, tenant_id: str, subject: str, at: float) -> CounterKey:
     """Name the counter a limit has for a tenant and the window that contains `at` (unix seconds)."""
+    return _key_in(limit.window(at), limit, tenant_id, subject)
+
+
+def _key_in(window: Window, limit: Limit, tenant_id: str, subject: str) -> CounterKey:
     owner = EVERYONE if limit.tenant_id == EVERYONE else tenant_id
-    return CounterKey(owner, limit.id, subject, limit.window(at).start)
+    return CounterKey(owner, limit.id, subject, window.start)
 
 
 def in_force(limits: Iterable[Limit], at: float) -> list[Limit]:
     """Choose the limits in force at `at`: a tenant's own one replaces its plan's of the same frequency and filter."""
     found = [limit for limit in limits if limit.in_force(at)]
+    if len(found) < 2:
+        return found
     own = {(limit.frequency, limit.filter) for limit in found if not limit.plan and limit.tenant_id != EVERYONE}
     return [limit for limit in found if not limit.plan or (limit.frequency, limit.filter) not in own]
 
@@ -147,7 +153,8 @@ def items_for(limits: Iterable[Limit], tenant_id: str, at: float, facts: Facts =
     for limit in in_force(limits, at):
         subject = subject_of(limit, facts)
         if subject is not None:
-            items.append(Item(limit, limit.window(at), key_of(limit, tenant_id, subject, at)))
+            window = limit.window(at)
+            items.append(Item(limit, window, _key_in(window, limit, tenant_id, subject)))
     if len(items) > 1:
         items.sort(key=lambda item: lock_order(item.key))
     return items

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..calls.request import Outcome
+from ..events import made_of
 from ..usage import Part, Usage
 from .costs import reported_cost
 from .reading import count, fields_of, made_like, text, with_fields
@@ -41,23 +42,35 @@ def _outcome(usage: Mapping[str, Any], message: Mapping[str, Any]) -> Outcome:
 
 def usage_of(row: Mapping[str, Any]) -> Usage | None:
     """Read a usage object: its four pools are disjoint, and the provider gives no total of them."""
-    split = fields_of(row.get("cache_creation"))
-    usage = Usage(
-        input_tokens=count(row.get("input_tokens")),
-        output_tokens=count(row.get("output_tokens")),
-        cached_tokens=count(row.get("cache_read_input_tokens")),
-        cache_creation_tokens=count(row.get("cache_creation_input_tokens")),
-        cache_creation_5m_tokens=count(split.get("ephemeral_5m_input_tokens")),
-        cache_creation_1h_tokens=count(split.get("ephemeral_1h_input_tokens")),
-        reasoning_tokens=count(fields_of(row.get("output_tokens_details")).get("thinking_tokens")),
-        web_searches=count(fields_of(row.get("server_tool_use")).get("web_search_requests")),
-        cache_outside_input=True,
-    )
-    if usage.input_tokens is None and usage.output_tokens is None:
+    counts = _counts(row, POOLS)
+    if "input_tokens" not in counts and "output_tokens" not in counts:
         return None
-    pools = (usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.cache_creation_tokens)
-    usage.total_tokens = sum(pool for pool in pools if pool is not None)
-    return usage
+    counts["total_tokens"] = sum(counts.values())
+    for name, parts in PARTS.items():
+        if row.get(name) is not None:
+            counts |= _counts(fields_of(row[name]), parts)
+    return made_of(Usage, {**counts, "cache_outside_input": True})
+
+
+def _counts(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {ours: value for name, ours in names.items() if (value := count(row.get(name))) is not None}
+
+
+POOLS = {
+    "input_tokens": "input_tokens",
+    "output_tokens": "output_tokens",
+    "cache_read_input_tokens": "cached_tokens",
+    "cache_creation_input_tokens": "cache_creation_tokens",
+}
+PARTS = {
+    "cache_creation": {
+        "ephemeral_5m_input_tokens": "cache_creation_5m_tokens",
+        "ephemeral_1h_input_tokens": "cache_creation_1h_tokens",
+    },
+    "output_tokens_details": {"thinking_tokens": "reasoning_tokens"},
+    "server_tool_use": {"web_search_requests": "web_searches"},
+}
+"""Anthropic's names of the pools, and of their parts and what is billed beside them; and ours."""
 
 
 def _left_out(usage: Mapping[str, Any]) -> Iterator[Part]:

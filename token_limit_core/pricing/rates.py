@@ -102,7 +102,9 @@ class Price:
         if SPECIAL_COUNTS.isdisjoint(counts) or not any(map(counts.get, SPECIAL_COUNTS)):  # 0 costs nothing
             received, generated = counts.get("input_tokens"), counts.get("output_tokens")
             if received is not None and generated is not None:
-                cost = self.of_tokens(received, generated, counts.get("cached_tokens") or 0)
+                cached = counts.get("cached_tokens") or 0
+                whole = received + cached if counts.get("cache_outside_input") else received
+                cost = self.of_tokens(whole, generated, cached)
                 if cost:
                     return cost
         units = usage.billable()

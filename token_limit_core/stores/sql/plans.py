@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from sqlalchemy import Delete, and_, bindparam, delete, func, null, select, update
@@ -143,6 +143,13 @@ def _drop_counters(size: int) -> tuple[Delete, ...]:
     return own, items
 
 
+@lru_cache(maxsize=1024)  # making a Limit costs as much as reading its row, and most calls find the same rows
+def _rules_of(rows: tuple[tuple[Any, ...], ...]) -> Rules:
+    limits = {row[3 + _ID]: Limit(*row[3:]) for row in rows if row[3 + _ID] is not None}
+    plan, suspended_at, markup = next((row[:3] for row in rows if row[2] is not None), (None, None, ""))
+    return Rules(list(limits.values()), plan, suspended_at is not None, markup)
+
+
 class SqlPlans(SqlSums, PlansTransaction):
     """The primitives of plans and tenants on one cursor."""
 
@@ -151,10 +158,7 @@ class SqlPlans(SqlSums, PlansTransaction):
     _run_many: Callable[..., None]
 
     def rules(self, tenant_id: str) -> Rules:
-        rows = self._rows(RULES, {"the_tenant": tenant_id})
-        limits = {row[3 + _ID]: Limit(*row[3:]) for row in rows if row[3 + _ID] is not None}
-        plan, suspended_at, markup = next((row[:3] for row in rows if row[2] is not None), (None, None, ""))
-        return Rules(list(limits.values()), plan, suspended_at is not None, markup)
+        return _rules_of(tuple(map(tuple, self._rows(RULES, {"the_tenant": tenant_id}))))
 
     # -- plans and tenants ----------------------------------------------------------------------
 
