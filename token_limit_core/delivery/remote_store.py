@@ -1,9 +1,8 @@
-"""The remote store: limits and ledger live at a backend, this process keeps only what it has not told it yet.
+"""The remote store: limits and ledger live at a backend, and this process keeps only events it has not delivered.
 
-Admission asks the backend once per tenant and `limit_check_cache_ttl`. Between two answers it counts what this process
-spends: the cost of its own events that the last answer cannot have had in it, and its holds, stand against the
-remainder, so that a burst inside the TTL trips too. What other services spend meanwhile shows at the next answer; the
-page "Several services, one ledger" (docs/remote.md) has the bound that follows.
+Admission asks the backend at most once per tenant and `limit_check_cache_ttl`. Between two answers it counts the spend
+of this process: its holds, and its events that the last answer does not include. So a burst inside the TTL is refused,
+too. The spend of other services counts from the next answer. docs/remote.md states the bound that follows.
 """
 
 from __future__ import annotations
@@ -23,22 +22,19 @@ from ..runtime.log_throttle import LogThrottle
 from ..stores.contract import Store
 from ..stores.records import Call, Hold, Pruned, Recorded, Spend
 from .queue import DeliveryRefused, EventQueue
-from .remote_account import Account, Cost, answer_of
+from .remote_answers import BackendAnswers
+from .remote_tenant import Cost
 from .spool import Spool
-from .transport import CheckRefused, Transport, number
-
-FIRST_PAUSE_SECONDS = 1.0
-LONGEST_PAUSE_SECONDS = 60.0
-"""After a check that failed, no call waits for another one for so long."""
+from .transport import Transport, number
 
 CLOSE_SECONDS = 10.0
 
 
 class RemoteStore(Store):
-    """Limits and spend at a backend (`MeterConfig(url=..., api_key=...)`); raises `StoreError` when it cannot answer.
+    """Limits and spend at a backend (`MeterConfig(url=..., api_key=...)`). Raises `StoreError` when it cannot answer.
 
-    A backend that is away does not stop calls: what it last said stays in force, with everything spent here since
-    counted against it, until its window ends; without any answer the call goes out unverified.
+    While the backend is away, its last answer stays in force until its window ends. The spend of this process counts
+    against it. Without any answer, `on_store_error` decides.
     """
 
     def __init__(
@@ -52,57 +48,50 @@ class RemoteStore(Store):
     ) -> None:
         self._transport = transport
         self.backend = transport.url
-        self._ttl = ttl
         self._spool = spool
+        self._tenants = BackendAnswers(transport, spool, ttl)
         self._on_flush_error = on_flush_error
         self._overflow = LogThrottle()
         self.queue = EventQueue(
             self._deliver, buffer=spool, on_flush_error=on_flush_error, on_dropped=self._give_up, **queue
         )
-        self._reset()
-        after_fork(self._reset)
-
-    def _reset(self) -> None:
-        """Forget the parent's calls in a forked child: the parent tells the backend about them."""
-        self._accounts: dict[str, Account] = {}
-        self._pause = self._not_before = 0.0
+        after_fork(self._tenants.reset)
 
     @property
     def durable(self) -> bool:  # type: ignore[override]
-        """Whether an event outlives this process before it is delivered."""
+        """Whether an event that is not delivered yet survives the end of this process."""
         return self._spool is not None
 
     # -- admission and settling -----------------------------------------------------------------
 
     def admit(self, call: Call, now: float) -> Decision:
         if not call.tenant_id:
-            return ADMITTED  # backends know tenants only
-        account = self._account(call.tenant_id)
-        self._ask_if_stale(account, call.tenant_id, now)
-        with account.lock:
-            refused = account.decide(call, now)
-            if refused is not None and refused.kind == "busy" and account.expire(now):
-                refused = account.decide(call, now)
+            return ADMITTED  # a backend has limits of tenants only
+        state = self._tenants.refresh(call.tenant_id, now)
+        with state.lock:
+            refused = state.decide(call, now)
+            if refused is not None and refused.kind == "busy" and state.expire(now):
+                refused = state.decide(call, now)
             if refused is not None:
                 return refused
             expires_at = now + call.hold_seconds
             hold = Hold(call.call_id, call.tenant_id, call.estimate, now, expires_at, call.origin, tokens=call.tokens)
-            account.take(hold, Cost(hold.held, call.tokens))
+            state.take(hold, Cost(hold.held, call.tokens))
         return ADMITTED
 
     def settle(self, call_id: str, event: LLMEvent, cost_nano: int | None, now: float) -> Recorded:
-        account = self._account(event.tenant_id)
-        with account.lock:
-            held = account.free(call_id) is not None
-            if event.event_id in account.waiting or not (held or account.tells_anew(event.event_id)):
+        state = self._tenants.state(event.tenant_id)
+        with state.lock:
+            held = state.release(call_id) is not None
+            if event.event_id in state.waiting or not (held or state.count_once(event.event_id)):
                 return "duplicate"
-            cost = account.waiting[event.event_id] = Cost(0 if cost_nano is None else cost_nano, event.total_tokens)
-            account.unsynced = account.unsynced.plus(cost)
+            cost = state.waiting[event.event_id] = Cost(0 if cost_nano is None else cost_nano, event.total_tokens)
+            state.unsynced = state.unsynced.plus(cost)
         try:
             self.queue.put(event)
-        except StoreError:  # the spool cannot be written: whoever tries again must not find it counted
-            with account.lock:
-                account.forget(event.event_id)
+        except StoreError:  # the spool cannot be written; a later try must not find the event counted
+            with state.lock:
+                state.forget(event.event_id)
             raise
         return "stored"
 
@@ -110,94 +99,38 @@ class RemoteStore(Store):
         return [self.settle(event.event_id, event, cost, now) for event, cost in entries]
 
     def renew(self, call_id: str, expires_at: float) -> bool:
-        for account in list(self._accounts.values()):
-            with account.lock:
-                if call_id in account.holds:
-                    hold, cost = account.holds[call_id]
-                    account.holds[call_id] = (hold._replace(expires_at=expires_at), cost)
+        for state in self._tenants.states():
+            with state.lock:
+                if call_id in state.holds:
+                    hold, cost = state.holds[call_id]
+                    state.holds[call_id] = (hold._replace(expires_at=expires_at), cost)
                     return True
         return False
 
     def raise_hold(self, call_id: str, amount: int | None, tokens: int, now: float) -> Decision | None:
-        for tenant_id, account in list(self._accounts.items()):
-            with account.lock:
-                hold = account.free(call_id)
+        for state in self._tenants.states():
+            with state.lock:
+                hold = state.release(call_id)
                 if hold is not None:
                     most = hold.amount if amount is None else max(hold.held, amount)
                     higher = hold._replace(amount=most, tokens=max(hold.tokens, tokens))
-                    account.take(higher, Cost(higher.held, higher.tokens))
-                    return account.decide(Call("", tenant_id, None), now, needed=0) or ADMITTED
+                    state.take(higher, Cost(higher.held, higher.tokens))
+                    return state.decide(Call("", hold.tenant_id, None), now, needed=0) or ADMITTED
         return None
 
     def release(self, call_id: str, now: float, by: str | None = None) -> bool:
-        for account in list(self._accounts.values()):
-            with account.lock:
-                if account.free(call_id) is not None:
+        for state in self._tenants.states():
+            with state.lock:
+                if state.release(call_id) is not None:
                     return True
         return False
 
     def expire(self, now: float, tenant_id: str | None = None) -> int:
         expired = 0
-        for name, account in list(self._accounts.items()):
-            if tenant_id in (None, name):
-                with account.lock:
-                    expired += account.expire(now)
+        for state in self._tenants.states(tenant_id):
+            with state.lock:
+                expired += state.expire(now)
         return expired
-
-    # -- the backend's answers ------------------------------------------------------------------
-
-    def _account(self, tenant_id: str) -> Account:
-        account = self._accounts.get(tenant_id)
-        return self._accounts.setdefault(tenant_id, Account()) if account is None else account
-
-    def _ask_if_stale(self, account: Account, tenant_id: str, now: float) -> None:
-        """Make sure there is an answer to go by. Raises `StoreError` when there is none."""
-        if self._is_fresh(account, now):
-            return
-        with account.checking:
-            if self._is_fresh(account, now):
-                return
-            try:
-                if now < max(self._not_before, account.not_before):
-                    raise StoreError("the backend did not answer a moment ago")
-                known = self._known_to_backend(account)
-                answer = answer_of(tenant_id, self._transport.check(tenant_id), now)
-            except StoreError as error:
-                self._go_on_without(account, error, now)
-                return
-            self._pause = 0.0
-            with account.lock:
-                account.answer = answer
-                account.unsynced = account.unsynced.minus(known)
-                account.delivered = account.delivered.minus(known)
-
-    def _known_to_backend(self, account: Account) -> Cost:
-        """Sum what an answer from now on has in it: what was delivered, also by others who share the spool."""
-        if self._spool is not None:
-            with account.lock:
-                waiting = list(account.waiting)
-            gone = self._spool.gone(waiting)
-            with account.lock:
-                account.acknowledge(gone)
-        with account.lock:
-            return account.delivered
-
-    def _is_fresh(self, account: Account, now: float) -> bool:
-        return account.answer is not None and 0 <= now - account.answer.at < self._ttl
-
-    def _go_on_without(self, account: Account, error: StoreError, now: float) -> None:
-        """Keep to the last answer while its window lasts, and leave the backend alone for a while."""
-        if isinstance(error, CheckRefused):  # the others' checks may well be answered
-            account.not_before = now + LONGEST_PAUSE_SECONDS
-            logger.warning("%s", error)
-        elif now >= max(self._not_before, account.not_before):
-            self._pause = min(LONGEST_PAUSE_SECONDS, max(FIRST_PAUSE_SECONDS, self._ttl, self._pause * 2))
-            self._not_before = now + self._pause
-            logger.warning("%s; what it last said of a tenant stays in force", error)
-        answer = account.answer
-        if answer is None or (answer.status is not None and now >= answer.status.window.end):
-            account.answer = None
-            raise error
 
     # -- limits and queries ---------------------------------------------------------------------
 
@@ -219,14 +152,14 @@ class RemoteStore(Store):
         if limit.mode != ENFORCE:
             body["mode"] = limit.mode
         self._transport.set_limit(body)
-        self._forget(limit.tenant_id)
+        self._tenants.forget(limit.tenant_id)
         return limit
 
     def remove_limit(
         self, tenant_id: str, frequency: str | None, now: float, by: str = "", filter: str | None = None
     ) -> int:
         removed = self._transport.remove_limit(tenant_id, frequency)
-        self._forget(tenant_id)
+        self._tenants.forget(tenant_id)
         return removed
 
     def welcome(self, limit: Limit, now: float) -> bool:
@@ -236,30 +169,22 @@ class RemoteStore(Store):
         self.remove_limit(limit.tenant_id, limit.frequency, now)
 
     def limits(self, tenant_id: str) -> list[Limit]:
-        account = self._account(tenant_id)
-        status = account.status()
+        status = self._tenants.state(tenant_id).status()
         return [] if status is None else [status.limit]
 
     def usage(self, tenant_id: str, now: float, user: str | None = None) -> list[LimitStatus]:
-        account = self._account(tenant_id)
-        self._ask_if_stale(account, tenant_id, now)
-        with account.lock:
-            status = account.status()
+        state = self._tenants.refresh(tenant_id, now)
+        with state.lock:
+            status = state.status()
         return [] if status is None else [status]
 
     def reached(self, tenant_id: str, now: float, facts: Facts = NO_FACTS) -> Decision | None:
-        account = self._account(tenant_id)
-        self._ask_if_stale(account, tenant_id, now)
-        with account.lock:
-            return account.decide(Call("", tenant_id, None), now)
+        state = self._tenants.refresh(tenant_id, now)
+        with state.lock:
+            return state.decide(Call("", tenant_id, None), now)
 
     def holds(self, tenant_id: str | None = None) -> list[Hold]:
-        found = [
-            hold
-            for name, account in list(self._accounts.items())
-            if tenant_id in (None, name)
-            for hold, _ in list(account.holds.values())
-        ]
+        found = [hold for state in self._tenants.states(tenant_id) for hold, _ in list(state.holds.values())]
         return sorted(found, key=lambda hold: hold.created_at)
 
     def spend(self, tenant_id: str, start: float, end: float) -> Spend:
@@ -274,31 +199,19 @@ class RemoteStore(Store):
     def _no_rows(self) -> KeptElsewhere:
         return KeptElsewhere(self._transport.url)
 
-    def _forget(self, tenant_id: str) -> None:
-        account = self._account(tenant_id)
-        with account.checking, account.lock:  # an answer that is under way is of before
-            account.answer, account.not_before = None, 0.0
-
     # -- delivery -------------------------------------------------------------------------------
 
     def _deliver(self, batch: list[LLMEvent]) -> None:
         try:
             self._transport.deliver(batch)
         except DeliveryRefused:
-            self._acknowledge(batch)
+            self._tenants.acknowledge(batch)
             raise
-        self._acknowledge(batch)
-
-    def _acknowledge(self, batch: Sequence[LLMEvent]) -> None:
-        """Count events no longer as waiting; the next check's answer has them, or never will."""
-        for event in batch:
-            account = self._account(event.tenant_id)
-            with account.lock:
-                account.acknowledge((event.event_id,))
+        self._tenants.acknowledge(batch)
 
     def _give_up(self, gone: Sequence[LLMEvent]) -> None:
-        """Tell of events that gave way to younger ones; nobody waits for them any more."""
-        self._acknowledge(gone)
+        """Report events that a full queue has dropped for newer ones (`EventsLost`)."""
+        self._tenants.acknowledge(gone)
         lost = self._overflow.due(len(gone))
         if lost:
             error = EventsLost(lost)
@@ -309,11 +222,11 @@ class RemoteStore(Store):
 
     @property
     def parked(self) -> int:
-        """How many events the backend refused for good; in memory none is kept."""
+        """The number of events in the spool that the backend refused; without a spool 0."""
         return 0 if self._spool is None else self._spool.parked
 
     def unpark(self) -> int:
-        """Let events that the backend refused be tried again, say after a wrong key was mended; return how many."""
+        """Deliver events again that the backend refused, as after a wrong key was corrected; return how many."""
         parked = 0 if self._spool is None else self._spool.unpark()
         if parked:
             self.queue.wake()

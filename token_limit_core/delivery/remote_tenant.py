@@ -1,4 +1,4 @@
-"""What a process knows of a tenant whose limits live at a remote backend: its last answer, and what came since."""
+"""The state of a tenant whose limits live at a remote backend: the last answer, and what was spent here since."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..runtime.faults import StoreError
 from ..stores.records import Call, Hold
 from ..windows import FREQUENCIES, PER_MONTH, Window, window_of
 
-MAX_TOLD = 1000
-"""Ids of events that are remembered of a tenant, so that what is polled for long counts once."""
+MOST_COUNTED = 1000
+"""Ids of events that are remembered per tenant, so that an event that is polled for counts once."""
 
 
 class Cost(NamedTuple):
-    """What a call costs, in both units a backend may count in: nano-dollars and tokens."""
+    """The cost of a call in the two units that a backend may count: nano-dollars and tokens."""
 
     nano: int = 0
     tokens: int = 0
@@ -33,7 +33,7 @@ class Cost(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the backend said of a tenant at `at`: figures in US dollars, or a remainder in tokens, or neither."""
+    """The backend's answer at `at` (unix seconds): a status in US dollars, a remainder in tokens, or neither."""
 
     exceeded: bool
     status: LimitStatus | None
@@ -41,37 +41,39 @@ class Answer(NamedTuple):
     at: float
 
 
-class Account:
-    """What this process knows of one tenant. `checking` lets one thread ask while the others wait for its answer."""
+class TenantState:
+    """The state of one tenant in this process. `checking` lets one thread ask the backend while others wait."""
 
     def __init__(self) -> None:
         self.checking = threading.Lock()
         self.lock = threading.Lock()
         self.answer: Answer | None = None
         self.waiting: dict[str, Cost] = {}
-        self.unsynced = Cost()  # of the events that wait, and of those delivered since the check of the answer began
+        """Events that are not delivered yet, by id."""
+        self.unsynced = Cost()
+        """The cost of waiting events, and of those delivered since the check began that gave the answer."""
         self.delivered = Cost()
         self.holds: dict[str, tuple[Hold, Cost]] = {}
         self.held = Cost()
         self.not_before = 0.0
-        self._told: dict[str, None] = {}
+        self._counted: dict[str, None] = {}
 
-    def tells_anew(self, event_id: str) -> bool:
-        """Tell whether an event that may be told more than once, as by polling, is new; call under the lock."""
-        if event_id in self._told:
+    def count_once(self, event_id: str) -> bool:
+        """Remember an event id; False if it is remembered already, as after polling. Call under the lock."""
+        if event_id in self._counted:
             return False
-        if len(self._told) >= MAX_TOLD:
-            del self._told[next(iter(self._told))]
-        self._told[event_id] = None
+        if len(self._counted) >= MOST_COUNTED:
+            del self._counted[next(iter(self._counted))]
+        self._counted[event_id] = None
         return True
 
     def forget(self, event_id: str) -> None:
-        """Let an event be told again, since it could not be kept; call under the lock."""
-        self._told.pop(event_id, None)
+        """Undo the count of an event that could not be kept. Call under the lock."""
+        self._counted.pop(event_id, None)
         self.unsynced = self.unsynced.minus(self.waiting.pop(event_id, Cost()))
 
     def acknowledge(self, event_ids: Iterable[str]) -> None:
-        """Count events no longer as waiting; call under the lock."""
+        """Mark events as delivered. Call under the lock."""
         for event_id in event_ids:
             cost = self.waiting.pop(event_id, None)
             if cost is not None:
@@ -95,48 +97,51 @@ class Account:
         return None
 
     def status(self) -> LimitStatus | None:
-        """Give the backend's figures with what this process adds to them."""
-        told = None if self.answer is None else self.answer.status
-        if told is None:
+        """Return the backend's status with the spend and the holds of this process added."""
+        answered = None if self.answer is None else self.answer.status
+        if answered is None:
             return None
-        return LimitStatus(told.limit, told.window, told.settled + self.unsynced.nano, self.held.nano)
+        return LimitStatus(answered.limit, answered.window, answered.settled + self.unsynced.nano, self.held.nano)
 
     def take(self, hold: Hold, cost: Cost) -> None:
-        """Set a call's estimate aside."""
+        """Hold the estimate of a call."""
         self.holds[hold.call_id] = (hold, cost)
         self.held = self.held.plus(cost)
 
-    def free(self, call_id: str) -> Hold | None:
-        """Give a hold back."""
+    def release(self, call_id: str) -> Hold | None:
+        """Release a hold and return it; None for an unknown call."""
         hold, cost = self.holds.pop(call_id, (None, Cost()))
         self.held = self.held.minus(cost)
         return hold
 
     def expire(self, now: float) -> int:
-        """Free the holds that expired; the real settle, if there ever is one, counts what was used."""
+        """Release the holds that expired. A late settle still counts what was used."""
         due = [call_id for call_id, (hold, _) in self.holds.items() if hold.expires_at <= now]
         for call_id in due:
-            self.free(call_id)
+            self.release(call_id)
         return len(due)
 
 
-def answer_of(tenant_id: str, told: Mapping[str, Any], now: float) -> Answer:
-    """Read a backend's answer; the published one has `limit_exceeded` and `remaining_tokens`, ours the figures too."""
-    tokens = told.get("remaining_tokens")
+def answer_of(tenant_id: str, row: Mapping[str, Any], now: float) -> Answer:
+    """Read a backend's answer. All have `limit_exceeded` and `remaining_tokens`; ours has amounts in US dollars, too.
+
+    Raises `StoreError` if the amounts cannot be read.
+    """
+    tokens = row.get("remaining_tokens")
     status = None
     try:
-        if told.get("limit_usd") is not None and told.get("spent_usd") is not None:
-            status = _status_of(tenant_id, told, now)
+        if row.get("limit_usd") is not None and row.get("spent_usd") is not None:
+            status = _status_of(tenant_id, row, now)
     except (ArithmeticError, TypeError, ValueError) as error:
         raise StoreError("the backend's figures for a limit are not understood") from error
-    return Answer(told["limit_exceeded"], status, tokens if type(tokens) is int else None, now)
+    return Answer(row["limit_exceeded"], status, tokens if type(tokens) is int else None, now)
 
 
-def _status_of(tenant_id: str, told: Mapping[str, Any], now: float) -> LimitStatus:
-    frequency = told.get("frequency")
+def _status_of(tenant_id: str, row: Mapping[str, Any], now: float) -> LimitStatus:
+    frequency = row.get("frequency")
     frequency = frequency if frequency in FREQUENCIES else PER_MONTH
     window = window_of(frequency, now)
-    if isinstance(told.get("resets_at"), (int, float)):
-        window = Window(window.start, int(told["resets_at"]))
-    limit = Limit(tenant_id, to_nano(Decimal(str(told["limit_usd"]))), frequency)
-    return LimitStatus(limit, window, to_nano(Decimal(str(told["spent_usd"]))), 0)
+    if isinstance(row.get("resets_at"), (int, float)):
+        window = Window(window.start, int(row["resets_at"]))
+    limit = Limit(tenant_id, to_nano(Decimal(str(row["limit_usd"]))), frequency)
+    return LimitStatus(limit, window, to_nano(Decimal(str(row["spent_usd"]))), 0)
