@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from .limits import Decision
+from .limits.references import URN, Reference, reference_of
 from .money import MONEY, as_text, show_usd
 from .runtime.faults import ConfigurationError, report
 from .windows import PER_DAY, PER_HOUR, PER_MINUTE, PER_MONTH, PER_WEEK, PER_YEAR, TOTAL
@@ -33,47 +35,40 @@ class Rendered(NamedTuple):
 
 class _Words(NamedTuple):
     title: str
-    heading: str
     message: str
 
 
 _WORDS = {
     "exhausted": _Words(
-        "Spend limit reached",
         "{} limit reached",
         "This account has used all of its AI allowance, so the request was not sent.",
     ),
     "does_not_fit": _Words(
-        "Call does not fit the spend limit",
         "Not enough left for this request",
         "It may cost more than what is left of the limit, so it was not sent. A shorter one may still fit.",
     ),
     "busy": _Words(
-        "Spend limit held by calls in flight",
         "One moment, please",
         "Requests in progress have set aside what is left of the limit, so this one was not sent. Please try again.",
     ),
     "unverifiable": _Words(
-        "Spend limit cannot be checked",
         "Please try again in a moment",
         "The spend limit could not be checked just now, so the request was not sent and nothing was charged.",
     ),
     "no_tenant": _Words(
         "No account to charge",
-        "No account to charge",
         "It is not known whose account pays for this request, so it was not sent. Please sign in or choose an account.",
     ),
     "unpriced": _Words(
-        "No price is known",
         "This model is not available",
         "The price of the model is not known, so the request was not sent. Another model may be used.",
     ),
     "suspended": _Words(
-        "Account suspended",
         "This account is suspended",
         "AI features are turned off for this account, so the request was not sent.",
     ),
 }
+_NO_ALLOWANCE = _Words("No AI allowance", "This account has no AI allowance, so the request was not sent.")
 _PERIODS = {
     PER_MINUTE: ("Per-minute", "minute"),
     PER_HOUR: ("Hourly", "hour"),
@@ -92,10 +87,13 @@ def render(
     accept: str | None,
     *,
     upgrade_url: str | None = None,
+    support_url: str | None = None,
+    back_url: str | None = None,
     page: Callable[[dict[str, Any]], str] | None = None,
 ) -> Rendered:
     """Render the answer to a refused request as the `Accept` header prefers; JSON if it prefers neither.
 
+    `back_url` is the page that the person came from, as the `Referer` header has it; another site's is not linked to.
     `page` renders the HTML from `context()` and replaces the built-in template.
     Raises `ConfigurationError` for an upgrade URL that is not safe to link to.
     """
@@ -104,10 +102,10 @@ def render(
         headers["Retry-After"] = str(decision.retry_after)
     if prefers_html(accept):
         headers["Content-Type"] = "text/html; charset=utf-8"
-        body = _page(page, context(decision, upgrade_url))
+        body = _page(page, context(decision, upgrade_url, support_url, back_url))
     else:
         headers["Content-Type"] = JSON_TYPES[0]
-        body = json.dumps(problem(decision, upgrade_url))
+        body = json.dumps(problem(decision, upgrade_url, support_url))
     return Rendered(decision.status, headers, body.encode())
 
 
@@ -123,13 +121,14 @@ def _page(page: Callable[[dict[str, Any]], str] | None, values: dict[str, Any]) 
     return default_page(values)
 
 
-def problem(decision: Decision, upgrade_url: str | None = None) -> dict[str, Any]:
+def problem(decision: Decision, upgrade_url: str | None = None, support_url: str | None = None) -> dict[str, Any]:
     """Return the members of the problem document; unknown ones are left out."""
     members = {
         "type": f"urn:token-limit:{decision.kind}",
-        "title": _WORDS[decision.kind].title,
+        "title": _words(decision).title,
         "status": decision.status,
         "detail": decision.explain(),
+        "instance": f"{URN}{_reference(decision)}",
         "kind": decision.kind,
         "limit_usd": _decimal(decision.limit_usd),
         "spent_usd": _decimal(decision.spent_usd),
@@ -138,6 +137,7 @@ def problem(decision: Decision, upgrade_url: str | None = None) -> dict[str, Any
         "resets_at": _iso(decision.resets_at),
         "retry_after": decision.retry_after,
         "upgrade_url": _linked(decision, upgrade_url),
+        "support_url": None if support_url is None else check_support_url(support_url),
     }
     return {name: value for name, value in members.items() if value is not None}
 
@@ -155,14 +155,16 @@ def sse_error(decision: Decision, upgrade_url: str | None = None) -> bytes:
     return b"event: error\ndata: " + json.dumps(problem(decision, upgrade_url)).encode() + b"\n\n"
 
 
-def context(decision: Decision, upgrade_url: str | None = None) -> dict[str, Any]:
+def context(
+    decision: Decision, upgrade_url: str | None = None, support_url: str | None = None, back_url: str | None = None
+) -> dict[str, Any]:
     """Return the values of the template: formatted texts, shares of the bar in percent, None for unknown values.
 
     `retry` is true if a retry can succeed. `upgrade_url` is None if an upgrade cannot help: under `retry`, and for a
-    call without a tenant or without a price.
+    call without a tenant or without a price. `reference` is what support finds the refusal by.
     """
-    words = _WORDS[decision.kind]
-    adjective, period = _PERIODS.get(decision.frequency or "", ("Spend", None))
+    words = _words(decision)
+    _, period = _PERIODS.get(decision.frequency or "", ("Spend", None))
     retry = decision.kind in ("busy", "unverifiable")
     spent_percent = _percent(decision.spent_usd, decision.limit_usd)
     held_percent = _percent(decision.held_usd, decision.limit_usd)
@@ -170,7 +172,7 @@ def context(decision: Decision, upgrade_url: str | None = None) -> dict[str, Any
     return {
         "kind": decision.kind,
         "status": decision.status,
-        "title": words.heading.format(adjective),
+        "title": words.title,
         "message": words.message,
         "detail": decision.explain(),
         "limit": _shown(decision.limit_usd),
@@ -185,6 +187,9 @@ def context(decision: Decision, upgrade_url: str | None = None) -> dict[str, Any
         "retry": retry,
         "retry_after": decision.retry_after,
         "upgrade_url": None if retry else linked,
+        "support_url": None if support_url is None else check_support_url(support_url),
+        "back_url": _way_back(back_url),
+        "reference": str(_reference(decision)),
         "style": _file("upgrade.css"),
     }
 
@@ -199,6 +204,8 @@ def default_page(values: dict[str, Any]) -> str:
         "resets_hidden": values["resets"] is None or values["retry"],
         "upgrade_hidden": values["upgrade_url"] is None,
         "retry_hidden": not values["retry"],
+        "support_hidden": values["support_url"] is None,
+        "back_hidden": values["back_url"] is None,
     }
     hidden["facts_hidden"] = hidden["held_hidden"] and hidden["remaining_hidden"] and hidden["resets_hidden"]
     attributes = {name: "hidden" if yes else "" for name, yes in hidden.items()}
@@ -211,13 +218,44 @@ def _file(name: str) -> str:
     return files(__package__).joinpath("templates/token_limit", name).read_text(encoding="utf-8")
 
 
+def _words(decision: Decision) -> _Words:
+    """Return the words of a kind; a limit of nothing is no limit that could be reached."""
+    if decision.kind == "exhausted" and decision.limit is not None and not decision.limit:
+        return _NO_ALLOWANCE
+    adjective, _ = _PERIODS.get(decision.frequency or "", ("Spend", None))
+    words = _WORDS[decision.kind]
+    return words._replace(title=words.title.format(adjective))
+
+
+def _reference(decision: Decision) -> Reference:
+    return reference_of(decision.kind, decision.tenant_id, time.time())
+
+
+def _way_back(url: str | None) -> str | None:
+    """Return the path of the page that the person came from; the host is left out, so that it leads nowhere else."""
+    try:
+        parts = urlsplit(url or "")
+    except ValueError:
+        return None
+    path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+    safe = path.startswith("/") and path[:2] not in ("//", "/\\") and not _UNSAFE_IN_URL.search(path)
+    return path if safe else None
+
+
 def _linked(decision: Decision, upgrade_url: str | None) -> str | None:
     """Return the checked URL; None without a URL, and if an upgrade cannot help."""
     checked = None if upgrade_url is None else check_upgrade_url(upgrade_url)
     return None if decision.kind in ("no_tenant", "unpriced") else checked
 
 
-def check_upgrade_url(url: str) -> str:
+def check_support_url(url: str) -> str:
+    """Return the URL if it is safe to link to; it may also be an address such as `mailto:help@example.com`."""
+    if isinstance(url, str) and url.startswith("mailto:") and "@" in url and not _UNSAFE_IN_URL.search(url):
+        return url
+    return check_upgrade_url(url, "support_url")
+
+
+def check_upgrade_url(url: str, name: str = "upgrade_url") -> str:
     """Return the URL if it is safe to link to: http(s), or relative to the site.
 
     Raises `ConfigurationError` for anything else, such as `javascript:`.
@@ -230,7 +268,7 @@ def check_upgrade_url(url: str) -> str:
     absolute = parts is not None and parts.scheme in ("http", "https") and parts.netloc
     if not url or not isinstance(url, str) or _UNSAFE_IN_URL.search(url) or not (relative or absolute):
         raise ConfigurationError(
-            f"upgrade_url: invalid value {url!r}; expected an http(s) URL or a path, for example '/billing/'"
+            f"{name}: invalid value {url!r}; expected an http(s) URL or a path, for example '/billing/'"
         )
     return url
 

@@ -114,7 +114,8 @@ async def _answer(decision: Decision, scope: dict[str, Any], send: Send) -> None
         await send({"type": "websocket.close", "code": code, "reason": reason})
         return
     accept = Connection(scope).headers.get("Accept")
-    rendered = await sync_to_async(render)(decision, accept, upgrade_url=settings.UPGRADE_URL)
+    upgrade_url, support_url = settings.UPGRADE_URL, settings.SUPPORT_URL
+    rendered = await sync_to_async(render)(decision, accept, upgrade_url=upgrade_url, support_url=support_url)
     headers = [(name.encode("latin1"), value.encode("latin1")) for name, value in rendered.headers.items()]
     await send({"type": "http.response.start", "status": rendered.status, "headers": headers})
     await send({"type": "http.response.body", "body": rendered.body})

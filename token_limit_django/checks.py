@@ -23,7 +23,7 @@ from token_limit_core.patches import PATCH_REGISTRY
 from token_limit_core.runtime.faults import StoreBlocked
 from token_limit_core.stores import open_store
 from token_limit_core.stores.contract import Store
-from token_limit_core.upgrade import check_upgrade_url
+from token_limit_core.upgrade import check_support_url, check_upgrade_url
 
 from .conf import REMOTE, SETTINGS, settings
 from .databases import in_memory, same_place, store_alias, unsupported
@@ -125,13 +125,17 @@ def _tenant_attributes() -> Iterator[CheckMessage]:
 
 
 def _upgrade_url() -> Iterator[CheckMessage]:
-    if settings.UPGRADE_URL is None:
-        return
-    try:
-        check_upgrade_url(settings.UPGRADE_URL)
-    except ConfigurationError:
-        message = f"{_named('UPGRADE_URL')}: invalid value {settings.UPGRADE_URL!r}."
-        yield _error(6, message, "Give an http(s) URL or a path such as '/billing/'.")
+    links = (
+        ("UPGRADE_URL", settings.UPGRADE_URL, check_upgrade_url),
+        ("SUPPORT_URL", settings.SUPPORT_URL, check_support_url),
+    )
+    for name, url, check in links:
+        try:
+            if url is not None:
+                check(url)
+        except ConfigurationError:
+            message = f"{_named(name)}: invalid value {url!r}."
+            yield _error(6, message, "Give an http(s) URL or a path such as '/billing/'.")
 
 
 def _upgrade_template() -> Iterator[CheckMessage]:

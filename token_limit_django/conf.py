@@ -36,6 +36,9 @@ SETTINGS: dict[str, Setting] = {
     "UPGRADE_URL": COMMON["UPGRADE_URL"]._replace(
         accepts=lambda value: value is None or isinstance(value, (str, Promise))
     ),
+    "SUPPORT_URL": COMMON["SUPPORT_URL"]._replace(
+        accepts=lambda value: value is None or isinstance(value, (str, Promise))
+    ),
     "DATABASE": Setting(
         is_text,
         "the name of a database alias",
@@ -119,6 +122,12 @@ class Settings:
         """Where the upgrade response sends people."""
         url: str | Promise | None = self.get("UPGRADE_URL")
         return None if url is None else str(url)  # `reverse_lazy` has no text any earlier
+
+    @property
+    def SUPPORT_URL(self) -> str | None:
+        """Where people who were refused can ask."""
+        url: str | Promise | None = self.get("SUPPORT_URL")
+        return None if url is None else str(url)
 
     @property
     def UPGRADE_TEMPLATE(self) -> str:

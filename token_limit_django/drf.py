@@ -53,7 +53,7 @@ def refusal_response(exc: Exception, context: dict[str, Any]) -> HttpResponseBas
         return upgrade_response(request._request, refused.decision, media_type)
     headers = render(refused.decision, None, upgrade_url=settings.UPGRADE_URL).headers
     del headers["Content-Type"]
-    members = problem(refused.decision, settings.UPGRADE_URL)
+    members = problem(refused.decision, settings.UPGRADE_URL, settings.SUPPORT_URL)
     response: HttpResponseBase = Response(members, status=refused.decision.status, headers=headers)
     return response
 

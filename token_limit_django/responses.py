@@ -40,6 +40,8 @@ def upgrade_response(request: HttpRequest, decision: Decision, accept: str | Non
         decision,
         request.headers.get("Accept") if accept is None else accept,
         upgrade_url=settings.UPGRADE_URL,
+        support_url=settings.SUPPORT_URL,
+        back_url=request.headers.get("Referer"),
         page=page,
     )
     response = HttpResponse(rendered.body, status=rendered.status)

@@ -20,6 +20,7 @@ from django.template import TemplateDoesNotExist
 from django.template.loader import get_template
 from django.urls import reverse
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import get_language
 from django.views.decorators.http import require_safe
 
 from token_limit_core import console, scope
@@ -28,7 +29,9 @@ from token_limit_core.console.web import SECURITY, error_response
 from token_limit_core.errors import StoreError
 from token_limit_core.meter import engine_of
 from token_limit_core.runtime.faults import internal_errors
+from token_limit_core.runtime.language import language, speaking
 
+from .conf import settings
 from .core_templates import core_template
 from .meter import get_meter
 
@@ -63,13 +66,10 @@ def page(request: HttpRequest, tenant_id: str) -> HttpResponse:
     """Show the limits of the tenant, and its spend of the month by day and model."""
     names = {"stylesheet": "usage_css", "icon": "usage_icon", "json_url": "usage_json"}
     urls = {key: reverse(f"token_limit:{name}") for key, name in names.items()}
-    return HttpResponse(
-        _render(
-            tenant_usage.PAGE,
-            {**tenant_usage.context(tenant_usage.usage_of(engine_of(get_meter()), tenant_id)), **urls},
-            request,
-        )
-    )
+    usage = tenant_usage.usage_of(engine_of(get_meter()), tenant_id, request.GET.get("month", ""))
+    with speaking(get_language()):
+        context = {**tenant_usage.context(usage, _links()), **urls, "lang": language()}
+        return HttpResponse(_render(tenant_usage.PAGE, context, request))
 
 
 @_for_tenant
@@ -95,7 +95,8 @@ def fragment() -> SafeString:
     with internal_errors("rendering the usage fragment"):
         usage = tenant_usage.usage_if_known(engine_of(get_meter()), _tenant())
         if usage is not None:
-            return mark_safe(_render(tenant_usage.FRAGMENT, tenant_usage.context(usage)))
+            with speaking(get_language()):
+                return mark_safe(_render(tenant_usage.FRAGMENT, tenant_usage.context(usage, _links())))
     return mark_safe("")
 
 
@@ -132,6 +133,10 @@ def _with_headers(response: HttpResponseBase, headers: dict[str, str]) -> HttpRe
     for name, value in headers.items():
         response[name] = value
     return response
+
+
+def _links() -> tenant_usage.Links:
+    return tenant_usage.Links(settings.UPGRADE_URL, settings.SUPPORT_URL)
 
 
 def _tenant() -> str | None:

@@ -13,7 +13,7 @@ from token_limit_core import Meter, MeterConfig
 from token_limit_core.config.rules import FLASK, check_value, hint_for, load
 from token_limit_core.config.table import meter_options, settings_of
 from token_limit_core.errors import ConfigurationError
-from token_limit_core.upgrade import check_upgrade_url
+from token_limit_core.upgrade import check_support_url, check_upgrade_url
 
 if TYPE_CHECKING:
     from token_limit_core.limits import Decision
@@ -29,6 +29,7 @@ class Settings:
     tenant_resolver: Callable[[Request], Any] | None = None
     user_tenant_attributes: Sequence[str] = ()
     upgrade_url: str | None = None
+    support_url: str | None = None
     upgrade_template: str = "token_limit/upgrade.html"
     upgrade_response: Callable[[Request, Decision], Any] | None = None
     peek_streams: bool = False
@@ -51,6 +52,8 @@ def read(app: Flask) -> tuple[Settings, Meter]:
     try:
         if given.get("UPGRADE_URL") is not None:
             check_upgrade_url(given["UPGRADE_URL"])
+        if given.get("SUPPORT_URL") is not None:
+            check_support_url(given["SUPPORT_URL"])
         of_requests = {field.name: given[key] for field in fields(Settings) if (key := field.name.upper()) in given}
         return Settings(**of_requests), Meter(MeterConfig(store=given.get("STORE"), **meter_options(given)))
     except ConfigurationError as error:

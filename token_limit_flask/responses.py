@@ -32,5 +32,12 @@ def upgrade_response(settings: Settings, decision: Decision) -> Response:
     def page(values: dict[str, Any]) -> str:
         return render_template(settings.upgrade_template, **values)
 
-    rendered = render(decision, request.headers.get("Accept"), upgrade_url=settings.upgrade_url, page=page)
+    rendered = render(
+        decision,
+        request.headers.get("Accept"),
+        upgrade_url=settings.upgrade_url,
+        support_url=settings.support_url,
+        back_url=request.headers.get("Referer"),
+        page=page,
+    )
     return current_app.response_class(rendered.body, rendered.status, rendered.headers)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, current_app
 from flask import Response as FlaskResponse
 from markupsafe import Markup
 
 from token_limit_core import scope
 from token_limit_core.calls.engine import Engine
 from token_limit_core.console import tenant_app, tenant_usage
+from token_limit_core.console.tenant_usage import NO_LINKS, Links
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.runtime.faults import internal_errors
 
@@ -33,7 +34,7 @@ def usage_page(*, login_url: str | None = None, name: str = NAME) -> Blueprint:
     @blueprint.route("/<path:path>")
     def page(path: str) -> FlaskResponse:
         meter, tenant_id = _current()
-        return to_response(tenant_app.answer(to_request(path), meter, tenant_id, login_url))
+        return to_response(tenant_app.answer(to_request(path), meter, tenant_id, login_url, _links()))
 
     @blueprint.app_context_processor
     def helpers() -> dict[str, Any]:
@@ -46,7 +47,7 @@ def usage_fragment() -> Markup:
     """Render the usage of the current tenant as HTML to embed; empty without a tenant."""
     found = Markup("")
     with internal_errors("rendering the usage fragment"):
-        found = tenant_app.fragment(*_current())
+        found = tenant_app.fragment(*_current(), _links())
     return found
 
 
@@ -59,6 +60,11 @@ def send_usage_headers(app: Flask) -> None:
         if current is not None and current.engine is not None and current.tenant_id is not None:
             response.headers.update(tenant_usage.headers(current.engine, current.tenant_id))
         return response
+
+
+def _links() -> Links:
+    state = current_app.extensions.get("token_limit")
+    return NO_LINKS if state is None else Links(state.settings.upgrade_url, state.settings.support_url)
 
 
 def _current() -> tuple[Engine, str | None]:

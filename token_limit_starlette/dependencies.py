@@ -58,6 +58,8 @@ _MEMBERS: dict[str, dict[str, Any]] = {
     "resets_at": {"type": "string", "format": "date-time"},
     "retry_after": {"type": "integer", "description": "seconds"},
     "upgrade_url": {"type": "string"},
+    "support_url": {"type": "string"},
+    "instance": {"type": "string", "description": "the reference that support finds the refusal by"},
 }
 PROBLEM_SCHEMA: dict[str, Any] = {
     "type": "object",

@@ -39,7 +39,7 @@ class TokenLimitMiddleware:
     """Meters the LLM calls of an ASGI application: `app.add_middleware(TokenLimitMiddleware, ...)`.
 
     Takes a `meter`, or the options of `MeterConfig` to make one. `resolver(connection)`, sync or async, returns the
-    tenant; without it the module `resolvers` does. `upgrade_url` is the link of the upgrade response,
+    tenant; without it the module `resolvers` does. `upgrade_url` and `support_url` are links of the upgrade response,
     `upgrade_page(values)` renders its HTML, and `upgrade_response(connection, decision)`, sync or async, replaces it.
     With `peek_streams` every response waits for its first chunk, so that a refusal before that is answered with 402.
     An invalid option raises `ConfigurationError` when the application starts.
@@ -57,6 +57,7 @@ class TokenLimitMiddleware:
         upgrade_page: Page | None = None,
         peek_streams: bool = False,
         render_swallowed_refusals: bool = False,
+        support_url: str | None = None,
         **config: Any,
     ) -> None:
         self.app = app
@@ -71,6 +72,7 @@ class TokenLimitMiddleware:
                 upgrade_page,
                 peek_streams,
                 render_swallowed_refusals,
+                support_url,
             )
             self.options.meter.patch_all()
             calm_servers()

@@ -15,7 +15,7 @@ from token_limit_core.config.rules import check_value
 from token_limit_core.config.table import SETTINGS
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.limits import Decision
-from token_limit_core.upgrade import check_upgrade_url
+from token_limit_core.upgrade import check_support_url, check_upgrade_url
 
 Resolver = Callable[[HTTPConnection], Any]
 Answer = Callable[[HTTPConnection, Decision], Response | Awaitable[Response]]
@@ -43,6 +43,7 @@ class Options:
     upgrade_page: Page | None = None
     peek_streams: bool = False
     render_swallowed_refusals: bool = False
+    support_url: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.meter, Meter):
@@ -54,6 +55,8 @@ class Options:
                 check_value(setting, getattr(self, name.name), name.name)
         if self.upgrade_url is not None:
             check_upgrade_url(self.upgrade_url)
+        if self.support_url is not None:
+            check_support_url(self.support_url)
 
 
 def make_meter(meter: Meter | None, config: Mapping[str, Any]) -> Meter:

@@ -27,7 +27,14 @@ async def upgrade_response(connection: HTTPConnection, decision: Decision) -> Re
         except Exception:
             report("calling upgrade_response")
     accept = connection.headers.get("accept")
-    rendered = render(decision, accept, upgrade_url=options.upgrade_url, page=options.upgrade_page)
+    rendered = render(
+        decision,
+        accept,
+        upgrade_url=options.upgrade_url,
+        support_url=options.support_url,
+        back_url=connection.headers.get("referer"),
+        page=options.upgrade_page,
+    )
     return Response(rendered.body, rendered.status, rendered.headers)
 
 

@@ -14,10 +14,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from token_limit_core import scope
 from token_limit_core.calls.engine import Engine
 from token_limit_core.console import tenant_app, tenant_usage
+from token_limit_core.console.tenant_usage import NO_LINKS, Links
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.runtime.faults import internal_errors
 
 from .console import refuse_websocket, to_request, to_response
+from .options import KEY
 
 
 def usage_page(*, login_url: str | None = None) -> ASGIApp:
@@ -32,7 +34,9 @@ def usage_page(*, login_url: str | None = None) -> ASGIApp:
             return
         engine, tenant_id = await _current()
         request = await to_request(Request(asgi, receive))
-        answer = await run_in_threadpool(tenant_app.answer, request, engine, tenant_id, login_url)
+        options = asgi.get(KEY)
+        links = NO_LINKS if options is None else Links(options.upgrade_url, options.support_url)
+        answer = await run_in_threadpool(tenant_app.answer, request, engine, tenant_id, login_url, links)
         await to_response(answer)(asgi, receive, send)
 
     return app

@@ -14,6 +14,7 @@ import pytest
 from token_limit_core import Meter
 from token_limit_core.console.overview import pace_of
 from token_limit_core.events import LLMEvent
+from token_limit_core.limits.references import reference_of
 from token_limit_core.stores.records import Refusal, Spend
 from token_limit_core.windows import PER_MONTH, window_of
 
@@ -74,7 +75,7 @@ def test_the_counts_of_the_overview_are_those_of_the_lists(client: Client, story
 def test_a_month_is_compared_with_the_same_days_of_the_last_one() -> None:
     now = window_of(PER_MONTH, NOW).start + 4 * DAY + DAY / 2  # noon of the fifth
     month, before = window_of(PER_MONTH, now), window_of(PER_MONTH, now - 30 * DAY)
-    spends = {day: Spend(1, 0, 0, 10, 0) for day in range(before.start // 86400, int(now // DAY) + 1)}
+    spends = {day: Spend(1, 0, 0, 10, 0, 10) for day in range(before.start // 86400, int(now // DAY) + 1)}
     pace = pace_of(spends, month, before, now)
     assert (pace.today.cost_nano, pace.month.cost_nano, pace.same_days.cost_nano) == (10, 50, 50)
     assert (pace.last_month.cost_nano, pace.change, pace.until) == (310, "+0 %", "2027-01-31")
@@ -82,6 +83,14 @@ def test_a_month_is_compared_with_the_same_days_of_the_last_one() -> None:
     first = pace_of(spends, month, before, month.start + 60.0)
     assert first.forecast is None
     assert pace_of({}, month, before, now).change == ""
+
+
+def test_a_refusal_is_found_by_the_reference_that_the_customer_reads(client: Client, story: Meter) -> None:
+    for reference in (reference_of("exhausted", "initech", NOW - 3600), reference_of("exhausted", "acme", NOW - 3600)):
+        found = json.loads(client.get("refusals.json", reference=f"urn:token-limit:refusal:{reference}").text)
+        assert [row["tenant"] for row in found["refusals"]] == ["initech"] * reference.is_of("initech")
+    wrong = client.get("refusals", reference="nothing")
+    assert (wrong.status, 'id="reference-problem"' in wrong.text) == (400, True)
 
 
 def test_refusals_are_filtered_shown_and_exported(client: Client, story: Meter) -> None:

@@ -9,7 +9,16 @@ import pytest
 
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.limits import Decision
-from token_limit_core.upgrade import check_upgrade_url, context, render
+from token_limit_core.limits.references import parse_reference, reference_of
+from token_limit_core.upgrade import check_support_url, check_upgrade_url, context, problem, render
+
+NOW = 1_800_021_600.0  # 15 January 2027, 14:00 UTC
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("token_limit_core.upgrade.time.time", lambda: NOW)
+
 
 FIRST_OF_DECEMBER = 1796083200  # 2026-12-01T00:00:00Z
 CHROME = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
@@ -107,9 +116,11 @@ def test_problem_carries_every_fact_of_the_decision():
     refused = decision()
     answer = render(refused, None, upgrade_url="https://example.com/billing?plan=pro&from=limit")
     assert answer.status == 402
-    assert json.loads(answer.body) == {
+    members = json.loads(answer.body)
+    assert parse_reference(members.pop("instance")) == reference_of("exhausted", "acme", NOW)
+    assert members == {
         "type": "urn:token-limit:exhausted",
-        "title": "Spend limit reached",
+        "title": "Monthly limit reached",
         "status": 402,
         "detail": refused.explain(),
         "kind": "exhausted",
@@ -131,7 +142,9 @@ def test_problem_leaves_out_what_is_not_known():
     answer = render(Decision("unverifiable", "acme", retry_after=5), "application/json")
     assert answer.status == 503
     assert answer.headers["Retry-After"] == "5"
-    assert set(json.loads(answer.body)) == {"type", "title", "status", "detail", "kind", "retry_after"}
+    assert set(json.loads(answer.body)) == {
+        "type", "title", "status", "detail", "kind", "retry_after", "instance",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -261,3 +274,56 @@ def test_the_bar_is_a_bar_where_the_style_is_not_allowed() -> None:
     page = render(decision(), CHROME).body.decode()
     assert '<svg width="100%" height="10"' in page
     assert '<rect class="held" fill="currentColor" fill-opacity="0.4"' in page
+
+
+def test_a_reference_leads_to_its_refusal_and_names_no_tenant():
+    reference = reference_of("exhausted", "acme", NOW + 59)
+    assert str(reference).startswith("exhausted.20270115T1400Z.")
+    assert parse_reference(f" {reference} ") == reference == parse_reference(f"urn:token-limit:refusal:{reference}")
+    assert (reference.is_of("acme"), reference.is_of("globex")) == (True, False)
+    for wrong in ("", "x", "exhausted", "exhausted.x.y", "nothing.20270115T1400Z.ab", "exhausted.20270115T1400Z."):
+        assert parse_reference(wrong) is None
+
+
+@pytest.mark.parametrize("kind", ["exhausted", "does_not_fit", "busy", "unverifiable", "no_tenant", "suspended"])
+def test_page_and_problem_document_have_one_title_and_one_reference(kind):
+    values, members = context(decision(kind)), problem(decision(kind))
+    assert values["title"] == members["title"]
+    assert members["instance"].endswith(values["reference"])
+    assert values["reference"] in render(decision(kind), CHROME).body.decode()
+
+
+def test_a_limit_of_nothing_is_no_allowance_and_promises_no_reset():
+    nothing = decision(limit_usd=Decimal(0), spent_usd=Decimal(0), resets_at=None)
+    page = render(nothing, CHROME).body.decode()
+    assert problem(nothing)["title"] == "No AI allowance"
+    assert "<h1>No AI allowance</h1>" in page
+    assert problem(nothing)["detail"] == "This account has no AI allowance."
+
+
+@pytest.mark.parametrize("url", ["mailto:help@example.com", "https://example.com/help", "/help/"])
+def test_support_is_linked_on_the_page_and_in_the_document(url):
+    assert check_support_url(url) == url
+    assert f'href="{url}"' in render(decision(), CHROME, support_url=url).body.decode()
+    assert problem(decision(), None, url)["support_url"] == url
+
+
+@pytest.mark.parametrize("url", ["javascript:alert(1)", "mailto:", "mailto:a b@c", ""])
+def test_support_urls_a_link_must_not_have(url):
+    with pytest.raises(ConfigurationError, match="support_url"):
+        check_support_url(url)
+
+
+@pytest.mark.parametrize(
+    ("referer", "back"),
+    [
+        ("https://example.com/chat?room=1", "/chat?room=1"),
+        ("https://evil.example//evil.example/", None),
+        ("javascript:alert(1)", None),
+        ("http://[", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_the_way_back_stays_on_the_site(referer, back):
+    assert context(decision(), back_url=referer)["back_url"] == back

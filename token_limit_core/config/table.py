@@ -228,6 +228,13 @@ SETTINGS: dict[str, Setting] = {
         "Where the upgrade response sends people: a URL, or a path with the prefix of the application.",
         where=FRAMEWORKS,
     ),
+    "SUPPORT_URL": Setting(
+        lambda value: value is None or isinstance(value, str),
+        "a URL, a path or a mailto: address",
+        "'mailto:help@example.com'",
+        "Where people who were refused can ask: linked on the upgrade page and on the usage page.",
+        where=FRAMEWORKS,
+    ),
     "UPGRADE_TEMPLATE": Setting(
         rules.is_text,
         "the name of a template",

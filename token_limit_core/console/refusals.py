@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..limits import REFUSALS
+from ..limits.references import parse_reference
 from ..stores.records import Refusal
 from ..stores.reports import RefusalQuery
 from .context import Context
@@ -13,7 +14,7 @@ from .queries import PAGE, Dates, dates, page_number
 from .tables import BATCH, iso
 from .web import Response, error_response
 
-FIELDS = ("tenant", "kind", "limit", "user", "from", "to")
+FIELDS = ("reference", "tenant", "kind", "limit", "user", "from", "to")
 HEADER = ("minute", "tenant", "kind", "limit", "calls", "last_at", "model", "endpoint", "user", "feature")
 
 
@@ -21,7 +22,7 @@ def refusals(ctx: Context) -> Response:
     """List refusals, newest first, with the form of their filters."""
     asked = _dates(ctx)
     query = _query(ctx, asked)
-    rows = [] if asked.errors else ctx.store.refusals(query._replace(size=PAGE + 1))
+    rows = [] if asked.errors else _rows(ctx, asked, query._replace(size=PAGE + 1))
     number = page_number(ctx.params)
     return ctx.page(
         "refusals.html",
@@ -40,7 +41,7 @@ def refusals_json(ctx: Context) -> Response:
     asked = _dates(ctx)
     if asked.errors:
         return error_response(ctx.request.path, 400, " ".join(asked.errors.values()))
-    rows = ctx.store.refusals(_query(ctx, asked))
+    rows = _rows(ctx, asked, _query(ctx, asked))
     return ctx.json({"page": page_number(ctx.params), "refusals": [refusal_dict(row) for row in rows]})
 
 
@@ -69,7 +70,21 @@ def refusal_dict(row: Refusal) -> dict[str, Any]:
 
 
 def _dates(ctx: Context) -> Dates:
-    return dates({name: ctx.params.get(name, "") for name in FIELDS}, ctx.now)
+    asked = dates({name: ctx.params.get(name, "") for name in FIELDS}, ctx.now)
+    text = asked.fields["reference"]
+    if text and parse_reference(text) is None:
+        asked.errors["reference"] = "This is not the reference of a refusal, such as exhausted.20270131T0900Z.9f86d081."
+    return asked
+
+
+def _rows(ctx: Context, asked: Dates, query: RefusalQuery) -> list[Refusal]:
+    """Read refusals: those of a reference, where one was given, else those of the other filters."""
+    found = parse_reference(asked.fields["reference"])
+    if found is None:
+        return ctx.store.refusals(query)
+    # counted in the minute of the refusal, or in the one before its answer was written
+    around = RefusalQuery(start=found.minute - 60, end=found.minute + 60, kind=found.kind, size=BATCH)
+    return [row for row in ctx.store.refusals(around) if found.is_of(row.tenant_id)]
 
 
 def _query(ctx: Context, asked: Dates) -> RefusalQuery:

@@ -9,8 +9,9 @@ from markupsafe import Markup
 
 from ..calls.engine import Engine
 from ..runtime.faults import StoreError
+from ..runtime.language import language, preferred, speaking
 from .rendering import TYPES, render, static, version
-from .tenant_usage import FRAGMENT, PAGE, as_json, context, usage_if_known, usage_of, why_not
+from .tenant_usage import FRAGMENT, NO_LINKS, PAGE, Links, as_json, context, usage_if_known, usage_of, why_not
 from .web import Request, Response, error_response, not_allowed, redirect, text
 
 FILES = ("console.css", "icon.svg")
@@ -20,7 +21,13 @@ RETURNED = "signed-in"
 """The query parameter that marks a return from `login_url`."""
 
 
-def answer(request: Request, engine: Engine, tenant_id: str | None, login_url: str | None = None) -> Response:
+def answer(
+    request: Request,
+    engine: Engine,
+    tenant_id: str | None,
+    login_url: str | None = None,
+    links: Links = NO_LINKS,
+) -> Response:
     """Answer a tenant's request for its own usage; without a tenant 401, or the way to `login_url`.
 
     A user who returns from there without a tenant gets 403.
@@ -39,13 +46,14 @@ def answer(request: Request, engine: Engine, tenant_id: str | None, login_url: s
             200, {"Content-Type": kind, "Cache-Control": "private, max-age=3600"}, static(request.path) or b""
         )
     try:
-        usage = usage_of(engine, tenant_id)
+        usage = usage_of(engine, tenant_id, request.params.get("month", ""))
     except StoreError as error:
         return error_response(request.path, *why_not(error))
     if request.path:
         return Response(200, {"Content-Type": "application/json"}, json.dumps(as_json(usage)).encode())
     urls = {name: request.url(file, v=version(file)) for name, file in (("stylesheet", FILES[0]), ("icon", FILES[1]))}
-    page = render(PAGE, **context(usage), **urls, json_url=request.url("usage.json"))
+    with speaking(preferred(request.headers.get("accept-language"))):
+        page = render(PAGE, **context(usage, links), **urls, json_url=request.url("usage.json"), lang=language())
     return Response(200, {"Content-Type": "text/html; charset=utf-8"}, page.encode("utf-8", "replace"))
 
 
@@ -59,7 +67,7 @@ def _without_tenant(request: Request, login_url: str | None) -> Response:
     return redirect(f"{login_url}{mark}next={quote(request.url('', **{RETURNED: 1}))}")
 
 
-def fragment(engine: Engine, tenant_id: str | None) -> Markup:
+def fragment(engine: Engine, tenant_id: str | None, links: Links = NO_LINKS) -> Markup:
     """Return a tenant's usage as HTML to embed in a page; empty without a tenant."""
     usage = usage_if_known(engine, tenant_id)
-    return Markup("" if usage is None else render(FRAGMENT, **context(usage)))
+    return Markup("" if usage is None else render(FRAGMENT, **context(usage, links)))
