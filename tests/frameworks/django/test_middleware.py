@@ -282,7 +282,7 @@ def test_the_page_can_be_overridden_and_extended(
     with override_settings(TEMPLATES=[engine]):
         page = client.get("/plain/", headers={"Accept": BROWSER}).content.decode()
     if extends:
-        assert "<title>Acme: Monthly limit reached</title>" in page and "<h1>Monthly limit reached</h1>" in page
+        assert "<title>Acme: No AI allowance</title>" in page and "<h1>No AI allowance</h1>" in page
     else:
         assert page == "ours: $0.00 of $0.00"
 
@@ -325,7 +325,7 @@ def test_a_broken_template_or_answer_of_the_project_falls_back(
     with override_settings(TEMPLATES=[engine]):
         response = client.get("/plain/", headers={"Accept": BROWSER})
     assert response.status_code == 402
-    assert "Monthly limit reached" in response.content.decode()
+    assert "No AI allowance" in response.content.decode()
 
 
 def test_the_way_to_an_upgrade_may_be_found_late(project: Any, client: Client, alice: User) -> None:

@@ -52,7 +52,7 @@ def test_people_are_shown_the_page(broke: Site, view: str, propagate: bool) -> N
     broke.app.config["PROPAGATE_EXCEPTIONS"] = propagate
     response = broke.client("7").get(f"/{view}", headers={"Accept": BROWSER})
     assert (response.status_code, response.mimetype) == (402, "text/html")
-    assert "Monthly limit reached" in response.text
+    assert "No AI allowance" in response.text
     assert 'href="/plans"' in response.text
 
 
@@ -160,7 +160,7 @@ def test_the_page_can_be_overridden_and_extended(broke: Site, tmp_path: Path) ->
         "{% extends 'token_limit/upgrade.html' %}{% block title %}Acme: {{ title }}{% endblock %}"
     )
     client = broke.client("7")
-    assert "<title>Monthly limit reached</title>" in client.get("/plain", headers={"Accept": BROWSER}).text
+    assert "<title>No AI allowance</title>" in client.get("/plain", headers={"Accept": BROWSER}).text
     with broke.app.test_request_context():
         assert "<title>Acme: x</title>" in broke.app.jinja_env.get_template("base.html").render(title="x")
     (tmp_path / "token_limit").mkdir()
@@ -176,7 +176,7 @@ def test_a_broken_template_or_answer_of_the_app_falls_back(
     site = make(upgrade_template="nowhere.html", upgrade_response=lambda request, decision: 1 / 0)
     site.meter.set_limit("user:7", 0)
     response = site.client("7").get("/plain", headers={"Accept": BROWSER})
-    assert response.status_code == 402 and "Monthly limit reached" in response.text
+    assert response.status_code == 402 and "No AI allowance" in response.text
     assert "calling UPGRADE_RESPONSE" in caplog.text and "rendering the upgrade page" in caplog.text
 
 
