@@ -1,4 +1,4 @@
-"""Where events wait for their delivery: in memory, or in rows that outlive the process and others work on too."""
+"""Buffers of events that wait for delivery: in memory, or in rows that several processes share."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ from ..events import LLMEvent
 from ..stores.contract import Store
 
 CLAIM_SECONDS = 60.0
-"""A claim outlives the longest delivery; then another process may deliver the rows again, which the id makes safe."""
+"""Seconds of a claim, longer than any delivery. Later another process may deliver the rows again: ids make it safe."""
 
 RECOUNT_SECONDS = 1.0
 MOST_COUNTED = 10_000
-"""A backlog beyond this is not counted to its end: nobody needs to know, and counting a million rows takes long."""
+"""The most rows that are counted. Counting a million rows would take long."""
 
 
 class Buffer(Protocol):
-    """Where events wait for their delivery. The queue calls it under its own lock, but for `put`."""
+    """A buffer of an `EventQueue`, which calls every method but `put` under its lock."""
 
     dropped: int
-    """How many events gave way because too many waited."""
+    """The number of events that were dropped because the buffer was full."""
 
     shared: bool
-    """Whether others fill it too, so that it has to be looked at from time to time."""
+    """Whether other processes fill it, too, so that the queue polls it."""
 
     def put(self, event: LLMEvent) -> Sequence[LLMEvent]:
-        """Append an event; return those that had to give way."""
+        """Append an event; return the events that were dropped for it."""
 
     def take(self, limit: int) -> list[LLMEvent]:
-        """Hand the oldest events out for a delivery."""
+        """Claim and return the oldest events for a delivery."""
 
     def done(self, batch: Sequence[LLMEvent]) -> None:
-        """Forget events that were delivered, or that no later attempt would bring over."""
+        """Delete events that were delivered or parked."""
 
     def restore(self, batch: Sequence[LLMEvent]) -> Sequence[LLMEvent]:
-        """Put events back in front after an attempt that failed; return those that had to give way."""
+        """Put events back to the front after a failed attempt; return the events that were dropped."""
 
     def park(self, batch: Sequence[LLMEvent]) -> None:
-        """Set events aside, of those handed out, that the destination refused for good; `done` follows."""
+        """Park claimed events that the destination refused for good. The queue calls `done` next."""
 
     def reset(self) -> None:
-        """Start anew in a forked child: what the parent captured, the parent delivers."""
+        """Empty the buffer in a forked child: the parent delivers its own events."""
 
     def __len__(self) -> int: ...
 
 
 class MemoryBuffer:
-    """At most `size` events in memory; the oldest gives way. A crash loses them."""
+    """At most `size` events in memory; a full buffer drops the oldest. A crash loses all."""
 
     shared = False
 
@@ -71,14 +71,14 @@ class MemoryBuffer:
         return [self._events.popleft() for _ in range(min(len(self._events), limit))]
 
     def done(self, batch: Sequence[LLMEvent]) -> None:
-        """Nothing is left of what was taken."""
+        """Do nothing: `take` has removed the events."""
 
     def restore(self, batch: Sequence[LLMEvent]) -> Sequence[LLMEvent]:
         self._events.extendleft(reversed(batch))
         return self._shrink()
 
     def park(self, batch: Sequence[LLMEvent]) -> None:
-        """Nothing is kept: memory is for what can still be delivered."""
+        """Do nothing: memory keeps only events that can still be delivered."""
 
     def _shrink(self) -> Sequence[LLMEvent]:
         gone = [self._events.popleft() for _ in range(len(self._events) - self._size)]
@@ -90,14 +90,14 @@ class MemoryBuffer:
 
 
 class SharedBuffer(ABC):
-    """What buffers outside the process have in common: others fill and empty them too, so they count now and then."""
+    """A buffer in rows. Other processes fill and empty it, too, so the rows are counted from time to time."""
 
     shared = True
     dropped = 0
     _counted_at: float
 
     def reset(self) -> None:
-        """Start anew in a forked child; the rows are there for whoever comes first."""
+        """Take a new identity in a forked child. Any process may claim the rows."""
         self._me = uuid.uuid4().hex
         self._count = 0
         self._recount()
@@ -111,10 +111,10 @@ class SharedBuffer(ABC):
 
     @abstractmethod
     def _count_waiting(self) -> int:
-        """Count the rows that nobody has claimed, up to `MOST_COUNTED`."""
+        """Count the rows that no process has claimed, up to `MOST_COUNTED`."""
 
     def _took(self, number: int, limit: int) -> None:
-        """Count what was claimed no longer; where there was as much as asked for, there may be more."""
+        """Stop counting rows that were claimed. If the claim was full, there may be more: count again."""
         self._count = 0
         if number == limit:
             self._recount()
@@ -124,7 +124,7 @@ class SharedBuffer(ABC):
 
 
 class StoreBuffer(SharedBuffer):
-    """A `Buffer` of an `EventQueue` over the delivery rows of a store; others may work on the same rows."""
+    """A buffer in the delivery rows of a store, which other processes may claim, too."""
 
     def __init__(self, store: Store, destination: str) -> None:
         self._store, self._destination = store, destination
@@ -135,12 +135,12 @@ class StoreBuffer(SharedBuffer):
         self._claimed: dict[tuple[str, str], int] = {}
 
     def put(self, event: LLMEvent) -> Sequence[LLMEvent]:
-        """Count an event: its row is in the store already."""
+        """Count an event. Its row is in the store already."""
         self._count += 1
         return ()
 
     def take(self, limit: int) -> list[LLMEvent]:
-        """Claim the oldest rows that nobody has claimed."""
+        """Claim the oldest rows that no process has claimed."""
         now = time.time()
         claims = self._store.claim_deliveries(self._destination, self._me, now, now + CLAIM_SECONDS, limit)
         events = [claim.entry.event for claim in claims]
@@ -149,21 +149,21 @@ class StoreBuffer(SharedBuffer):
         return events
 
     def done(self, batch: Sequence[LLMEvent]) -> None:
-        """Forget what was acknowledged; rows that were parked meanwhile stay."""
+        """Delete the rows of delivered events. Parked rows stay."""
         self._store.end_deliveries(self._ids(batch))
 
     def restore(self, batch: Sequence[LLMEvent]) -> Sequence[LLMEvent]:
-        """Give claimed rows back."""
+        """Release the claims of rows."""
         self._store.free_deliveries(self._ids(batch))
         self._count += len(batch)
         return ()
 
     def park(self, batch: Sequence[LLMEvent]) -> None:
-        """Keep what the backend refused for good, without trying it again."""
+        """Park rows that the backend refused for good: keep them without a retry."""
         self._store.park_deliveries([self._claimed[key] for key in map(_key, batch) if key in self._claimed])
 
     def unpark(self) -> int:
-        """Let parked rows be tried again; return how many."""
+        """Unpark rows, so that they are delivered again; return how many."""
         freed = self._store.unpark_deliveries(self._destination)
         self._recount()
         return freed

@@ -1,4 +1,4 @@
-"""What a MeterConfig opens: its store, and the outbox that copies events to a remote backend."""
+"""Open the store, the journal and the outbox of a configuration."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT_STORE = "sqlite:///token_limit.db"
 
 
 def store_of(config: MeterConfig) -> Store:
-    """Return the store that a configuration means: the one it names, the remote backend, or a local file."""
+    """Return the store of a configuration: the one it names, else the remote backend, else a local file."""
     if not config.limits_are_remote:
         return open_store(DEFAULT_STORE if config.store is None else config.store, timeout=config.store_timeout)
     from .remote_store import RemoteStore
@@ -28,7 +28,7 @@ def store_of(config: MeterConfig) -> Store:
 
 
 def journal_of(config: MeterConfig, store: Store) -> Journal | None:
-    """Return the journal of settles that the store does not take; None for a store that outlives no process.
+    """Return the journal for settles that the store cannot take; None for a store that ends with the process.
 
     Ask again at each use: a test runner moves the databases of a project.
     """
@@ -42,7 +42,7 @@ def journal_of(config: MeterConfig, store: Store) -> Journal | None:
 
 
 def outbox_of(config: MeterConfig, store: Store) -> Outbox | None:
-    """Return what takes copies of a local store's events to the configured backend; None without one."""
+    """Return the outbox that copies the events of a local store to the backend; None without a backend."""
     if config.url is None or config.limits_are_remote:
         return None
     from .outbox import Outbox

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import sqlite3
 
 MOST_ROWS = 100_000
-"""Settled calls a journal keeps: about 100 MB. While it is full no further call is admitted unverified."""
+"""The most rows of a journal, about 100 MB. While it is full, no call is admitted unverified."""
 
 BUSY_SECONDS = 5.0
 
@@ -47,7 +47,7 @@ CREATE TABLE IF NOT EXISTS journal (
 
 
 class Kept(NamedTuple):
-    """A settled call that waits for the store: a `Settlement`. Without an event only the hold `released` is freed."""
+    """A settled call that waits for the store: a `Settlement`. Without an event only its hold is released."""
 
     call_id: str
     event: LLMEvent | None
@@ -56,30 +56,30 @@ class Kept(NamedTuple):
 
 
 class Journal:
-    """The settled calls in one file. Every method raises `StoreError` when the file cannot be read or written."""
+    """Settled calls in one file. Every method raises `StoreError` when the file cannot be read or written."""
 
     def __init__(self, path: Path, *, private: bool = False) -> None:
-        """Name the file. A `private` one lies in a directory that no other user may own, and that is made for it."""
+        """Set the path. A `private` file lies in a directory of its own, which no other user may own."""
         self._file = SqliteFile(path, "journal", _TABLE, busy_seconds=BUSY_SECONDS, synchronous="NORMAL")
         self.path = self._file.path
         self._private = private
         self.rows = 0
-        """How many rows wait, as far as this process knows: its own, and those of others when it last looked."""
+        """The number of rows that wait: those of this process, and those of others at the last count."""
 
         after_fork(self._file.reset)
 
     @property
     def exists(self) -> bool:
-        """Whether some process has written to the journal."""
+        """Whether any process has written to the journal."""
         return self.path.exists() and (not self._private or _is_ours(self.path.parent))
 
     @property
     def full(self) -> bool:
-        """Whether the journal should take no more rows."""
+        """Whether the journal is full."""
         return self.rows >= MOST_ROWS
 
     def add(self, kept: Kept) -> None:
-        """Write a settled call down."""
+        """Insert a settled call."""
         event = None if kept.event is None else wire_json(kept.event)
         row = (time.time(), kept.call_id, event, kept.cost_nano, kept.released)
         if self._private:
@@ -89,7 +89,7 @@ class Journal:
         self.rows += 1
 
     def oldest(self, limit: int) -> list[tuple[int, Kept]]:
-        """Read the oldest rows, each with its id; a row that cannot be read is parked."""
+        """Read the oldest rows with their ids. A row that cannot be read is parked."""
         with self._file.transaction() as db:
             rows = db.execute(f"SELECT {_COLUMNS} FROM journal WHERE parked = 0 ORDER BY id LIMIT ?", (limit,))
             found = [(row[0], _read(row)) for row in rows.fetchall()]
@@ -101,14 +101,14 @@ class Journal:
         return [(key, kept) for key, kept in found if kept is not None]
 
     def remove(self, keys: Sequence[int], *, park: Sequence[int] = ()) -> None:
-        """Delete rows that the store has taken; keep those to `park` without trying them again."""
+        """Delete rows that the store has taken. Rows to `park` are kept without a retry."""
         with self._file.transaction() as db:
             db.executemany("DELETE FROM journal WHERE id = ?", [(key,) for key in keys])
             _park(db, park)
             self.rows = _count(db)
 
     def count(self) -> None:
-        """Bring `rows` up to date."""
+        """Count the rows again."""
         if self.exists:
             with self._file.transaction() as db:
                 self.rows = _count(db)
@@ -143,7 +143,7 @@ def _count(db: sqlite3.Connection) -> int:
 
 @cache
 def journal_at(path: str) -> Journal:
-    """Return the journal in a file that the application has named."""
+    """Return a journal in a file that the application names."""
     return Journal(Path(path))
 
 
@@ -170,8 +170,8 @@ def _make_private(folder: Path) -> None:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Tell whether only this user may have put files into a directory: what a journal says is billed."""
-    if not hasattr(os, "getuid"):  # on Windows the temporary directory is the user's own
+    """Return whether only this user can write to a directory: rows of a journal are billed, so none may be forged."""
+    if not hasattr(os, "getuid"):  # on Windows each user has a temporary directory
         return True
     found = folder.lstat()
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022

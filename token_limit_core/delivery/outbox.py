@@ -1,7 +1,7 @@
-"""Outbox: copies of what a durable store has recorded, on their way to a remote backend.
+"""Outbox: deliver copies of the events of a durable store to a remote backend.
 
-The store writes a delivery row in each settle's own transaction; this reads what is unsent, so a crash between the two
-loses nothing. At least once: the event id makes a second delivery harmless.
+The store writes a delivery row in the transaction of each settle. The outbox reads the rows, so a crash between the two
+loses nothing. Delivery is at least once: the event id makes it idempotent.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ LONGEST_DESTINATION = 255
 
 
 def _name_of(url: str) -> str:
-    """Name a destination in the store's rows by its URL; a part that may be a secret counts by its hash."""
+    """Return the name of a destination in the rows: its URL, with a hash in place of parts that may be secret."""
     plain = shown(url)
     return url if plain == url else f"{hashlib.sha256(url.encode()).hexdigest()[:12]} {plain}"
 
 
 class Outbox:
-    """Delivers what a store records to a backend, in the background."""
+    """Delivers the events of a store to a backend, in the background."""
 
     def __init__(
         self,
@@ -44,11 +44,11 @@ class Outbox:
 
     @property
     def parked(self) -> int:
-        """How many events the backend refused for good."""
+        """The number of events that the backend refused for good."""
         return self._store.parked_deliveries(self._destination)
 
     def unpark(self) -> int:
-        """Let events that the backend refused be tried again; return how many."""
+        """Unpark events that the backend refused, so that they are delivered again; return how many."""
         freed = self._buffer.unpark()
         if freed:
             self.queue.wake()

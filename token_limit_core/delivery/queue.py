@@ -1,4 +1,4 @@
-"""EventQueue: carry events to a remote destination without making the LLM call wait."""
+"""EventQueue: deliver events to a remote destination in the background. An LLM call never waits for it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .buffers import RECOUNT_SECONDS, Buffer, MemoryBuffer
 
 
 class DeliverLater(TokenLimitError):
-    """The destination cannot take events now: keep them and try again after `seconds`.
+    """The destination cannot take events now: keep them and retry after `seconds`.
 
-    `asked` tells that the destination itself named the time, so that not even a flush comes earlier.
+    With `asked` the destination named the time itself (Retry-After). Then a flush does not retry earlier either.
     """
 
     def __init__(self, seconds: float, reason: str, *, asked: bool = False) -> None:
@@ -26,9 +26,9 @@ class DeliverLater(TokenLimitError):
 
 
 class DeliveryRefused(TokenLimitError):
-    """The destination will never take these events; `status` is its HTTP status.
+    """The destination refuses these events for good. `status` is its HTTP status.
 
-    `reasons` has its words by event id, where it gave any.
+    `reasons` has the destination's message per event id, if it sent any.
     """
 
     def __init__(self, status: int, events: Sequence[LLMEvent], reasons: Mapping[str, str] | None = None) -> None:
@@ -38,13 +38,17 @@ class DeliveryRefused(TokenLimitError):
 
 
 class EventQueue:
-    """A buffer of events and one daemon thread that hands them to `deliver` in batches.
+    """A buffer of events and one daemon thread that passes them to `deliver` in batches.
 
-    The thread starts at the first `put`, so a preforking server may build the queue before it forks. It delivers
-    after `flush_interval` seconds or at `max_batch_size` events. A batch that `deliver` meets with `DeliverLater`
-    waits in the buffer, in front; what `DeliveryRefused` names, or all of one that it raises anything else on, is not
-    tried again: it is parked, and counted in `parked`. The error of each failed attempt goes to `on_flush_error`.
-    Events that give way because `max_queue_size` wait already are counted in `dropped` and told to `on_dropped`.
+    The thread starts at the first `put`, so a server may make the queue before it forks. It delivers every
+    `flush_interval` seconds, or earlier when `max_batch_size` events wait. `deliver` may raise:
+
+    - `DeliverLater`: the batch goes back to the front of the buffer.
+    - `DeliveryRefused`: the events it names are parked (not retried) and counted in `parked`.
+    - Any other exception: the whole batch is parked.
+
+    `on_flush_error` gets the error of each failed attempt. When `max_queue_size` events wait, the oldest are dropped,
+    counted in `dropped` and passed to `on_dropped`.
 
     Raises `ConfigurationError` when the interval or a size is not positive.
     """
@@ -72,8 +76,8 @@ class EventQueue:
         warn_without_threads()
 
     def _reset(self) -> None:
-        # also in a forked child: the parent delivers what it has buffered, and its thread is not here
-        self._changed = threading.Condition()  # over an RLock: a finaliser may put while its thread is in here
+        # also in a forked child: it has no thread, and the parent delivers the events of the parent
+        self._changed = threading.Condition()  # an RLock: a finaliser may call `put` under it
         self._buffer.reset()
         self._thread: threading.Thread | None = None
         self._idle = self._delivering = self._flushing = self.parked = 0
@@ -81,36 +85,36 @@ class EventQueue:
 
     @property
     def pending(self) -> int:
-        """How many events wait; those being delivered are not among them."""
+        """The number of events that wait, without those that are being delivered."""
         return len(self._buffer)
 
     @property
     def dropped(self) -> int:
-        """How many events gave way because too many waited."""
+        """The number of events that were dropped because the queue was full."""
         return self._buffer.dropped
 
     def health(self) -> dict[str, int]:
-        """Count what waits, what gave way, and what the destination refused for good since this process began."""
+        """Count the events that wait, were dropped, and were refused for good since this process started."""
         return {"events_waiting": self.pending, "events_dropped": self.dropped, "events_parked": self.parked}
 
     def put(self, event: LLMEvent) -> None:
-        """Append an event; never waits for a delivery."""
+        """Append an event. Never waits for a delivery."""
         with self._changed:
             gone = self._buffer.put(event)
         self.wake()
-        self._report(gone)
+        self._report_dropped(gone)
 
     def wake(self) -> None:
-        """Let the thread look at the buffer, which somebody has filled."""
+        """Let the thread look at the buffer, because it has new events."""
         with self._changed:
             self._start()
             if self._idle or len(self._buffer) >= self._batch_size:
                 self._changed.notify_all()
 
     def flush_now(self, timeout: float | None = None) -> bool:
-        """Deliver what waits and block until it is done; False if `timeout` seconds were not enough.
+        """Deliver all events that wait, and block until that is done; False after `timeout` seconds.
 
-        An attempt is made at once, unless the destination has asked for a later one.
+        The first attempt is made at once, unless the destination has asked for a later one.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
@@ -125,11 +129,11 @@ class EventQueue:
             try:
                 while len(self._buffer) or self._delivering:
                     left = None if deadline is None else deadline - time.monotonic()
-                    inside = self._thread is threading.current_thread()  # `deliver` asks: it would wait for itself
+                    inside = self._thread is threading.current_thread()  # else `deliver` would wait for itself
                     if inside or (left is not None and left <= 0) or (len(self._buffer) and not self._start()):
                         return False
                     if deadline is not None and self._asked and self._not_before > deadline and not self._delivering:
-                        return False  # it would wait in vain
+                        return False  # nothing else would deliver them
                     self._changed.notify_all()
                     self._changed.wait(left)
                 return True
@@ -137,7 +141,7 @@ class EventQueue:
                 self._flushing -= 1
 
     def close(self, timeout: float | None = None) -> bool:
-        """Flush and end the thread; False if `timeout` seconds were not enough. A later `put` starts a new one."""
+        """Flush and end the thread; False after `timeout` seconds. A later `put` starts a new thread."""
         emptied = self.flush_now(timeout)
         with self._changed:
             thread, self._thread = self._thread, None
@@ -151,7 +155,7 @@ class EventQueue:
             thread = BackgroundThread(self._run, "token-limit-events")
             try:
                 thread.start()
-            except RuntimeError:  # no thread to be had, or the interpreter is going down: flush_now still delivers
+            except RuntimeError:  # no thread can start, as at interpreter exit; flush_now still delivers
                 return False
             self._thread = thread
         return True
@@ -167,7 +171,7 @@ class EventQueue:
                 self._changed.notify_all()
 
     def _step(self, me: threading.Thread) -> bool:
-        """Deliver the next batch; False when the thread is to end."""
+        """Deliver the next batch; False when the thread has to end."""
         try:
             batch = self._next_batch(me)
             if batch:
@@ -187,11 +191,11 @@ class EventQueue:
                     self._changed.wait(wait)
                 if self._thread is me and (batch := self._take()):
                     return batch
-                self._changed.notify_all()  # another process was faster: whoever flushes has nothing to wait for
+                self._changed.notify_all()  # another process took the rows: a flush has nothing left to wait for
             return []
 
     def _await_events(self, me: threading.Thread) -> None:
-        self._idle += 1  # a count: a thread that close() left behind in a slow delivery passes here once more
+        self._idle += 1  # a counter: a thread that close() has left in a slow delivery comes here, too
         try:
             looking = self._interval if self._buffer.shared else None
             self._changed.wait_for(lambda: len(self._buffer) or self._thread is not me, looking)
@@ -222,8 +226,8 @@ class EventQueue:
                     self._park(batch, error)
                     self._buffer.done(batch)
             if error is not None:
-                self._tell(error)
-            self._report(gone)
+                self._report_error(error)
+            self._report_dropped(gone)
             return not later
         finally:
             with self._changed:
@@ -238,13 +242,13 @@ class EventQueue:
         return None
 
     def _park(self, batch: Sequence[LLMEvent], error: Exception | None) -> None:
-        """Set aside what will not be tried again; anything unforeseen must not be tried for ever either."""
+        """Park events that are not retried; after an unexpected error the whole batch, so that no retry is endless."""
         if error is not None:
             parked = error.events if isinstance(error, DeliveryRefused) else batch
             self._buffer.park(parked)
             self.parked += len(parked)
 
-    def _tell(self, error: Exception) -> None:
+    def _report_error(self, error: Exception) -> None:
         times = self._errors.due()
         if times:
             logger.warning("events could not be delivered (%d times since the last message): %r", times, error)
@@ -253,10 +257,10 @@ class EventQueue:
         except Exception:
             log_fault("on_flush_error raised; token-limit goes on")
 
-    def _report(self, gone: Sequence[LLMEvent]) -> None:
+    def _report_dropped(self, gone: Sequence[LLMEvent]) -> None:
         if gone and self._on_dropped is not None:
             self._on_dropped(gone)
 
 
 def _ignore(error: Exception) -> None:
-    """Do nothing; the warning is enough."""
+    """Do nothing: the warning is enough."""

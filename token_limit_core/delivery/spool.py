@@ -33,7 +33,7 @@ _WAITING = "parked = 0 AND claimed_until <= ?"
 
 
 class Spool(SharedBuffer):
-    """A `Buffer` of an `EventQueue` on disk. Raises `StoreError` when the file cannot be written."""
+    """A buffer on disk. Raises `StoreError` when the file cannot be written."""
 
     def __init__(self, path: str) -> None:
         self._file = SqliteFile(path, "spool", _TABLE, busy_seconds=BUSY_SECONDS, synchronous="FULL")
@@ -44,18 +44,18 @@ class Spool(SharedBuffer):
         self._file.reset()
 
     def check(self) -> None:
-        """Open the file, for checks at start-up; raises `ConfigurationError` when that cannot be done."""
+        """Open the file, for checks at start-up. Raises `ConfigurationError` when it cannot be opened."""
         self._file.check()
 
     def put(self, event: LLMEvent) -> Sequence[LLMEvent]:
-        """Write an event down, once; on disk nothing has to give way."""
+        """Insert an event, once. Nothing is dropped on disk."""
         with self._file.transaction() as db:
             row = (event.event_id, wire_json(event))
             self._count += db.execute("INSERT OR IGNORE INTO spool (event_id, body) VALUES (?, ?)", row).rowcount
         return ()
 
     def take(self, limit: int) -> list[LLMEvent]:
-        """Claim the oldest rows that nobody has claimed."""
+        """Claim the oldest rows that no process has claimed."""
         now = time.time()
         with self._file.transaction() as db:
             rows = db.execute(
@@ -69,7 +69,7 @@ class Spool(SharedBuffer):
         return [event for key, body in rows if (event := self._read(key, body)) is not None]
 
     def _read(self, key: int, body: str) -> LLMEvent | None:
-        """Read a row; one that cannot be read is parked, so that it does not keep the others back."""
+        """Read a row. A row that cannot be read is parked, so that it does not block the others."""
         try:
             return event_of(json.loads(body))
         except (AttributeError, TypeError, ValueError, ArithmeticError):
@@ -79,31 +79,31 @@ class Spool(SharedBuffer):
         return None
 
     def done(self, batch: Sequence[LLMEvent]) -> None:
-        """Delete what was delivered; rows that were parked meanwhile stay."""
+        """Delete the rows of delivered events. Parked rows stay."""
         with self._file.transaction() as db:
             db.executemany("DELETE FROM spool WHERE event_id = ? AND parked = 0", [(e.event_id,) for e in batch])
 
     def park(self, batch: Sequence[LLMEvent]) -> None:
-        """Keep what the backend refused for good, without trying it again."""
+        """Park rows that the backend refused for good: keep them without a retry."""
         with self._file.transaction() as db:
             db.executemany("UPDATE spool SET parked = 1 WHERE event_id = ?", [(event.event_id,) for event in batch])
 
     def restore(self, batch: Sequence[LLMEvent]) -> Sequence[LLMEvent]:
-        """Give claimed rows back."""
+        """Release the claims of rows."""
         with self._file.transaction() as db:
             db.executemany("UPDATE spool SET claimed_until = 0 WHERE event_id = ?", [(e.event_id,) for e in batch])
         self._count += len(batch)
         return ()
 
     def unpark(self) -> int:
-        """Let parked rows be tried again, say after a wrong key was mended; return how many."""
+        """Unpark rows, for example after a wrong key was corrected; return how many."""
         with self._file.transaction() as db:
             freed = db.execute("UPDATE spool SET parked = 0, claimed_until = 0 WHERE parked = 1").rowcount
         self._count += freed
         return freed
 
     def gone(self, event_ids: Collection[str]) -> set[str]:
-        """Tell which events wait here no longer: another process may have delivered them."""
+        """Return the ids that have no row any more: another process may have delivered them."""
         waiting: set[str] = set()
         with self._file.transaction() as db:
             for ids in batched(list(event_ids)):
@@ -114,7 +114,7 @@ class Spool(SharedBuffer):
 
     @property
     def parked(self) -> int:
-        """How many rows the backend refused for good."""
+        """The number of rows that the backend refused for good."""
         with self._file.transaction() as db:
             return int(db.execute("SELECT count(*) FROM spool WHERE parked = 1").fetchone()[0])
 

@@ -1,4 +1,4 @@
-"""A small SQLite file that several processes and threads write to; the spool and the journal are such files."""
+"""A SQLite file that several processes and threads write to: the spool and the journal."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class SqliteFile:
         self._local = threading.local()
 
     def reset(self) -> None:
-        """Forget the parent's connections: SQLite forbids even to close them in a forked child."""
+        """Forget the parent's connections. SQLite forbids to close them in a forked child."""
         self._inherited.append(self._local)
         self._local = threading.local()
 
     def check(self) -> None:
-        """Open the file, for checks at start-up; raise `ConfigurationError` when that is impossible."""
+        """Open the file, for checks at start-up. Raises `ConfigurationError` when it cannot be opened."""
         try:
             with self.transaction():
                 pass
@@ -43,7 +43,7 @@ class SqliteFile:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Begin a writing transaction; commit at the end, roll back on an exception. Raises `StoreError`."""
+        """Run a block in a write transaction: commit at its end, roll back on an exception. Raises `StoreError`."""
         try:
             db = self._connection()
             db.execute("BEGIN IMMEDIATE")

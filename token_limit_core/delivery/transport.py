@@ -28,25 +28,25 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 3.05
 READ_SECONDS = 10.0
 CHECK_READ_SECONDS = 2.0
-"""An admission waits for its check, so that one is given less time than a delivery."""
+"""The read time-out of a check. It is shorter than that of a delivery, because a call waits for it."""
 
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 60.0
 LONGEST_RETRY_AFTER_SECONDS = 3600.0
 
 ONE_MAY_BE_BAD = frozenset({400, 413, 422})
-"""Answers after which half of a batch may still be taken."""
+"""Answers after which the batch is halved, because one event may be the reason."""
 
 TRY_AGAIN = frozenset({408, 425, 429})
-"""The answers below 500 that speak of now, not of the request."""
+"""Answers below 500 after which the same request is retried."""
 
 
 class CheckRefused(StoreError):
-    """The backend is there and will not answer for this tenant, say because the key does not cover it."""
+    """The backend answers, but not for this tenant, for example because the key does not cover it."""
 
 
 class Endpoints(NamedTuple):
-    """Where a backend is reached; what is not given is derived from the ingest URL, beside it."""
+    """The URLs of a backend."""
 
     ingest: str
     thresholds: str
@@ -54,9 +54,9 @@ class Endpoints(NamedTuple):
 
 
 def endpoints(url: str, thresholds_url: str | None = None, check_url: str | None = None) -> Endpoints:
-    """Derive the endpoints: `https://host/v1/events` has `https://host/v1/thresholds` beside it.
+    """Return the URLs of a backend. Those that are not given are derived from the ingest URL.
 
-    Raises `ConfigurationError` for what is no http(s) URL.
+    `https://host/v1/events` gives `https://host/v1/thresholds`. Raises `ConfigurationError` for any but http(s) URLs.
     """
     _check_url(url, "url")
     found = Endpoints(
@@ -70,7 +70,7 @@ def endpoints(url: str, thresholds_url: str | None = None, check_url: str | None
 
 
 def shown(url: str) -> str:
-    """Write a URL without what may be a secret in it: a password, a query."""
+    """Return a URL without its password and query, which may be secret."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
@@ -83,18 +83,18 @@ def _check_url(url: str, name: str) -> None:
     except ValueError:
         usable = False
     if not usable or not (url.isascii() and url.isprintable()) or " " in url:
-        raise ConfigurationError(  # its value may have a password in it
+        raise ConfigurationError(  # the value may contain a password
             f"{name}: invalid value; expected an http(s) URL, for example https://limits.example.com/events"
         )
 
 
 class Transport:
-    """Talks to one backend. Safe to use from any thread: each has its own session, and a forked child new ones."""
+    """Sends requests to one backend. Thread-safe: each thread has its own session, and a forked child new ones."""
 
     def __init__(self, where: Endpoints, api_key: str | None) -> None:
         self._where = where
         self.url = shown(where.ingest)
-        bearer = f"Bearer {api_key}"  # the published backend reads one header or the other
+        bearer = f"Bearer {api_key}"  # backends read one header or the other
         self._headers = {} if api_key is None else {"Authorization": bearer, "X-API-Key": bearer}
         self._reset()
         after_fork(self._reset)
@@ -104,10 +104,10 @@ class Transport:
         self._failures = 0
 
     def deliver(self, batch: list[LLMEvent]) -> None:
-        """POST a batch; what the backend takes is never sent again.
+        """POST a batch of events. Events that the backend has taken are not sent again.
 
-        Raises `DeliverLater` when it should be sent again, `DeliveryRefused` when that would not help. A batch that is
-        refused as a whole is halved until the event that is to blame stands alone.
+        A refused batch is halved until the events that are the reason are found. Raises `DeliverLater` for a retry,
+        `DeliveryRefused` with the events that the backend refuses for good.
         """
         refused: list[DeliveryRefused] = []
         self._deliver(batch, refused)
@@ -145,7 +145,7 @@ class Transport:
             raise self._later(type(error).__name__) from error
 
     def _later(self, reason: str, retry_after: str | None = None) -> DeliverLater:
-        """Wait longer after each failure, with jitter, so that many services do not come back at once."""
+        """Return the back-off in seconds: doubled after each failure, with jitter so that services spread out."""
         self._failures += 1
         told = _seconds_of(retry_after)
         wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** min(self._failures - 1, 10))
@@ -157,7 +157,7 @@ class Transport:
         )
 
     def check(self, tenant_id: str) -> dict[str, Any]:
-        """Ask for the state of a tenant's limit. Raises `StoreError` when there is no usable answer."""
+        """GET the state of a tenant's limit. Raises `StoreError` without a usable answer."""
         answer = self._ask("GET", self._where.check, params={"tenant_id": tenant_id}, read=CHECK_READ_SECONDS)
         told = _json_of(answer)
         if not isinstance(told, dict) or not isinstance(told.get("limit_exceeded"), bool):
@@ -165,11 +165,11 @@ class Transport:
         return told
 
     def set_limit(self, body: Mapping[str, Any]) -> None:
-        """Set a limit at the backend. Raises `StoreError` when it does not take it."""
+        """POST a limit to the backend. Raises `StoreError` when it is refused."""
         self._ask("POST", self._where.thresholds, json=dict(body))
 
     def remove_limit(self, tenant_id: str, frequency: str | None) -> int:
-        """Remove limits at a backend of ours; return how many. Raises `StoreError` when it does not."""
+        """Remove limits at a backend of ours; return how many. Raises `StoreError` when that is refused."""
         params = {"tenant_id": tenant_id} | ({} if frequency is None else {"frequency": frequency})
         answer = self._ask("DELETE", self._where.thresholds, params=params)
         told = _json_of(answer)
@@ -190,7 +190,7 @@ class Transport:
         return answer
 
     def _request(self, method: str, url: str, read: float, **options: Any) -> requests.Response:
-        """Send a request; a redirect is not followed, since that would make a GET of it and drop the key."""
+        """Send a request. Redirects are not followed: they would turn a POST into a GET and drop the key."""
         timeout = (CONNECT_SECONDS, read)
         return self._session().request(method, url, timeout=timeout, allow_redirects=False, **options)
 
@@ -200,7 +200,7 @@ class Transport:
             import requests
 
             session = self._local.session = requests.Session()
-            session.auth = self._sign  # a header alone gives way to what a .netrc has for the host
+            session.auth = self._sign  # else a .netrc entry of the host would replace the header
         return session
 
     def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -209,21 +209,21 @@ class Transport:
 
 
 def number(amount: Decimal) -> int | float:
-    """Give an amount as the JSON number that reads back as the same amount, up to 15 digits."""
+    """Return an amount as a JSON number, exact up to 15 digits."""
     return int(amount) if amount == int(amount) else float(amount)
 
 
 def wire_json(event: LLMEvent) -> str:
-    """Give an event as JSON, whatever the application put into it."""
+    """Return an event as JSON, also with tags that JSON does not know."""
     row = event.to_dict()
     row["tags"] = plain(event.tags)
     return json.dumps(row, default=str)
 
 
 def _is_taken(response: requests.Response) -> bool:
-    """Tell whether an answer acknowledges a batch: any 2xx but a page, or JSON that breaks off (SPEC 1.5 wants 2xx).
+    """Return whether an answer acknowledges a batch: status 2xx, but no HTML page and no broken JSON.
 
-    Such an answer comes from something that stands in front of the backend; to send a batch twice does no harm.
+    Those come from a proxy in front of the backend. Then the batch is sent again, which is idempotent.
     """
     start = response.content.lstrip()[:1]
     broken = start in (b"{", b"[") and _json_of(response) is None
@@ -231,7 +231,7 @@ def _is_taken(response: requests.Response) -> bool:
 
 
 def _json_of(response: requests.Response) -> Any:
-    """Read a JSON answer; None for what is none."""
+    """Return the JSON of an answer; None for any other body."""
     try:
         return response.json()
     except ValueError:
@@ -239,7 +239,7 @@ def _json_of(response: requests.Response) -> Any:
 
 
 def _rejections(response: requests.Response) -> dict[str, str]:
-    """Read which events of an accepted batch were not taken; only a backend of ours says."""
+    """Return which events of an accepted batch were refused. Only a backend of ours reports that."""
     told = _json_of(response)
     rows = told.get("rejected") if isinstance(told, dict) else None
     if not isinstance(rows, list):
@@ -248,7 +248,7 @@ def _rejections(response: requests.Response) -> dict[str, str]:
 
 
 def _seconds_of(retry_after: str | None) -> float | None:
-    """Read a Retry-After header: seconds or an HTTP date (RFC 9110)."""
+    """Return the seconds of a Retry-After header, which has seconds or an HTTP date (RFC 9110)."""
     if retry_after is None:
         return None
     try:
