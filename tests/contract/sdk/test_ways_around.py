@@ -1,0 +1,167 @@
+"""Ways around a reached limit that are bounded: long outputs after short ones, many at once, background work.
+
+All callers of a round meet twice: each has been admitted or refused before any answer is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contract.sdk.metered import TENANT
+from tests.contract.sdk.uses import MESSAGES
+from tests.contract.sdk.wire import MODEL, Answer, Wire, as_json
+from tests.support import postgres_schema
+from tests.waiting import PATIENCE
+from token_limit_core import LimitExceededException, LimitExhausted, Meter, MeterConfig
+from token_limit_core.pricing.price_list import listed_price
+
+INPUT, SHORT, LONG = 10, 10, 500
+"""Tokens of each call: the estimate is made of short answers, and then all are 50 times as long."""
+
+WORTH = 20
+"""Long calls that the limit pays for."""
+
+_price = listed_price("openai", MODEL, 0)
+assert _price is not None
+A_CALL = _price.of_tokens(INPUT, LONG)
+
+
+class Provider:
+    """Generates as much as it may, and adds up what it bills."""
+
+    def __init__(self) -> None:
+        self.length = SHORT
+        self.billed = 0
+        self.wire = Wire(self.answer)
+        self.pause: Callable[[], Any] | None = None
+
+    def answer(self, sent: dict[str, Any]) -> Answer:
+        assert _price is not None
+        bound = sent.get("max_completion_tokens", sent.get("max_tokens", self.length))
+        choices = sent.get("n", 1)
+        made = min(self.length, bound) * choices
+        self.billed += _price.of_tokens(INPUT, made)
+        usage = {"prompt_tokens": INPUT, "completion_tokens": made, "total_tokens": INPUT + made}
+        choice = {"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}
+        answer = as_json(
+            {"id": "c", "object": "chat.completion", "created": 1, "model": MODEL, "choices": [choice], "usage": usage}
+        )
+        answer.pause = self.pause
+        return answer
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with ExitStack() as stack:
+        kinds: dict[str, Callable[[], str]] = {
+            "memory": lambda: "memory://",
+            "sqlite": lambda: f"sqlite:///{tmp_path}/ledger.db",
+            "postgresql": lambda: stack.enter_context(postgres_schema()),
+        }
+        yield kinds[request.param]()
+
+
+def opened(url: str, provider: Provider, mode: str) -> Meter:
+    """Make a Meter that knows short answers, with a limit worth some long ones."""
+    meter = Meter(MeterConfig(store=url)).patch("openai")
+    with meter.for_tenant("teacher"):
+        for _ in range(30):
+            provider.wire.client().chat.completions.create(model=MODEL, messages=MESSAGES)
+    provider.length, provider.billed = LONG, 0
+    meter.set_limit(TENANT, f"{A_CALL * WORTH / 10**9:.9f}", mode=mode)
+    return meter
+
+
+def in_threads(meter: Meter, provider: Provider, arguments: list[dict[str, Any]], number: int = 64) -> int:
+    """Make a round of calls in threads; return how many were admitted."""
+    meeting = threading.Barrier(number)
+    client = provider.wire.client()
+    provider.pause = lambda: meeting.wait(PATIENCE)
+
+    def work(caller: int) -> bool:
+        try:
+            with meter.for_tenant(TENANT):
+                asked = arguments[caller % len(arguments)]
+                client.chat.completions.create(model=MODEL, messages=MESSAGES, **asked)
+        except LimitExceededException:
+            meeting.wait(PATIENCE)
+            return False
+        return True
+
+    with ThreadPoolExecutor(number) as pool:
+        return sum(pool.map(work, range(number)))
+
+
+def in_tasks(meter: Meter, provider: Provider, arguments: list[dict[str, Any]], number: int = 256) -> int:
+    """Make a round of calls in tasks."""
+
+    async def main() -> int:
+        meeting = asyncio.Barrier(number)
+        provider.pause = meeting.wait
+        async with provider.wire.async_client() as client:
+
+            async def work(caller: int) -> bool:
+                try:
+                    with meter.for_tenant(TENANT):
+                        asked = arguments[caller % len(arguments)]
+                        await client.chat.completions.create(model=MODEL, messages=MESSAGES, **asked)
+                except LimitExceededException:
+                    await meeting.wait()
+                    return False
+                return True
+
+            return sum(await asyncio.gather(*map(work, range(number))))
+
+    return asyncio.run(main())
+
+
+ROUNDS: dict[str, Callable[..., int]] = {"64 threads": in_threads, "256 tasks": in_tasks}
+
+
+@pytest.mark.parametrize("round_of", ROUNDS)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param([{"max_tokens": LONG}], id="bounded"),
+        pytest.param([{}, {"max_tokens": 16_000}, {"max_completion_tokens": LONG, "n": 2}, {}], id="of all kinds"),
+    ],
+)
+def test_a_strict_limit_is_never_exceeded(round_of: str, arguments: list[dict[str, Any]], url: str) -> None:
+    provider = Provider()
+    with opened(url, provider, "strict") as meter:
+        admitted = [ROUNDS[round_of](meter, provider, arguments) for _ in range(3)]
+        (status,) = meter.usage(TENANT)
+    assert admitted[0] > 0
+    assert provider.billed == status.settled <= status.ceiling == A_CALL * WORTH
+    assert status.held == 0
+    if arguments == [{"max_tokens": LONG}]:
+        assert status.settled + A_CALL * 2 > status.ceiling, "what is left does not pay for a worst case"
+
+
+@pytest.mark.parametrize("round_of", ROUNDS)
+def test_long_outputs_after_short_ones_exceed_an_enforced_limit_by_one_call(round_of: str, url: str) -> None:
+    provider = Provider()
+    with opened(url, provider, "enforce") as meter:
+        while ROUNDS[round_of](meter, provider, [{"max_tokens": LONG}]):
+            pass
+        (status,) = meter.usage(TENANT)
+    assert provider.billed == status.settled
+    assert status.ceiling <= status.settled <= status.ceiling + A_CALL
+
+
+def test_a_call_alone_is_admitted_while_anything_is_left() -> None:
+    provider = Provider()
+    with opened("memory://", provider, "enforce") as meter, meter.for_tenant(TENANT):
+        client = provider.wire.client()
+        for _ in range(WORTH):
+            client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=16_000)
+        with pytest.raises(LimitExhausted):
+            client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=16_000)
