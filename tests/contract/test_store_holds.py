@@ -163,3 +163,43 @@ def call(call_id: str = "", ceiling: int | None = None, worst: int | None = None
     """A call whose figures are the same in nano-dollars and tokens; its estimate is 1."""
     both = {"ceiling": ceiling, "ceiling_tokens": ceiling, "worst_case": worst, "worst_tokens": worst}
     return Call(call_id or new_id(), "acme", 1, tokens=1, **both)  # type: ignore[arg-type]
+
+
+# -- kept for work in the background ----------------------------------------------------------------
+
+
+def test_a_kept_hold_waits_for_an_event_of_another_id(store: Store) -> None:
+    limit_to(store, 100)
+    assert store.admit(call("a", worst=50), NOW).admitted
+    if not store.keep("a", "later", NOW, NOW + 86_400):
+        pytest.skip("this store holds nothing for work in the background")
+    assert settle(store, "a", 0) == "stored"  # the call that only began it
+    assert amounts(store) == (0, 1)
+    assert store.expire(NOW + 10_000) == 0
+    assert settle(store, "later", 7, started=NOW + 500) == "stored"
+    assert amounts(store) == (7, 0)
+    assert store.holds() == []
+    assert settle(store, "later", 7, started=NOW + 500) == "duplicate"
+
+
+def test_work_that_is_never_asked_for_is_billed_what_it_held(store: Store) -> None:
+    limit_to(store, 100)
+    assert store.admit(call("a"), NOW).admitted
+    if not store.keep("a", "later", NOW, NOW + 86_400):
+        pytest.skip("this store holds nothing for work in the background")
+    assert store.expire(NOW + 86_401) == 1
+    assert amounts(store) == (1, 0)
+    assert settle(store, "later", 7, started=NOW + 500) == "stored"
+    assert amounts(store) == (7, 0)
+
+
+def test_only_an_open_hold_is_kept_and_once(store: Store) -> None:
+    limit_to(store, 100)
+    assert not store.keep("unknown", "later", NOW, NOW + 86_400)
+    for name in ("a", "b"):
+        assert store.admit(call(name), NOW).admitted
+    settle(store, "a", 1)
+    assert not store.keep("a", "later", NOW, NOW + 86_400)
+    if store.keep("b", "later", NOW, NOW + 86_400):
+        assert store.admit(call("c"), NOW).admitted
+        assert not store.keep("c", "later", NOW, NOW + 86_400)

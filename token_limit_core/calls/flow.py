@@ -131,7 +131,7 @@ async def aland(flight: Flight | None, outcome: Outcome) -> None:
         land(flight, outcome)
         return
     try:
-        settle = partial(_settle, flight, conclude(flight, outcome))
+        settle = partial(_settle, flight, conclude(flight, outcome), outcome.kept_as)
         try:
             await _off_loop(flight.engine, settle)
         except LEFT:  # the loop may be closing, and the work may never have started
@@ -167,12 +167,9 @@ def unadmitted(engine: Engine, request: Request) -> Flight:
     return Flight(engine, request, scope, engine.payer(tenant_id))
 
 
-def _settle(flight: Flight, settlement: Settlement | None) -> None:
+def _settle(flight: Flight, settlement: Settlement | None, kept_as: str | None) -> None:
     if flight.claim():
-        try:
-            flight.engine.settle(settlement)
-        finally:
-            flight.done = True
+        _write(flight, settlement, kept_as)
 
 
 def _conclude_late(flight: Flight, outcome: Outcome) -> None:
@@ -188,8 +185,18 @@ def _await_payer(flight: Flight, outcome: Outcome) -> None:
 
 
 def _conclude(flight: Flight, outcome: Outcome) -> None:
+    settlement: Settlement | None = None
     try:
-        flight.engine.settle(conclude(flight, outcome))
+        settlement = conclude(flight, outcome)
+    finally:
+        _write(flight, settlement, outcome.kept_as)
+
+
+def _write(flight: Flight, settlement: Settlement | None, kept_as: str | None) -> None:
+    try:
+        if kept_as is not None and not flight.request.later:
+            flight.engine.access.keep(flight.call_id, kept_as)
+        flight.engine.settle(settlement)
     finally:
         flight.done = True
 

@@ -52,7 +52,8 @@ class Outcome:
     else is known. `event_id` is the event's where what was used may be told more than once, such as by polling: it
     counts once.
     `estimated` says that a part of the usage is ours; `parts` are counted on top of it. `billed` is what makes the cost
-    where the provider bills less than it counts.
+    where the provider bills less than it counts. `kept_as` is the id of the event that will tell what work in the
+    background has cost: its hold waits for that.
     """
 
     usage: Usage | None = None
@@ -71,6 +72,7 @@ class Outcome:
     billed: Usage | None = None
     cost_usd: Decimal | None = None
     extracted: bool = False
+    kept_as: str | None = None
 
 
 Settlement: TypeAlias = tuple[str, LLMEvent, int | None, str | None]

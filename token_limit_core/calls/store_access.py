@@ -35,6 +35,9 @@ UNVERIFIED = Decision("admitted")
 """The decision on a call that goes out although the store did not answer. Compare it by identity."""
 
 RETRY_AFTER_SECONDS = 5
+BACKGROUND_SECONDS = 86400.0
+"""How long work in the background may take: its hold waits for it to be asked for, and is billed after that."""
+
 LONGEST_WAIT_SECONDS = 0.05
 """Between two attempts at a busy store: a random wait of up to this, so that the callers do not meet again."""
 
@@ -176,6 +179,16 @@ class StoreAccess:
         """Let the hold of a call that goes on live longer."""
         try:
             self._ask(self._in_time, self._store.renew, call_id, expires_at)
+        except StoreBlocked:
+            return
+        except StoreError as error:
+            self._failed(error)
+
+    def keep(self, call_id: str, event_id: str) -> None:
+        """Keep the hold of work in the background for the event that will tell what it has cost."""
+        now = self._config.clock()
+        try:
+            self._ask(self._in_time, self._store.keep, call_id, event_id, now, now + BACKGROUND_SECONDS)
         except StoreBlocked:
             return
         except StoreError as error:

@@ -118,6 +118,15 @@ class RemoteStore(Store):
                     return state.decide(Call("", hold.tenant_id, None), now, needed=0) or ADMITTED
         return None
 
+    def keep(self, call_id: str, new_id: str, now: float, expires_at: float) -> bool:
+        for state in self._tenants.states():
+            with state.lock:
+                held = state.holds.pop(call_id, None)
+                if held is not None:
+                    state.holds[new_id] = (held[0]._replace(call_id=new_id, expires_at=expires_at), held[1])
+                    return True
+        return False
+
     def release(self, call_id: str, now: float, by: str | None = None) -> bool:
         for state in self._tenants.states():
             with state.lock:

@@ -63,6 +63,7 @@ def _interaction(answer: Row) -> Outcome:
 def _waiting(outcome: Outcome) -> Outcome:
     """Record no cost yet for an interaction that continues in the background."""
     outcome.usage, outcome.event_id = Usage(input_tokens=0, output_tokens=0), None
+    outcome.kept_as = _event_id(outcome.request_id)
     outcome.tags = {"background": True}
     return outcome
 

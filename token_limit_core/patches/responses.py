@@ -23,6 +23,7 @@ logger = logging.getLogger("token_limit")
 
 WAITING = frozenset({"queued", "in_progress", "requires_action", "cancelling"})
 ENDED = frozenset({"completed", "incomplete"})
+FAILED = frozenset({"cancelled", "expired", "failed"})
 ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 DONE = frozenset({"completed", "expired", "cancelled", "failed"})
 """How a batch ends; its usage is zero or growing until then."""
@@ -133,10 +134,13 @@ def _in_background(outcome: Outcome, row: Mapping[str, Any], background: bool) -
     """Let work in the background count once: when it tells its usage, under an id of its own."""
     if not background:
         return outcome
-    if outcome.usage is not None or row.get("status") in ENDED:
-        outcome.event_id = event_id_of("response", str(row.get("id")))
-    elif row.get("status") in WAITING:
-        outcome.usage = Usage(input_tokens=0, output_tokens=0)
+    event_id, status = event_id_of("response", str(row.get("id"))), row.get("status")
+    if outcome.usage is not None or status in ENDED:
+        outcome.event_id = event_id
+    elif status in FAILED:
+        outcome.event_id, outcome.usage = event_id, Usage(input_tokens=0, output_tokens=0)
+    elif status in WAITING:
+        outcome.usage, outcome.kept_as = Usage(input_tokens=0, output_tokens=0), event_id
         outcome.tags = {"background": True}
     return outcome
 

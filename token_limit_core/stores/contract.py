@@ -93,6 +93,13 @@ class Ledger(ABC):
         Return a refusal if that uses a limit up, else `ADMITTED`; None when there is no open hold.
         """
 
+    def keep(self, call_id: str, new_id: str, now: float, expires_at: float) -> bool:
+        """Let an open hold wait, until `expires_at`, for the event of another id that settles it; False if none does.
+
+        A store that cannot do that holds nothing for work in the background.
+        """
+        return False
+
     @abstractmethod
     def release(self, call_id: str, now: float, by: str | None = None) -> bool:
         """Give an open hold back without a charge; False when it is no longer open.
@@ -299,6 +306,10 @@ class Transaction(ServicesTransaction, PlansTransaction):
 
     @abstractmethod
     def renew_hold(self, call_id: str, expires_at: float) -> bool: ...
+
+    @abstractmethod
+    def rename_hold(self, call_id: str, new_id: str, expires_at: float) -> bool:
+        """Give an open hold another id and another end; False where it is not open."""
 
     @abstractmethod
     def update_hold(self, hold: Hold) -> bool:

@@ -159,6 +159,15 @@ def raise_hold(tx: Transaction, call_id: str, amount: int | None, tokens: int, n
     return decision
 
 
+def keep(tx: Transaction, call_id: str, new_id: str, now: float, expires_at: float) -> bool:
+    """Let the hold of work that goes on in the background wait for the event that tells what it has cost."""
+    hold = tx.hold(call_id)
+    if hold is None:
+        return False
+    tx.lock_tenant(hold.tenant_id, now)
+    return tx.hold(new_id) is None and tx.rename_hold(call_id, new_id, expires_at)
+
+
 # -- one entry ----------------------------------------------------------------------------------
 
 

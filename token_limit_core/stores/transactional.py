@@ -104,6 +104,9 @@ class TransactionalStore(TransactionalLimits, TransactionalPlans, TransactionalR
     def raise_hold(self, call_id: str, amount: int | None, tokens: int, now: float) -> Decision | None:
         return self._run(lambda tx: ledger.raise_hold(tx, call_id, amount, tokens, now))
 
+    def keep(self, call_id: str, new_id: str, now: float, expires_at: float) -> bool:
+        return self._run(lambda tx: ledger.keep(tx, call_id, new_id, now, expires_at))
+
     def release(self, call_id: str, now: float, by: str | None = None) -> bool:
         def work(tx: Transaction) -> bool:
             hold = tx.hold(call_id)

@@ -125,17 +125,21 @@ class Metered:
             asyncio.run(main())
         assert self.meter.flush(PATIENCE)
 
-    def event(self) -> LLMEvent:
+    def event(self, waiting: int = 0) -> LLMEvent:
         """Return the one event of a use."""
-        (event,) = self.settled(1)
+        (event,) = self.settled(1, waiting)
         return event
 
-    def settled(self, calls: int) -> list[LLMEvent]:
-        """Return the events of a use; nothing may still be held for them, and the ledger must agree with them."""
+    def settled(self, calls: int, waiting: int = 0) -> list[LLMEvent]:
+        """Return the events of a use, with which the ledger must agree.
+
+        Nothing may still be held but for work in the background that is `waiting` to be asked for.
+        """
         assert len(self.events) == calls
-        assert self.meter.store.holds() == []
+        holds = self.meter.store.holds()
+        assert len(holds) == waiting
         (status,) = self.meter.usage(TENANT)
-        assert status.held == 0
+        assert status.held == sum(hold.held for hold in holds)
         spend = self.meter.store.spend(TENANT, 0, self.meter.config.clock() + 1)
         assert spend.calls == calls
         assert status.settled == spend.cost_nano

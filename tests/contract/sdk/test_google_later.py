@@ -132,7 +132,7 @@ def test_asking_for_it_costs_nothing_yet(make: Callable[..., Any], use: Any, scr
     result = metered.run(use, make(Wire(script)), None)  # type: ignore[arg-type]
 
     assert result.comparable() == untouched.comparable()
-    event = metered.event()
+    event = metered.event(waiting=1)
     assert (event.input_tokens, event.output_tokens, event.cost_usd) == (0, 0, 0)
     assert event.tags["background"] is True
 

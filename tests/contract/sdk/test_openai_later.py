@@ -127,7 +127,7 @@ def test_asking_for_it_costs_nothing_yet(make: Callable[..., Any], status: str, 
 
 def metered_post(make: Callable[..., Any], metered: Metered, script: Script) -> Any:
     metered.run(uses.plain, make(Wire(script)), POST)
-    return metered.event()
+    return metered.event(waiting=1)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ All callers of a round meet twice: each has been admitted or refused before any 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +16,13 @@ from typing import Any
 
 import pytest
 
+from tests.contract.sdk import wire
 from tests.contract.sdk.metered import TENANT
 from tests.contract.sdk.uses import MESSAGES
 from tests.contract.sdk.wire import MODEL, Answer, Wire, as_json
 from tests.support import postgres_schema
 from tests.waiting import PATIENCE
-from token_limit_core import LimitExceededException, LimitExhausted, Meter, MeterConfig
+from token_limit_core import LimitExceededException, LimitExhausted, Meter, MeterConfig, TenantBusy
 from token_limit_core.pricing.price_list import listed_price
 
 INPUT, SHORT, LONG = 10, 10, 500
@@ -165,3 +167,48 @@ def test_a_call_alone_is_admitted_while_anything_is_left() -> None:
             client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=16_000)
         with pytest.raises(LimitExhausted):
             client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=16_000)
+
+
+# -- work in the background -------------------------------------------------------------------------
+
+BACKGROUND: dict[str, Any] = {"model": MODEL, "input": "?", "background": True, "max_output_tokens": 16_000}
+
+
+numbers = itertools.count(1)
+
+
+def queued(sent: dict[str, Any]) -> Answer:
+    return as_json(wire._response("queued") | {"id": f"resp_{next(numbers)}", "background": True})
+
+
+@pytest.mark.parametrize("mode", ["enforce", "strict"])
+def test_calls_in_the_background_hold_until_they_are_asked_for(mode: str, url: str) -> None:
+    wired = Wire(queued)
+    with Meter(MeterConfig(store=url)).patch("openai") as meter, meter.for_tenant(TENANT):
+        meter.set_limit(TENANT, "0.25", mode=mode)
+        client = wired.client()
+        made = 0
+        with pytest.raises(TenantBusy):
+            for made in range(200):
+                client.responses.create(**BACKGROUND)
+        assert _price is not None
+        assert made * _price.of_tokens(0, 16_000) <= 0.25 * 10**9 + _price.of_tokens(INPUT, 16_000)
+        assert len(meter.store.holds(TENANT)) == made
+
+
+def test_a_response_that_is_asked_for_gives_its_hold_back(url: str) -> None:
+    with Meter(MeterConfig(store=url)).patch("openai") as meter, meter.for_tenant(TENANT):
+        meter.set_limit(TENANT, "0.25")
+        first, second = (Wire(queued).client().responses.create(**BACKGROUND) for _ in range(2))
+        assert len(meter.store.holds(TENANT)) == 2
+        asked_for("completed", first.id)
+        assert len(meter.store.holds(TENANT)) == 1
+        asked_for("failed", second.id)
+        assert meter.store.holds(TENANT) == []
+        (status,) = meter.usage(TENANT)
+        assert status.settled == meter.store.spend(TENANT, 0, meter.config.clock() + 1).cost_nano > 0
+
+
+def asked_for(status: str, its_id: str) -> None:
+    answer = as_json(wire._response(status) | {"background": True, "id": its_id})
+    Wire(lambda sent: answer).client().responses.retrieve(its_id)

@@ -53,6 +53,12 @@ class MemoryHolds(Transaction):
         self.holds[call_id] = hold._replace(expires_at=expires_at)
         return True
 
+    def rename_hold(self, call_id: str, new_id: str, expires_at: float) -> bool:
+        if not self.renew_hold(call_id, expires_at):
+            return False
+        self.holds[new_id] = self.holds.pop(call_id)._replace(call_id=new_id)
+        return True
+
     def update_hold(self, hold: Hold) -> bool:
         held = self.holds.get(hold.call_id)
         if held is None or held.state != "open":

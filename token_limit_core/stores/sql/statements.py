@@ -240,6 +240,14 @@ RENEW_HOLD = (
     .values(expires_at=bindparam("the_expiry"))
 )
 
+RENAME_HOLD = (
+    update(hold)
+    .where(hold.c.call_id == bindparam("the_call"), hold.c.state == "open")
+    .values(call_id=bindparam("the_new_call"), expires_at=bindparam("the_expiry"))
+)
+RENAME_ITEMS = (
+    update(hold_item).where(hold_item.c.call_id == bindparam("the_call")).values(call_id=bindparam("the_new_call"))
+)
 RAISE_HOLD = (
     update(hold)
     .where(hold.c.call_id == bindparam("the_call"), hold.c.state == "open")

@@ -141,6 +141,13 @@ class SqlTransaction(SqlPlans, SqlReports, SqlServices, Transaction):
     def renew_hold(self, call_id: str, expires_at: float) -> bool:
         return self._changed(sql.RENEW_HOLD, {"the_call": call_id, "the_expiry": expires_at})
 
+    def rename_hold(self, call_id: str, new_id: str, expires_at: float) -> bool:
+        row = {"the_call": call_id, "the_new_call": new_id, "the_expiry": expires_at}
+        if not self._changed(sql.RENAME_HOLD, row):
+            return False
+        self._run(sql.RENAME_ITEMS, row)
+        return True
+
     def update_hold(self, hold: Hold) -> bool:
         row = {"the_call": hold.call_id, "the_amount": hold.amount, "the_tokens": hold.tokens}
         row["the_charge"] = hold.charge
