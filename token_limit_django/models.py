@@ -116,6 +116,7 @@ class Counter(models.Model):
     held = models.BigIntegerField(default=0, help_text="in the limit's unit")
     extra = models.BigIntegerField(default=0, help_text="what top-ups add")
     extra_until = models.FloatField(null=True, help_text="unix seconds, when the next top-up expires")
+    notify_at = models.BigIntegerField(default=0, help_text="the next threshold, in the limit's unit")
 
     class Meta:
         db_table = "token_limit_counter"
@@ -300,6 +301,34 @@ class Refusal(models.Model):
     class Meta:
         db_table = "token_limit_refusal"
         indexes = [models.Index(fields=["minute"], name="token_limit_refusal_minute")]
+
+
+class Notice(models.Model):
+    """A threshold that a limit has crossed, and whether it still has to be delivered."""
+
+    id = models.BigAutoField(primary_key=True)
+    tenant_id = TenantField("tenant", max_length=TENANT_WIDTH)
+    limit_id = models.BigIntegerField()
+    subject = TenantField(max_length=TENANT_WIDTH, help_text="the user of a limit on each user")
+    window_start = models.BigIntegerField(help_text="unix seconds")
+    round = models.IntegerField(help_text="how often the limit had room again before")
+    percent = models.IntegerField(help_text="0: the limit has room again")
+    at = models.FloatField(help_text="unix seconds")
+    body = models.TextField()
+    due = models.FloatField(help_text="unix seconds; negative is never, or done")
+
+    class Meta:
+        db_table = "token_limit_notice"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant_id", "limit_id", "subject", "window_start", "round", "percent"],
+                name="token_limit_notice_once",
+            )
+        ]
+        indexes = [models.Index(fields=["due"], name="token_limit_notice_due")]
+
+    def __str__(self) -> str:
+        return f"{self.tenant_id}: {self.percent} %"
 
 
 class LimitChange(models.Model):

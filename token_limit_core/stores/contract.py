@@ -14,8 +14,10 @@ from typing import Any, TypeVar
 from ..events import LLMEvent
 from ..limits import OBSERVE, CounterKey, Decision, Limit, LimitStatus, judge
 from ..limits.filters import NO_FACTS, Facts
+from ..limits.notices import Notice
 from ..runtime.executor import executor
 from ..runtime.faults import StoreError
+from .notices import NoticeRow, NoticesTransaction
 from .plans import Plans, PlansTransaction, Rules
 from .records import Call, Counter, Drift, Entry, Hold, Pruned, Recorded, Refusal, Spend
 from .reports import Reports
@@ -152,6 +154,15 @@ class Store(Ledger, Plans, Reports, Services):
     default_plan: Callable[[str], str | None] | None = None
     """Names the plan of a tenant that was never assigned one; an `Engine` sets it."""
 
+    thresholds: tuple[int, ...] = ()
+    """The percents of a limit that make notices; an `Engine` sets them."""
+
+    delivers_notices: bool = False
+    """Whether notices are kept until they are delivered; an `Engine` sets it."""
+
+    on_notices: Callable[[list[Notice]], None] | None = None
+    """Gets the notices of each transaction after its commit; an `Engine` sets it."""
+
     durable: bool = True
     """Whether what was settled survives the end of the process."""
 
@@ -189,6 +200,13 @@ class Store(Ledger, Plans, Reports, Services):
         """Block until everything is where it belongs (seconds; None is for ever); False if the time was not enough."""
         return True
 
+    def claim_notices(self, now: float, until: float, most: int) -> list[NoticeRow]:
+        """Claim the oldest notices to deliver; the claims end at `until` (unix seconds)."""
+        return []
+
+    def notices_delivered(self, ids: Sequence[int]) -> None:
+        """End the delivery of notices."""
+
     def health(self) -> dict[str, Any]:
         """Give what `Meter.status()` shows of this store beyond its class."""
         return {}
@@ -214,7 +232,7 @@ class Retry(Enum):
     """Nothing is in the way any more: a hold was freed or a limit raised meanwhile."""
 
 
-class Transaction(ServicesTransaction, PlansTransaction):
+class Transaction(ServicesTransaction, PlansTransaction, NoticesTransaction):
     """One atomic unit of work on an engine: the primitives the shared algorithm is written in.
 
     All row locks are taken in the order of tenants, then in `limits.lock_order`.
@@ -231,9 +249,12 @@ class Transaction(ServicesTransaction, PlansTransaction):
         """
         return None
 
-    def settle_at_once(self, call_id: str, entry: Entry, destinations: Sequence[str]) -> bool:
-        """Settle a plain call in few statements where the engine can; False: nothing was done, take the steps."""
-        return False
+    def settle_at_once(self, call_id: str, entry: Entry, destinations: Sequence[str]) -> bool | None:
+        """Settle a plain call in few statements where the engine can; None: nothing was done, take the steps.
+
+        Return whether a counter has reached its next threshold.
+        """
+        return None
 
     @abstractmethod
     def lock_tenant(self, tenant_id: str, now: float) -> bool:
@@ -293,6 +314,10 @@ class Transaction(ServicesTransaction, PlansTransaction):
     @abstractmethod
     def reset_counter(self, key: CounterKey, settled: int, held: int) -> None:
         """Set the amounts of a counter that is locked."""
+
+    @abstractmethod
+    def charge_below(self, key: CounterKey, settled: int, held: int) -> bool:
+        """Do what `charge` does if the counter stays below its next threshold; else False, and nothing done."""
 
     @abstractmethod
     def insert_hold(self, hold: Hold) -> None: ...

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..limits import COST, EVERYONE, TOKENS, USD, Item, Limit, LimitStatus, items_for
+from ..limits import COST, EVERYONE, TOKENS, USD, CounterKey, Item, Limit, LimitStatus, items_for, keys_for
 from ..limits.filters import EACH, Facts, Filter, parse_filter
+from ..limits.notices import next_threshold
 from ..windows import RATES, TOTAL, Window
+from . import notices
 from .contract import Transaction
 from .plans import TopUp, TotalsQuery
-from .records import NO_SPEND, Call, Counter, Spend, add_spends, day_of
+from .records import NO_SPEND, Call, Counter, Entry, Spend, add_spends, day_of
 
 
 def status_of(tx: Transaction, item: Item, tenant_id: str, now: float) -> LimitStatus:
@@ -43,6 +45,8 @@ def open_window(tx: Transaction, item: Item, tenant_id: str, now: float) -> Coun
     for top_up in burnt:
         tx.update_top_up(top_up)
     if counter is None:
+        ceiling = item.limit.amount + fresh.extra
+        fresh = fresh._replace(notify_at=next_threshold(tx.thresholds, 0, ceiling))
         tx.open_counter(item.key, item.window.end, fresh)
         if item.limit.frequency in RATES:  # what came late may still be in the one before
             tx.drop_earlier(item.key, 2 * item.window.start - item.window.end)
@@ -63,6 +67,31 @@ def _brought_up(
     burnt = burn(top_ups, counter.settled, now)
     extra, extra_until = extra_of({row.id: row for row in (*top_ups, *burnt)}.values())
     return counter._replace(extra=extra, extra_until=extra_until), burnt
+
+
+def notice(tx: Transaction, key: CounterKey, limit: Limit, now: float) -> None:
+    """Make the notices of a counter as it stands now; nothing where it is not open."""
+    counter = tx.counter(key) if tx.thresholds else None
+    if counter is not None:
+        window = limit.window(key.window_start)
+        status = LimitStatus(limit, window, counter.settled, counter.held, counter.extra, key.subject)
+        notices.review(tx, key, limit, status, now)
+
+
+def notice_entry(tx: Transaction, entry: Entry, now: float) -> None:
+    """Make the notices of every counter that an entry was charged to."""
+    event = entry.event
+    tx.lock_tenant(event.tenant_id, now)
+    for limit, key in keys_for(tx.rules(event.tenant_id).limits, event.tenant_id, event.timestamp, entry.facts):
+        notice(tx, key, limit, now)
+
+
+def notice_limits(tx: Transaction, limits: Iterable[Limit], now: float, tenant_id: str | None = None) -> None:
+    """Make the notices of the open counters of limits that have changed, of one tenant or all."""
+    known = {limit.id: limit for limit in limits} if tx.thresholds else {}
+    for key in tx.counter_keys(now, tenant_id) if known else ():
+        if key.limit_id in known:
+            notice(tx, key, known[key.limit_id], now)
 
 
 # -- what was spent -----------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from ..limits import (
 )
 from ..runtime.ids import process_name
 from .contract import Retry, Transaction
+from .counters import notice, notice_entry
 from .records import NEAR, Call, Entry, Hold, Recorded, correction_of, expiry_of
 
 
@@ -173,7 +174,10 @@ def keep(tx: Transaction, call_id: str, new_id: str, now: float, expires_at: flo
 
 def settle(tx: Transaction, call_id: str, entry: Entry, now: float, destinations: Sequence[str] = ()) -> Recorded:
     """Append a call to the ledger, once; free its hold, charge what it cost, and note where it is to be delivered."""
-    if tx.settle_at_once(call_id, entry, destinations):
+    crosses = tx.settle_at_once(call_id, entry, destinations)
+    if crosses is not None:
+        if crosses:
+            notice_entry(tx, entry, now)
         return "stored"
     tenant_id = entry.event.tenant_id
     tx.lock_tenant(tenant_id, now)
@@ -218,7 +222,7 @@ def _charge(tx: Transaction, limits: Sequence[Limit], entry: Entry, now: float, 
     if hold is not None:
         deltas = {key: [0, -amount] for key, amount in hold.held_on()}
     _add(deltas, limits, (entry,))
-    _write(tx, deltas, now)
+    _write(tx, deltas, limits, now)
 
 
 def _add(deltas: dict[CounterKey, list[int]], limits: Sequence[Limit], entries: Iterable[Entry]) -> None:
@@ -231,17 +235,28 @@ def _add(deltas: dict[CounterKey, list[int]], limits: Sequence[Limit], entries: 
                 deltas.setdefault(key, [0, 0])[0] += amount
 
 
-def _write(tx: Transaction, deltas: dict[CounterKey, list[int]], now: float) -> None:
-    """Add to counters in the one order of locks.
+def _write(tx: Transaction, deltas: dict[CounterKey, list[int]], limits: Sequence[Limit], now: float) -> None:
+    """Add to counters in the one order of locks, and make the notices of those that cross a threshold.
 
     A counter that is absent is not open yet, and starts from the ledger once it is. On one of all tenants the entry
     might fall between that sum and the new counter, as only its own tenant is locked: so that is waited for.
     """
+    crossed: list[CounterKey] = []
     for key in sorted(deltas, key=lock_order) if len(deltas) > 1 else deltas:
         settled, held = deltas[key]
-        if not tx.charge(key, settled, held) and settled and key.tenant_id == EVERYONE:
+        watched = settled and tx.thresholds
+        if watched and settled > 0 and tx.charge_below(key, settled, held):
+            continue
+        charged = tx.charge(key, settled, held)
+        if not charged and settled and key.tenant_id == EVERYONE:
             tx.lock_tenant(EVERYONE, now)
-            tx.charge(key, settled, held)
+            charged = tx.charge(key, settled, held)
+        if charged and watched:
+            crossed.append(key)
+    known = {limit.id: limit for limit in limits} if crossed else {}
+    for key in crossed:
+        if key.limit_id in known:
+            notice(tx, key, known[key.limit_id], now)
 
 
 # -- many entries -------------------------------------------------------------------------------
@@ -262,6 +277,7 @@ def record(
     results: dict[str, list[Recorded]] = {}
     written: list[Entry] = []
     deltas: dict[CounterKey, list[int]] = {}
+    limits: list[Limit] = []
     for tenant_id, entries in tenants.items():
         known = tx.known_events(tenant_id, [entry.event.event_id for entry in entries])
         results[tenant_id], fresh = _sort_out(entries, known, held, settle)
@@ -269,13 +285,14 @@ def record(
             rules = tx.rules(tenant_id)
             fresh = [entry.marked_up(rules.markup) for entry in fresh]
             _add(deltas, rules.limits, fresh)
+            limits += rules.limits
             written += fresh
     if written:
         tx.insert_entries(written)
         tx.roll_up_all(written)
         for destination in destinations:
             tx.insert_deliveries(destination, written)
-        _write(tx, deltas, now)
+        _write(tx, deltas, limits, now)
     return results
 
 

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from ..events import LLMEvent
 from ..limits import COST, ENFORCE, REQUESTS, STRICT, TOKENS, CounterKey, Limit
 from ..limits.filters import Facts
+from ..limits.notices import NEVER
 from ..money import add_percent, to_nano, to_usd
 from ..windows import Window
 
@@ -210,12 +211,16 @@ def entry_for(event: LLMEvent, cost_nano: int | None) -> Entry:
 
 
 class Counter(NamedTuple):
-    """What a counter holds. `extra` is what top-ups add to the limit; some of that ends at `extra_until`."""
+    """What a counter holds. `extra` is what top-ups add to the limit; some of that ends at `extra_until`.
+
+    `notify_at` is the amount of the next threshold.
+    """
 
     settled: int
     held: int = 0
     extra: int = 0
     extra_until: float | None = None
+    notify_at: int = NEVER
 
     def ends(self, now: float) -> bool:
         """Return whether a top-up has expired that the counter still has."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
+from ..limits.notices import Notice
 from .contract import Transaction
 
 T = TypeVar("T")
@@ -29,6 +30,14 @@ class Running(ABC):
         """Start a transaction that changes nothing, for engines where that keeps out of the writers' way."""
         return self.begin()
 
+    @abstractmethod
+    def _watch(self, tx: Transaction) -> None:
+        """Prepare a transaction for notices."""
+
+    @abstractmethod
+    def _publish(self, notices: list[Notice]) -> None:
+        """Pass on the notices of a transaction that was committed."""
+
     def is_conflict(self, error: Exception) -> bool:
         """Return whether the transaction may be run again: a lock, a deadlock, a serialisation failure, a lost link."""
         return False
@@ -44,7 +53,10 @@ class Running(ABC):
         for attempt in range(ATTEMPTS):
             try:
                 with begin() as tx:
-                    return work(tx)
+                    self._watch(tx)
+                    result = work(tx)
+                self._publish(tx.notices)
+                return result
             except Exception as error:
                 if attempt == ATTEMPTS - 1 or time.monotonic() > deadline or not self.is_conflict(error):
                     raise

@@ -12,9 +12,11 @@ from operator import attrgetter
 from ..events import LLMEvent
 from ..limits import EVERYONE, OBSERVE, Decision, Item, LimitStatus, in_force, items_for, judge, key_of
 from ..limits.filters import NO_FACTS, Facts
+from ..limits.notices import Notice
 from ..windows import PER_MONTH, window_of
 from . import counters, ledger
 from .contract import Retry, Store, Transaction
+from .notices import NoticeRow
 from .reconciliation import reconcile
 from .records import KEEP_SECONDS, Call, Drift, Entry, Hold, Pruned, Recorded, Refusal, Spend, entry_for
 from .reports import Change
@@ -33,6 +35,19 @@ class TransactionalStore(TransactionalLimits, TransactionalPlans, TransactionalR
     _admission = Running._run
     _report = Running._read
     _services = Running._run
+
+    def _watch(self, tx: Transaction) -> None:
+        tx.thresholds, tx.delivers, tx.notices = self.thresholds, self.delivers_notices, []
+
+    def _publish(self, notices: list[Notice]) -> None:
+        if notices and self.on_notices is not None:
+            self.on_notices(notices)
+
+    def claim_notices(self, now: float, until: float, most: int) -> list[NoticeRow]:
+        return self._run(lambda tx: tx.claim_notices(now, until, most))
+
+    def notices_delivered(self, ids: Sequence[int]) -> None:
+        self._run(lambda tx: tx.notices_delivered(ids))
 
     # -- admission ------------------------------------------------------------------------------
 

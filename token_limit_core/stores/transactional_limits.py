@@ -8,6 +8,7 @@ from dataclasses import replace
 from ..errors import LimitChanged
 from ..limits import Limit, scheduled
 from .contract import Ledger, Transaction
+from .counters import notice_limits
 from .plans import Rules
 from .reports import Change, change_of
 from .running import Running
@@ -31,6 +32,8 @@ class TransactionalLimits(Running, Ledger):
             placed, dropped = place(tx, rows, limit, now)
             before = dropped or [row for row in rows if row.in_force(now)]
             tx.insert_change(change_of("set", before[0] if before else None, placed, now, by))
+            if placed.in_force(now):
+                notice_limits(tx, (placed,), now, limit.tenant_id)
             return placed
 
         return self._run(work)

@@ -43,6 +43,7 @@ class TransactionalPlans(Running, Plans):
                 same = [row for row in rows if row.identity == limit.identity]
                 placed.append(place(tx, same, replace(limit, effective_from=now), now)[0])
             tx.insert_change(_change("set-plan", "", now, by, plan=name, note=_in_words(markup, placed)))
+            counters.notice_limits(tx, placed, now)
             return Plan(name, markup, tuple(placed))
 
         return self._run(work)
@@ -156,6 +157,7 @@ class TransactionalPlans(Running, Plans):
             tx.insert_top_up(row)
             extra, extra_until = counters.extra_of(counters.top_ups_of(tx, item))
             tx.credit(item.key, extra, extra_until)
+            counters.notice(tx, item.key, item.limit, now)
             change = _change("top-up", tenant_id, now, by, plan=item.limit.plan)
             tx.insert_change(change._replace(frequency=frequency, filter=filter, new_amount=amount, note=user))
             return LimitStatus(item.limit, item.window, counter.settled, counter.held, extra, user)

@@ -30,6 +30,8 @@ class MemoryPlans(PlansTransaction):
 
         def _move_totals(self, source: str, target: str | None) -> None: ...
 
+        def move_notices(self, source: str, target: str | None) -> None: ...
+
         def _forget_users(self, tenant_id: str) -> None: ...
 
     tenants: dict[str, Tenant]
@@ -169,6 +171,7 @@ class MemoryPlans(PlansTransaction):
             new_id = event_id if event_id not in own else f"{event_id}/{source}"
             own[new_id] = entry._replace(event=replace(entry.event, event_id=new_id, tenant_id=target))
         self._move_totals(source, target)
+        self.move_notices(source, target)
         for call_id, hold in self.holds.items():
             if hold.tenant_id == source:
                 moved = [key._replace(tenant_id=target) if key.tenant_id == source else key for key in hold.items]
@@ -208,6 +211,7 @@ class MemoryPlans(PlansTransaction):
 
     def _forget_people(self, tenant_id: str) -> None:
         self._forget_refusals(tenant_id)
+        self.move_notices(tenant_id, None)
         self._top_ups = [row for row in self._top_ups if row.tenant_id != tenant_id]
         self._changes[:] = [row for row in self._changes if row.tenant_id != tenant_id]
         gone = [id for id, row in self._deliveries.items() if row.entry.event.tenant_id == tenant_id]

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TypeVar
 
 from ...events import LLMEvent
 from ...limits import ADMITTED, Decision
 from ...runtime.ids import process_name
+from .. import counters
 from ..contract import Transaction
 from ..records import NEAR, Call, Recorded, entry_of, hold_of
 from ..transactional import TransactionalStore
@@ -59,6 +61,7 @@ class MemoryStore(TransactionalStore):
     def settle(self, call_id: str, event: LLMEvent, cost_nano: int | None, now: float) -> Recorded:
         """Close a hold at once whose counters are still those to charge; any other case takes its way."""
         tables, tenant_id, event_id = self._tables, event.tenant_id, event.event_id
+        entry, crosses = None, False
         with tables.lock:
             hold, ground = tables.holds.get(call_id), tables.grounds.get(tenant_id)
             if hold is not None and ground is not None and hold[14] is ground.keys and not self.destinations:
@@ -71,11 +74,19 @@ class MemoryStore(TransactionalStore):
                     for counter, _ in ground.counters:
                         if cost_nano is not None:
                             counter[0] += cost_nano
+                            crosses |= counter[0] >= counter[4]
                         if amount is not None:
                             counter[1] -= amount
-                    return "stored"
-        return super().settle(call_id, event, cost_nano, now)
+        if entry is None:
+            return super().settle(call_id, event, cost_nano, now)
+        if crosses:
+            self._run(partial(counters.notice_entry, entry=entry, now=now))
+        return "stored"
 
     def _retry(self, begin: Callable[[], AbstractContextManager[Transaction]], work: Callable[[Transaction], T]) -> T:
         with self._tables.lock:  # nothing conflicts here, so there is nothing to try again
-            return work(self._tables)
+            self._watch(self._tables)
+            result = work(self._tables)
+            notices = self._tables.notices
+        self._publish(notices)
+        return result

@@ -23,12 +23,13 @@ from ..records import (
     day_of,
 )
 from .holds import Ground, MemoryHolds
+from .notices import MemoryNotices
 from .plans import MemoryPlans
 from .reports import MemoryReports
 from .services import MemoryServices
 
 
-class Tables(MemoryHolds, MemoryPlans, MemoryReports, MemoryServices, Transaction):
+class Tables(MemoryHolds, MemoryPlans, MemoryReports, MemoryServices, MemoryNotices, Transaction):
     """The dictionaries; entering takes the lock. Nothing in the algorithm fails half-way on dictionaries."""
 
     def __init__(self) -> None:
@@ -39,7 +40,7 @@ class Tables(MemoryHolds, MemoryPlans, MemoryReports, MemoryServices, Transactio
         self._plans = {}
         self._amounts: dict[int, int] = {}
         self._owners: dict[int, str] = {}  # whose the limits of tenants are
-        self._counters: dict[CounterKey, list[int]] = {}  # settled, held, window_end, extra
+        self._counters: dict[CounterKey, list[int]] = {}  # settled, held, window_end, extra, notify_at
         self._ends: dict[CounterKey, float] = {}  # when a top-up in the extra expires
         self._short: dict[tuple[str, int, str], list[CounterKey]] = {}  # open minutes and hours of a limit
         self._top_ups = []
@@ -50,6 +51,7 @@ class Tables(MemoryHolds, MemoryPlans, MemoryReports, MemoryServices, Transactio
         self._user_totals: dict[tuple[str, int, str, str], Spend] = {}
         self.not_added: list[Entry] = []
         self._changes, self._refusals = [], {}
+        self._notices = {}
         self._api_keys, self._deliveries, self._last_delivery = {}, {}, 0
         self._next_id = 0
 
@@ -153,11 +155,11 @@ class Tables(MemoryHolds, MemoryPlans, MemoryReports, MemoryServices, Transactio
 
     def counter(self, key: CounterKey) -> Counter | None:
         row = self._counters.get(key)
-        return None if row is None else Counter(row[0], row[1], row[3], self._ends.get(key))
+        return None if row is None else Counter(row[0], row[1], row[3], self._ends.get(key), row[4])
 
     def open_counter(self, key: CounterKey, window_end: int, counter: Counter) -> None:
         if key.limit_id in self._amounts and key not in self._counters:
-            self._counters[key] = [counter.settled, counter.held, window_end, 0]
+            self._counters[key] = [counter.settled, counter.held, window_end, 0, counter.notify_at]
             self.credit(key, counter.extra, counter.extra_until)
 
     def drop_earlier(self, key: CounterKey, before: int) -> None:
@@ -174,6 +176,10 @@ class Tables(MemoryHolds, MemoryPlans, MemoryReports, MemoryServices, Transactio
             return False
         row[1] += amount
         return True
+
+    def charge_below(self, key: CounterKey, settled: int, held: int) -> bool:
+        row = self._counters.get(key)
+        return row is not None and row[0] + settled < row[4] and self.charge(key, settled, held)
 
     def charge(self, key: CounterKey, settled: int, held: int) -> bool:
         row = self._counters.get(key)
@@ -277,6 +283,7 @@ class Tables(MemoryHolds, MemoryPlans, MemoryReports, MemoryServices, Transactio
             del self._counters[key]
             self._ends.pop(key, None)
         self._refusals = {key: row for key, row in self._refusals.items() if row.minute >= before}
+        self._notices = {key: row for key, row in self._notices.items() if row.at >= before}
         self.grounds.clear()
         return events, len(holds), len(counters)
 

@@ -93,7 +93,12 @@ _NEW_IN_4 = {
 }  # fmt: skip
 
 
-STEPS: list[Step] = [_to_2, _to_3, _to_4]
+def _to_5(connection: Connection) -> None:
+    """Counters with their next threshold; the first settle of one that is open works it out."""
+    add_column(connection, tables.counter.c.notify_at)
+
+
+STEPS: list[Step] = [_to_2, _to_3, _to_4, _to_5]
 """The first leads from version 1 to 2, the second to 3, and so on. A step that was released is never changed."""
 
 

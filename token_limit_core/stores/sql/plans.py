@@ -23,6 +23,7 @@ from .tables import (
     ledger,
     limit,
     limit_history,
+    notice,
     plan,
     refusal,
     rollup,
@@ -103,7 +104,7 @@ _UPDATE_TOP_UP = (
 
 _ADDED_UP = (rollup, user_rollup, refusal)
 _ROWS_OF = {table: select(table).where(table.c.tenant_id == _THE_TENANT) for table in _ADDED_UP}
-_MOVED = (ledger, hold, top_up, delivery, limit_history)
+_MOVED = (ledger, hold, top_up, delivery, notice, limit_history)
 _MOVES = [
     update(table).where(table.c.tenant_id == _THE_TENANT).values(tenant_id=bindparam("the_target")) for table in _MOVED
 ]
@@ -119,14 +120,14 @@ _DELETES = [
     delete(hold_item).where(hold_item.c.call_id.in_(_HOLDS_OF)),
     *(
         delete(table).where(table.c.tenant_id == _THE_TENANT)
-        for table in (hold, counter, delivery, top_up, limit_history, refusal, rollup, user_rollup)
+        for table in (hold, counter, delivery, notice, top_up, limit_history, refusal, rollup, user_rollup)
     ),
     delete(tenant).where(_OF_TENANT),
 ]
 _DELETE_LEDGER = delete(ledger).where(ledger.c.tenant_id == _THE_TENANT)
 _FORGET_PEOPLE = [
     delete(table).where(table.c.tenant_id == _THE_TENANT)
-    for table in (top_up, limit_history, delivery, refusal, user_rollup)
+    for table in (top_up, limit_history, delivery, notice, refusal, user_rollup)
 ]
 _ANONYMISE = (
     update(ledger)

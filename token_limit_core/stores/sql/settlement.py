@@ -73,6 +73,9 @@ def _charged(limits: Any) -> dict[str, Any]:
     }
 
 
+_CROSSES = (counter.c.settled >= counter.c.notify_at).label("crosses")
+
+
 def _append(insert: Any, *plain: Any) -> Any:
     """Append the entry, unless it is there, its tenant is new, or it has a hold that is not open or of another time."""
     other_hold = or_(hold.c.state != "open", hold.c.tenant_id != THE_TENANT, hold.c.created_at != THE_TIME)
@@ -94,9 +97,10 @@ def _settlement() -> Any:
     entry = _entry(state, candidates, matching, keys)
     totals = [_total(rollup, "more", entry), _total(user_rollup, "user", entry)]
     locked = lock_counters(matching, exists(select(entry)))
-    charged = update(counter).where(is_locked(locked)).values(_charged(locked)).cte("charged")
+    charged = update(counter).where(is_locked(locked)).values(_charged(locked)).returning(_CROSSES).cte("charged")
     closed = update(hold).where(hold.c.call_id == THE_CALL, exists(select(entry))).values(state="settled").cte("closed")
-    return select(entry.c.id).add_cte(*totals, _copies(entry), charged, closed)
+    crosses = func.coalesce(select(func.bool_or(charged.c.crosses)).scalar_subquery(), false())
+    return select(entry.c.id, crosses).add_cte(*totals, _copies(entry), closed)
 
 
 _KEY = ("tenant_id", "limit_id", "subject", "window_start")
@@ -157,6 +161,7 @@ SETTLE_COUNTERS = (
     update(counter)
     .where(limit.c.tenant_id == THE_TENANT, limit.c.plan == "", open_at_the_time(limit, THE_TENANT, ""))
     .values(_charged(limit))
+    .returning(_CROSSES)
 )
 """For SQLite: the entry, and if it was appended, the counters."""
 

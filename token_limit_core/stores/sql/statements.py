@@ -41,6 +41,7 @@ from .tables import (
     ledger,
     limit,
     limit_history,
+    notice,
     plan,
     refusal,
     rollup,
@@ -71,13 +72,14 @@ class Upserts(NamedTuple):
     rollup: Insert
     user_rollup: Insert
     refusal: Insert
+    notice: Insert
 
 
 @cache
 def upserts(dialect: str) -> Upserts:
     """Return the upserts of a dialect."""
     insert: Any = {"postgresql": postgresql.insert, "sqlite": sqlite.insert, "mysql": mysql.insert}[dialect]
-    absent = [filled(insert(table)) for table in (tenant, counter, ledger, api_key, plan)]
+    absent = [filled(insert(table)) for table in (tenant, counter, ledger, api_key, plan, notice)]
     totals = [filled(insert(table)) for table in (rollup, user_rollup)]
     refused = filled(insert(refusal))
     if dialect == "mysql":
@@ -92,7 +94,8 @@ def upserts(dialect: str) -> Upserts:
         absent = [one.on_conflict_do_nothing() for one in absent]
         totals = [add_to_totals(one) for one in totals]
         refused = refused.on_conflict_do_update(index_elements=list(refusal.primary_key), set_=_later(refused.excluded))
-    return Upserts._make((*absent, *totals, refused))
+    *absent, noticed = absent
+    return Upserts._make((*absent, *totals, refused, noticed))
 
 
 def _later(more: Any) -> dict[str, Any]:
@@ -198,6 +201,7 @@ _HOLD_MORE = update(counter).where(AT_KEY).values(held=counter.c.held + bindpara
 TAKE = _HOLD_MORE.where(or_(counter.c.extra_until.is_(None), counter.c.extra_until > bindparam("the_time")))
 TAKE_BOUNDED = TAKE.where(counter.c.settled + counter.c.held + bindparam("more_needed") <= counter.c.extra + _AMOUNT)
 CHARGE = _HOLD_MORE.values(settled=counter.c.settled + bindparam("more_settled"))
+CHARGE_BELOW = CHARGE.where(counter.c.settled + bindparam("more_settled") < counter.c.notify_at)
 RESET = update(counter).where(AT_KEY).values(settled=bindparam("the_settled"), held=bindparam("the_held"))
 HELD_ON = (
     select(func.coalesce(func.sum(hold_item.c.amount), 0))
@@ -330,4 +334,5 @@ PRUNE_LEDGER = delete(ledger).where(ledger.c.timestamp < bindparam("the_time"))
 PRUNE_ITEMS = delete(hold_item).where(hold_item.c.call_id.in_(select(hold.c.call_id).where(_CLOSED_BEFORE)))
 PRUNE_HOLDS = delete(hold).where(_CLOSED_BEFORE)
 PRUNE_REFUSALS = delete(refusal).where(refusal.c.minute < bindparam("the_time"))
+PRUNE_NOTICES = delete(notice).where(notice.c.at < bindparam("the_time"))
 PRUNE_COUNTERS = delete(counter).where(counter.c.window_end <= bindparam("the_time"))

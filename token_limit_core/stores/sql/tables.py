@@ -20,6 +20,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Text,
     UniqueConstraint,
     false,
 )
@@ -107,6 +108,7 @@ counter = _table(
     _count("held"),
     _count("extra"),
     Column("extra_until", Double),
+    Column("notify_at", BigInteger, nullable=False, server_default="0"),
 )
 
 top_up = _table(
@@ -225,6 +227,24 @@ refusal = _table(
     Column("user", String(WIDTHS["user"])),
     Column("feature", String(WIDTHS["feature"])),
     Index("token_limit_refusal_minute", "minute"),
+)
+
+notice = _table(
+    "notice",
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("tenant_id", _Tenant, nullable=False),
+    Column("limit_id", BigInteger, nullable=False),
+    Column("subject", _Tenant, nullable=False),
+    Column("window_start", BigInteger, nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("percent", Integer, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("due", Double, nullable=False),
+    UniqueConstraint(
+        "tenant_id", "limit_id", "subject", "window_start", "round", "percent", name="token_limit_notice_once"
+    ),
+    Index("token_limit_notice_due", "due"),
 )
 
 limit_history = _table(

@@ -16,12 +16,13 @@ from ..records import Call, Counter, Entry, Hold, Refusal, Spend
 from . import at_once, settlement
 from . import statements as sql
 from .dialects import Convert, Sql, Texts
+from .notices import SqlNotices
 from .plans import SqlPlans
 from .reports import SqlReports
 from .services import SqlServices
 
 NOTHING: dict[str, Any] = {}
-HAS_UPDATE_FROM = sqlite3.sqlite_version_info >= (3, 33)
+HAS_RETURNING = sqlite3.sqlite_version_info >= (3, 35)
 
 BEGIN = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED", "mysql": "BEGIN"}
 """How a transaction that writes begins. SQLite: an upgrade from reader to writer fails at once under concurrency."""
@@ -30,7 +31,7 @@ BEGIN_READING = {"sqlite": "BEGIN"}
 """How a transaction that reads begins; on the others each statement sees what is committed, with or without one."""
 
 
-class SqlTransaction(SqlPlans, SqlReports, SqlServices, Transaction):
+class SqlTransaction(SqlPlans, SqlReports, SqlServices, SqlNotices, Transaction):
     """The primitives on one cursor.
 
     `begin` is the statement that starts the transaction; it is sent with the first primitive, so that what is done
@@ -104,6 +105,9 @@ class SqlTransaction(SqlPlans, SqlReports, SqlServices, Transaction):
         if needed is None:
             return self._changed(sql.TAKE, row)
         return self._changed(sql.TAKE_BOUNDED, {**row, "more_needed": needed})
+
+    def charge_below(self, key: CounterKey, settled: int, held: int) -> bool:
+        return self._changed(sql.CHARGE_BELOW, {**sql.key_row(key), "more_settled": settled, "more_held": held})
 
     def charge(self, key: CounterKey, settled: int, held: int) -> bool:
         return self._changed(sql.CHARGE, {**sql.key_row(key), "more_settled": settled, "more_held": held})
@@ -209,6 +213,7 @@ class SqlTransaction(SqlPlans, SqlReports, SqlServices, Transaction):
         holds = self._run(sql.PRUNE_HOLDS, known).rowcount
         counters = self._run(sql.PRUNE_COUNTERS, known).rowcount
         self._run(sql.PRUNE_REFUSALS, known)
+        self._run(sql.PRUNE_NOTICES, known)
         return events, holds, counters
 
     # -- plain cases ----------------------------------------------------------------------------
@@ -219,20 +224,21 @@ class SqlTransaction(SqlPlans, SqlReports, SqlServices, Transaction):
         rows = self._message((at_once.ADMIT,), at_once.admission_row(call, now, assigns_plans))
         return at_once.decide(rows, call, now, assigns_plans)
 
-    def settle_at_once(self, call_id: str, entry: Entry, destinations: Sequence[str]) -> bool:
+    def settle_at_once(self, call_id: str, entry: Entry, destinations: Sequence[str]) -> bool | None:
         if self._single_message:
-            return self._message(settlement.SETTLE, settlement.message_row(call_id, entry, destinations)) != []
-        if self._texts.name != "sqlite" or not HAS_UPDATE_FROM:
-            return False
+            rows = self._message(settlement.SETTLE, settlement.message_row(call_id, entry, destinations))
+            return any(crosses for _, crosses in rows) if rows else None
+        if self._texts.name != "sqlite" or not HAS_RETURNING:
+            return None
         row = settlement.settlement_row(call_id, entry)
-        appended = self._changed(settlement.SETTLE_ENTRY, row)
-        if appended:
-            self.roll_up(entry)
-            for destination in destinations:
-                self.insert_deliveries(destination, (entry,))
-            self._run(settlement.SETTLE_COUNTERS, row)
-            self.close_hold(call_id, "settled")
-        return appended
+        if not self._changed(settlement.SETTLE_ENTRY, row):
+            return None
+        self.roll_up(entry)
+        for destination in destinations:
+            self.insert_deliveries(destination, (entry,))
+        crosses = any(crosses for (crosses,) in self._rows(settlement.SETTLE_COUNTERS, row))
+        self.close_hold(call_id, "settled")
+        return crosses
 
     # -- running statements ---------------------------------------------------------------------
 
