@@ -3,6 +3,7 @@
 from typing import Any
 
 from .config import MeterConfig
+from .delivery.signature import verify_signature
 from .errors import (
     CallDoesNotFit,
     CallUnpriced,
@@ -15,6 +16,7 @@ from .errors import (
 )
 from .events import LLMEvent
 from .limits import Decision, Limit, LimitStatus
+from .limits.notices import Notice
 from .meter import Meter
 from .runtime.faults import ConfigurationError, StoreError, TokenLimitError
 from .windows import PER_DAY, PER_MONTH
@@ -35,11 +37,13 @@ __all__ = [
     "Meter",
     "MeterConfig",
     "NoTenant",
+    "Notice",
     "StoreError",
     "TenantBusy",
     "TenantSuspended",
     "TokenLimitError",
     "__version__",
+    "verify_signature",
 ]
 
 

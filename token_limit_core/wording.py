@@ -210,3 +210,13 @@ def refusal(kind: str, limit: str, spent: str, resets_at: int | None, retry_afte
     if kind == "suspended":
         return "This account is suspended, so the call was not made."
     return "Admitted."
+
+
+def notice(
+    tenant: str, percent: int, recovered: bool, limit: str, spent: str, resets_at: int | None
+) -> tuple[str, str]:
+    """Say that a limit has crossed a threshold, as subject and text of a message; `resets_at` is unix seconds."""
+    who = shown_id(tenant)
+    subject = f"{who} is below its limit again" if recovered else f"{who} has used {percent} % of a limit"
+    reset = f"\nIt resets at {utc(resets_at)}." if resets_at else ""
+    return subject, f"{subject}.\n\nLimit: {limit}\nSpent: {spent}{reset}\n"

@@ -51,6 +51,14 @@ SETTINGS: dict[str, Setting] = {
         is_bool, "True or False", "True", "Join the open transaction of the default connection: only for tests.", False,
         (DJANGO,),
     ),
+    "NOTICE_EMAILS": Setting(
+        lambda value: isinstance(value, (list, tuple)) and all(is_text(one) and "@" in one for one in value),
+        "a list of e-mail addresses",
+        "['billing@example.com']",
+        "The addresses that each notice is sent to: a limit has crossed a threshold.",
+        (),
+        (DJANGO,),
+    ),
     "STORE_THREADS": Setting(
         lambda value: type(value) is int and value > 0,
         "a whole number above 0",
@@ -92,6 +100,11 @@ class Settings:
         """Whether the store joins the transaction of the default database."""
         value: bool = self.get("EAGER")
         return value
+
+    @property
+    def NOTICE_EMAILS(self) -> list[str]:
+        """The addresses that notices are sent to."""
+        return list(self.get("NOTICE_EMAILS"))
 
     @property
     def STORE_THREADS(self) -> int:

@@ -10,10 +10,13 @@ from django.core.signals import setting_changed
 
 from token_limit_core import Meter, MeterConfig
 from token_limit_core.errors import ConfigurationError
+from token_limit_core.meter import engine_of
 from token_limit_core.stores import open_store
 from token_limit_core.stores.contract import Store
 
 from .conf import REMOTE, settings
+from .mails import mail
+from .signals import SignalListener
 
 _meter: Meter | None = None
 _lock = threading.RLock()
@@ -45,6 +48,9 @@ def _make() -> Meter:
     if settings.STORE == REMOTE and given.get("url") is None:
         raise ConfigurationError("TOKEN_LIMIT['URL']: is missing; STORE = 'remote' needs it")
     _meter = Meter(MeterConfig(store=_store(), **given))
+    signals, engine = SignalListener(), engine_of(_meter)
+    engine.listeners.append(signals)
+    engine.notice_hooks += (signals.on_threshold, mail)
     return _meter
 
 

@@ -32,6 +32,7 @@ from django.db import (
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.recorder import MigrationRecorder
 
+from token_limit_core.limits.notices import Notice
 from token_limit_core.runtime.executor import Executor
 from token_limit_core.runtime.faults import ConfigurationError, StoreBusy, StoreError
 from token_limit_core.runtime.forks import after_fork
@@ -113,6 +114,12 @@ class DjangoStore(TransactionalStore):
     def _retry(self, begin: Callable[[], AbstractContextManager[Transaction]], work: Callable[[Transaction], T]) -> T:
         with noticed(self.alias):
             return self._off_loop(partial(super()._retry, begin, work))
+
+    def _publish(self, notices: list[Notice]) -> None:
+        if notices and connections[self.alias].in_atomic_block and not self.eager:
+            transaction.on_commit(partial(super()._publish, notices), using=self.alias)
+        else:
+            super()._publish(notices)
 
     @contextmanager
     def _transaction(self, begin: dict[str, str]) -> Iterator[Transaction]:

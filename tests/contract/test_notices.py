@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.contract.calls import DAY, NOW, USD, admit, call, limit_to, new_id, record, settle, state
+from tests.contract.processes import workers
 from token_limit_core.events import LLMEvent
 from token_limit_core.limits import EVERYONE, REQUESTS, TOKENS, Limit
 from token_limit_core.limits.notices import Notice
@@ -18,7 +18,7 @@ from token_limit_core.windows import PER_DAY, PER_MONTH, TOTAL
 
 
 @pytest.fixture
-def sent(store: Store) -> Iterator[list[Notice]]:
+def sent(store: Store) -> list[Notice]:
     sent: list[Notice] = []
     store.thresholds, store.on_notices = (50, 80, 100), sent.extend
     return sent
@@ -62,10 +62,12 @@ def test_a_new_window_and_another_limit_fire_again(store: Store, sent: list[Noti
     assert sorted((one.limit.frequency, one.percent) for one in sent) == [(PER_DAY, 50), (PER_MONTH, 50)]
 
 
+@pytest.mark.parametrize("admitted", [True, False])
 @pytest.mark.parametrize("way", ["record", "track", "expire", "adjust"])
-def test_it_fires_however_the_spend_came(store: Store, sent: list[Notice], way: str) -> None:
+def test_it_fires_however_the_spend_came(store: Store, sent: list[Notice], way: str, admitted: bool) -> None:
     limit_to(store, 10 * USD)
-    call(store, 1)
+    if admitted:
+        call(store, 1)
     if way == "record":
         record(store, 6 * USD)
     elif way == "track":
@@ -162,15 +164,9 @@ def test_a_threshold_fires_once_however_many_threads_cross_it(store: Store, sent
     limit_to(store, 40 * USD)
     call(store, 1)
 
-    def work() -> None:
-        for _ in range(5):
-            call(store, 1, USD)
-
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(8) as pool:
+        for _ in pool.map(lambda _: call(store, 1, USD), range(40)):
+            pass
     assert sorted(one.percent for one in sent) == [50, 80, 100]
 
 
@@ -182,7 +178,7 @@ def test_notices_wait_until_they_are_delivered(store: Store, sent: list[Notice])
     assert [json.loads(row.body)["percent"] for row in rows] == [50, 80]
     assert [json.loads(row.body)["id"] for row in rows] == [one.id for one in sent]
     assert store.claim_notices(NOW + 59, NOW + 99, 9) == []
-    store.notices_delivered([rows[0].id])
+    store.reschedule_notices([rows[0].id], -1)
     again = store.claim_notices(NOW + 60, NOW + 99, 9)
     assert [row.id for row in again] == [rows[1].id]
 
@@ -196,3 +192,13 @@ def test_an_erased_tenant_leaves_no_notice(store: Store, sent: list[Notice]) -> 
     assert told(sent) == [50, 80, 100]
     store.erase_tenant("globex", NOW)
     assert store.claim_notices(NOW, NOW + 60, 9) == []
+
+
+def test_eight_processes_send_each_notice_once(store: Store, spec: str) -> None:
+    limit_to(store, 80 * USD)
+    with workers(spec, 8, "notice", USD) as started:
+        for worker in started:
+            worker.go()
+        percents = [line for worker in started for line in worker.finish()]
+        assert [worker.process.exitcode for worker in started] == [0] * 8
+    assert sorted(percents, key=int) == ["50", "80", "100"]

@@ -75,10 +75,18 @@ def fork(pipe: Connection, store: Store, tenant: str, estimate: int, now: float)
         once(store, tenant, estimate, now)
 
 
+def notice(pipe: Connection, store: Store, tenant: str, estimate: int, now: float) -> None:
+    """Do what `spend` does, and send the percent of each notice instead."""
+    store.thresholds = (50, 80, 100)
+    store.on_notices = lambda notices: [pipe.send(str(one.percent)) for one in notices]
+    while once(store, tenant, estimate, now) is not None:
+        pass
+
+
 def main(pipe: Connection, spec: str, command: str, tenant: str, estimate: int, now: float) -> None:
     """Run one command against the store of `spec`."""
     store = open_spec(spec)
     pipe.send("ready")
     pipe.recv()
-    {"spend": spend, "hold": hold, "fork": fork}[command](pipe, store, tenant, estimate, now)
+    {"spend": spend, "hold": hold, "fork": fork, "notice": notice}[command](pipe, store, tenant, estimate, now)
     store.close()

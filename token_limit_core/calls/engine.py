@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from ..delivery.configured import journal_of, outbox_of, store_of
+from ..delivery.configured import journal_of, outbox_of, store_of, webhook_of
 from ..pricing import PriceBook
 from ..runtime.faults import StoreError, internal_errors, logger
 from ..runtime.log_throttle import LogThrottle
 from ..runtime.text import storable
 from .backlog import Backlog
 from .estimates import Habits
-from .listeners import listeners_of, notify, notify_refusal
+from .listeners import listeners_of, notify, notify_refusal, notify_threshold
 from .markup import mark_up
 from .refusal_log import RefusalLog, refusal_of
 from .settler import Settler
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ..config import MeterConfig
     from ..events import LLMEvent
     from ..limits import Decision
+    from ..limits.notices import Notice
     from ..scope import Scope
     from ..stores.contract import Store
     from .request import Request, Settlement
@@ -62,6 +64,11 @@ class Engine:
         self.in_daemon_threads: WeakSet[Any] = WeakSet()
         """The flights of daemon threads, which the end of the process stops in the middle."""
 
+        self.notice_hooks: list[Callable[[Notice], object]] = []
+        if config.on_threshold is not None:
+            self.notice_hooks.append(config.on_threshold)
+        self.webhook = webhook_of(config, self.store)
+        self.store.thresholds, self.store.on_notices = tuple(sorted(set(config.thresholds))), self._notice
         if config.default_plan is not None:
             self.store.default_plan = self._default_plan
         self.strict_tenants: set[str] = set()
@@ -79,6 +86,8 @@ class Engine:
         """Look for a journal that a killed process has left, the first time that this process needs the store."""
         if not self._begun:
             self._begun = True
+            if self.webhook is not None:
+                self.webhook.wake()  # for what a killed process has left
             with internal_errors("looking for a journal"):
                 journal = self.access.backlog.journal
                 if journal is not None and journal.exists:
@@ -154,6 +163,13 @@ class Engine:
                 self.refusals.add(refusal_of(decision, request, attributes, self.config.clock()))
         notify_refusal(self.listeners, decision, request)
 
+    def _notice(self, notices: list[Notice]) -> None:
+        """Pass on the notices of a transaction that was committed."""
+        for notice in notices:
+            notify_threshold(self.notice_hooks, notice)
+        if self.webhook is not None:
+            self.webhook.wake()
+
     def count(self, name: str) -> None:
         """Add one to a counter of `status()`; threads may lose an update, which only makes the number less exact."""
         self._counts[name] += 1
@@ -190,6 +206,7 @@ class Engine:
             "settles_lost": self.access.backlog.lost,
             **self.store.health(),
             **({} if self.outbox is None else self.outbox.queue.health()),
+            **({} if self.webhook is None else {"webhooks_failed": self.webhook.failed}),
         }
 
     def flush(self, timeout: float | None = None) -> bool:
@@ -204,6 +221,7 @@ class Engine:
         settled = self.unresolved.retry() and settled
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         deliver = self.store.flush if self.outbox is None else self.outbox.queue.flush_now
+        settled = (self.webhook is None or self.webhook.flush()) and settled
         return deliver(left) and settled
 
     def close(self) -> None:
@@ -213,6 +231,8 @@ class Engine:
         self.settler.stop(timeout=CLOSE_SECONDS)
         self.unresolved.retry(last=True)
         self.access.backlog.close()
+        if self.webhook is not None:
+            self.webhook.close()
         if self.outbox is not None:
             self.outbox.queue.close(timeout=5.0)  # deliveries that are still waiting stay in the store
         self.store.close()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..delivery.outbox import Outbox
     from ..events import LLMEvent
     from ..limits import Decision
+    from ..limits.notices import Notice
     from .request import Request
 
 logger = logging.getLogger("token_limit")
@@ -84,6 +85,15 @@ def notify_refusal(listeners: Iterable[Listener], decision: Decision, request: R
             listener.on_refusal(decision, request)
         except Exception:
             report("calling on_refusal")
+
+
+def notify_threshold(hooks: Iterable[Callable[[Notice], object]], notice: Notice) -> None:
+    """Pass a notice to every hook."""
+    for hook in hooks:
+        try:
+            hook(notice)
+        except Exception:
+            report("calling on_threshold")
 
 
 def _log(event: LLMEvent) -> None:

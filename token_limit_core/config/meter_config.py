@@ -9,6 +9,7 @@ from typing import Any, Literal
 from ..delivery.transport import endpoints
 from ..events import LLMEvent
 from ..limits import Decision
+from ..limits.notices import Notice
 from ..money import Money
 from ..pricing.own import OwnPrice, parse_prices
 from ..runtime.clock import system_time
@@ -40,12 +41,16 @@ class MeterConfig:
     raise_on_error: bool = False
     on_event: Callable[[LLMEvent], None] | None = None
     on_refusal: Callable[[Decision, Any], None] | None = None
+    on_threshold: Callable[[Notice], None] | None = None
     on_flush_error: Callable[[Exception], None] | None = None
     patches: Sequence[str] | None = None
     store: Store | str | None = field(default=None, repr=False)
     hosts: Mapping[str, str] = field(default_factory=dict)
     prices: Mapping[str, OwnPrice] = field(default_factory=dict)
     markup: Callable[[LLMEvent], Money | None] | None = None
+    thresholds: Sequence[int] = (50, 80, 100)
+    webhook_url: str | None = field(default=None, repr=False)
+    webhook_secret: str | None = field(default=None, repr=False)
     thresholds_url: str | None = field(default=None, repr=False)
     check_url: str | None = field(default=None, repr=False)
     spool: str | None = None
@@ -79,6 +84,9 @@ class MeterConfig:
             )
         if self.url is not None:
             endpoints(self.url, self.thresholds_url, self.check_url)
+        if (self.webhook_url is None) != (self.webhook_secret is None):
+            missing = "webhook_url" if self.webhook_url is None else "webhook_secret"
+            raise ConfigurationError(f"{missing}: missing; a webhook needs webhook_url and webhook_secret")
         for name in ("default_limit_usd", "default_plan"):
             if self.limits_are_remote and getattr(self, name) is not None:
                 raise ConfigurationError(f"{name}: a remote backend keeps the limits; set the default there")

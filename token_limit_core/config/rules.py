@@ -116,6 +116,16 @@ def is_header_value_or_none(value: Any) -> bool:
     return value is None or (is_text(value) and value.isascii() and value.isprintable() and value == value.strip())
 
 
+def is_http_url_or_none(value: Any) -> bool:
+    """Return whether a value is an http(s) URL, or None."""
+    return value is None or (is_text(value) and value.startswith(("http://", "https://")) and value.isprintable())
+
+
+def are_percents(value: Any) -> bool:
+    """Return whether a value is a list of whole percents, which may be empty."""
+    return isinstance(value, (list, tuple)) and all(type(one) is int and 1 <= one <= 1000 for one in value)
+
+
 def are_names(value: Any) -> bool:
     """Return whether a value is a list, tuple or set of texts."""
     return isinstance(value, (list, tuple, set, frozenset)) and all(map(is_text, value))

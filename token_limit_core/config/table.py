@@ -257,6 +257,25 @@ SETTINGS: dict[str, Setting] = {
         "was refused.",
         FRAMEWORKS,
     ),
+    # -- notices --
+    "THRESHOLDS": Setting(
+        rules.are_percents,
+        "a list of whole percents from 1 to 1000",
+        "[80, 100]",
+        "The percents of a limit that make a notice, each once a window.",
+        (50, 80, 100),
+    ),
+    "ON_THRESHOLD": _hook(
+        "'project.billing.on_threshold'", "A callable that gets each notice: a limit has crossed a threshold."
+    ),
+    "WEBHOOK_URL": Setting(
+        rules.is_http_url_or_none,
+        "an http(s) URL or None",
+        "'https://example.com/hooks/token-limit'",
+        "Where notices are posted as JSON, at least once, with a signature.",
+        secret=True,
+    ),
+    "WEBHOOK_SECRET": _url("'whsec_...'", "The secret that webhooks are signed with.", "a text or None"),
     # -- development --
     "ON_EVENT": _hook("'project.billing.on_event'", "A callable that gets each event right after its capture."),
     "ON_REFUSAL": _hook(

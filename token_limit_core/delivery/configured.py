@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .journal import Journal
     from .outbox import Outbox
     from .transport import Transport
+    from .webhooks import Webhook
 
 DEFAULT_STORE = "sqlite:///token_limit.db"
 
@@ -48,6 +49,15 @@ def outbox_of(config: MeterConfig, store: Store) -> Outbox | None:
     from .outbox import Outbox
 
     return Outbox(store, _transport_of(config), config.url, **_queue_of(config))
+
+
+def webhook_of(config: MeterConfig, store: Store) -> Webhook | None:
+    """Return what delivers the notices of a local store; None without a URL, or where a backend keeps the limits."""
+    if config.webhook_url is None or config.webhook_secret is None or config.limits_are_remote:
+        return None
+    from .webhooks import Webhook
+
+    return Webhook(store, config.webhook_url, config.webhook_secret, config.clock)
 
 
 def _transport_of(config: MeterConfig) -> Transport:

@@ -204,8 +204,8 @@ class Store(Ledger, Plans, Reports, Services):
         """Claim the oldest notices to deliver; the claims end at `until` (unix seconds)."""
         return []
 
-    def notices_delivered(self, ids: Sequence[int]) -> None:
-        """End the delivery of notices."""
+    def reschedule_notices(self, ids: Sequence[int], due: float) -> None:
+        """Let notices be due at another time (unix seconds); negative is never again."""
 
     def health(self) -> dict[str, Any]:
         """Give what `Meter.status()` shows of this store beyond its class."""

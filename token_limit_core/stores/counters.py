@@ -6,7 +6,7 @@ removed in the middle of a window.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from ..limits import COST, EVERYONE, TOKENS, USD, CounterKey, Item, Limit, LimitStatus, items_for, keys_for
 from ..limits.filters import EACH, Facts, Filter, parse_filter
@@ -84,6 +84,17 @@ def notice_entry(tx: Transaction, entry: Entry, now: float) -> None:
     tx.lock_tenant(event.tenant_id, now)
     for limit, key in keys_for(tx.rules(event.tenant_id).limits, event.tenant_id, event.timestamp, entry.facts):
         notice(tx, key, limit, now)
+
+
+def notice_unopened(
+    tx: Transaction, limits: Iterable[Limit], entry: Entry, absent: Collection[CounterKey], now: float
+) -> None:
+    """Open the counters of an entry that nobody was admitted on, and make their notices."""
+    event = entry.event
+    for item in items_for(limits, event.tenant_id, event.timestamp, entry.facts):
+        if item.key in absent and item.window.start <= now < item.window.end:
+            open_window(tx, item, event.tenant_id, now)
+            notice(tx, item.key, item.limit, now)
 
 
 def notice_limits(tx: Transaction, limits: Iterable[Limit], now: float, tenant_id: str | None = None) -> None:

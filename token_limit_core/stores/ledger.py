@@ -31,7 +31,7 @@ from ..limits import (
 )
 from ..runtime.ids import process_name
 from .contract import Retry, Transaction
-from .counters import notice, notice_entry
+from .counters import notice, notice_entry, notice_unopened
 from .records import NEAR, Call, Entry, Hold, Recorded, correction_of, expiry_of
 
 
@@ -222,7 +222,9 @@ def _charge(tx: Transaction, limits: Sequence[Limit], entry: Entry, now: float, 
     if hold is not None:
         deltas = {key: [0, -amount] for key, amount in hold.held_on()}
     _add(deltas, limits, (entry,))
-    _write(tx, deltas, limits, now)
+    absent = _write(tx, deltas, limits, now)
+    if absent:
+        notice_unopened(tx, limits, entry, absent, now)
 
 
 def _add(deltas: dict[CounterKey, list[int]], limits: Sequence[Limit], entries: Iterable[Entry]) -> None:
@@ -235,13 +237,18 @@ def _add(deltas: dict[CounterKey, list[int]], limits: Sequence[Limit], entries: 
                 deltas.setdefault(key, [0, 0])[0] += amount
 
 
-def _write(tx: Transaction, deltas: dict[CounterKey, list[int]], limits: Sequence[Limit], now: float) -> None:
+def _write(
+    tx: Transaction, deltas: dict[CounterKey, list[int]], limits: Sequence[Limit], now: float
+) -> set[CounterKey]:
     """Add to counters in the one order of locks, and make the notices of those that cross a threshold.
+
+    Return those that are absent and may have notices.
 
     A counter that is absent is not open yet, and starts from the ledger once it is. On one of all tenants the entry
     might fall between that sum and the new counter, as only its own tenant is locked: so that is waited for.
     """
     crossed: list[CounterKey] = []
+    absent: set[CounterKey] = set()
     for key in sorted(deltas, key=lock_order) if len(deltas) > 1 else deltas:
         settled, held = deltas[key]
         watched = settled and tx.thresholds
@@ -251,12 +258,15 @@ def _write(tx: Transaction, deltas: dict[CounterKey, list[int]], limits: Sequenc
         if not charged and settled and key.tenant_id == EVERYONE:
             tx.lock_tenant(EVERYONE, now)
             charged = tx.charge(key, settled, held)
-        if charged and watched:
+        if watched and charged:
             crossed.append(key)
+        elif watched and settled > 0:
+            absent.add(key)
     known = {limit.id: limit for limit in limits} if crossed else {}
     for key in crossed:
         if key.limit_id in known:
             notice(tx, key, known[key.limit_id], now)
+    return absent
 
 
 # -- many entries -------------------------------------------------------------------------------
@@ -277,7 +287,7 @@ def record(
     results: dict[str, list[Recorded]] = {}
     written: list[Entry] = []
     deltas: dict[CounterKey, list[int]] = {}
-    limits: list[Limit] = []
+    limits: dict[str, list[Limit]] = {}
     for tenant_id, entries in tenants.items():
         known = tx.known_events(tenant_id, [entry.event.event_id for entry in entries])
         results[tenant_id], fresh = _sort_out(entries, known, held, settle)
@@ -285,14 +295,16 @@ def record(
             rules = tx.rules(tenant_id)
             fresh = [entry.marked_up(rules.markup) for entry in fresh]
             _add(deltas, rules.limits, fresh)
-            limits += rules.limits
+            limits[tenant_id] = rules.limits
             written += fresh
     if written:
         tx.insert_entries(written)
         tx.roll_up_all(written)
         for destination in destinations:
             tx.insert_deliveries(destination, written)
-        _write(tx, deltas, limits, now)
+        absent = _write(tx, deltas, [limit for some in limits.values() for limit in some], now)
+        for entry in written if absent else ():
+            notice_unopened(tx, limits[entry.event.tenant_id], entry, absent, now)
     return results
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..limits import CounterKey, Limit, LimitStatus
@@ -64,8 +64,8 @@ class NoticesTransaction:
         """Read the oldest notices that are due by `now`, and let them be due again at `until`."""
 
     @abstractmethod
-    def notices_delivered(self, ids: Sequence[int]) -> None:
-        """Let notices not be due any more."""
+    def reschedule_notices(self, ids: Sequence[int], due: float) -> None:
+        """Let notices be due at another time; `KEPT` is never again."""
 
 
 def review(tx: NoticesTransaction, key: CounterKey, limit: Limit, status: LimitStatus, now: float) -> None:
@@ -90,8 +90,3 @@ def _send(
     body, due = (json.dumps(notice.to_dict()), now) if tx.delivers else ("", KEPT)
     if tx.insert_notice(NoticeRow(*key, turn, percent, now, body, due)):
         tx.notices.append(notice)
-
-
-def first(rows: Iterable[NoticeRow], most: int) -> list[NoticeRow]:
-    """Return the oldest rows."""
-    return sorted(rows, key=lambda row: row.id)[:most]

@@ -46,8 +46,8 @@ class TransactionalStore(TransactionalLimits, TransactionalPlans, TransactionalR
     def claim_notices(self, now: float, until: float, most: int) -> list[NoticeRow]:
         return self._run(lambda tx: tx.claim_notices(now, until, most))
 
-    def notices_delivered(self, ids: Sequence[int]) -> None:
-        self._run(lambda tx: tx.notices_delivered(ids))
+    def reschedule_notices(self, ids: Sequence[int], due: float) -> None:
+        self._run(lambda tx: tx.reschedule_notices(ids, due))
 
     # -- admission ------------------------------------------------------------------------------
 

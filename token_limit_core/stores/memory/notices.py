@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...limits import CounterKey
-from ..notices import KEPT, NoticeRow, NoticesTransaction
+from ..notices import NoticeRow, NoticesTransaction
 
 NoticeKey = tuple[CounterKey, int, int]
 
@@ -34,8 +34,8 @@ class MemoryNotices(NoticesTransaction):
         self._set_due([row.id for row in due], until)
         return due
 
-    def notices_delivered(self, ids: Sequence[int]) -> None:
-        self._set_due(ids, KEPT)
+    def reschedule_notices(self, ids: Sequence[int], due: float) -> None:
+        self._set_due(ids, due)
 
     def move_notices(self, source: str, target: str | None) -> None:
         """Give the notices of a tenant to another, or delete them."""

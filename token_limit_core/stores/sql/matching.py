@@ -90,6 +90,12 @@ def open_at_the_time(limits: Any, owner: Any, subject: Any) -> ColumnElement[boo
     )
 
 
+def in_force(limits: Any) -> ColumnElement[bool]:
+    """Test whether limits are in force at the time."""
+    ends_later = or_(limits.c.effective_until.is_(None), limits.c.effective_until > THE_TIME)
+    return and_(limits.c.effective_from <= THE_TIME, ends_later)
+
+
 def lock_counters(limits: Any, *further: Any) -> CTE:
     """Lock the counters of limits, in the order of `limits.lock_order`."""
     at_the_time = open_at_the_time(limits, limits.c.owner, limits.c.subject)

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Update, and_, bindparam, select, update
 
 from ...limits import CounterKey
-from ..notices import KEPT, NoticeRow, NoticesTransaction
+from ..notices import NoticeRow, NoticesTransaction
 from . import statements as sql
 from .statements import Upserts, listed, one_of, size_for
 from .tables import counter, notice
@@ -32,8 +32,8 @@ _CLAIM = update(notice).where(notice.c.id == bindparam("the_id"), _IS_DUE).value
 
 
 @cache
-def _delivered(size: int) -> Update:
-    return update(notice).where(one_of(notice.c.id, "the_ids", size)).values(due=KEPT)
+def _reschedule(size: int) -> Update:
+    return update(notice).where(one_of(notice.c.id, "the_ids", size)).values(due=bindparam("the_end"))
 
 
 class SqlNotices(NoticesTransaction):
@@ -57,6 +57,6 @@ class SqlNotices(NoticesTransaction):
         rows = [NoticeRow(*row) for row in self._rows(_DUE, {"the_time": now, "the_most": most})]
         return [row for row in rows if self._changed(_CLAIM, {"the_id": row.id, "the_time": now, "the_end": until})]
 
-    def notices_delivered(self, ids: Sequence[int]) -> None:
+    def reschedule_notices(self, ids: Sequence[int], due: float) -> None:
         if ids:
-            self._run(_delivered(size_for(ids)), listed("the_ids", ids))
+            self._run(_reschedule(size_for(ids)), {**listed("the_ids", ids), "the_end": due})

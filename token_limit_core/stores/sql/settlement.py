@@ -40,6 +40,7 @@ from .matching import (
     candidate_limits,
     filter_row,
     has_other_markup,
+    in_force,
     is_in,
     is_locked,
     known_markup,
@@ -73,6 +74,7 @@ def _charged(limits: Any) -> dict[str, Any]:
     }
 
 
+_HAS_HOLD = exists(select(hold.c.call_id).where(hold.c.call_id == THE_CALL))
 _CROSSES = (counter.c.settled >= counter.c.notify_at).label("crosses")
 
 
@@ -109,7 +111,8 @@ _KEY = ("tenant_id", "limit_id", "subject", "window_start")
 def _entry(state: CTE, candidates: CTE, matching: CTE, keys: CTE) -> CTE:
     """Append the entry in a plain case: its hold is on counters that are charged, filters and markup are known.
 
-    A counter of all tenants that is not open is left to the steps, which wait for it.
+    A counter of all tenants that is not open is left to the steps, which wait for it. So is one of a call that nobody
+    was admitted for, which opens it.
     """
     charged = and_(hold_item.c.limit_id == keys.c.limit_id, hold_item.c.window_start == keys.c.window_start)
     other_item = and_(hold_item.c.call_id == THE_CALL, ~exists(select(keys).where(charged)))
@@ -120,6 +123,7 @@ def _entry(state: CTE, candidates: CTE, matching: CTE, keys: CTE) -> CTE:
         ~exists(select(matching.c.id).where(matching.c.owner == EVERYONE, ~opened)),
         unknown_filters(candidates).scalar_subquery().is_(None),
         ~has_other_markup(state),
+        or_(_HAS_HOLD, ~exists(select(matching.c.id).where(in_force(matching), ~opened))),
     )
     entry: CTE = appended.returning(ledger.c.id).cte("entry")
     return entry
@@ -150,11 +154,14 @@ def _copies(entry: CTE) -> CTE:
 SETTLE = (LOCK_TENANT, _settlement())
 """For PostgreSQL. The second statement begins when the tenant is locked, and sees what was committed until then."""
 
+_OPENED = exists(select(counter.c.limit_id).where(open_at_the_time(limit, THE_TENANT, "")).correlate(limit))
+_UNOPENED = and_(limit.c.tenant_id == THE_TENANT, limit.c.plan == "", in_force(limit), ~_OPENED)
 _FILTERED = and_(limit.c.tenant_id == THE_TENANT, limit.c.filter != "")
 _OTHERS = and_(or_(limit.c.tenant_id == EVERYONE, _FILTERED), limit.c.plan == "")
 SETTLE_ENTRY = _append(
     sqlite.insert,
     ~exists(select(limit.c.id).where(_OTHERS)),
+    or_(_HAS_HOLD, ~exists(select(limit.c.id).where(_UNOPENED))),
     ~exists(select(tenant.c.id).where(tenant.c.id == THE_TENANT, or_(tenant.c.plan != "", tenant.c.markup != ""))),
 )
 SETTLE_COUNTERS = (
