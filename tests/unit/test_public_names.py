@@ -12,7 +12,8 @@ EXPORTED = {
     "token_limit_core": [
         "PER_DAY", "PER_MONTH", "CallDoesNotFit", "CallUnpriced", "ConfigurationError", "Decision", "LLMEvent", "Limit",
         "LimitExceededException", "LimitExhausted", "LimitStatus", "LimitUnverifiable", "Meter", "MeterConfig",
-        "NoTenant", "StoreError", "TenantBusy", "TenantSuspended", "TokenLimitError", "__version__",
+        "NoTenant", "Notice", "StoreError", "TenantBusy", "TenantSuspended", "TokenLimitError", "__version__",
+        "verify_signature",
     ],
     "token_limit_core.patches": ["PATCH_REGISTRY", "BasePatch"],
     "token_limit_core.testing": ["Clock", "FakeProvider", "Pause", "Received"],
@@ -36,6 +37,7 @@ DOCUMENTED = {
     "token_limit_django.drf": ["exception_handler", "refusals_first"],
     "token_limit_django.meter": ["get_meter"],
     "token_limit_django.middleware": ["TokenLimitMiddleware"],
+    "token_limit_django.signals": ["call_refused", "threshold_reached"],
     "token_limit_django.usage": ["UsageHeadersMiddleware"],
     "token_limit_flask.console": ["console"],
     "token_limit_flask.ingest": ["ingest_blueprint"],

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SECONDS = (3.05, 10.0)
 """Time-outs of a request: to connect, and to read."""
 
-CLAIM_SECONDS = 60.0
+CLAIM_SECONDS = 120.0
 """After these another process may deliver what this one has claimed."""
 
 LOOK_SECONDS = 30.0
@@ -73,8 +73,8 @@ class Webhook:
                 self._thread = thread
 
     def flush(self) -> bool:
-        """Deliver what is due; False if an attempt failed."""
-        return self._deliver() is None
+        """Deliver what waits, also what waits for another attempt; False if an attempt failed."""
+        return self._deliver(LONGEST_WAIT_SECONDS) is None
 
     def close(self) -> None:
         """Deliver what is due and end the thread; what is left stays in the store."""
@@ -99,10 +99,13 @@ class Webhook:
                 log_fault("token-limit cannot read the notices that wait; it will try again")
             self._changed.wait(LOOK_SECONDS if wait is None else wait)
 
-    def _deliver(self) -> float | None:
-        """Deliver what is due, oldest first; return the seconds to wait after a failure, None if there was none."""
+    def _deliver(self, ahead: float = 0.0) -> float | None:
+        """Deliver what is due in `ahead` seconds, oldest first.
+
+        Return the seconds to wait after a failure, None if there was none.
+        """
         with self._delivering:
-            while rows := self._store.claim_notices(self._clock(), self._clock() + CLAIM_SECONDS, 1):
+            while rows := self._store.claim_notices(self._clock() + ahead, self._clock() + CLAIM_SECONDS, 1):
                 [row] = rows
                 error = self._post(row)
                 if error is not None and self._clock() - row.at < GIVE_UP_SECONDS:

@@ -51,6 +51,8 @@ class Slots:
         }
         self._client: Any = None
         self._owners: dict[str, str] = {}
+        self.thresholds: dict[CounterKey, int] = {}
+        """The next thresholds of counters, as far as this process has worked them out."""
 
     def run(self, script: Script, tenant_id: str, *args: object) -> Any:
         """Run a script on the slot of a tenant."""
@@ -127,6 +129,12 @@ class Slots:
         if len(self._owners) >= MOST_OWNERS:
             self._owners.clear()
         self._owners[call_id] = tenant_id
+
+    def remember_threshold(self, key: CounterKey, amount: int) -> None:
+        """Remember the amount of a counter's next threshold."""
+        if len(self.thresholds) >= MOST_OWNERS:
+            self.thresholds.clear()
+        self.thresholds[key] = amount
 
     def forget_owner(self, call_id: str) -> None:
         """Forget whose hold it is, as it was closed or has moved."""

@@ -74,13 +74,20 @@ class RedisTransaction(SqlTransaction):
     def admit_at_once(self, call: Call, now: float, assigns_plans: bool) -> Decision | Retry:
         return admit(self, self._slots, call, now, assigns_plans)
 
-    def settle_at_once(self, call_id: str, entry: Entry, destinations: Sequence[str]) -> bool:
-        return False  # that would charge the counters of the database
+    def settle_at_once(self, call_id: str, entry: Entry, destinations: Sequence[str]) -> bool | None:
+        return None  # that would charge the counters of the database
 
     # -- counters -------------------------------------------------------------------------------
 
     def counter(self, key: CounterKey) -> Counter | None:
-        return self._slots.counter(key)
+        """Read a counter with what this transaction is about to change."""
+        counter, name = self._slots.counter(key), name_of(key)
+        if counter is None or key.tenant_id not in self._pending:
+            return counter
+        effects = self._pending.of(key.tenant_id)
+        extra, until = effects.credits.get(name, (counter.extra, counter.extra_until))
+        settled = counter.settled + effects.charges.get(name, 0)
+        return counter._replace(settled=settled, extra=extra, extra_until=until)
 
     def counters(self, keys: Sequence[CounterKey]) -> dict[CounterKey, Counter]:
         return {key: counter for key in keys if (counter := self.counter(key)) is not None}
@@ -113,6 +120,23 @@ class RedisTransaction(SqlTransaction):
             charges = self._pending.of(key.tenant_id).charges
             charges[name_of(key)] = charges.get(name_of(key), 0) + settled
         return True
+
+    def charge_below(self, key: CounterKey, settled: int, held: int) -> bool:
+        """Compare with the threshold that this process knows, before the charge: that is made after the commit.
+
+        What others have committed and not charged yet is still held. Near the threshold they are waited for.
+        """
+        threshold = self._slots.thresholds.get(key)
+        counter = self.counter(key) if threshold is not None else None
+        if threshold is not None and counter is not None and counter.settled + counter.held + settled >= threshold:
+            self.lock_counters([key])
+            counter = self.counter(key)
+        if threshold is None or counter is None or counter.settled + settled >= threshold:
+            return False
+        return self.charge(key, settled, held)
+
+    def notify_at(self, key: CounterKey, amount: int) -> None:
+        self._slots.remember_threshold(key, amount)
 
     def credit(self, key: CounterKey, extra: int, extra_until: float | None) -> None:
         self._pending.of(key.tenant_id).credits[name_of(key)] = (extra, extra_until)
