@@ -96,25 +96,25 @@ class LimitExhausted(LimitExceededException):
 class CallDoesNotFit(LimitExceededException):
     """What is left does not cover this call's worst case (HTTP 402)."""
 
-    kind = "does_not_fit"
+    kind: Kind = "does_not_fit"
 
 
 class TenantBusy(LimitExceededException):
     """Only calls in flight stand in the way; try again shortly (HTTP 429)."""
 
-    kind = "busy"
+    kind: Kind = "busy"
 
 
 class LimitUnverifiable(LimitExceededException):
     """The store is down and the policy is to refuse (HTTP 503)."""
 
-    kind = "unverifiable"
+    kind: Kind = "unverifiable"
 
 
 class NoTenant(LimitExceededException):
     """Nobody is known to pay for the call, and `on_no_tenant` is "refuse" (HTTP 403)."""
 
-    kind = "no_tenant"
+    kind: Kind = "no_tenant"
 
     def __str__(self) -> str:
         return "no tenant is in force and on_no_tenant is 'refuse'; sign in, or wrap the call in meter.for_tenant(...)"
@@ -123,13 +123,13 @@ class NoTenant(LimitExceededException):
 class CallUnpriced(LimitExceededException):
     """No price is known for the call, and `on_unpriced` is "refuse" or the limit is strict (HTTP 402)."""
 
-    kind = "unpriced"
+    kind: Kind = "unpriced"
 
 
 class TenantSuspended(LimitExceededException):
     """The tenant is suspended (HTTP 402)."""
 
-    kind = "suspended"
+    kind: Kind = "suspended"
 
 
 _REFUSALS: dict[str, type[LimitExceededException]] = {cls.kind: cls for cls in LimitExceededException.__subclasses__()}

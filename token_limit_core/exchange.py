@@ -25,7 +25,7 @@ class OpenStream(Protocol):
 class Exchange(Scope):
     """The Scope of a request, a WebSocket or a queued task; `loop` is the event loop that serves it."""
 
-    ended = False
+    ended: bool = False
 
     def __init__(
         self, tenant_id: str | None = None, *, loop: asyncio.AbstractEventLoop | None = None, **options: Any

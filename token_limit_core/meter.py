@@ -53,7 +53,7 @@ class Meter(ManagesLimits, ManagesPlans, ManagesTenants, ManagesHolds, ProviderC
     """
 
     def __init__(self, config: MeterConfig | None = None) -> None:
-        self.config = config if config is not None else MeterConfig()
+        self.config: MeterConfig = config if config is not None else MeterConfig()
         for name in self.config.patches or ():
             patches.patch_class(name)
         self._engine = Engine(self.config)

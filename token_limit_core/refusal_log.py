@@ -12,7 +12,7 @@ import threading
 
 from .errors import refusal_in
 
-logger = logging.getLogger("token_limit")
+logger: logging.Logger = logging.getLogger("token_limit")
 
 SERVERS = (
     "asyncio", "daphne.server", "django.request", "gunicorn.error", "hypercorn.error", "uvicorn.error", "waitress",

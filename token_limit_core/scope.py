@@ -21,7 +21,7 @@ from .runtime.faults import ConfigurationError, log_fault, should_raise, shown
 if TYPE_CHECKING:
     from .limits import Decision
 
-logger = logging.getLogger("token_limit")
+logger: logging.Logger = logging.getLogger("token_limit")
 
 Resolver = Callable[[], str | None]
 AsyncResolver = Callable[[], Awaitable[str | None]]
@@ -40,7 +40,7 @@ class Scope:
     attributes: dict[str, Any] | None = None
     denial: Decision | None = None
     peeks = False
-    unresolved = False
+    unresolved: bool = False
     """True while the resolver fails: who pays is not known yet, which is not the same as nobody."""
     resolvable = True
     """False in a task that was sent while the resolver failed. Its tenant is never known, so its calls are refused."""

@@ -63,7 +63,7 @@ class TokenLimitMiddleware:
         self.app = app
         self._fault: ConfigurationError | None = None
         try:
-            self.options = Options(
+            self.options: Options = Options(
                 make_meter(meter, config),
                 resolver,
                 user_tenant_attributes,

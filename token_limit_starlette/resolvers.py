@@ -23,7 +23,7 @@ from token_limit_core.scope import first_tenant, tenant_id
 
 from .options import Options
 
-logger = logging.getLogger("token_limit")
+logger: logging.Logger = logging.getLogger("token_limit")
 
 RESOLVE_SECONDS = 10.0
 """How long a thread waits for the event loop to run an async resolver."""

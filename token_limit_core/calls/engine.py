@@ -16,7 +16,7 @@ from ..runtime.log_throttle import LogThrottle
 from ..runtime.text import storable
 from .backlog import Backlog
 from .estimates import Habits
-from .listeners import listeners_of, notify, notify_refusal, notify_threshold
+from .listeners import Listener, listeners_of, notify, notify_refusal, notify_threshold
 from .markup import mark_up
 from .refusal_log import RefusalLog, refusal_of
 from .settler import Settler
@@ -25,6 +25,7 @@ from .unresolved import Unresolved
 
 if TYPE_CHECKING:
     from ..config import MeterConfig
+    from ..delivery.outbox import Outbox
     from ..events import LLMEvent
     from ..limits import Decision
     from ..limits.notices import Notice
@@ -52,15 +53,15 @@ class Engine:
     def __init__(self, config: MeterConfig) -> None:
         self.config = config
         self.store: Store = store_of(config)
-        self.outbox = outbox_of(config, self.store)
-        self.prices = PriceBook(config.on_unpriced, config.fallback_price, config.prices)
-        self.access = StoreAccess(config, self.store, Backlog(partial(journal_of, config, self.store)))
-        self.habits = Habits()
-        self.settler = Settler(self.access.recover)
+        self.outbox: Outbox | None = outbox_of(config, self.store)
+        self.prices: PriceBook = PriceBook(config.on_unpriced, config.fallback_price, config.prices)
+        self.access: StoreAccess = StoreAccess(config, self.store, Backlog(partial(journal_of, config, self.store)))
+        self.habits: Habits = Habits()
+        self.settler: Settler = Settler(self.access.recover)
         self.access.watch = self.settler.watch
-        self.unresolved = Unresolved()
-        self.refusals = RefusalLog(self.store, self.settler)
-        self.listeners = listeners_of(config, self.outbox)
+        self.unresolved: Unresolved = Unresolved()
+        self.refusals: RefusalLog = RefusalLog(self.store, self.settler)
+        self.listeners: list[Listener] = listeners_of(config, self.outbox)
         self.in_daemon_threads: WeakSet[Any] = WeakSet()
         """The flights of daemon threads, which the end of the process stops in the middle."""
 
@@ -78,7 +79,7 @@ class Engine:
         self._counts: Counter[str] = Counter()
         self._events = 0
         self._unattributed = LogThrottle()
-        self.resolver_failures = LogThrottle()
+        self.resolver_failures: LogThrottle = LogThrottle()
         self._warned: set[str] = set()
         self._begun = False
 

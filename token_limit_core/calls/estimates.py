@@ -66,7 +66,7 @@ class UpperBound:
     __slots__ = ("_count", "_values", "value")
 
     def __init__(self, first: int) -> None:
-        self.value = first
+        self.value: int = first
         self._count = 0
         self._values: list[int] = []
 
@@ -93,8 +93,8 @@ class Costs:
     __slots__ = ("call", "share")
 
     def __init__(self) -> None:
-        self.share = UpperBound(MILLION)
-        self.call = UpperBound(0)
+        self.share: UpperBound = UpperBound(MILLION)
+        self.call: UpperBound = UpperBound(0)
 
     def of(self, amount: int) -> int:
         """Return nano-dollars for a call whose tokens have this price."""
@@ -121,9 +121,9 @@ class Habit:
     def __init__(self) -> None:
         self.answered: str | None = None
         self.costs: Costs | None = None
-        self.rate = UpperBound(FIRST_RATE)
-        self.unseen = UpperBound(MILLION)
-        self.output = UpperBound(FIRST_OUTPUT)
+        self.rate: UpperBound = UpperBound(FIRST_RATE)
+        self.unseen: UpperBound = UpperBound(MILLION)
+        self.output: UpperBound = UpperBound(FIRST_OUTPUT)
 
     def estimate(self, size: int, max_output: int | None, unseen: int = 0) -> tuple[int, int]:
         """Return the input and output tokens expected of `size` characters and `unseen` guessed tokens of input.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..pricing import Price
     from ..stores.records import Call, Charges
     from .engine import Engine
+    from .estimates import Habit
     from .markup import Markup
     from .request import Request
 
@@ -44,23 +45,23 @@ class Flight:
     )  # fmt: skip
 
     def __init__(self, engine: Engine, request: Request, scope: scopes.Scope | None, tenant_id: str) -> None:
-        self.engine = engine
-        self.request = request
-        self.scope = scope
-        self.tenant_id = tenant_id
-        self.unresolved = scope is not None and scope.unresolved
+        self.engine: Engine = engine
+        self.request: Request = request
+        self.scope: scopes.Scope | None = scope
+        self.tenant_id: str = tenant_id
+        self.unresolved: bool = scope is not None and scope.unresolved
         """Whether it is not known yet who pays; `tenant_id` is who does if that stays so."""
 
-        self.call_id = new_id()
+        self.call_id: str = new_id()
         clock = engine.config.clock
-        self.started_at = clock()
-        self.started = time.perf_counter()
+        self.started_at: float = clock()
+        self.started: float = time.perf_counter()
         provider = request.provider
         if provider in BY_HOST:
             provider = f"{provider} at {request.host}"
-        self.habit = engine.habits[provider, request.model]
-        self.estimate = self.habit.estimate(request.size, request.max_output, request.unseen)
-        self.covered = self.estimate[1]
+        self.habit: Habit = engine.habits[provider, request.model]
+        self.estimate: tuple[int, int] = self.habit.estimate(request.size, request.max_output, request.unseen)
+        self.covered: int = self.estimate[1]
         """Output tokens that are held for."""
 
         self.overrun: Decision | None = None
@@ -71,11 +72,11 @@ class Flight:
         self.tags: dict[str, Any] = {}
         self.answer: Any = None
         self.cost_usd: Decimal | None = None
-        self.lost_attempts = 0
-        self.attempt_lost = False
+        self.lost_attempts: int = 0
+        self.attempt_lost: bool = False
         self.ended: float | None = None
         self._open = True
-        self.done = False
+        self.done: bool = False
         """Whether it is settled, or nothing is left to settle; `landed` is true from the beginning of the settle on."""
 
         if threading.current_thread().daemon:

@@ -30,7 +30,8 @@ class Growth:
     def __init__(self, flight: Flight, outcome: Callable[[BaseException | None], Outcome]) -> None:
         self._flight, self._outcome = flight, outcome
         self._renew_at = flight.started_at + flight.engine.config.hold_seconds / 2
-        self.left = self._interval = FIRST_LOOK if flight.request.stream else sys.maxsize
+        self._interval = FIRST_LOOK if flight.request.stream else sys.maxsize
+        self.left: int = self._interval
 
     def look(self) -> Decision | None:
         """Raise or renew the hold if it is time; return the refusal that a stream is to be cut by, else None."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..limits.notices import Notice
     from .request import Request
 
-logger = logging.getLogger("token_limit")
+logger: logging.Logger = logging.getLogger("token_limit")
 
 
 class Listener(Protocol):

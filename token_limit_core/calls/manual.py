@@ -12,7 +12,7 @@ from ..usage import CACHE_OUTSIDE_INPUT, USAGE_FIELDS, Usage
 from .failures import describe_error
 from .request import Outcome
 
-logger = logging.getLogger("token_limit")
+logger: logging.Logger = logging.getLogger("token_limit")
 
 CONTENT_FIELDS = fields_of_kind("content")
 

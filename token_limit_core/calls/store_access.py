@@ -52,7 +52,8 @@ class StoreAccess:
     """What the flow of a call asks of the store. No method raises `StoreError` but `reached` under "refuse"."""
 
     def __init__(self, config: MeterConfig, store: Store, backlog: Backlog) -> None:
-        self._config, self._store, self.backlog = config, store, backlog
+        self._config, self._store = config, store
+        self.backlog: Backlog = backlog
         self._breaker = Breaker(self._answers_again)
         self._allowance = Allowance(parse_amount(config.outage_allowance_usd, "outage_allowance_usd"))
         self._log_throttle = LogThrottle()

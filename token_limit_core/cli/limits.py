@@ -35,16 +35,16 @@ def options(*rows: tuple[str, dict[str, Any]]) -> Callable[[Command], Command]:
     return add
 
 
-frequency_option = options(
+frequency_option: Callable[[Command], Command] = options(
     ("--frequency", {"type": click.Choice(FREQUENCIES), "help": f"The window of the limit (default: {PER_MONTH})."})
 )
-filter_options = options(
+filter_options: Callable[[Command], Command] = options(
     ("--user", {"help": "Only the calls of this user; '*' is each user on its own."}),
     ("--model", {"help": "Only calls of this model, or of a pattern such as 'gpt-4*'."}),
     ("--provider", {"help": "Only calls to this provider."}),
     ("--feature", {"help": "Only calls of this feature."}),
 )
-limit_options = options(
+limit_options: Callable[[Command], Command] = options(
     ("--unit", {"type": click.Choice(UNITS), "default": USD, "show_default": True, "help": "What is counted."}),
     ("--mode", {"type": click.Choice(MODES), "default": ENFORCE, "show_default": True,
                 "help": "Refuse calls, only record, or refuse what may cost more than is left."}),

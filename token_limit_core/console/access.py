@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from ..runtime.faults import ConfigurationError
 from .web import Request
 
-logger = logging.getLogger("token_limit")
+logger: logging.Logger = logging.getLogger("token_limit")
 
 COOKIE = "token_limit_console"
 FIELD = "csrf"

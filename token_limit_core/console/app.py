@@ -13,7 +13,7 @@ from .rendering import TYPES, static
 from .routes import respond
 from .web import MOST_BODY, Request, Response, error_response, not_allowed, text
 
-logger = logging.getLogger("token_limit")
+logger: logging.Logger = logging.getLogger("token_limit")
 
 STATIC = "static/"
 

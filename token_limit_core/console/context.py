@@ -65,13 +65,13 @@ class Context:
     def __init__(self, request: Request, meter: Meter, actor: str, frame: Frame) -> None:
         self.request = request
         self.actor = actor
-        self.params = request.params
-        self.url = request.url
+        self.params: dict[str, str] = request.params
+        self.url: Callable[..., str] = request.url
         self.meter = meter
         self.store: Store = meter.store
-        self.now = meter.config.clock()
+        self.now: float = meter.config.clock()
         self.frame = frame
-        self.may = frame.may
+        self.may: Callable[[Right], bool] = frame.may
 
     def page(self, template: str, status: int = 200, **context: Any) -> Response:
         """Return a page."""

@@ -12,7 +12,7 @@ from . import actions, bulk, forms, keys, overview, pages, plans, refusals, tabl
 from .context import Context, Right
 from .web import Response, not_allowed
 
-logger = logging.getLogger("token_limit")
+logger: logging.Logger = logging.getLogger("token_limit")
 
 Handler = Callable[[Context], Response]
 

@@ -35,7 +35,7 @@ from ..wording import (
 from .charts import chart_of, shown
 from .gauges import gauge
 
-logger = logging.getLogger("token_limit")
+logger: logging.Logger = logging.getLogger("token_limit")
 
 DAY = 86400
 PAGE = "own/usage.html"

@@ -61,9 +61,9 @@ class Journal:
     def __init__(self, path: Path, *, private: bool = False) -> None:
         """Set the path. A `private` file lies in a directory of its own, which no other user may own."""
         self._file = SqliteFile(path, "journal", _TABLE, busy_seconds=BUSY_SECONDS, synchronous="NORMAL")
-        self.path = self._file.path
+        self.path: Path = self._file.path
         self._private = private
-        self.rows = 0
+        self.rows: int = 0
         """The number of rows that wait: those of this process, and those of others at the last count."""
 
         after_fork(self._file.reset)

@@ -40,7 +40,9 @@ class Outbox:
         if self._destination not in store.destinations:  # another Meter may share the store
             store.destinations = (*store.destinations, self._destination)
         self._buffer = StoreBuffer(store, self._destination)
-        self.queue = EventQueue(transport.deliver, buffer=self._buffer, on_flush_error=on_flush_error, **queue)
+        self.queue: EventQueue = EventQueue(
+            transport.deliver, buffer=self._buffer, on_flush_error=on_flush_error, **queue
+        )
 
     @property
     def parked(self) -> int:

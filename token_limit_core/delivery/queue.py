@@ -22,7 +22,8 @@ class DeliverLater(TokenLimitError):
 
     def __init__(self, seconds: float, reason: str, *, asked: bool = False) -> None:
         super().__init__(reason)
-        self.seconds, self.asked = seconds, asked
+        self.seconds: float = seconds
+        self.asked: bool = asked
 
 
 class DeliveryRefused(TokenLimitError):
@@ -32,7 +33,9 @@ class DeliveryRefused(TokenLimitError):
     """
 
     def __init__(self, status: int, events: Sequence[LLMEvent], reasons: Mapping[str, str] | None = None) -> None:
-        self.status, self.events, self.reasons = status, list(events), dict(reasons or {})
+        self.status: int = status
+        self.events: list[LLMEvent] = list(events)
+        self.reasons: dict[str, str] = dict(reasons or {})
         first = next(iter(self.reasons.values()), None)
         super().__init__(f"the backend refused {len(events)} events with {status}" + (f": {first}" if first else ""))
 

@@ -47,12 +47,12 @@ class RemoteStore(Store):
         **queue: Any,
     ) -> None:
         self._transport = transport
-        self.backend = transport.url
+        self.backend: str = transport.url
         self._spool = spool
         self._tenants = BackendAnswers(transport, spool, ttl)
         self._on_flush_error = on_flush_error
         self._overflow = LogThrottle()
-        self.queue = EventQueue(
+        self.queue: EventQueue = EventQueue(
             self._deliver, buffer=spool, on_flush_error=on_flush_error, on_dropped=self._give_up, **queue
         )
         after_fork(self._tenants.reset)

@@ -45,17 +45,17 @@ class TenantState:
     """The state of one tenant in this process. `checking` lets one thread ask the backend while others wait."""
 
     def __init__(self) -> None:
-        self.checking = threading.Lock()
-        self.lock = threading.Lock()
+        self.checking: threading.Lock = threading.Lock()
+        self.lock: threading.Lock = threading.Lock()
         self.answer: Answer | None = None
         self.waiting: dict[str, Cost] = {}
         """Events that are not delivered yet, by id."""
-        self.unsynced = Cost()
+        self.unsynced: Cost = Cost()
         """The cost of waiting events, and of those delivered since the check began that gave the answer."""
-        self.delivered = Cost()
+        self.delivered: Cost = Cost()
         self.holds: dict[str, tuple[Hold, Cost]] = {}
-        self.held = Cost()
-        self.not_before = 0.0
+        self.held: Cost = Cost()
+        self.not_before: float = 0.0
         self._counted: dict[str, None] = {}
 
     def count_once(self, event_id: str) -> bool:

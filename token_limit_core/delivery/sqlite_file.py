@@ -19,7 +19,7 @@ class SqliteFile:
     """
 
     def __init__(self, path: str | Path, name: str, table: str, *, busy_seconds: float, synchronous: str) -> None:
-        self.path = Path(path).resolve()
+        self.path: Path = Path(path).resolve()
         self._name, self._table = name, table
         self._busy_seconds, self._synchronous = busy_seconds, synchronous
         self._inherited: list[threading.local] = []

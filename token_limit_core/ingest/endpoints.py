@@ -25,7 +25,7 @@ from .body import BadBody, Read, read_json
 from .events import Priced, Rejected, read_event
 from .keys import CHECK, INGEST, SET_LIMIT, ApiKey, proves, public_id_of, token_in
 
-logger = logging.getLogger("token_limit")
+logger: logging.Logger = logging.getLogger("token_limit")
 
 EVENTS, THRESHOLDS, CHECKS = "events", "thresholds", "check-tenant-limit"
 """The last path segment of each endpoint; clients derive the other two URLs from the first."""
@@ -49,7 +49,10 @@ class Refused(Exception):
 
     def __init__(self, status: int, title: str, detail: str, **headers: str) -> None:
         super().__init__(detail)
-        self.status, self.title, self.detail, self.headers = status, title, detail, headers
+        self.status: int = status
+        self.title: str = title
+        self.detail: str = detail
+        self.headers: dict[str, str] = headers
 
 
 class Ingest:

@@ -15,18 +15,18 @@ class DeepSeekPatch(BasePatch):
     """Meters DeepSeek, which is called through OpenAI's SDK."""
 
     name = "deepseek"
-    module = "openai"
+    module: ClassVar[str] = "openai"
     through: ClassVar[str | None] = "openai"
-    guards = ("chat.completions", "fim.completions", "responses")
+    guards: ClassVar[tuple[str, ...]] = ("chat.completions", "fim.completions", "responses")
 
 
 class OpenRouterPatch(BasePatch):
     """Meters OpenRouter, which is called through OpenAI's SDK."""
 
     name = "openrouter"
-    module = "openai"
+    module: ClassVar[str] = "openai"
     through: ClassVar[str | None] = "openai"
-    guards = ("chat.completions", "completions", "responses", "embeddings")
+    guards: ClassVar[tuple[str, ...]] = ("chat.completions", "completions", "responses", "embeddings")
 
 
 class LangChainPatch(BasePatch):
@@ -36,7 +36,7 @@ class LangChainPatch(BasePatch):
     """
 
     name = "langchain"
-    module = "langchain_core"
+    module: ClassVar[str] = "langchain_core"
 
     def _install(self) -> None:
         for module, cls in (("chat_models", "BaseChatModel"), ("llms", "BaseLLM")):

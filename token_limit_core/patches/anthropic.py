@@ -52,15 +52,17 @@ class AnthropicPatch(ClientMiddlewarePatch):
     """Meters messages of every kind of client, and the results of batches."""
 
     name = "anthropic"
-    module = "anthropic"
-    guards = ("messages", "beta.messages", "messages.batches.results", "completions")
-    not_guarded = ("beta.sessions", "beta.agents", "beta.deployments.run", "beta.dreams")
-    surfaces = (
+    module: ClassVar[str] = "anthropic"
+    guards: ClassVar[tuple[str, ...]] = ("messages", "beta.messages", "messages.batches.results", "completions")
+    not_guarded: ClassVar[tuple[str, ...]] = ("beta.sessions", "beta.agents", "beta.deployments.run", "beta.dreams")
+    surfaces: ClassVar[tuple[Surface, ...]] = (
         Surface("/v1/messages", "messages", ("max_tokens",), read, MessageReader, refined=True),
         Surface("/v1/complete", "completions", ("max_tokens_to_sample",), read, MessageReader, refined=True),
     )
-    later = (Surface("/v1/messages/batches/{}/results", "messages.batches", None, _nothing, MessageReader, kept=False),)
-    free = re.compile(
+    later: ClassVar[tuple[Surface, ...]] = (
+        Surface("/v1/messages/batches/{}/results", "messages.batches", None, _nothing, MessageReader, kept=False),
+    )
+    free: ClassVar[re.Pattern[str]] = re.compile(
         r"/v1/(messages/(count_tokens|batches(/[^/]+/cancel)?)"
         r"|(files|models|skills|organizations|user_profiles|vaults|memory_stores|environments|tunnels|webhooks)(/.+)?)$"
     )

@@ -13,7 +13,7 @@ from .costs import reported_cost
 from .reading import count, fields_of, seconds, text
 from .surfaces import Plan
 
-logger = logging.getLogger("token_limit")
+logger: logging.Logger = logging.getLogger("token_limit")
 
 CHARACTERS_PER_BYTE = 1 / 400
 """What a byte of audio stands for in a request's size: 10 tokens a second, at 128 kbit/s."""
@@ -68,7 +68,7 @@ class TranscriptReader(StreamReader):
         """Look at an event; none is ever hidden."""
         row = fields_of(event)
         if row.get("usage") is not None:
-            self.usage = row["usage"]
+            self.usage: Any = row["usage"]
         words = row.get("delta")
         if isinstance(words, str):
             self.chunks += 1
@@ -89,7 +89,7 @@ class SpeechReader(TranscriptReader):
 
     def __init__(self, spoken: int, request_id: str | None, injected: bool) -> None:
         super().__init__(request_id, injected)
-        self.spoken = spoken
+        self.spoken: int = spoken
 
     def observed(self) -> int:
         """Estimate the audio tokens."""

@@ -66,9 +66,9 @@ class BasePatch:
         self.engines: list[Engine] = []
         self.names: dict[Engine, set[str]] = {}
         """The names that each Meter has patched: this patch's own, or those of providers."""
-        self.whole = {self.name}
+        self.whole: set[str] = {self.name}
         """The names among those that mean every call, whatever its provider."""
-        self.active = False
+        self.active: bool = False
         self._swapped: list[tuple[Any, str, Any, Any]] = []
 
     def _install(self) -> None:

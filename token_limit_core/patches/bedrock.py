@@ -9,7 +9,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from ..calls.estimates import ATTACHMENT, measure
 from ..calls.flight import Flight
@@ -56,10 +56,15 @@ class BedrockPatch(BasePatch):
     """Guards Converse and InvokeModel, streamed or not, of clients made by boto3, botocore and aiobotocore."""
 
     name = "bedrock"
-    module = "botocore"
+    module: ClassVar[str] = "botocore"
     lazy = True
-    guards = ("converse", "converse_stream", "invoke_model", "invoke_model_with_response_stream")
-    not_guarded = (
+    guards: ClassVar[tuple[str, ...]] = (
+        "converse",
+        "converse_stream",
+        "invoke_model",
+        "invoke_model_with_response_stream",
+    )
+    not_guarded: ClassVar[tuple[str, ...]] = (
         "invoke_model_with_bidirectional_stream", "start_async_invoke", "apply_guardrail", "invoke_guardrail_checks",
         "bedrock-agent-runtime", "bedrock.create_model_invocation_job",
     )  # fmt: skip

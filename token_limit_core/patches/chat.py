@@ -129,13 +129,13 @@ class StreamReader:
     __slots__ = ("answer", "chunks", "first", "injected", "letters", "request_id", "usage")
 
     def __init__(self, request_id: str | None, injected: bool) -> None:
-        self.request_id = request_id
-        self.injected = injected
+        self.request_id: str | None = request_id
+        self.injected: bool = injected
         self.usage: Any = None
         self.first: Any = None
         self.answer: Any = None
-        self.chunks = 0
-        self.letters = 0
+        self.chunks: int = 0
+        self.letters: int = 0
 
     def outcome(self, error: BaseException | None) -> Outcome:
         """Tell what was used so far."""

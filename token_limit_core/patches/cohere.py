@@ -10,7 +10,7 @@ import contextlib
 import functools
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from ..calls.flight import Flight
 from ..calls.flow import adepart, aland, depart, hand_over, land
@@ -51,10 +51,10 @@ class CoherePatch(HttpPatch):
     """Guards chats, embeddings and reranking of both APIs, on Cohere's hosts and on Bedrock."""
 
     name = own_provider = "cohere"
-    module = "cohere"
-    guards = tuple(surface.endpoint for surface in SURFACES)
-    not_guarded = ("batches", "embed_jobs", "finetuning", "audio.transcriptions")
-    surfaces = SURFACES
+    module: ClassVar[str] = "cohere"
+    guards: ClassVar[tuple[str, ...]] = tuple(surface.endpoint for surface in SURFACES)
+    not_guarded: ClassVar[tuple[str, ...]] = ("batches", "embed_jobs", "finetuning", "audio.transcriptions")
+    surfaces: ClassVar[tuple[Surface, ...]] = SURFACES
     free = FREE
 
     def _install(self) -> None:

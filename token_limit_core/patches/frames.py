@@ -65,7 +65,7 @@ class FrameTee:
 
         self._reader = reader
         self._frames = EventStreamBuffer()
-        self.outcome = reader.outcome
+        self.outcome: Callable[[BaseException | None], Outcome] = reader.outcome
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes in; all of them come out."""

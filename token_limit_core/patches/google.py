@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from .. import bodies
@@ -60,14 +60,14 @@ class GooglePatch(BasePatch):
     """Meters content, embeddings, images and interactions, on the Gemini API and on Vertex."""
 
     name = "google"
-    module = "google.genai"
-    guards = (CONTENT, EMBEDDINGS, IMAGES, INTERACTIONS)
-    websockets = (
+    module: ClassVar[str] = "google.genai"
+    guards: ClassVar[tuple[str, ...]] = (CONTENT, EMBEDDINGS, IMAGES, INTERACTIONS)
+    websockets: ClassVar[tuple[tuple[str, str, str], ...]] = (
         ("google.genai.live", "Live", "live"),
         ("google.genai.live_music", "LiveMusic", "live.music"),
         ("google.genai._gaos.google_genai", "GeminiNextGenInteractions", "interactions"),
     )
-    not_guarded = ("batches", "tunings", "videos", "caches.create", "file_search_stores")
+    not_guarded: ClassVar[tuple[str, ...]] = ("batches", "tunings", "videos", "caches.create", "file_search_stores")
 
     def _install(self) -> None:
         from google.genai import _api_client, chats, models

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+from ..calls.request import Outcome
 from ..runtime.faults import report
 from .streams import Reader
 
@@ -43,7 +44,7 @@ class LinesTee:
 
     def __init__(self, reader: Reader) -> None:
         self._lines = _Lines(reader.see)
-        self.outcome = reader.outcome
+        self.outcome: Callable[[BaseException | None], Outcome] = reader.outcome
 
     def feed(self, data: bytes) -> bytes:
         """Read bytes and return all of them."""

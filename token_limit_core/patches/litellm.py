@@ -63,14 +63,21 @@ class LiteLLMPatch(Entries, HttpPatch):
     """Guards LiteLLM's own HTTP, and lets refusals out of its functions and routers."""
 
     name = "litellm"
-    module = "litellm"
-    also = ("openai",)
-    guards = (
+    module: ClassVar[str] = "litellm"
+    also: ClassVar[tuple[str, ...]] = ("openai",)
+    guards: ClassVar[tuple[str, ...]] = (
         "completion", "text_completion", "embedding", "responses", "image_generation", "transcription", "speech",
         "rerank", "anthropic_messages", "generate_content", "Router",
     )  # fmt: skip
-    not_guarded = ("video_generation", "create_batch", "create_fine_tuning_job", "search", "realtime", "replicate")
-    surfaces = SURFACES
+    not_guarded: ClassVar[tuple[str, ...]] = (
+        "video_generation",
+        "create_batch",
+        "create_fine_tuning_job",
+        "search",
+        "realtime",
+        "replicate",
+    )
+    surfaces: ClassVar[tuple[Surface, ...]] = SURFACES
     free: ClassVar[re.Pattern[str]] = FREE
 
     def __init__(self) -> None:

@@ -91,7 +91,7 @@ class MessageReader:
     __slots__ = ("chunks", "failed", "last", "letters", "message", "request_id", "told")
 
     def __init__(self, request_id: str | None, injected: bool) -> None:
-        self.request_id = request_id
+        self.request_id: str | None = request_id
         self.message: Any = None
         self.failed: ErrorEvent | None = None
         self.told: dict[str, Any] = {}
@@ -161,7 +161,7 @@ class ErrorEvent(Exception):
 
     def __init__(self, told: Mapping[str, Any]) -> None:
         super().__init__()
-        self.type = text(told.get("type"))
+        self.type: str | None = text(told.get("type"))
 
 
 NOTHING: Mapping[str, Any] = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from ..calls.estimates import STORED
 from ..calls.request import Outcome, Request
@@ -148,14 +148,14 @@ class MistralPatch(HttpPatch):
     """Guards chat, agents, conversations, fill-in-the-middle, embeddings, text recognition and sound."""
 
     name = own_provider = "mistral"
-    module = "mistralai"
+    module: ClassVar[str] = "mistralai"
     lazy = True
-    guards = tuple(dict.fromkeys(surface.endpoint for surface in SURFACES))
-    not_guarded = (
+    guards: ClassVar[tuple[str, ...]] = tuple(dict.fromkeys(surface.endpoint for surface in SURFACES))
+    not_guarded: ClassVar[tuple[str, ...]] = (
         "batch.jobs", "classifiers", "connectors.tools", "workflows", "observability", "rag",
         "audio.realtime.connect",
     )  # fmt: skip
-    surfaces = SURFACES
+    surfaces: ClassVar[tuple[Surface, ...]] = SURFACES
     free = FREE
 
     def _install(self) -> None:

@@ -68,10 +68,10 @@ FREE = re.compile(
 class ProtocolPatch(StainlessPatch):
     """Guards one SDK that speaks OpenAI's protocol."""
 
-    surfaces = SURFACES
-    later = LATER
+    surfaces: ClassVar[tuple[Surface, ...]] = SURFACES
+    later: ClassVar[tuple[Surface, ...]] = LATER
     free = FREE
-    refined = frozenset(AMENDS)
+    refined: ClassVar[frozenset[str]] = frozenset(AMENDS)
     request_id_header: ClassVar[str] = "x-request-id"
     own_provider: ClassVar[str] = UNKNOWN
     """Whom a client on an unknown host talks to."""
@@ -109,14 +109,14 @@ class OpenAIPatch(ProtocolPatch):
     """Guards every OpenAI and Azure client, and those whose address is another provider's."""
 
     name = "openai"
-    module = "openai"
-    guards = tuple(dict.fromkeys(surface.endpoint for surface in (*SURFACES, *LATER)))
-    not_guarded = (
+    module: ClassVar[str] = "openai"
+    guards: ClassVar[tuple[str, ...]] = tuple(dict.fromkeys(surface.endpoint for surface in (*SURFACES, *LATER)))
+    not_guarded: ClassVar[tuple[str, ...]] = (
         "videos", "fine_tuning.jobs", "fine_tuning.alpha.graders", "evals.runs", "realtime.client_secrets",
         "realtime.calls", "live.sessions", "beta.agents", "beta.chatkit.sessions",
     )  # fmt: skip
     other_id_headers: ClassVar[Mapping[str, str]] = {"azure": "apim-request-id"}
-    websockets = (
+    websockets: ClassVar[tuple[tuple[str, str, str], ...]] = (
         ("openai.resources.realtime.realtime", "Realtime", "realtime"),
         ("openai.resources.realtime.translations.translations", "Translations", "realtime.translations"),
         ("openai.resources.beta.realtime.realtime", "Realtime", "beta.realtime"),
@@ -138,26 +138,32 @@ class GroqPatch(ProtocolPatch):
     """Guards Groq's own SDK."""
 
     name = own_provider = "groq"
-    module = "groq"
-    guards = ("chat.completions", "embeddings", "audio.transcriptions", "audio.translations", "audio.speech")
-    not_guarded = ("batches",)
+    module: ClassVar[str] = "groq"
+    guards: ClassVar[tuple[str, ...]] = (
+        "chat.completions",
+        "embeddings",
+        "audio.transcriptions",
+        "audio.translations",
+        "audio.speech",
+    )
+    not_guarded: ClassVar[tuple[str, ...]] = ("batches",)
 
 
 class TogetherPatch(ProtocolPatch):
     """Guards Together's own SDK."""
 
     name = own_provider = "together"
-    module = "together"
-    guards = (
+    module: ClassVar[str] = "together"
+    guards: ClassVar[tuple[str, ...]] = (
         "chat.completions", "completions", "embeddings", "images.generate", "audio.transcriptions",
         "audio.translations", "audio.speech",
     )  # fmt: skip
-    not_guarded = ("rerank", "videos", "fine_tuning", "post_training", "evals", "batches")
-    free = re.compile(
+    not_guarded: ClassVar[tuple[str, ...]] = ("rerank", "videos", "fine_tuning", "post_training", "evals", "batches")
+    free: ClassVar[re.Pattern[str]] = re.compile(
         FREE.pattern + r"|/(fine-tunes/(estimate-price|preview|[^/]+/cancel)|queue/(cancel|clear)|.+/estimate(-cost)?"
         r"|(deployments|projects|compute|rl/model-resources/[^/]+/stop)(/.+)?)$"
     )
-    websockets = (("together.resources.realtime", "Realtime", "realtime"),)
+    websockets: ClassVar[tuple[tuple[str, str, str], ...]] = (("together.resources.realtime", "Realtime", "realtime"),)
 
 
 def _asking_for_usage(options: Any, body: Mapping[str, Any]) -> Any:

@@ -19,7 +19,7 @@ from .images import image_usage
 from .reading import count, event_id_of, fields_of, made_like, text, with_fields
 from .whole import ErrorAnswer
 
-logger = logging.getLogger("token_limit")
+logger: logging.Logger = logging.getLogger("token_limit")
 
 WAITING = frozenset({"queued", "in_progress", "requires_action", "cancelling"})
 ENDED = frozenset({"completed", "incomplete"})
@@ -80,7 +80,7 @@ class EventReader(StreamReader):
         kind = row.get("type")
         if kind in ENDS or kind == "response.created" or kind == "response.queued":
             self.answer = row.get("response")
-            self.usage = fields_of(self.answer).get("usage")
+            self.usage: Any = fields_of(self.answer).get("usage")
         elif kind == "error":
             self.failed = ErrorAnswer(row.get("error") or row)
         elif isinstance(kind, str) and kind.endswith(".delta"):
@@ -122,7 +122,7 @@ class RunReader(StreamReader):
         data = fields_of(row["data"]) if "data" in row and "event" in row else row
         if data.get("object") == "thread.run":
             self.answer = data
-            self.usage = data.get("usage")
+            self.usage: Any = data.get("usage")
         return False
 
     def outcome(self, error: BaseException | None) -> Outcome:

@@ -86,8 +86,8 @@ class Follow(NamedTuple):
     body: Callable[[Any, Flight, Tee], None]
 
 
-follow_sync = Follow(_follow_stream, _follow_body)
-follow_async = Follow(_follow_async_stream, _follow_async_body)
+follow_sync: Follow = Follow(_follow_stream, _follow_body)
+follow_async: Follow = Follow(_follow_async_stream, _follow_async_body)
 
 
 def follow_chunks(stream: Iterator[Any], flight: Flight, reader: Reader) -> Iterator[Any]:

@@ -22,7 +22,7 @@ class EventTee:
         self._reader = reader
         self._hiding = hiding
         self._buffer = b""
-        self.outcome = reader.outcome
+        self.outcome: Callable[[BaseException | None], Outcome] = reader.outcome
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes in; while events may be hidden only whole events come out."""

@@ -14,7 +14,7 @@ import wrapt
 if TYPE_CHECKING:
     from ..calls.engine import Engine
 
-logger = logging.getLogger("token_limit")
+logger: logging.Logger = logging.getLogger("token_limit")
 
 
 class Sdk(NamedTuple):

@@ -38,9 +38,9 @@ class Watch:
     __slots__ = ("_exchange", "_following", "flight", "growth", "outcome", "reader")
 
     def __init__(self, flight: Flight, outcome: Callable[[BaseException | None], Outcome]) -> None:
-        self.flight = flight
-        self.outcome = outcome
-        self.growth = Growth(flight, outcome)
+        self.flight: Flight = flight
+        self.outcome: Callable[[BaseException | None], Outcome] = outcome
+        self.growth: Growth = Growth(flight, outcome)
         self.reader: asyncio.Task[Any] | Scope | None = None
         self._following: Callable[[], Any] = _nothing
         self._exchange: Exchange | None = None

@@ -16,9 +16,9 @@ class ErrorAnswer(Exception):
         super().__init__()
         row = fields_of(reported)
         code = next((row[name] for name in ("code", "status_code", "error_code") if row.get(name) is not None), None)
-        self.status_code = code if isinstance(code, int) and 100 <= code <= 599 else None
-        self.code = str(code) if isinstance(code, (str, int)) and self.status_code is None else None
-        self.type = text(row.get("type"))
+        self.status_code: int | None = code if isinstance(code, int) and 100 <= code <= 599 else None
+        self.code: str | None = str(code) if isinstance(code, (str, int)) and self.status_code is None else None
+        self.type: str | None = text(row.get("type"))
 
 
 def read_whole(answer: Any, read: Callable[[Any], Outcome]) -> Outcome:

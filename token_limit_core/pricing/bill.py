@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .book import PriceBook
     from .rates import Price
 
-logger = logging.getLogger("token_limit")
+logger: logging.Logger = logging.getLogger("token_limit")
 
 REPORTED = "reported"
 """The `price_source` of a cost that the provider or the application gave."""

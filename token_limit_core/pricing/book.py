@@ -37,7 +37,7 @@ class PriceBook:
     ) -> None:
         self._own = parse_prices(prices or {})
         self.on_unpriced = on_unpriced
-        self.fallback = fallback(fallback_price)
+        self.fallback: Assumption = fallback(fallback_price)
 
     def price_for(self, provider: str, model: str, at: float, tier: str | None = None) -> Price | None:
         """Return the price of a model at `at` (unix seconds) for a service tier; None if no price is known."""

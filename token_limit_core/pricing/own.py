@@ -23,7 +23,7 @@ from ..runtime.faults import ConfigurationError, shown
 from .price_list import listed_price
 from .rates import SCALE, Price, Rate
 
-logger = logging.getLogger("token_limit")
+logger: logging.Logger = logging.getLogger("token_limit")
 
 OwnPrice = str | Mapping[str, Money]
 """The name of another model, "free", or US dollars by unit."""

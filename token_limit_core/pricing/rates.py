@@ -31,12 +31,12 @@ class Price:
     __slots__ = ("counts_images", "free", "plain", "rates", "source", "version")
 
     def __init__(self, rates: tuple[Rate, ...], version: str, source: str = "list", *, free: bool = False) -> None:
-        self.rates = rates
-        self.version = version
-        self.source = source
-        self.free = free
-        self.plain = _plain(rates)
-        self.counts_images = any(rate.unit == "images" for rate in rates)
+        self.rates: tuple[Rate, ...] = rates
+        self.version: str = version
+        self.source: str = source
+        self.free: bool = free
+        self.plain: tuple[int, int, int] | None = _plain(rates)
+        self.counts_images: bool = any(rate.unit == "images" for rate in rates)
 
     @property
     def is_for_tokens(self) -> bool:

@@ -45,7 +45,7 @@ class Executor:
         self._pool = None
 
 
-executor = Executor()
+executor: Executor = Executor()
 
 
 def on_loop() -> bool:

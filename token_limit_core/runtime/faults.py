@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from reprlib import Repr
 
-logger = logging.getLogger("token_limit")
+logger: logging.Logger = logging.getLogger("token_limit")
 
 
 class TokenLimitError(Exception):

@@ -34,7 +34,7 @@ class Pause(threading.Event):
     def __init__(self, after_chunks: int) -> None:
         super().__init__()
         self.after_chunks = after_chunks
-        self.reached = threading.Event()
+        self.reached: threading.Event = threading.Event()
 
     def hold(self) -> None:
         """Signal that the answer has reached this point, and wait."""

@@ -33,8 +33,8 @@ class FakeProvider:
         self._script = Script()
         self._pauses: list[Pause] = []
         self._server = Server(port, self._serve)
-        self.host = f"127.0.0.1:{self._server.server_port}"
-        self.base_url = f"http://{self.host}/v1"
+        self.host: str = f"127.0.0.1:{self._server.server_port}"
+        self.base_url: str = f"http://{self.host}/v1"
 
     def start(self) -> Self:
         """Start the server."""

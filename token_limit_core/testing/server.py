@@ -80,7 +80,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), Exchange)
         self.serve = serve
         self._connections: list[tuple[socket.socket, threading.Thread]] = []
-        self.stopped = threading.Event()
+        self.stopped: threading.Event = threading.Event()
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), name="fake-provider", daemon=True)
 
     def start(self) -> Self:

@@ -24,7 +24,7 @@ from ..calls.engine import Engine
 from ..exchange import Exchange
 from ..meter import Meter, engine_of
 
-logger = logging.getLogger("token_limit")
+logger: logging.Logger = logging.getLogger("token_limit")
 
 KEY = "token_limit"
 """The name of the header, option or meta entry that holds the dict."""

@@ -33,7 +33,7 @@ class Tables(MemoryHolds, MemoryPlans, MemoryReports, MemoryServices, MemoryNoti
     """The dictionaries; entering takes the lock. Nothing in the algorithm fails half-way on dictionaries."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
         after_fork(self._start_anew)
         self.tenants: dict[str, Tenant] = {}
         self._limits: dict[str, list[Limit]] = {}

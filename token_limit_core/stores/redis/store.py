@@ -26,7 +26,7 @@ class RedisStore(SqlStore):
         super().__init__(ledger, timeout=timeout)
         self._slots = Slots(server, prefix, timeout)
         self._server = masked(server)
-        self.location = f"{self._server}?prefix={prefix}&ledger={self.location}"
+        self.location: str = f"{self._server}?prefix={prefix}&ledger={self.location}"
 
     def __repr__(self) -> str:
         return f"RedisStore({self.location!r})"

@@ -62,7 +62,7 @@ class SqlStore(TransactionalStore):
         if self._dialect == "sqlite":
             path = os.path.abspath(str(self._url.database))  # a later chdir must not change which file is meant
             self._url = self._url.set(database=path)
-        self.location = str(self._url.database) if self._dialect == "sqlite" else self._shown
+        self.location: str = str(self._url.database) if self._dialect == "sqlite" else self._shown
         self._inherited: list[Any] = []
         self._reset()
         after_fork(self._reset_in_child)

@@ -46,7 +46,7 @@ class _Utf8(TypeDecorator[str]):
 _Id: TypeEngine[int] = BigInteger().with_variant(Integer(), "sqlite")  # only INTEGER keys count up by themselves there
 _Tenant: TypeEngine[str] = String(255).with_variant(_Utf8(4 * 255), "mysql", "mariadb")
 
-metadata = MetaData()
+metadata: MetaData = MetaData()
 
 
 def _table(name: str, *parts: Column[Any] | Index | UniqueConstraint, **options: Any) -> Table:
@@ -59,7 +59,7 @@ def _count(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False, default=0)
 
 
-tenant = _table(
+tenant: Table = _table(
     "tenant",
     Column("id", _Tenant, primary_key=True),
     Column("name", String(255), nullable=False, default=""),
@@ -70,13 +70,13 @@ tenant = _table(
     Index("token_limit_tenant_plan", "plan"),
 )
 
-plan = _table(
+plan: Table = _table(
     "plan",
     Column("name", String(PLAN_WIDTH), primary_key=True),
     Column("markup", String(32), nullable=False, default=""),
 )
 
-limit = _table(
+limit: Table = _table(
     "limit",
     Column("id", _Id, primary_key=True, autoincrement=True),
     Column("tenant_id", _Tenant, nullable=False, index=True),
@@ -97,7 +97,7 @@ limit = _table(
     sqlite_autoincrement=True,  # an id is never used twice: holds of a removed limit must not find a new one
 )
 
-counter = _table(
+counter: Table = _table(
     "counter",
     Column("tenant_id", _Tenant, primary_key=True),
     Column("limit_id", BigInteger, primary_key=True, autoincrement=False),
@@ -111,7 +111,7 @@ counter = _table(
     Column("notify_at", BigInteger, nullable=False, server_default="0"),
 )
 
-top_up = _table(
+top_up: Table = _table(
     "top_up",
     Column("id", _Id, primary_key=True, autoincrement=True),
     Column("tenant_id", _Tenant, nullable=False),
@@ -127,7 +127,7 @@ top_up = _table(
     Index("token_limit_top_up_tenant", "tenant_id"),
 )
 
-hold = _table(
+hold: Table = _table(
     "hold",
     Column("call_id", String(64), primary_key=True),
     Column("tenant_id", _Tenant, nullable=False),
@@ -147,7 +147,7 @@ hold = _table(
     Index("token_limit_hold_tenant", "tenant_id", "state"),
 )
 
-hold_item = _table(
+hold_item: Table = _table(
     "hold_item",
     Column("call_id", String(64), primary_key=True),
     Column("limit_id", BigInteger, primary_key=True, autoincrement=False, index=True),
@@ -157,7 +157,7 @@ hold_item = _table(
     Column("shared", Boolean, nullable=False, server_default=false()),
 )
 
-ledger = _table(
+ledger: Table = _table(
     "ledger",
     Column("id", _Id, primary_key=True, autoincrement=True),
     Column("tenant_id", _Tenant, nullable=False),
@@ -184,7 +184,7 @@ ledger = _table(
     Index("token_limit_ledger_user_time", "tenant_id", "user", "timestamp"),
 )
 
-rollup = _table(
+rollup: Table = _table(
     "rollup",
     Column("tenant_id", _Tenant, primary_key=True),
     Column("day", Integer, primary_key=True, autoincrement=False),
@@ -199,7 +199,7 @@ rollup = _table(
     Index("token_limit_rollup_day", "day"),
 )
 
-user_rollup = _table(
+user_rollup: Table = _table(
     "user_rollup",
     Column("tenant_id", _Tenant, primary_key=True),
     Column("user", String(WIDTHS["user"]), primary_key=True),
@@ -214,7 +214,7 @@ user_rollup = _table(
     Index("token_limit_user_rollup_day", "day"),
 )
 
-refusal = _table(
+refusal: Table = _table(
     "refusal",
     Column("tenant_id", _Tenant, primary_key=True),
     Column("minute", BigInteger, primary_key=True, autoincrement=False),
@@ -229,7 +229,7 @@ refusal = _table(
     Index("token_limit_refusal_minute", "minute"),
 )
 
-notice = _table(
+notice: Table = _table(
     "notice",
     Column("id", _Id, primary_key=True, autoincrement=True),
     Column("tenant_id", _Tenant, nullable=False),
@@ -247,7 +247,7 @@ notice = _table(
     Index("token_limit_notice_due", "due"),
 )
 
-limit_history = _table(
+limit_history: Table = _table(
     "limit_history",
     Column("id", _Id, primary_key=True, autoincrement=True),
     Column("at", Double, nullable=False),
@@ -268,7 +268,7 @@ limit_history = _table(
     Index("token_limit_history_at", "at"),
 )
 
-api_key = _table(
+api_key: Table = _table(
     "api_key",
     Column("public_id", String(16), primary_key=True),
     Column("digest", String(64), nullable=False),
@@ -280,7 +280,7 @@ api_key = _table(
     Column("revoked_at", Double),
 )
 
-delivery = _table(
+delivery: Table = _table(
     "delivery",
     Column("id", _Id, primary_key=True, autoincrement=True),
     Column("destination", String(255), nullable=False),
