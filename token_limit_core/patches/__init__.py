@@ -1,4 +1,4 @@
-"""The registry of patches, and the one physical installation of each.
+"""The registry of patches, and the installation of each, which all Meters share.
 
 Patches are process-wide and counted: two Meters share one wrapper, and the last to leave takes it out.
 """
@@ -54,7 +54,7 @@ PATCH_REGISTRY: dict[str, type[BasePatch]] = {
 _installed: dict[str, BasePatch] = {}
 _failed: set[str] = set()
 _python: tuple[BasePatch, ...] = (LoopsPatch(), ThreadsPatch())
-"""The hooks in Python itself, which carry the Scope."""
+"""Hooks in the standard library, which propagate the Scope."""
 _lock = threading.RLock()
 
 
@@ -149,7 +149,7 @@ def _metered() -> Iterator[str | None]:
 
 
 def leave(engine: Engine) -> None:
-    """Take back what `attend` did; the last Meter to leave restores Python's own."""
+    """Undo `attend`. The last Meter restores the standard library."""
     with _lock:
         for patch in _python:
             if engine in patch.engines:
@@ -165,7 +165,7 @@ def engines() -> list[Engine]:
 
 
 def state(name: str) -> str:
-    """Say how a patch stands: "installed", "waiting for import", "failed", "not installed" (the SDK) or "off"."""
+    """Return the state of a patch: "installed", "waiting for import", "failed", "not installed" (the SDK) or "off"."""
     key = PATCH_REGISTRY[name].through or name
     patch = _installed.get(key)
     if patch is not None and any(name in names for names in patch.names.values()):
@@ -176,7 +176,7 @@ def state(name: str) -> str:
 
 
 def status() -> dict[str, dict[str, Any]]:
-    """Report how each patch stands, its SDK (the module) and the version, what it guards, and what it does not."""
+    """Return the state of each patch, its SDK (the module) and version, what it meters and what it does not."""
     return {
         name: {
             "state": state(name),
@@ -222,7 +222,7 @@ def _install_now_or_on_import(patch: BasePatch) -> bool:
 
 
 def _install(patch: BasePatch) -> bool:
-    """Put the hooks in; an SDK that is not as expected stays as it is, and neither start-up nor import break."""
+    """Install the hooks. An SDK that is not as expected is left as it is: neither start-up nor import fails."""
     try:
         patch.install()
     except Exception:

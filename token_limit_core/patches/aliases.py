@@ -1,4 +1,4 @@
-"""Patches that are names only: providers behind another SDK's funnel, and the mark of LangChain's calls."""
+"""Patches without hooks of their own: providers behind OpenAI's SDK, and the mark on LangChain's calls."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class LangChainPatch(BasePatch):
 
 
 def _marking(patch: BasePatch) -> Scope | None:
-    """Make a Scope that adds the mark to the one in force, or nothing when the patch is out."""
+    """Return a Scope that adds the mark to the one in force; None when the patch is not installed."""
     above = current()
     if not patch.active or (above is not None and (above.attributes or {}).get("via") == "langchain"):
         return above

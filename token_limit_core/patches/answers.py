@@ -1,4 +1,4 @@
-"""What comes back through the funnel: answers that are there in full, streams and bodies still to be read, errors."""
+"""Reads what the funnel of a Stainless SDK returns: complete answers, streams, raw responses and errors."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from .whole import read_whole
 
 
 class Answers(BasePatch):
-    """The part of a `StainlessPatch` that reads."""
+    """The part of a `StainlessPatch` that reads answers."""
 
     request_id_header: ClassVar[str]
     other_id_headers: ClassVar[Mapping[str, str]] = {}
-    """What some providers send in its place."""
+    """Other headers with the id of a request."""
 
     _stream_types: tuple[Any, ...]
     _special_types: tuple[Any, ...]
 
     def _arrive(self, flight: Flight, plan: Plan, result: Any, follow: Follow) -> Outcome | None:
-        """Read an answer that is there in full, or hook what is still to be read and return None."""
-        response, flight.answer = flight.answer, None  # holding it would keep an abandoned stream alive
+        """Read a complete answer; hook a stream or a raw response and return None."""
+        response, flight.answer = flight.answer, None  # a reference would keep an abandoned stream alive
         try:
             if plan.gateway and response is not None:
                 flight.cost_usd = cost_in_headers(response.headers)
             row = getattr(result, "__dict__", {})
-            if "_request_id" in row:  # a model: the SDK has read the header already
+            if "_request_id" in row:  # a model: the SDK has read the header
                 read = plan.read
                 outcome = read_whole(result, read)
                 request_id: Any = row["_request_id"]
@@ -50,7 +50,7 @@ class Answers(BasePatch):
                 reader = plan.reader(self._request_id(flight, response), plan.injected)
                 follow.stream(result, response, flight, reader)
                 return None
-            elif (plan.stream and plan.kept) or not hasattr(response, "_content"):  # the body is still to be read
+            elif (plan.stream and plan.kept) or not hasattr(response, "_content"):  # the body is not read yet
                 flight.engine.settler.start()
                 follow.body(response, flight, self.tee(plan, response, self._request_id(flight, response)))
                 return None
@@ -68,14 +68,14 @@ class Answers(BasePatch):
             return Outcome()
 
     def _read_events(self, plan: Plan, response: Any, request_id: str | None) -> Outcome:
-        """Read the events of a stream that the SDK has taken for a document, as it does with speech."""
+        """Read the events of a stream that the SDK returns as a document, such as speech."""
         tee = self.tee(plan, response, request_id)
         tee.feed(getattr(response, "_content", b""))
         tee.rest()
         return tee.outcome(None)
 
     def tee(self, plan: Plan, response: Any, request_id: str | None) -> Tee:
-        """Return what follows a body that is still to be read."""
+        """Return the tee for a body that is not read yet."""
         if plan.stream:
             return EventTee(plan.reader(request_id, plan.injected), hiding=plan.injected)
         return DocumentTee(plan.read, request_id) if plan.kept else BlindTee(plan.read, request_id)
@@ -87,19 +87,19 @@ class Answers(BasePatch):
         return found if found or other is None else headers.get(other)
 
     def _failed(self, flight: Flight, plan: Plan, error: BaseException) -> Outcome:
-        """Read what an error leaves: an answer that could not be parsed was billed all the same."""
+        """Read the answer behind an error, if there is one: an answer that cannot be parsed is billed, too."""
         response, flight.answer = flight.answer, None
         outcome = Outcome(answered=False)
         try:
-            if response is not None:  # else it was refused, or never answered
+            if response is not None:  # else the call was refused, or got no answer
                 outcome = read_document(getattr(response, "_content", b""), plan.read)
-            told = response if response is not None else getattr(error, "response", None)
-            if told is not None:
-                outcome.request_id = self._request_id(flight, told)
+            found = response if response is not None else getattr(error, "response", None)
+            if found is not None:
+                outcome.request_id = self._request_id(flight, found)
         except Exception:
             report("reading a failed answer")
         outcome.error, outcome.unsent = error, response is None and was_stopped_unsent(error)
         return outcome
 
     def told_later(self, flight: Flight, response: Any) -> None:
-        """Look at each response that a `later` call got."""
+        """Read each response of a `later` call."""

@@ -44,7 +44,7 @@ HEADER_COUNTS = ("x-amzn-bedrock-input-token-count", "x-amzn-bedrock-output-toke
 
 
 def _nothing(answer: Any) -> Outcome:
-    """Read the download of a batch's results: each of its lines is recorded on its own."""
+    """Read the download of a batch's results: each line is an event."""
     return Outcome()
 
 
@@ -78,7 +78,7 @@ class AnthropicPatch(ClientMiddlewarePatch):
         return "anthropic" if provider == "azure" else provider
 
     def refine(self, plan: Plan) -> None:
-        plan.service_tier = "fast" if plan.body.get("speed") == "fast" else None  # the answer tells the others
+        plan.service_tier = "fast" if plan.body.get("speed") == "fast" else None  # the answer reports the other tiers
         if plan.provider == "aws":
             plan.priced_as = price_name(plan.model)
 
@@ -116,5 +116,5 @@ def _record_result(flight: Flight, batch: str, row: Mapping[str, Any]) -> None:
 
 def _usage_in_headers(headers: Mapping[str, str]) -> Usage | None:
     """Read the token counts in Bedrock's headers, for an answer without usage."""
-    received, generated = (int(told) if (told := headers.get(name, "")).isdigit() else None for name in HEADER_COUNTS)
+    received, generated = (int(value) if (value := headers.get(name, "")).isdigit() else None for name in HEADER_COUNTS)
     return usage_of({"input_tokens": received, "output_tokens": generated})

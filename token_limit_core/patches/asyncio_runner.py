@@ -1,7 +1,7 @@
-"""Event loops that are kept: each run is paid by its caller, not by whoever ran something there first.
+"""Event loops that are kept for many runs: each run is billed to its caller, not to the caller of the first run.
 
-An `asyncio.Runner` copies the context in which it is first used, and runs everything in that copy: kept from request
-to request it would bill all of them to the first one's tenant. What runs there cannot tell whose run it is, so the
+`asyncio.Runner` runs every coroutine in the context of its first run. An application that keeps a Runner from request
+to request would bill all of them to the tenant of the first one. Code that runs there does not know its caller, so the
 Scope of the caller is put into the Runner's context before.
 """
 

@@ -23,11 +23,11 @@ TOKENS_PER_CHARACTER = 1.3
 minute has some 950 letters. (An application's bills, 2025: about 6 for a token of text.)"""
 
 AS_TEXT = frozenset({"text", "srt", "vtt"})
-"""Formats of a transcript that tell neither usage nor duration."""
+"""Formats of a transcript that report neither usage nor duration."""
 
 
 def read_transcript(answer: Any) -> Outcome:
-    """Read a transcript, parsed or as JSON; a bare text tells nothing, and one that broke off neither."""
+    """Read a transcript, parsed or as JSON. Plain text and an incomplete transcript report nothing."""
     if answer is None:
         return Outcome()
     row = fields_of(answer)
@@ -60,7 +60,7 @@ def transcript_usage(usage: Any) -> Usage | None:
 
 
 class TranscriptReader(StreamReader):
-    """Follows a transcript that is streamed; its end tells the usage."""
+    """Follows a streamed transcript, whose last event reports the usage."""
 
     __slots__ = ()
 
@@ -104,7 +104,7 @@ def read_speech(answer: Any) -> Outcome:
 def refine_speech(plan: Plan) -> None:
     """Count the letters of what is to be said: the model is billed by those, or by tokens.
 
-    Tokens (gpt-4o-mini-tts) are told only at the end of a stream of events. Other speech is billed by estimate.
+    Tokens (gpt-4o-mini-tts) are reported only at the end of a stream of events. Other speech is billed by estimate.
     """
     letters = len(str(plan.body.get("input", "")))
     if "gpt" not in plan.model:
@@ -118,7 +118,7 @@ def refine_speech(plan: Plan) -> None:
 
 
 def refine_transcript(plan: Plan) -> None:
-    """Look at the format that was asked for: a bare text is no JSON, and tells nothing."""
+    """Check the requested format: plain text is no JSON and reports nothing."""
     if plan.body.get("response_format") in AS_TEXT:
         plan.read, plan.kept = lambda answer: untimed(), False
 

@@ -33,7 +33,7 @@ Read = Callable[[Flight, Any, tuple[Any, ...], dict[str, Any], BaseException | N
 class BasePatch:
     """Hooks one SDK. Subclass it, name it, swap methods in `_install`, and put it into `PATCH_REGISTRY`.
 
-    One instance lives from the first Meter that patches to the last that unpatches; a hook that somebody else has
+    One instance lives from the first Meter that patches to the last that unpatches; a hook that another library has
     wrapped in between stays in place and passes through.
     """
 

@@ -55,7 +55,7 @@ def usage_of(usage: Any) -> Usage | None:
         if "input_tokens" not in counts:
             if "total_tokens" not in counts:
                 return None
-            counts["input_tokens"] = counts["total_tokens"]  # some embeddings tell nothing else
+            counts["input_tokens"] = counts["total_tokens"]  # some embeddings report only the total
         left = counts.get("total_tokens", 0) - counts["input_tokens"]
         if chat or left > 0:
             counts["output_tokens"] = max(left, 0)  # embeddings report a prompt only
@@ -98,7 +98,7 @@ RESPONSES = (
 
 CACHED = ("cached_tokens", "num_cached_tokens", "prompt_cache_hit_tokens")
 CACHED_ELSEWHERE = frozenset((*CACHED, "prompt_token_details"))
-"""Where Together, Mistral and DeepSeek tell the cached tokens."""
+"""Fields in which Together, Mistral and DeepSeek report cached tokens."""
 
 
 def _take(counts: dict[str, Any], row: Mapping[str, Any], names: Mapping[str, str]) -> None:
@@ -235,7 +235,7 @@ def _usage_elsewhere(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _chunk_of(error: BaseException) -> Mapping[str, Any]:
-    """Find the chunk that an error came in: the SDK raises in its place, and OpenRouter tells the usage in it.
+    """Find the chunk of an error. The SDK raises in its place, and OpenRouter reports the usage in it.
 
     It is nowhere but among the variables of the SDK's own frame.
     """

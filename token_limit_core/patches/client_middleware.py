@@ -1,4 +1,4 @@
-"""Clients with middleware: one call is any number of requests, or none when an answer comes from a cache.
+"""Clients with middleware: a call sends any number of requests, and none if its answer comes from a cache.
 
 Anthropic's `Anthropic(middleware=[...])` runs inside the retry loop and hands each HTTP response to
 `_process_response`. So each successful response is an event of its own there; the first

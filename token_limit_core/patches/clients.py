@@ -33,7 +33,7 @@ class ProviderClients:
         return self._register(client, "openrouter")
 
     def register_openrouter_client(self, client: Client) -> Client:
-        """Meter a client, and every copy of it, as OpenRouter's whatever its address is; return it."""
+        """Meter a client, and every copy of it, as OpenRouter, whatever its address; return it."""
         return self._register(client, "openrouter")
 
     def deepseek_client(self, api_key: str, **kw: Any) -> OpenAI:
@@ -47,7 +47,7 @@ class ProviderClients:
         return self._register(client, "deepseek")
 
     def register_deepseek_client(self, client: Client) -> Client:
-        """Meter a client, and every copy of it, as DeepSeek's whatever its address is; return it."""
+        """Meter a client, and every copy of it, as DeepSeek, whatever its address; return it."""
         return self._register(client, "deepseek")
 
     if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """What Gemini answers, and what that has cost: documents, and chunks of streams.
 
 Facts about usage are measured on recorded traffic (corpus README, Gemini): thoughts are outside the candidates,
-tool-use prompts outside the prompt, and what is cached inside it. Each chunk of a stream tells all so far: the last
+tool-use prompts outside the prompt, and what is cached inside it. Each chunk of a stream reports all so far: the last
 one counts, as the counts may shrink on the way.
 """
 
@@ -48,12 +48,12 @@ PER_PROMPT = re.compile(r"gemini-[12]\b")
 
 def _queries(answer: Row) -> int:
     """Count the searches behind an answer; empty queries, which Gemini 3 lists, are not billed."""
-    told = [row_of(row_of(candidate).get("groundingMetadata")) for candidate in list_of(answer.get("candidates"))]
-    return sum(text(query) is not None for row in told for query in list_of(row.get("webSearchQueries")))
+    grounding = [row_of(row_of(candidate).get("groundingMetadata")) for candidate in list_of(answer.get("candidates"))]
+    return sum(text(query) is not None for row in grounding for query in list_of(row.get("webSearchQueries")))
 
 
 def read_prediction(answer: Row) -> Outcome:
-    """Read an answer of Vertex's `predict`: images, which are counted, or embeddings, which tell their tokens each."""
+    """Read an answer of Vertex's `predict`: images, which are counted, or embeddings, which report their tokens."""
     rows = [row_of(prediction) for prediction in list_of(answer.get("predictions"))]
     embedded = [count(row_of(row_of(row.get("embeddings")).get("statistics")).get("token_count")) for row in rows]
     if any("embeddings" in row for row in rows):
@@ -80,9 +80,9 @@ def usage_of(row: Row) -> Usage | None:
 
 def _candidates(row: Row) -> int | None:
     """Return the tokens of the candidates; where they are left out, what the total has beside all else."""
-    told, total = count(row.get("candidatesTokenCount")), count(row.get("totalTokenCount"))
-    if told is not None or total is None:
-        return told
+    reported, total = count(row.get("candidatesTokenCount")), count(row.get("totalTokenCount"))
+    if reported is not None or total is None:
+        return reported
     others = (count(row.get(f"{part}TokenCount")) for part in ("prompt", "toolUsePrompt", "thoughts"))
     left = total - sum(number for number in others if number is not None)
     return left if left > 0 else None
@@ -117,11 +117,11 @@ class ChunkReader:
     in those is measured, for a stream that is left before.
     """
 
-    __slots__ = ("_chunk", "_counted", "_finished", "_grounded", "_letters", "_thoughts", "_told")
+    __slots__ = ("_chunk", "_counted", "_finished", "_grounded", "_letters", "_thoughts", "_reported")
 
     def __init__(self) -> None:
         self._chunk: Any = None
-        self._told: Any = None
+        self._reported: Any = None
         self._grounded: Any = None
         self._letters = self._thoughts = 0
         self._counted = self._finished = False
@@ -132,12 +132,12 @@ class ChunkReader:
         body = getattr(chunk, "body", chunk)
         if isinstance(body, str):
             ends = '"finishReason"' in body or '"promptFeedback"' in body
-            tells = '"usageMetadata"' in body
-            counts = tells and '"candidatesTokenCount"' in body
+            has_usage = '"usageMetadata"' in body
+            counts = has_usage and '"candidatesTokenCount"' in body
             if '"groundingMetadata"' in body:
                 self._grounded = body
         else:
-            ends, tells, counts = False, False, False
+            ends, has_usage, counts = False, False, False
         thought = False
         if not counts:
             row = document_of(chunk)
@@ -145,7 +145,7 @@ class ChunkReader:
             counts, thought = "candidatesTokenCount" in usage, "thoughtsTokenCount" in usage
             candidates = [row_of(candidate) for candidate in list_of(row.get("candidates"))]
             ends = ends or "promptFeedback" in row or any("finishReason" in each for each in candidates)
-            tells = tells or bool(usage)
+            has_usage = has_usage or bool(usage)
             if any("groundingMetadata" in each for each in candidates):
                 self._grounded = row
             self._measure(row)
@@ -153,8 +153,8 @@ class ChunkReader:
             self._letters = self._thoughts = 0  # each count is of all so far
         elif thought:
             self._thoughts = 0
-        if counts or self._told is None or (tells and (ends or not self._counted)):
-            self._told = body
+        if counts or self._reported is None or (has_usage and (ends or not self._counted)):
+            self._reported = body
         self._counted = self._counted or counts
         # one of several candidates may end before the others, whose output is counted only then
         self._finished = self._finished or (ends and (counts or thought or not self._letters))
@@ -174,7 +174,7 @@ class ChunkReader:
         last = self._chunk
         if last is None or self._finished:
             return []
-        row = document_of(self._told)
+        row = document_of(self._reported)
         told = {name: row[name] for name in ("modelVersion", "responseId", "usageMetadata") if name in row}
         content = {"role": "model", "parts": [{"text": ""}]}
         ends = {**told, "candidates": [{"content": content, "index": 0, "finishReason": "MAX_TOKENS"}]}
@@ -187,15 +187,15 @@ class ChunkReader:
     def outcome(self, error: BaseException | None) -> Outcome:
         """Tell what was used so far."""
         letters = self._letters + self._thoughts
-        outcome = so_far(read_content(document_of(self._told)), error, self._finished, letters)
+        outcome = so_far(read_content(document_of(self._reported)), error, self._finished, letters)
         if outcome.usage is not None and self._grounded is not None:
             outcome.usage.web_searches = billed_searches(outcome.model, _queries(document_of(self._grounded)))
-        outcome.answered = self._told is not None
+        outcome.answered = self._reported is not None
         return outcome
 
 
 def so_far(outcome: Outcome, error: BaseException | None, finished: bool, letters: int) -> Outcome:
-    """Finish the outcome of a stream; one that was left or broke off has used what was told, and the letters since."""
+    """Complete the outcome of a stream. An incomplete one has used what was reported, and the letters since."""
     outcome.error = error
     outcome.observed_output = letters // 4
     usage = outcome.usage

@@ -108,7 +108,7 @@ class GooglePatch(BasePatch):
         self._swap(cls, attr, guard(getattr(cls, attr)))
 
     def _guard_generator(self, original: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-        """Guard a generator function: admission and request happen when its first chunk is read."""
+        """Wrap a generator function. The call is admitted and sent when the first chunk is read."""
 
         @functools.wraps(original)
         def wrapper(*args: Any, **kwargs: Any) -> Iterator[Any]:
@@ -135,9 +135,9 @@ class GooglePatch(BasePatch):
         return wrapper
 
     def _recognise(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request | None:
-        """Return the request of a billable call of `BaseApiClient`; a fault of ours lets it pass unmetered.
+        """Return the request of a billable call of `BaseApiClient`; None after our own fault.
 
-        Raises `UnguardedCall` for one that nobody has classified, if the policy is to refuse those.
+        Raises `UnguardedCall` for a path that is not classified, if `on_unguarded` is to refuse it.
         """
         try:
             client, method, path, body, options = _arguments(*args, **kwargs)
@@ -211,12 +211,12 @@ def _arguments(
 
 
 def _option(options: Any, name: str) -> Any:
-    """Read one of the HTTP options, which are a model or a dict, or not there."""
+    """Return one of the HTTP options, which are a model, a dict or None."""
     return options.get(name) if isinstance(options, Mapping) else getattr(options, name, None)
 
 
 def _merged(body: Row, extra: Any) -> Row:
-    """Return the body as it will be sent, without the SDK's own keys; `extra_body` wins, level by level."""
+    """Return the body that will be sent, without keys of the SDK. `extra_body` overrides it, level by level."""
     sent = {name: value for name, value in body.items() if not name.startswith("_")}
     for name, value in extra.items() if isinstance(extra, Mapping) else ():
         ours = sent.get(name)
@@ -261,7 +261,7 @@ def max_output_of(body: Row) -> int | None:
 def _read(
     flight: Flight, response: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException | None
 ) -> Outcome:
-    """Read an answer that is there in full, or what is left by an error."""
+    """Read a complete answer, or an error."""
     if error is not None:
         return Outcome(error=error, answered=False, unsent=was_stopped_unsent(error))
     try:
@@ -278,7 +278,7 @@ def _read(
 def _follow(
     flight: Flight, stream: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException | None
 ) -> Any:
-    """Follow a stream that was opened."""
+    """Follow an open stream."""
     if error is not None:
         return Outcome(error=error, answered=False, unsent=was_stopped_unsent(error))
     flight.engine.settler.start()

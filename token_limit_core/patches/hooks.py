@@ -1,4 +1,4 @@
-"""Helpers to hook the funnel of a Stainless SDK: wrap methods, change arguments, find raw response classes."""
+"""Helpers for the funnel of a Stainless SDK: wrap methods, change arguments, find raw response classes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def raw_types(package: str) -> list[type]:
 
 
 def refuses_stream_options(plan: Plan, error: Exception) -> bool:
-    """Return whether an error is a 400 or 422 that may be for the field that we added.
+    """Return whether an error is a 400 or 422, perhaps because of a field that we added.
 
     Providers name it, in the text or as Azure's model hosts in the body alone. A gateway of the application may not.
     """

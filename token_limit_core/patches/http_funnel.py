@@ -1,4 +1,4 @@
-"""SDKs whose funnel sends one HTTP request: which of them cost money, and how their httpx responses are read."""
+"""SDKs whose funnel sends one HTTP request: which requests cost money, and how httpx responses are read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .tees import BlindTee, DocumentTee, EventTee, read_document
 
 
 class StatusError(Exception):
-    """An HTTP status that the SDK is going to raise for when it reads the response."""
+    """An HTTP status for which the SDK will raise an error of its own."""
 
     def __init__(self, status_code: int) -> None:
         super().__init__(status_code)
@@ -32,13 +32,13 @@ class StatusError(Exception):
 
 
 class HttpPatch(BasePatch):
-    """Guards the funnel of an SDK; a provider adds its table of surfaces."""
+    """Hooks the funnel of an SDK. A subclass has the table of surfaces."""
 
     surfaces: ClassVar[tuple[Surface, ...]]
-    """What a POST may be, in the order it is looked for."""
+    """The surfaces of POSTs, in the order of the search."""
 
     free: ClassVar[re.Pattern[str]]
-    """Paths of POSTs that cost nothing. What is neither this nor a surface falls under `on_unguarded`."""
+    """Paths of POSTs that cost nothing. `on_unguarded` decides on paths that are neither free nor a surface."""
 
     own_provider: ClassVar[str] = UNKNOWN
     """The provider of a client on an unknown host."""
@@ -48,9 +48,9 @@ class HttpPatch(BasePatch):
         self._kinds = Classified(self.surfaces, self.free)
 
     def plan_of(self, url: str, body: Any, stream: bool) -> Plan | None:
-        """Return the plan of a POST that costs money; None for any other, and where a fault of ours lets it pass.
+        """Return the plan of a POST that costs money; None for any other, and after our own fault.
 
-        Raises `UnguardedCall` for one that is not classified, if the policy is to refuse those.
+        Raises `UnguardedCall` for a path that is not classified, if `on_unguarded` is to refuse it.
         """
         try:
             parts = urlsplit(url)
@@ -69,7 +69,7 @@ class HttpPatch(BasePatch):
         return None
 
     def make_plan(self, surface: Surface, url: SplitResult, options: Any, stream: bool, otherwise: str) -> Plan:
-        """Return the plan of a call to a URL; `otherwise` is its provider where the host is not known."""
+        """Return the plan of a call to a URL. `otherwise` is the provider of an unknown host."""
         engine, host = self.engine(), url.hostname or ""
         provider = provider_of(host, url.port, engine.config.hosts, url.path)
         plan = Plan(engine, surface, options, otherwise if provider == UNKNOWN else provider, stream)
@@ -80,11 +80,11 @@ class HttpPatch(BasePatch):
         """Complete the plan of a `refined` call by its body."""
 
     def request_id(self, plan: Plan, response: Any) -> str | None:
-        """Return the request's id, where that is in a header; None leaves the one in the body."""
+        """Return the request id of a header; None to use the id of the body."""
         return None
 
     def tee(self, plan: Plan, response: Any) -> Tee:
-        """Return what follows a body that is still to be read."""
+        """Return the tee for a body that is not read yet."""
         request_id = self.request_id(plan, response)
         if plan.stream and plan.kept:
             return EventTee(plan.reader(request_id, plan.injected), hiding=plan.injected)
@@ -95,7 +95,7 @@ class HttpPatch(BasePatch):
         return error
 
     def arrival(self, follow: Follow) -> Read:
-        """Return what reads the responses of one kind of client."""
+        """Return the function that reads responses of one kind of client."""
         return functools.partial(self._arrive, follow)
 
     def _arrive(
@@ -128,7 +128,7 @@ def read_response(
     tee: Callable[[], Tee],
     stream: bool,
 ) -> Any:
-    """Read a response whose body is there; follow one whose body is still to come, and return it."""
+    """Read a response that has its body; follow and return one whose body is not read yet."""
     if error is not None:
         return Outcome(error=error, answered=False, unsent=was_stopped_unsent(error))
     try:
@@ -154,7 +154,7 @@ def with_body(request: Any, document: Mapping[str, Any]) -> Any:
 
 
 def document_in(request: Any) -> Mapping[str, Any]:
-    """Read the body of an httpx request: a JSON document, or the plain fields of a form, whose files are left alone."""
+    """Return the body of an httpx request: a JSON document, or the fields of a form without its files."""
     fields = getattr(request.stream, "fields", None)
     if fields is not None:
         return {field.name: field.value for field in fields if hasattr(field, "value")}

@@ -13,7 +13,7 @@ from .reading import count, fields_of, text
 
 
 def read_images(answer: Any) -> Outcome:
-    """Read pictures that were made, edited or varied; the older models tell no usage at all."""
+    """Read images that were generated, edited or varied. Older models report no usage."""
     row = fields_of(answer)
     data, reported = row.get("data"), fields_of(row.get("usage"))
     usage = image_usage(reported, len(data) if isinstance(data, list) else None) if answer is not None else None
@@ -59,7 +59,7 @@ PICTURE, DRAFT = 1056, 100
 
 
 class ImageReader(StreamReader):
-    """Follows pictures that are streamed; each that is completed tells what it has used.
+    """Follows streamed images. Each complete image reports its usage.
 
     One that is left after a partial picture is billed as if it had come: the last of them is nearly the whole.
     """

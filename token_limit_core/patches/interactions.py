@@ -37,9 +37,9 @@ def _tee(flight: Flight, response: Any) -> Tee:
 
 
 def read_interaction(answer: Row) -> Outcome:
-    """Read a whole interaction. One in the background tells its usage when it is asked for again, maybe often.
+    """Read a complete interaction. Background work reports its usage when it is polled, maybe more than once.
 
-    Nothing in it tells whether it is such a one, so each has an event id made from its own, and counts once.
+    No field says whether it was in the background. So each has an event id made from its own, and counts once.
     """
     outcome = _interaction(answer)
     return _waiting(outcome) if outcome.usage is None and answer.get("status") in WAITING else outcome
@@ -108,9 +108,9 @@ class InteractionReader:
     def see(self, event: Any) -> bool:
         """Read an event. No event is hidden."""
         row = row_of(event)
-        told = row_of(row.get("interaction"))
-        if told:
-            self._interaction = told
+        interaction = row_of(row.get("interaction"))
+        if interaction:
+            self._interaction = interaction
         words = text(row_of(row.get("delta")).get("text"))
         if words is not None:
             self._letters += len(words)
@@ -123,9 +123,9 @@ class InteractionReader:
 
     def outcome(self, error: BaseException | None) -> Outcome:
         """Return the usage so far."""
-        told = self._interaction
-        finished = told.get("usage") is not None
-        outcome = _interaction(told if finished else {**told, "usage": self._usage})
+        interaction = self._interaction
+        finished = interaction.get("usage") is not None
+        outcome = _interaction(interaction if finished else {**interaction, "usage": self._usage})
         if self._goes_on and not finished:
             outcome.error = error
             return _waiting(outcome)

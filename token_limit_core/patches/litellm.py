@@ -1,4 +1,4 @@
-"""LiteLLM: what it sends itself, to Anthropic, Gemini, Bedrock and many that speak OpenAI's protocol.
+"""LiteLLM: requests that it sends by itself, to Anthropic, Gemini, Bedrock and hosts with OpenAI's protocol.
 
 It sends through `HTTPHandler.post` and `AsyncHTTPHandler.post`, or through OpenAI's SDK, where such calls are metered;
 so each request is metered in one place. What an application calls lets a refusal pass LiteLLM's retries, fallbacks and
@@ -38,7 +38,7 @@ MODEL_IN_PATH = re.compile(r"/models?/(.+?)(/(converse|invoke)[\w-]*|:\w+)$")
 
 
 class Sent(NamedTuple):
-    """What LiteLLM is about to send; `logging` is its own object, which knows the provider and the kind of call."""
+    """A request of LiteLLM. `logging` is an object of its own that has the provider and the kind of call."""
 
     url: str
     body: Mapping[str, Any]
@@ -48,7 +48,7 @@ class Sent(NamedTuple):
 
 
 class Plain(NamedTuple):
-    """The arguments of a request before it was made to ask for usage."""
+    """The arguments of a request before we added the question for usage."""
 
     arguments: dict[str, Any]
     model: str
@@ -56,11 +56,11 @@ class Plain(NamedTuple):
 
 
 PLAIN = "_token_limit_plain"
-"""The keyword under which it goes from the one that asks to the one that sends."""
+"""The keyword that passes it from `_asking` to the funnel."""
 
 
 class LiteLLMPatch(Entries, HttpPatch):
-    """Guards LiteLLM's own HTTP, and lets refusals out of its functions and routers."""
+    """Hooks LiteLLM's own HTTP, and lets refusals pass its functions and routers unchanged."""
 
     name = "litellm"
     module: ClassVar[str] = "litellm"
@@ -96,7 +96,7 @@ class LiteLLMPatch(Entries, HttpPatch):
         self._install_entries()
 
     def _recognise(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
-        """Return the plan of a request that costs money; those of LiteLLM's logging and sign-in pass unseen.
+        """Return the plan of a request that costs money; None for requests of LiteLLM's logging and sign-in.
 
         A stream is made to report its usage, in the arguments themselves: they are a copy.
         """
@@ -119,7 +119,7 @@ class LiteLLMPatch(Entries, HttpPatch):
             return None
 
     def _asking(self, post: Callable[..., Any]) -> Callable[..., Any]:
-        """Send once more what a provider refuses for the usage that it was asked for, as it was."""
+        """Retry a request without the question for usage, after a provider has refused that."""
 
         @functools.wraps(post)
         def asking(handler: Any, url: str, *args: Any, **kwargs: Any) -> Any:
@@ -158,7 +158,7 @@ class LiteLLMPatch(Entries, HttpPatch):
         self._refusing.add((urlsplit(url).hostname, plain.model))
 
     def _surface(self, path: str, logging: Any) -> Surface | None:
-        """Return what a POST is, by its path, else by the kind of call that LiteLLM makes it for.
+        """Classify a POST by its path, else by LiteLLM's kind of call.
 
         Raises `UnguardedCall` for one that costs money and reports no usage, if the policy is to refuse those.
         """
@@ -206,7 +206,7 @@ def _sent(
     logging_obj: Any = None,
     **more: Any,
 ) -> Sent:
-    """Name the arguments of `post`, whose order after these differs between the two handlers."""
+    """Return arguments of `post` by name. The order of the others differs between the two handlers."""
     body = next((given for given in (json, data, content) if given is not None), None)
     if isinstance(body, (str, bytes)):
         body = _document(body)
@@ -258,7 +258,7 @@ def _ask_for_usage(plan: Plan, arguments: dict[str, Any]) -> None:
 
 
 def _refuses(error: Exception, plain: Plain) -> bool:
-    """Return whether an error may be for the usage that we asked for."""
+    """Return whether an error may come from our question for usage."""
     if getattr(error, "status_code", None) not in (400, 422):
         return False
     refusal = str(getattr(error, "text", ""))

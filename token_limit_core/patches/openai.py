@@ -1,4 +1,4 @@
-"""OpenAI's SDK, and those of the same make that speak its protocol: what costs money, what is free, what is special."""
+"""OpenAI's SDK, and SDKs like it that speak its protocol: surfaces, free paths, and what is special."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SPEECH = "/audio/speech"
 CONTAINERS = "containers.create"
 
 ASKED = ("chat.completions", "completions")
-"""Endpoints whose streams tell their usage only when they are asked to."""
+"""Endpoints whose streams report their usage only on request."""
 
 SURFACES = (
     Surface("/chat/completions", "chat.completions", CHAT_BOUNDS, read_answer, ChoicesReader),
@@ -62,11 +62,11 @@ FREE = re.compile(
     r"|fine_tuning/(jobs/[^/]+/(cancel|pause)|checkpoints/.+)|audio/voice_consents(/.+)?"
     r"|(organization|projects|webhook_endpoints|safety)(/.+)?|(realtime/calls|live/sessions)/[^/]+/(hangup|reject|refer))$"
 )
-"""What costs nothing, or only storage; a batch and a run are billed when their end is asked for."""
+"""Paths that cost nothing, or only storage. A batch and a run are billed when their end is read."""
 
 
 class ProtocolPatch(StainlessPatch):
-    """Guards one SDK that speaks OpenAI's protocol."""
+    """Hooks one SDK that speaks OpenAI's protocol."""
 
     surfaces: ClassVar[tuple[Surface, ...]] = SURFACES
     later: ClassVar[tuple[Surface, ...]] = LATER
@@ -74,7 +74,7 @@ class ProtocolPatch(StainlessPatch):
     refined: ClassVar[frozenset[str]] = frozenset(AMENDS)
     request_id_header: ClassVar[str] = "x-request-id"
     own_provider: ClassVar[str] = UNKNOWN
-    """Whom a client on an unknown host talks to."""
+    """The provider of a client on an unknown host."""
 
     def provider_of_client(self, client: Any) -> str:
         return self.own_provider
@@ -87,7 +87,7 @@ class ProtocolPatch(StainlessPatch):
 
 
 def refine(plan: Plan) -> None:
-    """Put into the plan of a call of OpenAI's protocol what only its body and its provider tell."""
+    """Complete the plan of a call of OpenAI's protocol by its body and its provider."""
     if plan.endpoint == "audio.speech":
         audio.refine_speech(plan)
     elif plan.endpoint in ("audio.transcriptions", "audio.translations"):
@@ -106,7 +106,7 @@ def refine(plan: Plan) -> None:
 
 
 class OpenAIPatch(ProtocolPatch):
-    """Guards every OpenAI and Azure client, and those whose address is another provider's."""
+    """Hooks every OpenAI and Azure client, also those with the address of another provider."""
 
     name = "openai"
     module: ClassVar[str] = "openai"
@@ -135,7 +135,7 @@ AZURE = frozenset({"AzureOpenAI", "AsyncAzureOpenAI"})
 
 
 class GroqPatch(ProtocolPatch):
-    """Guards Groq's own SDK."""
+    """Hooks Groq's own SDK."""
 
     name = own_provider = "groq"
     module: ClassVar[str] = "groq"
@@ -150,7 +150,7 @@ class GroqPatch(ProtocolPatch):
 
 
 class TogetherPatch(ProtocolPatch):
-    """Guards Together's own SDK."""
+    """Hooks Together's own SDK."""
 
     name = own_provider = "together"
     module: ClassVar[str] = "together"
@@ -167,7 +167,7 @@ class TogetherPatch(ProtocolPatch):
 
 
 def _asking_for_usage(options: Any, body: Mapping[str, Any]) -> Any:
-    """Copy the options with `include_usage` set; None when the caller said yes or no to it already."""
+    """Copy the options with `include_usage` set; None when the caller has set it."""
     wanted = stream_options(body)
     if wanted is None:
         return None
@@ -175,7 +175,7 @@ def _asking_for_usage(options: Any, body: Mapping[str, Any]) -> Any:
 
 
 def stream_options(body: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the stream options that ask for usage; None when the caller said yes or no to it already."""
+    """Return the stream options that ask for usage; None when the caller has set them."""
     asked = body.get("stream_options")
     if asked is not None and (not isinstance(asked, Mapping) or "include_usage" in asked):
         return None

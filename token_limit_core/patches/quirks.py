@@ -1,4 +1,4 @@
-"""What single providers of OpenAI's protocol do differently; each fact is from recorded traffic or their documents."""
+"""Differences of single providers of OpenAI's protocol, from recorded traffic or the provider's documents."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .streams import Reader
 from .surfaces import Plan
 
 Amend = Callable[[Outcome, Mapping[str, Any]], None]
-"""Corrects an outcome with what else its usage object says."""
+"""Corrects an outcome by the other fields of its usage object."""
 
 
 def amend_outcomes(plan: Plan, amend: Amend) -> None:
-    """Let a plan's outcomes be amended, at no cost for each chunk."""
+    """Correct the outcomes of a plan, without work per chunk."""
     read_as_told, reader_as_told = plan.read, plan.reader
 
     def read(answer: Any) -> Outcome:
@@ -43,27 +43,27 @@ class _Amended:
 
 
 def openrouter(outcome: Outcome, usage: Mapping[str, Any]) -> None:
-    """OpenRouter names the provider behind it before the model's name."""
+    """OpenRouter: the model's name begins with the provider behind it."""
     if outcome.model is not None and "/" in outcome.model and outcome.usage is not None:
         outcome.fields = {**(outcome.fields or {}), "upstream_provider": outcome.model.partition("/")[0]}
 
 
 def deepseek(outcome: Outcome, usage: Mapping[str, Any]) -> None:
-    """DeepSeek tells cache misses beside the hits."""
+    """DeepSeek reports cache misses beside the hits."""
     missed = count(usage.get("prompt_cache_miss_tokens"))
     if missed is not None:
         outcome.fields = {**(outcome.fields or {}), "cache_miss_tokens": missed}
 
 
 def google(outcome: Outcome, usage: Mapping[str, Any]) -> None:
-    """Google's OpenAI endpoint has thoughts in the total only; they are billed as output (2 of 2 recorded)."""
+    """Google's OpenAI endpoint counts thoughts in the total only. They are billed as output (2 of 2 recorded)."""
     used = outcome.usage
     if used is not None and used.total_tokens is not None and used.input_tokens is not None:
         used.output_tokens = max(used.total_tokens - used.input_tokens, used.output_tokens or 0)
 
 
 def vercel(outcome: Outcome, usage: Mapping[str, Any]) -> None:
-    """Vercel's gateway leaves reasoning out of the completion and out of the total (28 of 28 by its own cost)."""
+    """Vercel's gateway counts reasoning neither in the completion nor in the total (28 of 28 by its own cost)."""
     used = outcome.usage
     if used is not None and used.reasoning_tokens and used.output_tokens is not None:
         outside = used.total_tokens == (used.input_tokens or 0) + used.output_tokens
@@ -75,12 +75,12 @@ AMENDS: Mapping[str, Amend] = {"openrouter": openrouter, "deepseek": deepseek, "
 
 
 def fill_in_the_middle(plan: Plan) -> None:
-    """Name DeepSeek's completions what they are, with the lengths of what is before and after the gap."""
+    """Name the endpoint of DeepSeek's fill-in-the-middle, with the lengths of prefix and suffix."""
     body, capture = plan.body, plan.engine.config.capture_content
     plan.endpoint = "fim.completions"
     plan.fields = {
-        field: told
+        field: value
         for field, name in (("fim_prefix", "prompt"), ("fim_suffix", "suffix"))
         if (given := text(body.get(name))) is not None
-        for told in (given if capture else as_length(given),)
+        for value in (given if capture else as_length(given),)
     }

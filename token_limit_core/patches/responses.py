@@ -1,6 +1,6 @@
 """How the Responses API answers, and what else is made in the background: assistants' runs and batches.
 
-Nothing is billed when work is only queued. What it has cost is told when it is asked for, maybe more than once and by
+Nothing is billed when work is only queued. Its cost is reported when it is polled, maybe more than once and by
 another process, so its event has an id made from its own.
 """
 
@@ -112,7 +112,7 @@ class EventReader(StreamReader):
 
 
 class RunReader(StreamReader):
-    """Follows the run of an assistant: events of several kinds, of which the run itself tells its usage."""
+    """Follows the run of an assistant: events of several kinds, of which that of the run reports the usage."""
 
     __slots__ = ()
 
@@ -131,7 +131,7 @@ class RunReader(StreamReader):
 
 
 def _in_background(outcome: Outcome, row: Mapping[str, Any], background: bool) -> Outcome:
-    """Let work in the background count once: when it tells its usage, under an id of its own."""
+    """Count work in the background once: when it reports its usage, under an event id of its own."""
     if not background:
         return outcome
     event_id, status = event_id_of("response", str(row.get("id"))), row.get("status")
@@ -150,16 +150,16 @@ def _with_tools(outcome: Outcome, row: Mapping[str, Any]) -> Outcome:
     if outcome.usage is None:
         return outcome
     output = row.get("output")
-    told = fields_of(row.get("tool_usage"))
+    tools = fields_of(row.get("tool_usage"))
     items = [fields_of(item) for item in output] if isinstance(output, list) and output else []
-    searches = count(fields_of(told.get("web_search")).get("num_requests"))
+    searches = count(fields_of(tools.get("web_search")).get("num_requests"))
     if searches is None:
         searches = sum(map(_is_search, items)) or None
     outcome.usage.web_searches = searches
     outcome.usage.file_searches = sum(item.get("type") == "file_search_call" for item in items) or None
     outcome.usage.containers = _containers(row, items)
     images = sum(item.get("type") == "image_generation_call" for item in items)
-    used = fields_of(told.get("image_gen"))
+    used = fields_of(tools.get("image_gen"))
     if images or count(used.get("total_tokens")):
         usage = image_usage(used, images)
         outcome.parts = (Part(_image_model(row, items), usage, counted=False),)
@@ -212,7 +212,7 @@ def _is_search(item: Mapping[str, Any]) -> bool:
 
 
 def _image_model(row: Mapping[str, Any], items: list[Mapping[str, Any]]) -> str:
-    """Name the model that made the images: the item tells, or the tool's settings, else it is the tool's default."""
+    """Return the model that made the images: of the item, else of the tool's settings, else the tool's default."""
     tools = row.get("tools")
     for part in (*items, *(map(fields_of, tools) if isinstance(tools, list) else ())):
         if part.get("type") in ("image_generation_call", "image_generation") and text(part.get("model")):

@@ -1,4 +1,4 @@
-"""Streams that send their request when they are first read: the tenant that asked for one pays for it."""
+"""Streams that send their request at the first read: each is billed to the tenant of the call that made it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AsyncStreaming = Callable[..., AsyncIterator[Any]]
 
 
 def keep_scope(patch: BasePatch, original: Streaming) -> Streaming:
-    """Step the generator that a method returns inside the Scope of its call."""
+    """Wrap a method that returns a generator: each step runs in the Scope of the call."""
 
     @functools.wraps(original)
     def wrapper(*args: Any, **kwargs: Any) -> Iterator[Any]:

@@ -1,7 +1,7 @@
-"""The funnel that openai, anthropic, groq and together share: `{package}._base_client.{Sync,Async}APIClient`.
+"""The funnel of openai, anthropic, groq and together: `{package}._base_client.{Sync,Async}APIClient`.
 
-`request` is where every surface passes once per logical call, whatever the method, and `_process_response` is where
-an answer shows even if parsing it then raises. Tested on four versions of each SDK.
+Every call of any method passes `request` once. `_process_response` gets each answer, also one that cannot be parsed.
+Tested on four versions of each SDK.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from ..calls.engine import Engine
 
 MAX_ADDRESSES = 256
-"""How many clients' addresses are remembered: an application may make a client for every request."""
+"""The most addresses that are cached: an application may make a client per request."""
 
 MAX_REFUSALS = 1024
-"""How many models of hosts are remembered: an application may let people type model names."""
+"""The most pairs of host and model that are cached: users of an application may type model names."""
 
 
 class Address(NamedTuple):
-    """Where a client sends its calls: whose prices hold there, whether the Meter meters it, and whose host it is."""
+    """The address of a client: its provider, whether the Meter meters it, and its host."""
 
     url: Any
     engine: Engine
@@ -44,19 +44,19 @@ class Address(NamedTuple):
 
 
 class StainlessPatch(Answers):
-    """Hooks the funnel; a provider adds its table of surfaces, and how its clients and answers are special."""
+    """Hooks the funnel. A subclass has the table of surfaces of its SDK, and what is special about it."""
 
     surfaces: ClassVar[tuple[Surface, ...]]
-    """What a POST may be, in the order it is looked for."""
+    """The surfaces of POSTs, in the order of the search."""
 
     later: ClassVar[tuple[Surface, ...]] = ()
-    """What a GET may tell of a call made earlier; only an outcome with an `event_id` of its own is recorded."""
+    """The surfaces of GETs that report on an earlier call. Only an outcome with an `event_id` is recorded."""
 
     free: ClassVar[re.Pattern[str]]
-    """Paths of POSTs that cost nothing. What is neither this nor a surface falls under `on_unguarded`."""
+    """Paths of POSTs that cost nothing. `on_unguarded` decides on paths that are neither free nor a surface."""
 
     refined: ClassVar[frozenset[str]] = frozenset()
-    """Providers whose calls are all looked at once more by `refine`."""
+    """Providers whose calls all pass `refine`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,21 +66,20 @@ class StainlessPatch(Answers):
         self._kinds = Classified(self.surfaces, self.free)
 
     def provider_of_client(self, client: Any) -> str:
-        """Name the provider of a client on an unknown host, where its class tells."""
+        """Return the provider of a client on an unknown host, by the class of the client."""
         return UNKNOWN
 
     def inject(self, plan: Plan) -> Any:
-        """Return a copy of the options of a stream that makes it tell its usage; None when it does, or must not."""
+        """Return options that ask for the usage of a stream; None when that is not needed, or the caller decides."""
         return None
 
     def refine(self, plan: Plan) -> None:
-        """Put into the plan of a `refined` call what only its body tells."""
+        """Complete the plan of a `refined` call by its body."""
 
     def _plan(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
-        """Return the plan of a call that costs money, or tells what one has cost; None for any other.
+        """Return the plan of a call that costs money or reports a cost; None for any other, and after our own fault.
 
-        A fault of ours lets the call pass unmetered.
-        Raises `UnguardedCall` for one that nobody has classified, if the policy is to refuse those.
+        Raises `UnguardedCall` for a call that is not classified, if `on_unguarded` is to refuse it.
         """
         try:
             options = kwargs["options"] if "options" in kwargs else args[1]
@@ -127,7 +126,7 @@ class StainlessPatch(Answers):
         return plan
 
     def _address(self, client: Any, engine: Engine) -> Address:
-        """Return what is known of a client's address; looked up again when it, the Meter or its patches change."""
+        """Return the address of a client, cached until the address, the Meter or its patches change."""
         url = client._base_url
         known = self._addresses.get(id(url))
         if known is not None and known.url is url and known.engine is engine:
@@ -136,16 +135,16 @@ class StainlessPatch(Answers):
         address = Address(url, engine, url.host, provider, self.claims(engine, provider), not is_known(url.host))
         if len(self._addresses) >= MAX_ADDRESSES:
             self._addresses.clear()
-        self._addresses[id(url)] = address  # keeping the url keeps its id from being used again
+        self._addresses[id(url)] = address  # the reference to the url keeps its id from being used again
         return address
 
     def provider_at(self, client: Any, url: Any, engine: Engine) -> str:
-        """Name the provider that a client talks to at a URL."""
+        """Return the provider of a client at a URL."""
         provider = registered(client) or provider_of(url.host, url.port, engine.config.hosts, url.path)
         return self.provider_of_client(client) if provider == UNKNOWN else provider
 
     def _refused(self, client: Any, plan: Plan) -> None:
-        """Remember that a host refuses for a model what was injected: Azure's hosts refuse it for some models only."""
+        """Remember that a host refuses our options for a model. Azure's hosts refuse them for some models only."""
         if len(self._refusing) >= MAX_REFUSALS:
             self._refusing.clear()
         self._refusing.add((client._base_url.host, plan.model))
@@ -171,7 +170,7 @@ class StainlessPatch(Answers):
         self._watch_websockets()
 
     def _metered(self, original: Any) -> Any:
-        """Wrap `request` in one frame: a third of a `wrapt.FunctionWrapper`'s time."""
+        """Wrap `request` by a plain function, which takes a third of the time of a `wrapt.FunctionWrapper`."""
 
         @functools.wraps(original)
         def request(client: Any, *args: Any, **kwargs: Any) -> Any:
@@ -251,15 +250,15 @@ class StainlessPatch(Answers):
         return request
 
     def _noting(self, original: Any) -> Any:
-        """Wrap `_process_response`, which takes keywords only, to note each response that a call got.
+        """Wrap `_process_response`, which takes keywords only, to remember each response of a call.
 
-        What the method of an asynchronous client returns is awaited by its caller.
+        For an asynchronous client it returns the coroutine of the original.
         """
 
         @functools.wraps(original)
         def process_response(client: Any, **kwargs: Any) -> Any:
             current = in_flight.get()
-            if current is not None and current[0] is client:  # an auth client may be called within
+            if current is not None and current[0] is client:  # an inner client may send requests for sign-in
                 flight = current[1]
                 flight.answer = kwargs["response"]
                 if flight.request.later:

@@ -1,8 +1,8 @@
 """Metered streams: the caller gets the SDK's own object and chunks, and each stream settles exactly once.
 
-Two ways in. A parsed stream has its `_iterator` replaced (0.2 microseconds a chunk); a raw response has its
-`iter_bytes` and `iter_raw` teed. In both, closing the HTTP response and a finaliser on the object are the nets for what
-is never exhausted.
+A parsed stream gets another `_iterator` (0.2 microseconds a chunk). A raw response gets other `iter_bytes` and
+`iter_raw`, which copy the body to a tee. A stream that is not read to its end settles when the HTTP response is closed,
+else when the garbage collector finds the object.
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ from .watch import Watch, this_scope, this_task
 
 
 class Reader(Protocol):
-    """Follows one stream: sees every chunk, and tells the outcome at any moment.
+    """Reads the chunks of one stream, and has the outcome so far at any moment.
 
-    One with `ending()` can be cut: it gives the chunks that end the stream as its provider does at a bound.
+    A stream whose reader has `ending()` can be cut: it returns the chunks that end the stream, as the provider sends
+    them when the output reaches its bound.
     """
 
     def see(self, chunk: Any) -> bool:
-        """Look at a chunk; True hides it from the caller."""
+        """Read a chunk; True hides it from the caller."""
 
     def outcome(self, error: BaseException | None) -> Outcome:
-        """Tell how the stream ended; `error` None is exhaustion, close or abandonment."""
+        """Return the outcome. Without an `error` the stream was read to its end, closed or left."""
 
 
 class Tee(Protocol):
-    """Follows a body as bytes."""
+    """Reads a copy of a body as bytes."""
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes in, return those the caller may have now."""
+        """Read bytes; return those that the caller gets now."""
 
     def rest(self) -> bytes:
-        """Return what was kept back, at the end of the body."""
+        """Return the bytes that were kept back, at the end of the body."""
 
     def outcome(self, error: BaseException | None) -> Outcome:
-        """Tell how the body ended."""
+        """Return the outcome."""
 
 
 def _follow_stream(stream: Any, response: Any, flight: Flight, reader: Reader) -> None:
@@ -62,7 +63,7 @@ def _follow_async_stream(stream: Any, response: Any, flight: Flight, reader: Rea
 
 
 def _follow_body(response: Any, flight: Flight, tee: Tee) -> None:
-    """Follow a raw sync response as it is read."""
+    """Follow a raw sync response while the caller reads it."""
     watch = Watch(flight, tee.outcome)
     tees = {"iter_bytes": tee, "iter_raw": _Undecoded(tee, response)}
     _on_reading(response, tees, lambda body, tee: watch.by(_bytes(body, watch, tee)))
@@ -71,7 +72,7 @@ def _follow_body(response: Any, flight: Flight, tee: Tee) -> None:
 
 
 def _follow_async_body(response: Any, flight: Flight, tee: Tee) -> None:
-    """Follow a raw async response as it is read."""
+    """Follow a raw async response while the caller reads it."""
     watch = Watch(flight, tee.outcome)
     tees = {"aiter_bytes": tee, "aiter_raw": _Undecoded(tee, response)}
     _on_reading(response, tees, lambda body, tee: watch.by(_abytes(body, watch, tee)))
@@ -91,7 +92,7 @@ follow_async: Follow = Follow(_follow_async_stream, _follow_async_body)
 
 
 def follow_chunks(stream: Iterator[Any], flight: Flight, reader: Reader) -> Iterator[Any]:
-    """Follow a generator; what is returned takes its place."""
+    """Follow a generator; return the generator that replaces it."""
     watch = Watch(flight, reader.outcome)
     return watch.by(chunks(stream, watch, reader, getattr(stream, "close", _nothing)))
 
@@ -105,7 +106,7 @@ def follow_async_chunks(stream: AsyncIterator[Any], flight: Flight, reader: Read
 
 
 def chunks(inner: Any, watch: Watch, reader: Reader, close: Callable[[], object]) -> Iterator[Any]:
-    """Pass chunks on to the caller, and settle at their end. One that is cut is closed before its refusal is raised."""
+    """Pass chunks to the caller, and settle at the end. A stream that is cut is closed before the refusal is raised."""
     see, growth = reader.see, watch.growth
     try:
         for chunk in inner:
@@ -157,7 +158,7 @@ async def achunks(
     except Exception as error:
         await watch.aland(error)
         raise
-    except BaseException as error:  # cancelled or closed: nothing may be awaited for our sake
+    except BaseException as error:  # cancelled or closed: nothing may be awaited here
         watch.hand_over(None if isinstance(error, GeneratorExit) else error)
         raise
 
@@ -166,13 +167,13 @@ def _bytes(inner: Iterator[bytes], watch: Watch, tee: Tee) -> Iterator[bytes]:
     try:
         for data in inner:
             watch.reader = this_scope()
-            if told := tee.feed(data):
-                yield told
+            if passed := tee.feed(data):
+                yield passed
             watch.growth.left -= 1
             if not watch.growth.left:
                 _look(watch)
-        if told := tee.rest():
-            yield told
+        if passed := tee.rest():
+            yield passed
         watch.land()
     except GeneratorExit:
         watch.hand_over()
@@ -187,13 +188,13 @@ async def _abytes(inner: AsyncIterator[bytes], watch: Watch, tee: Tee) -> AsyncI
         watch.reader = this_task()
         async for data in inner:
             watch.reader = this_task()
-            if told := tee.feed(data):
-                yield told
+            if passed := tee.feed(data):
+                yield passed
             watch.growth.left -= 1
             if not watch.growth.left:
                 _look(watch)
-        if told := tee.rest():
-            yield told
+        if passed := tee.rest():
+            yield passed
         await watch.aland()
     except Exception as error:
         await watch.aland(error)
@@ -231,7 +232,7 @@ async def _anothing() -> None:
 
 
 class _Undecoded:
-    """Shows a tee a body as it comes over the wire, decoded; of one that is encoded nothing can be hidden."""
+    """Feeds a tee with the decoded copy of a raw body. Nothing can be hidden in a compressed body."""
 
     def __init__(self, tee: Tee, response: Any) -> None:
         self._tee = tee
@@ -240,7 +241,7 @@ class _Undecoded:
         self.outcome = tee.outcome
 
     def feed(self, data: bytes) -> bytes:
-        """Show a copy, decoded by httpx's own means, which are not in use: the caller has asked for raw bytes."""
+        """Feed a copy, decoded by the decoder of the response, which is free because the caller reads raw bytes."""
         if not self._encoded:
             return self._tee.feed(data)
         try:
@@ -251,13 +252,13 @@ class _Undecoded:
         return data
 
     def rest(self) -> bytes:
-        """Return what was kept back."""
+        """Return the bytes that were kept back."""
         rest = self._tee.rest()
         return b"" if self._encoded else rest
 
 
 def _on_reading(response: Any, tees: Mapping[str, Tee], follow: Callable[[Any, Tee], Any]) -> None:
-    """Follow a body in the first way in which it is read; httpx's other ways end in these."""
+    """Follow a body in the first of these methods that is called. All methods of httpx call one of them."""
     hooks: dict[str, Callable[..., Any]] = {}
 
     def hook(plain: Callable[..., Any], tee: Tee) -> Callable[..., Any]:
@@ -274,7 +275,7 @@ def _on_reading(response: Any, tees: Mapping[str, Tee], follow: Callable[[Any, T
 
 
 def _on_close(response: Any, watch: Watch) -> None:
-    """Settle when somebody else than the SDK's own iteration closes the response."""
+    """Settle when the response is closed, but not by the SDK's own iteration."""
     plain = response.close
 
     def close() -> None:
@@ -305,9 +306,10 @@ def _on_aclose(response: Any, watch: Watch) -> None:
 
 
 def _unhook(response: Any, name: str, hook: object) -> None:
-    """Take a hook out at its first use, which also ends the cycle it makes with its response.
+    """Remove a hook at its first use. That also ends the reference cycle between the hook and its response.
 
-    The cycle is needed until then: a collector clears weak references before the SDK's generators close the response.
+    The cycle is needed until then: the garbage collector clears weak references before the SDK's generators close the
+    response.
     """
     if response.__dict__.get(name) is hook:
         del response.__dict__[name]

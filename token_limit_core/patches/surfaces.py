@@ -1,4 +1,4 @@
-"""Surfaces: which calls of an SDK cost money, which do not, and what becomes of those nobody has classified."""
+"""Surfaces: which calls of an SDK cost money, which are free, and what happens to calls that are not classified."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ _registered: WeakKeyDictionary[Any, dict[str, str]] = WeakKeyDictionary()
 
 
 def register(client: Any, provider: str) -> None:
-    """Remember that a client, and every copy of it, talks to a provider, whatever its address says."""
+    """Register a client, and every copy of it, as a client of a provider, whatever its address."""
     _registered.setdefault(client._client, {})[str(client._base_url)] = provider
 
 
@@ -102,12 +102,12 @@ _ID = re.compile(r"(?<=/)(?!v\d)[^/]*\d[^/]*")
 
 
 def mask(path: str) -> str:
-    """Replace the ids in a path, so that a path is told once and not once for each object."""
+    """Replace the ids in a path, so that a path is logged once and not once per object."""
     return _ID.sub("{id}", path)
 
 
 def unguarded(engine: Engine, what: str) -> None:
-    """Let a call pass that would go out unmetered, as `on_unguarded` says: warned about once, refused, or ignored.
+    """Apply `on_unguarded` to a call that is not metered: warn once, refuse or ignore.
 
     Raises `UnguardedCall` under "refuse".
     """
@@ -124,7 +124,7 @@ def unguarded(engine: Engine, what: str) -> None:
 
 
 class Classified(dict[str, Surface | Literal["free"] | None]):
-    """What a POST to each path is: a surface, free, or None for what nobody has classified."""
+    """Classifies POSTs by path: a surface, free, or None for a path that is not classified."""
 
     def __init__(self, surfaces: tuple[Surface, ...], free: re.Pattern[str]) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ def pattern_of(surface: Surface) -> re.Pattern[str]:
 
 
 BOUNDS = ("max_completion_tokens", "max_output_tokens", "max_tokens", "max_new_tokens")
-"""The usual names of the bound, for SDKs that nothing else is known of."""
+"""The usual names of the bound on output, for custom providers."""
 
 
 def max_output(body: Mapping[str, Any], bounds: tuple[str, ...]) -> int | None:
@@ -160,7 +160,7 @@ def max_output(body: Mapping[str, Any], bounds: tuple[str, ...]) -> int | None:
 
 
 def size_of_files(options: Any, per_byte: float | None = None) -> int:
-    """Count the characters that the files of a multipart body stand for: each like an inlined one, or by its bytes."""
+    """Return the size in characters of the files of a multipart body: as an inlined file, or by its bytes."""
     files = getattr(options, "files", None) or ()
     parts = [part for _, part in (files.items() if isinstance(files, Mapping) else files)]
     if per_byte is None:
@@ -169,7 +169,7 @@ def size_of_files(options: Any, per_byte: float | None = None) -> int:
 
 
 def _bytes_of(content: Any) -> int:
-    """Measure a file without reading it; what cannot be measured counts as an inlined one does."""
+    """Return the size of a file without reading it; an unknown size counts as an inlined file."""
     if isinstance(content, (bytes, bytearray, str)):
         return len(content)
     try:

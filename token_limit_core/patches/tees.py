@@ -1,4 +1,4 @@
-"""Reading a raw body as it passes: server-sent events, or one JSON document."""
+"""Tees: read a copy of a raw body, which has server-sent events or one JSON document."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 
 
 class EventTee:
-    """Shows each event's JSON to a stream reader; an event the reader hides is left out of the bytes."""
+    """Feeds a stream reader with the JSON of each event, and leaves events out that the reader hides."""
 
     def __init__(self, reader: Reader, hiding: bool) -> None:
         self._reader = reader
@@ -25,8 +25,8 @@ class EventTee:
         self.outcome: Callable[[BaseException | None], Outcome] = reader.outcome
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes in; while events may be hidden only whole events come out."""
-        looked_at = max(0, len(self._buffer) - 3)  # an end of four bytes may have begun
+        """Read bytes. While events may be hidden, only complete events are returned."""
+        looked_at = max(0, len(self._buffer) - 3)  # the separator has up to four bytes
         self._buffer += data
         passed: list[bytes] = []
         start = 0
@@ -39,7 +39,7 @@ class EventTee:
         return b"".join(passed) if self._hiding else data
 
     def rest(self) -> bytes:
-        """Return an unfinished last event."""
+        """Return an incomplete last event."""
         rest, self._buffer = self._buffer, b""
         hidden = bool(rest) and self._hides(rest)
         return rest if self._hiding and not hidden else b""
@@ -51,14 +51,14 @@ class EventTee:
         try:
             return self._reader.see(json.loads(data)) and self._hiding
         except ValueError:
-            return False  # not ours to judge: the SDK will
+            return False  # the SDK handles it
         except Exception:
             report("reading an event")
             return False
 
 
 class DocumentTee:
-    """Collects a JSON body, to be read at its end."""
+    """Keeps a copy of a JSON body, and reads it at the end."""
 
     def __init__(self, read: Callable[[Any], Outcome], request_id: str | None) -> None:
         self._read = read
@@ -71,11 +71,11 @@ class DocumentTee:
         return data
 
     def rest(self) -> bytes:
-        """Nothing is ever kept back."""
+        """Return nothing: no bytes are kept back."""
         return b""
 
     def outcome(self, error: BaseException | None) -> Outcome:
-        """Read the document; what is no whole document has no usage."""
+        """Read the document; an incomplete one has no usage."""
         outcome = read_document(b"".join(self._parts), self._read)
         outcome.error = outcome.error if error is None else error
         if self._request_id is not None:
@@ -84,22 +84,22 @@ class DocumentTee:
 
 
 class BlindTee:
-    """Lets a body pass that is not JSON and may be large, such as speech."""
+    """Passes a body that is not JSON and may be large, such as speech."""
 
     def __init__(self, read: Callable[[Any], Outcome], request_id: str | None) -> None:
         self._read = read
         self._request_id = request_id
 
     def feed(self, data: bytes) -> bytes:
-        """Keep nothing."""
+        """Return the bytes."""
         return data
 
     def rest(self) -> bytes:
-        """Nothing is ever kept back."""
+        """Return nothing: no bytes are kept back."""
         return b""
 
     def outcome(self, error: BaseException | None) -> Outcome:
-        """Tell what is known without the body."""
+        """Return what is known without the body."""
         outcome = self._read(None)
         outcome.error = error
         if self._request_id is not None:
@@ -108,7 +108,7 @@ class BlindTee:
 
 
 def read_document(body: bytes, read: Callable[[Any], Outcome]) -> Outcome:
-    """Read a JSON body with `read`; anything else is read as None, and tells nothing."""
+    """Read a JSON body with `read`; any other body is read as None."""
     try:
         document = json.loads(body)
     except ValueError:

@@ -1,7 +1,7 @@
 """Threads: work runs in the Scope of the code that hands it to a thread.
 
 A new thread starts with an empty context, and a pool's thread keeps the context of the code that started it: calls made
-there would be billed to nobody, or to another tenant. Only our variable travels, no other part of the context.
+there would be billed to no tenant, or to another one. Only our variable is propagated, no other part of the context.
 `propagate_threads=False` switches this off.
 """
 

@@ -1,4 +1,4 @@
-"""SDKs that spend money and that no patch meters: which are installed, and a warning when one is imported."""
+"""SDKs that cost money and have no patch: list the installed ones, and warn when one is imported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger: logging.Logger = logging.getLogger("token_limit")
 
 
 class Sdk(NamedTuple):
-    """An SDK by its distribution; `module` shows that it is installed, `used` is imported by those who make calls."""
+    """An SDK: its distribution, a `module` that shows it is installed, and the module that code imports for calls."""
 
     distribution: str
     module: str
@@ -78,7 +78,7 @@ _awaited: set[str] = set()
 
 
 def watch(engine: Engine, engines: Sequence[Engine], metered: Callable[[], Iterable[str | None]]) -> None:
-    """Warn of each of them that is imported already, or will be; once for a Meter, as `on_unguarded` says.
+    """Warn of each SDK that is or will be imported, once per Meter, by `on_unguarded`.
 
     `engines` are the Meters that patch, of which the last one warns; the list changes as they come and go. An import
     never fails for this, and takes no lock: the importing thread holds the import's.

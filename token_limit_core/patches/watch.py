@@ -1,4 +1,4 @@
-"""Watch: what the hooks of one stream share: its flight, who reads it, and how to settle it."""
+"""Watch: the shared state of the hooks of one stream: its flight, its reader, and how it settles."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from ..scope import Scope, current
 Following = TypeVar("Following")
 
 ELSEWHERE = Scope()
-"""The reader of a stream in a thread that has no Scope, or on another event loop than asyncio's."""
+"""The reader of a stream in a thread without a Scope, or on an event loop that is not asyncio's."""
 
 UNREAD_SECONDS = 1.0
-"""Seconds that a stream without a reader waits, at the end of its exchange, for a task that was just started."""
+"""Seconds after the end of its exchange in which a new task may begin to read a stream."""
 
 IDLE_SECONDS = 10.0
-"""Seconds that the task which reads a stream may pause after the exchange; then it counts as stuck, such as at a queue
-that nobody empties any more."""
+"""Seconds after the end of its exchange for which the task that reads a stream may pause. Then the task counts as
+blocked, for example on a full queue without a consumer."""
 
 
 class Watch:
-    """What the hooks of one stream share: its flight, and how to settle it.
+    """The shared state of the hooks of one stream.
 
-    `reader` is who pulled last: the task on an event loop, the Scope elsewhere; None before the first chunk.
+    `reader` has read the last chunk: a task on an event loop, else the Scope of a thread; None before the first chunk.
     """
 
     __slots__ = ("_exchange", "_following", "flight", "growth", "outcome", "reader")
@@ -49,13 +49,13 @@ class Watch:
             self.join(exchange)
 
     def by(self, generator: Following) -> Following:
-        """Note, and return, the generator that follows the stream."""
+        """Remember the generator that follows the stream, and return it."""
         self._following = weakref.ref(generator)
         return generator
 
     @property
     def pulling(self) -> bool:
-        """Whether the SDK is at work on the next chunk: a close from inside of that is no close by the caller."""
+        """Whether the SDK is reading the next chunk. A close meanwhile is the SDK's, not the caller's."""
         following = self._following()
         if isinstance(following, AsyncGeneratorType):
             return following.ag_running
@@ -74,7 +74,7 @@ class Watch:
             await aland(self.flight, self._read(error))
 
     def hand_over(self, error: BaseException | None = None) -> None:
-        """Settle the stream from the settler's thread."""
+        """Settle the stream in the thread of the settler."""
         if not self.flight.landed:
             self._part()
             hand_over(self.flight, self._read(error))
@@ -85,7 +85,7 @@ class Watch:
         exchange.streams.add(self)
 
     def leave(self) -> None:
-        """Settle the stream at the end of its exchange, or at the end of what reads it, if that goes on."""
+        """Settle the stream at the end of its exchange. If its reader goes on, settle when that ends."""
         reader = self.reader
         if self.flight.landed or reader is ELSEWHERE:
             return  # the finaliser of the second settles it
@@ -99,7 +99,7 @@ class Watch:
     def _leave_unread(self) -> None:
         exchange = self._exchange
         if exchange is None or exchange.works or self.pulling:
-            return  # a thread may be about to read; else the finaliser settles it
+            return  # a thread may begin to read it; else the finaliser settles it
         if exchange.loop is None or not exchange.loop.is_running():
             self.hand_over()
         else:
@@ -115,10 +115,10 @@ class Watch:
         loop = task.get_loop()
         if not loop.is_running():
             self.hand_over()
-        elif not task.done() and task is not this_task():  # that is about to end, with its exchange
+        elif not task.done() and task is not this_task():  # this task ends with its exchange
             loop.call_soon_threadsafe(task.add_done_callback, self._task_ended)
             self._look_again(loop, IDLE_SECONDS)
-        elif self.pulling:  # another task has just begun to read
+        elif self.pulling:  # another task has begun to read
             self._look_again(loop, IDLE_SECONDS)
         else:
             self.hand_over()
@@ -154,7 +154,7 @@ class Watch:
 
 
 def _nothing() -> None:
-    """Stand for a generator that is not there yet."""
+    """Stand in for a generator that is not made yet."""
 
 
 def this_task() -> asyncio.Task[Any] | Scope:

@@ -1,4 +1,4 @@
-"""Answers that are there in full, whatever their protocol: errors in place of them, and output that has no usage."""
+"""Complete answers of any protocol: errors under a status of 200, and an estimate where the usage is missing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .reading import fields_of, text
 
 
 class ErrorAnswer(Exception):
-    """An error that an answer of status 200 reports; of its words only status, code and type are kept."""
+    """An error that an answer of status 200 reports. Only its status, code and type are kept."""
 
     def __init__(self, reported: Any) -> None:
         super().__init__()
@@ -22,9 +22,9 @@ class ErrorAnswer(Exception):
 
 
 def read_whole(answer: Any, read: Callable[[Any], Outcome]) -> Outcome:
-    """Read an answer that is there in full.
+    """Read a complete answer.
 
-    Where it has no usage, its output is estimated from its text. An error in place of an answer costs nothing.
+    Without usage the output is estimated from the text. An error in place of an answer costs nothing.
     """
     outcome = read(answer)
     declared = answer if type(answer) is dict else getattr(answer, "__dict__", NOTHING)
@@ -49,15 +49,15 @@ def _complete(outcome: Outcome, row: Mapping[str, Any]) -> None:
 
 
 OUTPUTS = ("choices", "output", "outputs", "content", "candidates", "completion", "text", "data", "embeddings")
-"""Where answers have what was generated."""
+"""Fields of answers that contain the generated output."""
 
 TEXTS = frozenset(
     {"content", "text", "reasoning", "reasoning_content", "thinking", "refusal", "arguments", "completion"}
 )
-"""Fields that hold what a model wrote, or have it further inside."""
+"""Fields that contain text of the model, directly or deeper."""
 
 ARGUMENTS = frozenset({"input", "args"})
-"""Fields with a tool's arguments, all of whose texts the model wrote."""
+"""Fields with the arguments of a tool: all text in them is the model's."""
 
 AROUND = frozenset(
     {
@@ -73,11 +73,11 @@ AROUND = frozenset(
         "summary",
     }
 )
-"""Fields around those."""
+"""Fields that contain one of the fields above."""
 
 
 def letters_in(answer: Any) -> int:
-    """Count the characters that a model wrote in an answer, of any protocol."""
+    """Count the characters that the model wrote in an answer of any protocol."""
     total, rest = 0, [(answer, False)]
     for value, inside in rest:
         if isinstance(value, str):
@@ -105,10 +105,10 @@ def _error_in(row: Mapping[str, Any], answered: bool) -> Any:
     errors = row.get("errors") or row.get("detail")
     if errors:
         return errors[0] if isinstance(errors, list) else errors
-    told = not MESSAGES.isdisjoint(row) and not CODES.isdisjoint(row)
-    return row if told or "error" in (row.get("type"), row.get("object")) else None
+    described = not MESSAGES.isdisjoint(row) and not CODES.isdisjoint(row)
+    return row if described or "error" in (row.get("type"), row.get("object")) else None
 
 
 MESSAGES = frozenset({"message", "msg", "error_msg"})
 CODES = frozenset({"code", "status", "statusCode", "error_code", "type"})
-"""Fields that an error has, of each one."""
+"""Groups of fields: an error has one of each group."""
