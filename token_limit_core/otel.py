@@ -1,13 +1,14 @@
 """OpenTelemetry metrics of a Meter, by the semantic conventions for generative AI.
 
 The conventions define `gen_ai.client.token.usage` and `gen_ai.client.operation.duration`. They define no metric for
-spend and refusals, so the names of those begin with `token_limit`. OpenTelemetry is imported when `export_metrics` is
-called; without its SDK its no-op meter drops the values.
+spend, refusals and policies, so the names of those begin with `token_limit`. OpenTelemetry is imported when
+`export_metrics` is called; without its SDK its no-op meter drops the values.
 Source: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/
 """
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from .calls.request import Request
@@ -17,6 +18,8 @@ from .meter import Meter, engine_of
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
+
+    from .calls.engine import Engine
 
 TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
 SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
@@ -51,7 +54,32 @@ def export_metrics(meter: Meter, provider: MeterProvider | None = None, *, tenan
     """
     from opentelemetry import metrics
 
-    engine_of(meter).listeners.append(_Recorder(metrics.get_meter("token_limit", meter_provider=provider), tenant))
+    instruments = metrics.get_meter("token_limit", meter_provider=provider)
+    engine_of(meter).listeners.append(_Recorder(instruments, tenant))
+    _observe(instruments, engine_of(meter))
+
+
+def _observe(instruments: Any, engine: Engine) -> None:
+    """Export the counters of `status()`, and for how long the store has been away."""
+    from opentelemetry.metrics import CallbackOptions, Observation
+
+    def counts(options: CallbackOptions) -> list[Observation]:
+        counted = engine.status()["counts"]
+        return [Observation(number, {"token_limit.what": name}) for name, number in counted.items()]
+
+    def away(options: CallbackOptions) -> list[Observation]:
+        since = engine.access.away_since
+        return [Observation(0.0 if since is None else max(0.0, time.time() - since))]
+
+    instruments.create_observable_counter(
+        "token_limit.calls",
+        [counts],
+        unit="{call}",
+        description="Calls by what became of them: refused, assumed, unpriced, unattributed, unguarded, unverified",
+    )
+    instruments.create_observable_gauge(
+        "token_limit.store.away", [away], unit="s", description="Seconds since the store stopped to answer"
+    )
 
 
 class _Recorder:

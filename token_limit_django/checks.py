@@ -56,8 +56,8 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_deployment(**kwargs: Any) -> list[CheckMessage]:
-    """Warn, with --deploy, if limits are not durable or not shared between processes."""
-    return _gather([_durability])
+    """Warn, with --deploy, if limits are not durable, not shared between processes, or let calls pass unbounded."""
+    return _gather([_durability, _unbounded])
 
 
 def check_database(databases: Collection[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
@@ -248,6 +248,17 @@ def _durability() -> Iterator[CheckMessage]:
     elif settings.EAGER:
         hint = "Use EAGER only in the settings of tests that run inside a transaction."
         yield _warning(4, f"{_named('EAGER')}: a request that rolls back also removes its recorded spend.", hint)
+
+
+UNBOUNDED = {"ON_UNPRICED": "free", "ON_UNGUARDED": "ignore"}
+"""Policies under which calls count against no limit, and nothing is logged."""
+
+
+def _unbounded() -> Iterator[CheckMessage]:
+    for name, value in UNBOUNDED.items():
+        if settings.get(name) == value:
+            hint = f"Use {SETTINGS[name].default!r} or 'refuse'."
+            yield _warning(7, f"{_named(name)}: {value!r} lets calls pass that count against no limit.", hint)
 
 
 def _is_ours(path: str) -> bool:

@@ -103,3 +103,14 @@ def test_a_call_that_failed_has_its_error_on_the_duration_and_no_tokens(exported
 def test_nothing_of_opentelemetry_is_imported_unless_asked_for() -> None:
     code = "import sys, token_limit_core.otel; sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_policies_decided_is_exported(exported: Exported) -> None:
+    engine = engine_of(exported.meter)
+    for name in ("refused", "assumed", "assumed"):
+        engine.count(name)
+
+    counted = {point.attributes["token_limit.what"]: point.value for point in exported.points("token_limit.calls")}
+    assert counted == {"refused": 1, "assumed": 2}
+    (away,) = exported.points("token_limit.store.away")
+    assert away.value == 0

@@ -54,7 +54,7 @@ def test_settings_that_work_pass_in_silence(monkeypatch: pytest.MonkeyPatch, tmp
         "HOSTS": {"127.0.0.1:8010": "openai"},
         "PATCHES": ["openai"],
         "ON_NO_TENANT": "refuse",
-        "ON_UNGUARDED": "ignore",
+        "ON_UNGUARDED": "refuse",
         "CAPTURE_CONTENT": True,
         "TENANT_RESOLVER": f"{__name__}.check",
         "USER_TENANT_ATTRIBUTES": ["organization"],
@@ -200,6 +200,16 @@ def test_a_store_of_one_process_is_a_warning_for_deployment(monkeypatch: pytest.
     assert check(monkeypatch, {"STORE": store}) == []
     (message,) = check(monkeypatch, {"STORE": store}, deploy=True)
     assert (message.id, "TOKEN_LIMIT['STORE']" in message.msg) == (f"{W}003", True)
+
+
+@pytest.mark.parametrize(("name", "value"), [("ON_UNPRICED", "free"), ("ON_UNGUARDED", "ignore")])
+def test_a_policy_without_a_bound_is_a_warning_for_deployment(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    assert check(monkeypatch, {name: value}) == []
+    (message,) = check(monkeypatch, {name: value}, deploy=True)
+    assert message.id == "token_limit_django.W007"
+    assert name in message.msg
 
 
 def test_eager_mode_is_a_warning_for_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
