@@ -10,7 +10,7 @@ import pytest
 
 from tests import pages
 
-PAGES = ["docs/prices.md"]
+PAGES = ["docs/prices.md", "docs/notices.md"]
 
 
 @pytest.mark.parametrize("path", PAGES)
