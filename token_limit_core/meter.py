@@ -23,7 +23,7 @@ from .errors import refusal
 from .events import LLMEvent, own_copy, parse_text
 from .limits import Decision
 from .limits.filters import Facts
-from .management import ManagesHolds, ManagesLimits, ManagesPlans, ManagesTenants
+from .management import ManagesHolds, ManagesLimits, ManagesPlans, ManagesPrices, ManagesTenants
 from .patches.clients import ProviderClients
 from .runtime.executor import on_loop
 from .runtime.faults import raise_on_error
@@ -45,7 +45,7 @@ class _Queue:
         return self._engine.flush(timeout)
 
 
-class Meter(ManagesLimits, ManagesPlans, ManagesTenants, ManagesHolds, ProviderClients):
+class Meter(ManagesLimits, ManagesPlans, ManagesTenants, ManagesPrices, ManagesHolds, ProviderClients):
     """Meters LLM calls for tenants, one per application.
 
     Patching methods chain; as a context manager it unpatches and drains on leaving.

@@ -52,7 +52,7 @@ METER = [
     "check_limit", "close", "current_tenant_id", "deepseek_client", "erase_tenant", "flush", "for_tenant",
     "holds", "limits", "merge_tenants", "name_tenant", "openrouter_client", "patch", "patch_all", "preview",
     "reconcile", "refusals", "register_deepseek_client", "register_openrouter_client", "release",
-    "remove_limit", "rename_tenant", "report", "resume", "set_limit", "set_markup", "set_plan", "set_tenant",
+    "remove_limit", "rename_tenant", "report", "reprice", "resume", "set_limit", "set_markup", "set_plan", "set_tenant",
     "status", "store", "suspend", "top_up", "track_manually", "unpatch", "unpatch_all", "usage",
 ]  # fmt: skip
 """The methods and properties of a Meter."""

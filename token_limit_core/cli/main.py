@@ -16,7 +16,7 @@ from .session import Source
 
 COMMANDS: list[click.Command] = [
     usage.usage, limits.set_limit, limits.preview, plans.plans, plans.top_up, plans.adjust, plans.suspend,
-    plans.resume, tenants.tenants, reports.report, reports.refusals, prices.prices, maintenance.prune,
+    plans.resume, tenants.tenants, reports.report, reports.refusals, prices.prices, prices.reprice, maintenance.prune,
     maintenance.status, doctor.doctor, holds.holds, holds.reconcile, services.keys, services.deliveries,
     seed.seed,
 ]  # fmt: skip

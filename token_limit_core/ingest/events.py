@@ -18,13 +18,13 @@ from ..events import (
     parse_text,
     safe_error,
 )
-from ..pricing import PriceBook, price_event
+from ..pricing import PriceBook, price_recorded
 from ..runtime.faults import ConfigurationError
 from ..runtime.text import storable
 from ..scope import check_tenant
 from ..stores.columns import plain
 from ..stores.records import KEEP_SECONDS
-from ..usage import BASE_COUNTS, CACHE_OUTSIDE_INPUT, USAGE_FIELDS, Usage, parse_number
+from ..usage import parse_number
 
 AHEAD_SECONDS = 300.0
 """How far the clock of a client may be ahead, in seconds."""
@@ -60,7 +60,7 @@ def read_event(row: Any, now: float, prices: PriceBook) -> Priced:
         if value is not None and (read := _READERS.get(name)) is not None:
             values[name] = _read(read, value, name)
     event = made_of(LLMEvent, values)
-    return Priced(event, _price(event, prices))
+    return Priced(event, price_recorded(event, prices))
 
 
 def _read(read: Callable[[Any, str], Any], value: Any, name: str) -> Any:
@@ -130,15 +130,3 @@ _PARSERS: dict[Kind, Callable[[Any, str], Any]] = {
 }
 _READERS = {name: _PARSERS[rule.kind] for name, rule in EVENT_FIELDS.items() if rule.kind in _PARSERS}
 """The parser of each optional field."""
-
-
-def _price(event: LLMEvent, prices: PriceBook) -> int | None:
-    """Set the cost of an event and return it in nano-dollars; None if no price is known."""
-    counts = vars(event).items()  # a base count of 0 may mean that it was not reported
-    usage = made_of(
-        Usage, {name: count for name, count in counts if name in USAGE_FIELDS and (count or name not in BASE_COUNTS)}
-    )
-    if event.provider in CACHE_OUTSIDE_INPUT:
-        usage.cache_outside_input = True
-    requested = event.tags.get("requested_model")
-    return price_event(event, usage, prices, (event.model, requested if isinstance(requested, str) else None))

@@ -8,10 +8,10 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
-from ..events import LLMEvent
+from ..events import LLMEvent, made_of
 from ..hosts import UNKNOWN
 from ..money import to_nano
-from ..usage import Part, Usage
+from ..usage import BASE_COUNTS, CACHE_OUTSIDE_INPUT, USAGE_FIELDS, Part, Usage
 from .assumed import ASSUMED, FALLBACK
 
 if TYPE_CHECKING:
@@ -101,6 +101,18 @@ def price_event(
     if basis is not None:
         event.tags["price_assumed"], event.price_source = basis, ASSUMED
     return cost
+
+
+def price_recorded(event: LLMEvent, book: PriceBook) -> int | None:
+    """Do what `price_event` does for an event of which nothing else is known, such as one that was sent here."""
+    counts = vars(event).items()  # a base count of 0 may mean that it was not reported
+    usage = made_of(
+        Usage, {name: count for name, count in counts if name in USAGE_FIELDS and (count or name not in BASE_COUNTS)}
+    )
+    if event.provider in CACHE_OUTSIDE_INPUT:
+        usage.cache_outside_input = True
+    requested = event.tags.get("requested_model")
+    return price_event(event, usage, book, (event.model, requested if isinstance(requested, str) else None))
 
 
 def _assumption(event: LLMEvent, book: PriceBook, price: Price | None) -> Assumption | None:

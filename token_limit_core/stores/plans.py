@@ -192,6 +192,10 @@ class Plans:
         """Book a signed amount of money into the ledger and into the windows it falls in. Returns the ledger's row."""
         raise self._no_rows()
 
+    def correct(self, entries: Sequence[Entry], now: float, by: str = "") -> int:
+        """Book corrections of calls into the ledger and their windows, each once by its id; return how many are new."""
+        raise self._no_rows()
+
     def preview(self, limit: Limit, since: float, now: float) -> Preview:
         """Tell what a limit would have done to the tenant's calls of `since <= timestamp < now`."""
         raise self._no_rows()

@@ -152,7 +152,7 @@ class Entry(NamedTuple):
     """One row of the append-only ledger: the event plus the signed nano-dollars it adds (None is unpriced).
 
     `charge_nano` is what the tenant is billed, None where that is the cost.
-    `kind` is "call", or "expiry", "correction" and "adjustment" for what only moves amounts.
+    `kind` is "call", or "expiry", "correction", "adjustment" and "reprice" for what only moves amounts.
     """
 
     event: LLMEvent

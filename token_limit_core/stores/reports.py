@@ -26,7 +26,7 @@ NEAR_SHARE, FULL_SHARE = 0.8, 1.0
 
 ChangeKind = Literal[
     "set", "remove", "cancel", "release", "make-key", "revoke-key", "set-plan", "remove-plan", "assign-plan",
-    "markup", "suspend", "resume", "top-up", "adjust", "name", "rename", "merge", "erase",
+    "markup", "reprice", "suspend", "resume", "top-up", "adjust", "name", "rename", "merge", "erase",
 ]  # fmt: skip
 KEY_KINDS: tuple[ChangeKind, ...] = ("make-key", "revoke-key")
 

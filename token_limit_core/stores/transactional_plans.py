@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from ..events import LLMEvent
 from ..limits import EVERYONE, USD, Item, Limit, LimitStatus, in_force, key_of
@@ -188,6 +189,24 @@ class TransactionalPlans(Running, Plans):
             return entry
 
         return self._run(work)
+
+    def correct(self, entries: Sequence[Entry], now: float, by: str = "") -> int:
+        tenants: dict[str, list[Entry]] = {}
+        for entry in entries:
+            tenants.setdefault(entry.event.tenant_id, []).append(entry)
+
+        def work(tx: Transaction, tenant_id: str) -> int:
+            tx.lock_tenant(tenant_id, now)
+            known = tx.known_events(tenant_id, [entry.event.event_id for entry in tenants[tenant_id]])
+            fresh = [entry for entry in tenants[tenant_id] if entry.event.event_id not in known]
+            for entry in fresh:
+                ledger.append(tx, entry, now)
+            if fresh:
+                change = _change("reprice", tenant_id, now, by, note=f"{len(fresh)} calls")
+                tx.insert_change(change._replace(new_amount=sum(entry.charged for entry in fresh)))
+            return len(fresh)
+
+        return sum(self._run(partial(work, tenant_id=tenant_id)) for tenant_id in sorted(tenants))
 
     def preview(self, limit: Limit, since: float, now: float) -> Preview:
         return self._read(lambda tx: preview(tx, limit, since, now))
