@@ -7,6 +7,7 @@ from decimal import Decimal
 from urllib.parse import parse_qsl
 
 from .money import MONEY, show_usd, to_nano, to_usd
+from .runtime.language import translate
 from .windows import PER_DAY, PER_HOUR, PER_MINUTE, PER_MONTH, PER_WEEK, PER_YEAR, TOTAL
 
 FREQUENCY_LABELS = {
@@ -128,14 +129,14 @@ def signed_percent(now: int, before: int) -> str:
 
 def calls_in_words(number: int) -> str:
     """Write a number of calls."""
-    return f"{number:,} call{'' if number == 1 else 's'}"
+    return f"{number:,} {translate('call' if number == 1 else 'calls')}"
 
 
 def refused_by(limited_by: str) -> str:
     """Name the limit that refused a call by what a refusal keeps of it: its frequency and its filter."""
     frequency, _, filter = limited_by.partition(" ")
     details = filter_in_words(filter)
-    return FREQUENCY_LABELS.get(frequency, frequency) + (f" ({details})" if details else "")
+    return translate(FREQUENCY_LABELS.get(frequency, frequency)) + (f" ({details})" if details else "")
 
 
 def quantity(amount: Decimal | int, unit: str) -> str:
@@ -173,7 +174,8 @@ def limit_in_words(
 def limit_line(amount: int, unit: str, frequency: str, filter: str = "") -> str:
     """Write a limit in a line, such as "$5.00 per month (each user)"; the amount is as stores keep it."""
     details = filter_in_words(filter)
-    return f"{exact(amount, unit)} {FREQUENCY_LABELS.get(frequency, frequency)}" + (f" ({details})" if details else "")
+    each = translate(FREQUENCY_LABELS.get(frequency, frequency))
+    return f"{exact(amount, unit)} {each}" + (f" ({details})" if details else "")
 
 
 def filter_in_words(filter: str) -> str:

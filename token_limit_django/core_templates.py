@@ -8,6 +8,7 @@ from typing import Any
 
 from django.template.backends.django import DjangoTemplates
 
+WORDS = "token_limit_django.templatetags.token_limit"
 FOLDERS = ("templates", "console/templates")
 
 
@@ -20,4 +21,6 @@ def core_template(name: str) -> Any:
 def _engine() -> DjangoTemplates:
     with as_file(files("token_limit_core")) as core:
         folders = [core / folder for folder in FOLDERS]
-    return DjangoTemplates({"NAME": "token_limit", "DIRS": folders, "APP_DIRS": False, "OPTIONS": {}})
+    return DjangoTemplates(
+        {"NAME": "token_limit", "DIRS": folders, "APP_DIRS": False, "OPTIONS": {"builtins": [WORDS]}}
+    )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from ..meter import Meter
+from ..runtime.language import preferred, speaking
 from .access import FIELD, HOW_TO_OPEN, Csrf, actor_of
 from .context import Context, Frame
 from .rendering import TYPES, static
@@ -43,7 +44,8 @@ class Console:
         if request.path.startswith(STATIC):
             name = request.path.removeprefix(STATIC)
             return static_file(name) if request.method in ("GET", "HEAD") else not_allowed("GET")
-        return respond(Context(request, get_meter(), actor, _frame(csrf, request, actor)))
+        with speaking(preferred(request.headers.get("accept-language"))):
+            return respond(Context(request, get_meter(), actor, _frame(csrf, request, actor)))
 
     def _tell_how_to_open(self) -> None:
         if not self._logged:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ..cli.output import harmless
 from ..meter import Meter
+from ..runtime.language import translate
 from ..stores.contract import Store
 from ..stores.reports import TenantQuery
 from .rendering import render
@@ -82,7 +83,7 @@ class Context:
             "may": self.may,
             "actor": self.actor,
             "now": self.now,
-            "said": SAID.get(self.params.get("said", "")),
+            "said": translate(SAID.get(self.params.get("said", ""), "")),
             "csrf": {"name": name, "value": value},
         }
         headers = {"Content-Type": "text/html; charset=utf-8", **self.frame.headers}

@@ -57,7 +57,7 @@ def environment() -> Environment:
         "rounded": rounded,
     }
     made.filters |= {"limit_line": _line, "refused_by": refused_by, "filter_in_words": filter_in_words}
-    made.filters |= {"change_in_words": change_in_words}
+    made.filters |= {"change_in_words": change_in_words, "tr": translate}
     made.globals |= {"gauge": gauge, "frequencies": FREQUENCY_LABELS, "modes": MODE_LABELS, "version": version}
     made.globals |= {"standings": STANDING_LABELS, "refusal_kinds": REFUSAL_LABELS, "details": details}
     made.globals |= {"_": translate, "language": language, "dict": dict}

@@ -238,7 +238,7 @@ def _window(status: LimitStatus, at: float) -> dict[str, str]:
         "spent": counted(status.settled, unit),
         "limit": exact(amount, unit),
         "remaining": quantity(status.left, unit),
-        "period": FREQUENCY_LABELS[status.limit.frequency],
+        "period": _(FREQUENCY_LABELS[status.limit.frequency]),
         "about": ", ".join(filter(None, (status.limit.name, filter_in_words(status.limit.filter), status.subject))),
         "resets": "" if ends is None or not amount else utc(ends),
         "resets_at": "" if ends is None else datetime.fromtimestamp(ends, UTC).isoformat(),

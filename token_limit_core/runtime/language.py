@@ -44,7 +44,7 @@ def preferred(accept: str | None) -> str:
     for place, part in enumerate((accept or "").lower().split(",")):
         code, _, weight = part.strip().partition(";q=")
         base = code.partition("-")[0]
-        if base in languages():
+        if base in languages() and _quality(weight) > 0:
             ranked.append((-_quality(weight), place, base))
     return min(ranked)[2] if ranked else ENGLISH
 

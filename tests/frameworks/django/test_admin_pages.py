@@ -161,3 +161,11 @@ def test_pages_take_as_many_statements_at_a_hundred_tenants_as_at_ten() -> None:
 def test_the_pages_show_another_store_too() -> None:
     fill()
     assert "<b>3</b> near a limit" in text(person(*EVERYTHING).get(address()))
+
+
+def test_the_pages_speak_the_language_of_the_project() -> None:
+    fill()
+    with override_settings(LANGUAGE_CODE="de"):
+        shown = text(person(*EVERYTHING).get(address()))
+    assert "Diesen Monat ausgegeben" in shown
+    assert "<b>3</b> nahe an einem Limit" in shown
