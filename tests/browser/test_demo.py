@@ -6,8 +6,10 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.servers import free_port
@@ -128,3 +130,38 @@ def test_a_customer_hits_the_wall_and_support_raises_the_limit(browser: Browser,
     assert ask(page, "Am I back?")
     expect(page.locator("#usage")).to_contain_text(re.compile(r"of \$0\.02\b"))
     shot(page, "chat-again")
+
+
+PAGES = ("", "tenants", "tenant?id=acme", "tenant/top-up?id=acme", "plans", "refusals", "events", "holds", "history")
+"""Pages below the overview of the admin."""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_pages_in_admin_fit_and_are_accessible(browser: Browser, url: str, width: int, scheme: str) -> None:
+    looks: dict[str, Any] = {"viewport": {"width": width, "height": 740}, "color_scheme": scheme}
+    page = sign_in(browser.new_context(**looks, bypass_csp=True), url, "/admin/login/?next=/admin/", "support")
+    for path in PAGES:
+        response = page.goto(f"{url}/admin/token_limit/overview/{path}")
+        assert response is not None and response.status == 200
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        found = Axe().run(page, ".tl-admin").response["violations"]
+        assert [rule["id"] for rule in found if rule["impact"] in ("serious", "critical")] == []
+        shot(page, f"admin-{path.partition('?')[0].replace('/', '-') or 'overview'}-{width}-{scheme}")
+
+
+def test_without_javascript_support_finds_who_is_over_and_tops_up(browser: Browser, url: str) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 740}, java_script_enabled=False)
+    page = sign_in(context, url, "/admin/login/?next=/admin/", "support")
+    page.goto(f"{url}/admin/")
+    page.get_by_role("link", name="Overview").first.click()
+    page.get_by_role("link", name=re.compile("tenants in all")).click()
+    page.locator("#content-main, .tl-admin").get_by_role("link", name="acme").first.click()
+    page.get_by_role("link", name="Top up").click()
+    page.fill("[name=usd]", "-1")
+    page.get_by_role("button", name="Top up").click()
+    expect(page.locator("#usd-problem")).to_be_visible()
+    page.fill("[name=usd]", "1")
+    page.get_by_role("button", name="Top up").click()
+    expect(page.get_by_role("status")).to_contain_text("Added to this window.")
+    expect(page.locator(".changes")).to_contain_text("Topped up by $1.00")
