@@ -179,13 +179,13 @@ def test_prune_deletes_what_is_old_keeps_totals_and_settles_expired_holds() -> N
     for age in (1, 34, 36, 89, 91, 400):
         spend("acme", 1, f"{age} days", at=NOON - age * DAY)
     get_store().admit(Call("crashed", "acme", USD), NOON - 3600)
-    assert run("prune") == "Expired holds settled: 1. Deleted: events 2, closed holds 0, past windows 0.\n"
+    assert run("prune") == "Expired holds settled: 1. Deleted: events 2, closed holds 0, past windows 1.\n"
     assert set(LedgerEntry.objects.values_list("event_id", flat=True)) == {
         "1 days", "34 days", "36 days", "89 days", "crashed/expired",
     }  # fmt: skip
     assert Hold.objects.get().state == "expired"
     assert sum(Rollup.objects.values_list("calls", flat=True)) == 6
-    assert run("prune", "--older-than", "35").endswith("Deleted: events 2, closed holds 0, past windows 0.\n")
+    assert run("prune", "--older-than", "35").endswith("Deleted: events 2, closed holds 0, past windows 1.\n")
 
 
 @pytest.mark.parametrize("days", ["34", "0", "-1"])
