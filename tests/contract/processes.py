@@ -18,6 +18,8 @@ FORKS.set_forkserver_preload(
         "django.db.backends.sqlite3.base",
         "psycopg",
         "pymysql",
+        "redis",
+        "tests.process.matrix",
     ]
 )  # importing them takes a new process longer than its work
 

@@ -15,6 +15,7 @@ import django
 from django.conf import settings
 
 from tests.support import use_pymysql
+from tests.waiting import PATIENCE
 from token_limit_core.events import LLMEvent
 from token_limit_core.stores import open_store
 from token_limit_core.stores.contract import Store
@@ -34,7 +35,7 @@ def open_spec(spec: str) -> Store:
     django.setup()
     from token_limit_django.store import DjangoStore
 
-    return DjangoStore("ledger")
+    return DjangoStore("ledger", timeout=PATIENCE)
 
 
 def once(store: Store, tenant: str, estimate: int, now: float) -> str | None:

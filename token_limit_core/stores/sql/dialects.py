@@ -21,8 +21,14 @@ Convert = Callable[[Any], Any]
 DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 """The supported dialects; drivers of one dialect that share its parameter style run the same text."""
 
-CONFLICTS = {"40001", "40P01", "55P03", 1205, 1213}
-"""PostgreSQL: serialisation failure, deadlock, lock not available. MySQL: lock wait timeout, deadlock."""
+CONFLICTS = {"40001", "40P01", "53300", "55P03", 1040, 1203, 1205, 1213}
+"""PostgreSQL: serialisation failure, deadlock, too many connections, lock not available.
+
+MySQL: too many connections, of the server and of the user, lock wait timeout, deadlock.
+"""
+
+NO_CONNECTION = ("too many clients", "too many connections", "remaining connection slots")
+"""What PostgreSQL says when every connection is taken; psycopg has no code for an error while it connects."""
 
 SQLITE_CONFLICTS = {5, 6}
 """SQLITE_BUSY and SQLITE_LOCKED, without their extensions."""
@@ -108,14 +114,18 @@ def texts(name: str, paramstyle: str | None = None) -> Texts:
 
 
 def is_conflict(error: BaseException | None) -> bool:
-    """Return whether a driver's error is a deadlock, a serialisation failure or a lock that was not given in time."""
+    """Return whether a driver's error may pass by itself.
+
+    That is a deadlock, a serialisation failure, a lock that was not given in time, or a server whose connections are
+    all taken.
+    """
     code: Any = getattr(error, "sqlite_errorcode", None)
     if code is not None:
         return code & 0xFF in SQLITE_CONFLICTS
     code = getattr(error, "sqlstate", None)
     if code is None and error is not None and error.args:
         code = error.args[0]
-    return code in CONFLICTS
+    return code in CONFLICTS or any(words in str(error) for words in NO_CONNECTION)
 
 
 def _by_name(constants: dict[str, Any], writers: dict[str, Convert]) -> Convert:
