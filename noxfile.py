@@ -121,6 +121,14 @@ def uwsgi(session: nox.Session, release: str) -> None:
 
 
 @nox.session
+def stores(session: nox.Session) -> None:
+    """Spend one limit from eight processes of 16 threads each, on every store; takes some minutes."""
+    session.install("--editable", ".[test]", "--constraint", str(CONSTRAINTS))
+    env = {"TOKEN_LIMIT_TEST_MATRIX": "1"}
+    session.run("python", "-m", "pytest", "tests/process/test_matrix.py", *session.posargs, env=env)
+
+
+@nox.session
 def fuzz(session: nox.Session) -> None:
     """Fuzz the ingest endpoints for a minute, or for as long as `-- -max_total_time=SECONDS` says."""
     try:

@@ -13,7 +13,7 @@ from tests.contract.sdk.uses import CHAT
 from tests.contract.sdk.wire import Answer, Wire
 from tests.contract.worker import open_spec
 from tests.waiting import PATIENCE
-from token_limit_core import LimitExceededException, LLMEvent, Meter, MeterConfig, TenantBusy
+from token_limit_core import LimitExceededException, LLMEvent, Meter, MeterConfig
 from token_limit_core.money import to_nano
 from token_limit_core.stores.contract import Store
 from token_limit_core.stores.records import Call
@@ -36,8 +36,8 @@ class Spent(NamedTuple):
     excess: int
 
 
-def spend(store: Store, attempts: int) -> Spent:
-    """Make calls from threads until so many were tried; wait for money that calls in flight hold."""
+def spend(store: Store, attempts: int, busy_wait: float) -> Spent:
+    """Make calls from threads until so many were tried; each may wait for money that calls in flight hold."""
     events: list[LLMEvent] = []
     held: dict[str, tuple[int, int]] = {}
     admit = store.admit
@@ -65,15 +65,11 @@ def spend(store: Store, attempts: int) -> Spent:
             try:
                 with meter.for_tenant(TENANT):
                     client.chat.completions.create(**CHAT.arguments)
-            except TenantBusy:
-                time.sleep(SECONDS)
             except LimitExceededException:
                 pass
 
-    with (
-        Meter(MeterConfig(store=store, on_event=events.append, store_timeout=PATIENCE)) as meter,
-        ThreadPoolExecutor(THREADS) as pool,
-    ):
+    config = MeterConfig(store=store, on_event=events.append, store_timeout=PATIENCE, busy_wait=busy_wait)
+    with Meter(config) as meter, ThreadPoolExecutor(THREADS) as pool:
         meter.patch("openai")
         list(pool.map(work, range(THREADS)))
         assert meter.flush(PATIENCE)
@@ -83,9 +79,9 @@ def spend(store: Store, attempts: int) -> Spent:
     return Spent(attempts, len(wired.sent), sum(costs.values()), most, excess)
 
 
-def main(pipe: Connection, spec: str, attempts: int) -> None:
+def main(pipe: Connection, spec: str, attempts: int, busy_wait: float) -> None:
     """Open the store of `spec`, wait, spend, and send what was done."""
     store = open_spec(spec)
     pipe.send("ready")
     pipe.recv()
-    pipe.send(spend(store, attempts))
+    pipe.send(spend(store, attempts, busy_wait))
