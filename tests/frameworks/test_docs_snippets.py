@@ -214,8 +214,8 @@ SNIPPETS = [
 ]  # fmt: skip
 
 ELSEWHERE = {
-    "docs/prices.md", "docs/remote.md", "docs/streaming.md", "docs/testing.md", "docs/workers.md", "README.md",
-    "docs/index.md",
+    "docs/notices.md", "docs/plans.md", "docs/prices.md", "docs/remote.md", "docs/streaming.md", "docs/testing.md",
+    "docs/workers.md", "README.md", "docs/index.md",
 }  # fmt: skip
 """Pages whose blocks all run in tests of their own. A block with a title is a file of a project that a test makes."""
 
