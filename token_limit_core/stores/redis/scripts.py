@@ -186,6 +186,14 @@ return 1
 """)
 """Put another hold in the place of one that is still as it was read."""
 
+RENAME = _script("""
+if redis.call('HDEL', holds, 'h:' .. ARGV[2], 'c:' .. ARGV[2]) > 0 then
+  redis.call('HSET', holds, 'h:' .. ARGV[3], ARGV[4])
+end
+return redis.call('HEXISTS', holds, 'h:' .. ARGV[3])
+""")
+"""Give a hold another call's id; what it holds stays."""
+
 SNAPSHOT = _script("return {redis.call('HGETALL', counters), redis.call('HGETALL', holds)}")
 """Read all counters and holds of a tenant at one moment."""
 

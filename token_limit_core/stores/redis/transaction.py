@@ -209,6 +209,21 @@ class RedisTransaction(SqlTransaction):
                 return False
         return True
 
+    def rename_hold(self, call_id: str, new_id: str, expires_at: float) -> bool:
+        """Rename a hold at once, first where a tenant's holds are listed."""
+        hold = self.hold(call_id)
+        if hold is None or hold.state != "open":
+            return False
+        renamed = hold._replace(call_id=new_id, expires_at=expires_at)
+        slots = self._slots_of(hold)
+        for slot in slots:
+            text = text_of(renamed, EVERYONE in slots, slot)
+            if not self._slots.run(scripts.RENAME, slot, call_id, new_id, text):
+                return False
+        self._slots.forget_owner(call_id)
+        self._slots.remember_owner(new_id, hold.tenant_id)
+        return True
+
     def open_holds(self, tenant_id: str | None, expired_at: float | None = None) -> list[Hold]:
         tenants = self._tenants() if tenant_id is None else [tenant_id]
         found: list[Hold] = []
