@@ -10,12 +10,10 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Select,
-    String,
     Table,
     and_,
     bindparam,
     case,
-    cast,
     distinct,
     func,
     literal,
@@ -24,8 +22,7 @@ from sqlalchemy import (
     tuple_,
 )
 
-from ...limits import USD, CounterKey, Limit
-from ...windows import PER_DAY, PER_MONTH
+from ...limits import CounterKey, Limit
 from ..columns import read_entry
 from ..records import Counter, Hold, Refusal, Spend, Tenant, rows_of_call
 from ..reports import (
@@ -41,13 +38,13 @@ from ..reports import (
     Refused,
     ReportRow,
     ReportsTransaction,
-    Standing,
     Standings,
     StoredEntry,
     TenantQuery,
     UserDay,
     current_days,
 )
+from .standings import NONE, conditions_of, share_of, spent_of
 from .statements import HOLD_COLUMNS, INSERT_CHANGE, LIMIT_COLUMNS, SPENDS, TENANT_COLUMNS, listed, one_of, size_for
 from .tables import counter, hold, ledger, limit, limit_history, refusal, rollup, tenant, user_rollup
 
@@ -61,9 +58,6 @@ def _sums(table: Table) -> list[ColumnElement[Any]]:
 
 
 _DAYS, _SUMS = _days(rollup), _sums(rollup)
-_NONE = {"spend": 0, "share": -1}
-"""Where in an order tenants stand that have no spend or no limit: with those that spent nothing, and behind all."""
-
 _ROLLUP_KEY = (rollup.c.day, rollup.c.provider, rollup.c.model)
 _ROLLUP = (
     select(*_ROLLUP_KEY, *(rollup.c[name] for name in Spend._fields))
@@ -144,24 +138,24 @@ class SqlReports(ReportsTransaction):
     _run: Callable[..., Any]
 
     def tenant_page(self, query: TenantQuery, now: float) -> Page[Tenant]:
-        found = _found(query, now)
+        found = conditions_of(query, now)
         [(total,)] = self._ask(select(func.count()).select_from(tenant).where(*found))
         rows = select(*TENANT_COLUMNS).where(*found)
         if query.sort != "id":
-            order = _spent(current_days(now)[0], tenant.c.id) if query.sort == "spend" else _share(now)
-            rows = rows.order_by(func.coalesce(order, _NONE[query.sort]).desc())
+            order = spent_of(current_days(now)[0], tenant.c.id) if query.sort == "spend" else share_of(now)
+            rows = rows.order_by(func.coalesce(order, NONE[query.sort]).desc())
         rows = rows.order_by(tenant.c.id).offset(query.offset).limit(query.size)
         return Page([Tenant(*row) for row in self._ask(rows)], total)
 
     def standings(self, now: float) -> Standings:
-        each = select(_share(now).label("share"), tenant.c.suspended_at).subquery()
+        each = select(share_of(now).label("share"), tenant.c.suspended_at).subquery()
         share, none = each.c.share, literal(0)
         counts = (
             func.coalesce(func.sum(case((condition, 1), else_=0)), none)
             for condition in (
                 and_(share >= NEAR_SHARE, share < FULL_SHARE),
                 share >= FULL_SHARE,
-                func.coalesce(share, _NONE["share"]) < 0,
+                func.coalesce(share, NONE["share"]) < 0,
                 each.c.suspended_at.is_not(None),
             )
         )
@@ -255,70 +249,6 @@ class SqlReports(ReportsTransaction):
 
 def _between(days: range) -> dict[str, int]:
     return {"the_first_day": days.start, "the_last_day": days.stop}
-
-
-def _stands(standing: Standing, now: float) -> ColumnElement[bool]:
-    if standing == "suspended":
-        return tenant.c.suspended_at.is_not(None)
-    share = func.coalesce(_share(now), _NONE["share"])
-    if standing == "unlimited":
-        return share < 0
-    return share >= FULL_SHARE if standing == "over" else and_(share >= NEAR_SHARE, share < FULL_SHARE)
-
-
-def _found(query: TenantQuery, now: float) -> list[ColumnElement[bool]]:
-    exactly = [] if query.tenant_id is None else [tenant.c.id == query.tenant_id]
-    if query.plan is not None:
-        exactly.append(tenant.c.plan == query.plan)
-    if query.standing is not None:
-        exactly.append(_stands(query.standing, now))
-    if not query.search:
-        return exactly
-    as_text = cast(tenant.c.id, String(255))  # MySQL keeps ids as bytes, which have no case
-    wanted = query.search.lower()
-    return [
-        *exactly,
-        or_(*(func.lower(column).contains(wanted, autoescape=True) for column in (as_text, tenant.c.name))),
-    ]
-
-
-def _within(days: range) -> ColumnElement[bool]:
-    return and_(rollup.c.day >= days.start, rollup.c.day < days.stop)
-
-
-def _spent(days: range, tenant_id: ColumnElement[str]) -> ColumnElement[Any]:
-    """Sum some days of each tenant: a look along its own part of the primary key."""
-    total = select(func.sum(rollup.c.cost_nano)).where(rollup.c.tenant_id == tenant_id, _within(days))
-    return total.correlate(tenant, limit).scalar_subquery()
-
-
-def _share(now: float) -> ColumnElement[Any]:
-    """Give the largest share of a limit that each tenant has spent; a limit of nothing is always used up.
-
-    A day or a month in which no call has been admitted yet stands at what the roll-up has. Limits on each user are left
-    out, as in the list itself.
-    """
-    is_own = and_(limit.c.tenant_id == tenant.c.id, limit.c.plan == "")
-    own, plans = (_largest(found, now) for found in (is_own, limit.c.plan == tenant.c.plan))
-    none = _NONE["share"]
-    return case((func.coalesce(own, none) >= func.coalesce(plans, none), own), else_=plans)
-
-
-def _largest(found: ColumnElement[bool], now: float) -> ColumnElement[Any]:
-    month, day = (_spent(days, tenant.c.id) for days in current_days(now))
-    is_open = and_(counter.c.window_start <= now, counter.c.window_end > now, counter.c.subject == "")
-    at_tenant = and_(counter.c.tenant_id == tenant.c.id, counter.c.limit_id == limit.c.id, is_open)
-    plain = and_(limit.c.filter == "", limit.c.unit == USD)
-    rolled_up = case((limit.c.frequency == PER_DAY, day), (limit.c.frequency == PER_MONTH, month), else_=0)
-    spent = func.coalesce(counter.c.settled, case((plain, rolled_up), else_=0), 0)
-    ceiling = limit.c.amount + func.coalesce(counter.c.extra, 0)
-    share = case((ceiling == 0, 1.0), (spent <= 0, 0.0), else_=spent * literal(1.0) / ceiling)
-    in_force = and_(
-        limit.c.effective_from <= now, or_(limit.c.effective_until.is_(None), limit.c.effective_until > now)
-    )
-    each_user = limit.c.filter.like("%user=*")  # the last field of a filter
-    rows = select(func.max(share)).select_from(limit.outerjoin(counter, at_tenant)).where(found, in_force, ~each_user)
-    return rows.correlate(tenant).scalar_subquery()
 
 
 def _conditions(query: EventQuery) -> list[ColumnElement[bool]]:

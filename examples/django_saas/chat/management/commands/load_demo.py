@@ -1,8 +1,10 @@
-"""Make two customers, their users, a support person, and a small limit to run into."""
+"""Make two customers, their users, a support person, a small limit to run into, and tenants to look at in admin."""
 
+from django.core.management import call_command
 from django.core.management.base import BaseCommand
 
 from chat.models import Organization, User
+from token_limit_core.stores.reports import TenantQuery
 from token_limit_django.meter import get_meter
 
 PASSWORD = "demo"
@@ -16,13 +18,16 @@ class Command(BaseCommand):
 
     def handle(self, *args, **options):
         """Create what is missing."""
+        meter = get_meter()
+        if not meter.store.tenants(TenantQuery(size=1), meter.config.clock()).total:
+            call_command("token_limit_demo", "--tenants", "40", "--days", "45", "--events", "3000", stdout=self.stdout)
         for slug, name, username in (("acme", "Acme Ltd", "alice"), ("globex", "Globex Corp", "bob")):
             organization, _ = Organization.objects.get_or_create(slug=slug, defaults={"name": name})
             user, new = User.objects.get_or_create(username=username, defaults={"organization": organization})
             if new:
                 user.set_password(PASSWORD)
                 user.save()
-            if not get_meter().limits(slug):
-                get_meter().set_limit(slug, LIMITS[slug])
+            if not meter.limits(slug):
+                meter.set_limit(slug, LIMITS[slug])
         if not User.objects.filter(username="support").exists():
             User.objects.create_superuser("support", password=PASSWORD)
