@@ -28,7 +28,7 @@ def site(data: Path, port: int = 0) -> Iterator[Site]:
     """Prepare and serve the site."""
     with prepared(HERE, data, port, DJANGO_SETTINGS_MODULE="saas.settings") as site:
         site.run("manage.py", "migrate", "--verbosity=0")
-        site.run("manage.py", "load_demo")
+        site.run("manage.py", "load_demo", "--crowd")
         with site.serving("manage.py", "runserver", "--noreload", f"127.0.0.1:{site.port}"):
             yield site
 

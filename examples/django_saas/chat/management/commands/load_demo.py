@@ -1,4 +1,4 @@
-"""Make two customers, their users, a support person, a small limit to run into, and tenants to look at in admin."""
+"""Make two customers, their users, a support person, and a small limit to run into."""
 
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
@@ -16,10 +16,14 @@ class Command(BaseCommand):
 
     help = __doc__
 
+    def add_arguments(self, parser):
+        """Add the option that fills the pages of the admin."""
+        parser.add_argument("--crowd", action="store_true", help="add made-up tenants to a new database")
+
     def handle(self, *args, **options):
         """Create what is missing."""
         meter = get_meter()
-        if not meter.store.tenants(TenantQuery(size=1), meter.config.clock()).total:
+        if options["crowd"] and not meter.store.tenants(TenantQuery(size=1), meter.config.clock()).total:
             call_command("token_limit_demo", "--tenants", "40", "--days", "45", "--events", "3000", stdout=self.stdout)
         for slug, name, username in (("acme", "Acme Ltd", "alice"), ("globex", "Globex Corp", "bob")):
             organization, _ = Organization.objects.get_or_create(slug=slug, defaults={"name": name})
