@@ -28,8 +28,8 @@ from .patches.clients import ProviderClients
 from .runtime.executor import on_loop
 from .runtime.faults import raise_on_error
 from .stores.contract import Store
+from .stores.queries import RefusalQuery
 from .stores.records import Refusal
-from .stores.reports import RefusalQuery
 from .windows import parse_effective_date, parse_time
 
 MOST_REFUSALS = 1000

@@ -13,9 +13,9 @@ from typing import TypeVar
 from token_limit_core import limits as core
 from token_limit_core.limits import Item, LimitStatus, key_of
 from token_limit_core.stores import transactional_reports as listing
-from token_limit_core.stores.contract import Transaction
-from token_limit_core.stores.records import Spend
+from token_limit_core.stores.entries import Spend
 from token_limit_core.stores.reports import current_days
+from token_limit_core.stores.transaction import Transaction
 
 from .databases import store_alias
 from .meter import get_meter

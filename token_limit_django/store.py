@@ -36,10 +36,10 @@ from token_limit_core.limits.notices import Notice
 from token_limit_core.runtime.executor import Executor
 from token_limit_core.runtime.faults import ConfigurationError, StoreBusy, StoreError
 from token_limit_core.runtime.forks import after_fork
-from token_limit_core.stores.contract import Transaction
 from token_limit_core.stores.sql.deadlines import bound
 from token_limit_core.stores.sql.dialects import is_conflict, texts
 from token_limit_core.stores.sql.transaction import BEGIN, SqlTransaction
+from token_limit_core.stores.transaction import Transaction
 from token_limit_core.stores.transactional import TransactionalStore
 
 from .blocked import is_blocked, noticed

@@ -15,7 +15,8 @@ from token_limit_core import Meter
 from token_limit_core.console.overview import pace_of
 from token_limit_core.events import LLMEvent
 from token_limit_core.limits.references import reference_of
-from token_limit_core.stores.records import Refusal, Spend
+from token_limit_core.stores.entries import Spend
+from token_limit_core.stores.records import Refusal
 from token_limit_core.windows import PER_MONTH, window_of
 
 from .mounts import MOUNTS, Client, by_header

@@ -14,7 +14,7 @@ import sqlalchemy
 from tests.contract.calls import DAY, MONTH, NOW, limit_to, record
 from token_limit_core.stores import open_store
 from token_limit_core.stores.contract import Store
-from token_limit_core.stores.reports import EventQuery, TenantQuery
+from token_limit_core.stores.queries import EventQuery, TenantQuery
 
 TENANTS = 100_000
 FILL = f"""

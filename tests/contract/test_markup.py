@@ -11,8 +11,8 @@ from token_limit_core.events import LLMEvent
 from token_limit_core.limits import COST, EVERYONE, REQUESTS, STRICT, TOKENS, Limit
 from token_limit_core.limits.filters import Facts
 from token_limit_core.stores.contract import Store
+from token_limit_core.stores.queries import EventQuery
 from token_limit_core.stores.records import Call
-from token_limit_core.stores.reports import EventQuery
 from token_limit_core.windows import PER_DAY, PER_MONTH, TOTAL
 
 

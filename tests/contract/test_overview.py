@@ -8,7 +8,8 @@ from tests.contract.calls import DAY, MONTH, NOW, limit_to, record
 from token_limit_core.events import LLMEvent
 from token_limit_core.limits import Limit
 from token_limit_core.stores.contract import Store
-from token_limit_core.stores.reports import EventQuery, Standings, TenantQuery
+from token_limit_core.stores.queries import EventQuery, TenantQuery
+from token_limit_core.stores.reports import Standings
 
 
 def ids(store: Store, **query: Any) -> list[str]:

@@ -12,8 +12,10 @@ from token_limit_core.errors import LimitChanged, StoreError
 from token_limit_core.ingest.keys import make_key
 from token_limit_core.limits import OBSERVE, Limit
 from token_limit_core.stores.contract import Store
-from token_limit_core.stores.records import Call, Spend
-from token_limit_core.stores.reports import EventQuery, Reports, TenantQuery
+from token_limit_core.stores.entries import Spend
+from token_limit_core.stores.queries import EventQuery, TenantQuery
+from token_limit_core.stores.records import Call
+from token_limit_core.stores.reports import Reports
 from token_limit_core.windows import PER_DAY, PER_MONTH
 
 

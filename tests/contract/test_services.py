@@ -11,8 +11,9 @@ from tests.contract.calls import NOW, limit_to
 from token_limit_core.events import LLMEvent
 from token_limit_core.ingest.keys import ApiKey, make_key
 from token_limit_core.stores.contract import Store
+from token_limit_core.stores.queries import RefusalQuery
 from token_limit_core.stores.records import Call, Refusal
-from token_limit_core.stores.reports import RefusalQuery, Refused
+from token_limit_core.stores.reports import Refused
 
 TENANT = "acme"
 DESTINATION = "https://limits.example.com/events"

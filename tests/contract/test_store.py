@@ -38,9 +38,10 @@ from tests.support import environment
 from token_limit_core.events import LLMEvent
 from token_limit_core.limits import ENFORCE, OBSERVE, Limit
 from token_limit_core.stores.contract import Store
+from token_limit_core.stores.entries import Spend
 from token_limit_core.stores.memory.store import MemoryStore
-from token_limit_core.stores.records import Call, Spend
-from token_limit_core.stores.reports import TenantQuery
+from token_limit_core.stores.queries import TenantQuery
+from token_limit_core.stores.records import Call
 from token_limit_core.stores.running import ATTEMPTS
 from token_limit_core.stores.transactional import TransactionalStore
 from token_limit_core.windows import PER_DAY, PER_MONTH

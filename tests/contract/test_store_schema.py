@@ -23,8 +23,8 @@ from token_limit_core.events import LLMEvent
 from token_limit_core.limits import Limit
 from token_limit_core.stores import open_store
 from token_limit_core.stores.contract import Store
+from token_limit_core.stores.queries import EventQuery, TenantQuery
 from token_limit_core.stores.records import Call
-from token_limit_core.stores.reports import EventQuery, TenantQuery
 from token_limit_core.stores.sql import migrations
 
 ROOT = Path(__file__).parents[2]

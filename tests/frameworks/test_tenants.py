@@ -16,7 +16,7 @@ from websockets.sync.client import connect
 from tests.servers import serving
 from tests.waiting import PATIENCE, wait_until
 from token_limit_core import LLMEvent, Meter, MeterConfig
-from token_limit_core.stores.reports import EventQuery
+from token_limit_core.stores.queries import EventQuery
 from token_limit_core.testing import FakeProvider
 
 SAAS = "tests.frameworks.saas."

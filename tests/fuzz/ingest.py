@@ -26,7 +26,7 @@ with atheris.instrument_imports(include=["token_limit_core", "json"]):
     from token_limit_core.ingest.keys import PERMISSIONS, make_key
     from token_limit_core.stores import open_store
     from token_limit_core.stores.contract import Store
-    from token_limit_core.stores.reports import TenantQuery
+    from token_limit_core.stores.queries import TenantQuery
 
 NOW = 1_800_000_000.0
 ANSWERS = (200, 400, 401, 403, 405, 413, 415, 422)

@@ -19,7 +19,7 @@ from token_limit_core.ingest.body import MOST_BYTES, MOST_UNPACKED
 from token_limit_core.ingest.endpoints import CHECKS, EVENTS, THRESHOLDS, Incoming, Ingest
 from token_limit_core.ingest.keys import PERMISSIONS, make_key
 from token_limit_core.stores.contract import Store
-from token_limit_core.stores.reports import EventQuery
+from token_limit_core.stores.queries import EventQuery
 from token_limit_core.testing.clock import Clock
 
 CLOCK = Clock()

@@ -15,7 +15,7 @@ from token_limit_core.events import FIELDS
 from token_limit_core.ingest.endpoints import EVENTS, THRESHOLDS, Incoming, Ingest
 from token_limit_core.ingest.keys import PERMISSIONS, make_key
 from token_limit_core.stores import open_store
-from token_limit_core.stores.reports import TenantQuery
+from token_limit_core.stores.queries import TenantQuery
 
 EXAMPLES = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

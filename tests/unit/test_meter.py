@@ -32,7 +32,7 @@ from token_limit_core.config import CONFIG_FIELDS
 from token_limit_core.meter import engine_of
 from token_limit_core.pricing import price_list
 from token_limit_core.runtime.faults import raise_on_error
-from token_limit_core.stores.reports import EventQuery
+from token_limit_core.stores.queries import EventQuery
 from token_limit_core.testing import Clock
 
 

@@ -14,7 +14,7 @@ import click
 
 from ..limits import LimitStatus
 from ..money import as_text, to_usd
-from ..stores.records import Spend
+from ..stores.entries import Spend
 
 Row = Mapping[str, Any]
 

@@ -13,8 +13,8 @@ from ..events import LLMEvent
 from ..meter import Meter
 from ..money import to_usd
 from ..runtime.faults import ConfigurationError
+from ..stores.queries import TenantQuery
 from ..stores.records import Call, Refusal
-from ..stores.reports import TenantQuery
 from ..windows import PER_DAY, PER_MONTH, window_of
 from .session import with_new_meter
 

@@ -7,7 +7,7 @@ import click
 from ..meter import Meter
 from ..money import as_text, to_usd
 from ..runtime.faults import ConfigurationError
-from ..stores.reports import SORTS, TenantQuery
+from ..stores.queries import SORTS, TenantQuery
 from .limits import NEGATIVE
 from .output import file_options, iso, write_rows
 from .session import BY, with_meter

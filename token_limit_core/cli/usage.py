@@ -14,8 +14,9 @@ from ..limits import LimitStatus
 from ..meter import Meter
 from ..money import to_usd
 from ..runtime.faults import ConfigurationError
+from ..stores.queries import RefusalQuery, TenantQuery
 from ..stores.records import Refusal
-from ..stores.reports import RefusalQuery, TenantQuery, TenantUsage
+from ..stores.reports import TenantUsage
 from ..windows import PER_MONTH, window_of
 from ..wording import FREQUENCY_LABELS, counted, dollars, exact, filter_in_words, utc
 from .output import json_option, spend_dict, status_dict

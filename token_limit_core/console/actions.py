@@ -8,7 +8,8 @@ from typing import NamedTuple
 from ..limits import USD, in_force
 from ..limits.filters import parse_filter
 from ..runtime.faults import ConfigurationError
-from ..stores.reports import TenantQuery, TenantUsage
+from ..stores.queries import TenantQuery
+from ..stores.reports import TenantUsage
 from ..wording import limit_line
 from .context import Context, Right
 from .pages import unknown_tenant

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from ..runtime.language import translate
-from ..stores.records import NO_SPEND, Spend, add_spends
+from ..stores.entries import NO_SPEND, Spend, add_spends
 from ..stores.reports import DaySpend, ReportRow
 from ..wording import calls_in_words, rounded
 

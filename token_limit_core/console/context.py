@@ -14,7 +14,7 @@ from ..cli.output import harmless
 from ..meter import Meter
 from ..runtime.language import translate
 from ..stores.contract import Store
-from ..stores.reports import TenantQuery
+from ..stores.queries import TenantQuery
 from .rendering import render
 from .web import Request, Response, error_response
 

@@ -7,7 +7,7 @@ from typing import Any
 from ..events import LLMEvent
 from ..money import to_usd
 from ..runtime.language import translate
-from ..stores.records import Entry
+from ..stores.entries import Entry
 
 NO_PRICE = "no price known"
 GROUPS: dict[str, dict[str, str]] = {

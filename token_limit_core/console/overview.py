@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from ..stores.records import NO_SPEND, Spend, add_spends
-from ..stores.reports import By, DaySpend, ReportRow, TenantQuery
+from ..stores.entries import NO_SPEND, Spend, add_spends
+from ..stores.queries import TenantQuery
+from ..stores.reports import By, DaySpend, ReportRow
 from ..windows import PER_MONTH, Window, window_of
 from ..wording import calls_in_words, rounded, signed_percent
 from .charts import Bar, bars_of, chart_of

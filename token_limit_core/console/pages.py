@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..stores.reports import By, EventQuery, RefusalQuery, TenantQuery
+from ..stores.queries import EventQuery, RefusalQuery, TenantQuery
+from ..stores.reports import By
 from .bulk import CHANGES
 from .charts import bars_of, chart_of
 from .context import Context

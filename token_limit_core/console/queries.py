@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
-from ..stores.reports import SORTS, STANDINGS, Cursor, EventQuery, Sort, TenantQuery
+from ..stores.queries import SORTS, STANDINGS, Cursor, EventQuery, Sort, TenantQuery
 
 DAY = 86400
 PAGE = 50

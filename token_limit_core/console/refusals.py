@@ -7,8 +7,8 @@ from typing import Any
 
 from ..limits import REFUSALS
 from ..limits.references import parse_reference
+from ..stores.queries import RefusalQuery
 from ..stores.records import Refusal
-from ..stores.reports import RefusalQuery
 from .context import Context
 from .queries import PAGE, Dates, dates, page_number
 from .tables import BATCH, iso

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 from ..cli.output import spend_dict, status_dict
 from ..limits import Limit
 from ..money import to_usd
+from ..stores.queries import Cursor, TenantQuery
 from ..stores.records import Hold
-from ..stores.reports import KEY_KINDS, Change, Cursor, DaySpend, StoredEntry, TenantQuery, TenantUsage
+from ..stores.reports import KEY_KINDS, Change, DaySpend, StoredEntry, TenantUsage
 from ..wording import moment
 from .context import Context
 from .pages import asked_events

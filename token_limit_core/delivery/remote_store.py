@@ -20,7 +20,8 @@ from ..runtime.faults import ConfigurationError, StoreError, internal_errors, lo
 from ..runtime.forks import after_fork
 from ..runtime.log_throttle import LogThrottle
 from ..stores.contract import Store
-from ..stores.records import Call, Hold, Pruned, Recorded, Spend
+from ..stores.entries import Spend
+from ..stores.records import Call, Hold, Pruned, Recorded
 from .queue import DeliveryRefused, EventQueue
 from .remote_answers import BackendAnswers
 from .remote_tenant import Cost

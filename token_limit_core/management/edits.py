@@ -18,7 +18,7 @@ from ..limits.filters import Filter, parse_filter
 from ..money import to_usd
 from ..runtime.faults import ConfigurationError
 from ..stores.contract import Store
-from ..stores.reports import TenantQuery
+from ..stores.queries import TenantQuery
 from ..windows import PER_MONTH, UTC_ZONE
 from ..wording import FREQUENCY_LABELS, editable_usd, exact, moment
 from .parsing import limit_of

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..events import LLMEvent, made_of
 from ..money import to_usd
 from ..pricing import REPORTED, PriceBook, price_recorded
-from ..stores.records import Entry
-from ..stores.reports import Cursor, EventQuery
+from ..stores.entries import Entry
+from ..stores.queries import Cursor, EventQuery
 from ..windows import parse_effective_date
 from .parsing import When
 

@@ -10,7 +10,8 @@ from typing import Any
 from ..events import EVENT_FIELDS, FIELDS, LLMEvent
 from ..money import to_usd
 from ..runtime.text import storable
-from .records import NO_SPEND, Entry, Refusal, Spend, add_to_spend, day_of
+from .entries import NO_SPEND, Entry, Spend, add_to_spend, day_of
+from .records import Refusal
 
 WIDTHS = {name: rule.width for name, rule in EVENT_FIELDS.items() if rule.width is not None}
 """Text columns of the ledger that are cut to fit, in characters. Identities are never cut."""

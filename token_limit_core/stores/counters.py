@@ -13,9 +13,10 @@ from ..limits.filters import EACH, Facts, Filter, parse_filter
 from ..limits.notices import next_threshold
 from ..windows import RATES, TOTAL, Window
 from . import notices
-from .contract import Transaction
+from .entries import NO_SPEND, Entry, Spend, add_spends, day_of
 from .plans import TopUp, TotalsQuery
-from .records import NO_SPEND, Call, Counter, Entry, Spend, add_spends, day_of
+from .records import Call, Counter
+from .transaction import Transaction
 
 
 def status_of(tx: Transaction, item: Item, tenant_id: str, now: float) -> LimitStatus:

@@ -30,9 +30,10 @@ from ..limits import (
     refuse,
 )
 from ..runtime.ids import process_name
-from .contract import Retry, Transaction
 from .counters import notice, notice_entry, notice_unopened
-from .records import NEAR, Call, Entry, Hold, Recorded, correction_of, expiry_of
+from .entries import Entry, correction_of, expiry_of
+from .records import NEAR, Call, Hold, Recorded
+from .transaction import Retry, Transaction
 
 
 def admit(tx: Transaction, call: Call, now: float, assigns_plans: bool = False) -> Decision | Retry:

@@ -13,7 +13,8 @@ from typing import NamedTuple
 from ..limits import COST, TOKENS, USD, CounterKey, Limit, LimitStatus
 from ..limits.filters import NO_FACTS, Facts
 from ..runtime.faults import StoreError
-from .records import Counter, Entry, Tenant
+from .entries import Entry
+from .records import Counter, Tenant
 from .reports import ReportsTransaction
 
 

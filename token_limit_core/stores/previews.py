@@ -13,8 +13,8 @@ from operator import attrgetter
 from ..limits import EVERYONE, STRICT, Limit, subject_of
 from ..limits.filters import EACH, parse_filter
 from ..windows import PER_MINUTE
-from .contract import Transaction
 from .plans import Preview, Total, TotalsQuery
+from .transaction import Transaction
 
 QUARTER = 900
 """Seconds. Every time zone is whole quarters of an hour off UTC (since 1972), so no window ends within one."""

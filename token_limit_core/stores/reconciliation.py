@@ -12,9 +12,9 @@ from functools import partial
 from ..limits import EVERYONE, USD, CounterKey, Item, Limit, lock_order
 from ..limits.filters import parse_filter
 from ..windows import TOTAL
-from .contract import Transaction
 from .counters import spent_in
 from .records import Drift
+from .transaction import Transaction
 
 Run = Callable[[Callable[[Transaction], list[Drift]]], list[Drift]]
 """Runs a transaction."""

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar, get_arg
 from ..limits import CounterKey, Limit, LimitStatus
 from ..runtime.faults import StoreError
 from ..windows import PER_DAY, PER_MONTH, Window, window_of
+from .queries import Cursor, EventQuery, RefusalQuery, TenantQuery
 
 if TYPE_CHECKING:
-    from .records import Counter, Entry, Hold, Refusal, Spend, Tenant
+    from .entries import Entry, Spend
+    from .records import Counter, Hold, Refusal, Tenant
 
 T = TypeVar("T")
-Sort = Literal["id", "spend", "share"]
-SORTS: tuple[Sort, ...] = ("id", "spend", "share")
-Standing = Literal["near", "over", "unlimited", "suspended"]
-STANDINGS: tuple[Standing, ...] = get_args(Standing)
 NEAR_SHARE, FULL_SHARE = 0.8, 1.0
 """From which share of a limit on a tenant is near it, and over it."""
 
@@ -36,23 +34,6 @@ class Page(NamedTuple, Generic[T]):
 
     rows: list[T]
     total: int
-
-
-class TenantQuery(NamedTuple):
-    """Filter and order of a list of tenants.
-
-    `search` matches a part of the id or name; `tenant_id` matches one id exactly. `standing` keeps those near a limit
-    (from 80 percent on), over one, without one, or suspended; `plan` those on a plan. The order is ascending by id,
-    and descending by spend or share of the limit.
-    """
-
-    search: str = ""
-    sort: Sort = "id"
-    offset: int = 0
-    size: int = 50
-    tenant_id: str | None = None
-    standing: Standing | None = None
-    plan: str | None = None
 
 
 class Standings(NamedTuple):
@@ -88,46 +69,6 @@ class DaySpend(NamedTuple):
     provider: str
     model: str
     total: Spend
-
-
-class Cursor(NamedTuple):
-    """A position in a list that is ordered by time, newest first."""
-
-    time: float
-    id: int
-
-
-class EventQuery(NamedTuple):
-    """Filter of the ledger: `start <= timestamp < end`, all conditions combined, newest first, after a cursor."""
-
-    tenant_id: str | None = None
-    provider: str | None = None
-    model: str | None = None
-    failed: bool = False
-    unpriced: bool = False
-    estimated: bool = False
-    start: float | None = None
-    end: float | None = None
-    after: Cursor | None = None
-    size: int = 50
-    call: str | None = None
-    """The id of an event, with its expiry and correction, or the provider's id of a request."""
-
-    assumed: bool = False
-    unverified: bool = False
-
-
-class RefusalQuery(NamedTuple):
-    """Filter of the refusals: the minutes of `start <= minute < end`, all conditions combined, newest first."""
-
-    tenant_id: str | None = None
-    start: float = 0.0
-    end: float | None = None
-    kind: str | None = None
-    limited_by: str | None = None
-    user: str | None = None
-    offset: int = 0
-    size: int = 50
 
 
 class Refused(NamedTuple):

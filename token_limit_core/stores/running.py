@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from ..limits.notices import Notice
-from .contract import Transaction
+from .transaction import Transaction
 
 T = TypeVar("T")
 ATTEMPTS = 8

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from ..runtime.faults import StoreError
-from .records import ApiKey, Claim, Entry
+from .entries import Claim, Entry
+from .records import ApiKey
 from .reports import Change, ReportsTransaction
 
 T = TypeVar("T")

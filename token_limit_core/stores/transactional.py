@@ -15,12 +15,14 @@ from ..limits.filters import NO_FACTS, Facts
 from ..limits.notices import Notice
 from ..windows import PER_MONTH, window_of
 from . import counters, ledger
-from .contract import Retry, Store, Transaction
+from .contract import Store
+from .entries import Entry, Spend, entry_for
 from .notices import NoticeRow
 from .reconciliation import reconcile
-from .records import KEEP_SECONDS, Call, Drift, Entry, Hold, Pruned, Recorded, Refusal, Spend, entry_for
+from .records import KEEP_SECONDS, Call, Drift, Hold, Pruned, Recorded, Refusal
 from .reports import Change
 from .running import ATTEMPTS, Running
+from .transaction import Retry, Transaction
 from .transactional_limits import TransactionalLimits
 from .transactional_plans import TransactionalPlans
 from .transactional_reports import TransactionalReports

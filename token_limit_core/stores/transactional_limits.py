@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from ..errors import LimitChanged
 from ..limits import Limit, scheduled
-from .contract import Ledger, Transaction
+from .contract import Ledger
 from .counters import notice_limits
 from .plans import Rules
 from .reports import Change, change_of
 from .running import Running
+from .transaction import Transaction
 
 
 class TransactionalLimits(Running, Ledger):

@@ -13,12 +13,13 @@ from ..runtime.faults import ConfigurationError, shown
 from ..runtime.ids import new_id as new_event_id
 from ..wording import limit_line
 from . import counters, ledger
-from .contract import Transaction
+from .entries import Entry
 from .plans import Plan, Plans, Preview, TopUp
 from .previews import preview
-from .records import Entry, Tenant
+from .records import Tenant
 from .reports import Change, ChangeKind
 from .running import Running
+from .transaction import Transaction
 from .transactional_limits import place
 
 

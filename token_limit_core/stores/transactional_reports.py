@@ -8,27 +8,25 @@ from typing import TypeVar
 
 from ..limits import EVERYONE, USD, Item, Limit, LimitStatus, in_force, key_of
 from ..windows import PER_DAY, PER_MONTH, UTC_ZONE, Window
-from .contract import Transaction
 from .counters import amount_of, status_of
-from .records import NO_SPEND, Hold, Refusal, Spend, Tenant, add_spends
+from .entries import NO_SPEND, Spend, add_spends
+from .queries import Cursor, EventQuery, RefusalQuery, TenantQuery
+from .records import Hold, Refusal, Tenant
 from .reports import (
     By,
     Change,
-    Cursor,
     DaySpend,
-    EventQuery,
     Page,
-    RefusalQuery,
     Refused,
     ReportRow,
     Reports,
     Standings,
     StoredEntry,
-    TenantQuery,
     TenantUsage,
     current_days,
     days_of,
 )
+from .transaction import Transaction
 
 T = TypeVar("T")
 

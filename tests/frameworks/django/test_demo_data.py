@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from token_limit_core import Meter, MeterConfig
 from token_limit_core.cli.main import main
 from token_limit_core.cli.seed import fill
-from token_limit_core.stores.reports import TenantQuery
+from token_limit_core.stores.queries import TenantQuery
 from token_limit_django.meter import get_meter
 
 NOW = 1_800_021_600.0  # 15 January 2027, 14:00 UTC

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...limits import CounterKey
-from ..contract import Transaction
 from ..records import Hold
+from ..transaction import Transaction
 
 
 @dataclass(slots=True)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from ...limits import EVERYONE, CounterKey, Limit
 from ...limits.filters import Facts
 from ...windows import LATEST
+from ..entries import REQUESTS_OF, Entry
 from ..plans import Plan, PlansTransaction, Rules, TopUp, Total, TotalsQuery
-from ..records import REQUESTS_OF, Counter, Entry, Hold, Refusal, Tenant
+from ..records import Counter, Hold, Refusal, Tenant
 from ..reports import Change
 from .services import Delivered
 

@@ -7,38 +7,22 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, TypeVar
 
 from ...limits import CounterKey, Limit
+from ..entries import NO_SPEND, Entry, Spend, add_spends, add_to_spend, day_of, rows_of_call
 from ..plans import Plan, Rules
-from ..records import (
-    NO_SPEND,
-    Counter,
-    Entry,
-    Hold,
-    Refusal,
-    Spend,
-    Tenant,
-    add_spends,
-    add_to_spend,
-    day_of,
-    rows_of_call,
-)
+from ..queries import STANDINGS, Cursor, EventQuery, RefusalQuery, Standing, TenantQuery
+from ..records import Counter, Hold, Refusal, Tenant
 from ..reports import (
     FULL_SHARE,
     NEAR_SHARE,
-    STANDINGS,
     By,
     Change,
-    Cursor,
     DaySpend,
-    EventQuery,
     Page,
-    RefusalQuery,
     Refused,
     ReportRow,
     ReportsTransaction,
-    Standing,
     Standings,
     StoredEntry,
-    TenantQuery,
     UserDay,
     current_days,
 )

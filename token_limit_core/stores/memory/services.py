@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..records import ApiKey, Claim, Entry
+from ..entries import Claim, Entry
+from ..records import ApiKey
 from ..services import ServicesTransaction
 
 

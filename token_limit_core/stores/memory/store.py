@@ -15,8 +15,9 @@ from ...events import LLMEvent
 from ...limits import ADMITTED, Decision
 from ...runtime.ids import process_name
 from .. import counters
-from ..contract import Transaction
-from ..records import NEAR, Call, Recorded, entry_of, hold_of
+from ..entries import entry_of
+from ..records import NEAR, Call, Recorded, hold_of
+from ..transaction import Transaction
 from ..transactional import TransactionalStore
 from .tables import Tables
 

@@ -11,17 +11,9 @@ from types import TracebackType
 
 from ...limits import EVERYONE, STRICT, USD, CounterKey, Limit, items_for
 from ...runtime.forks import after_fork
-from ..contract import Transaction
-from ..records import (
-    NO_SPEND,
-    Counter,
-    Entry,
-    Spend,
-    Tenant,
-    add_spends,
-    add_to_spend,
-    day_of,
-)
+from ..entries import NO_SPEND, Entry, Spend, add_spends, add_to_spend, day_of
+from ..records import Counter, Tenant
+from ..transaction import Transaction
 from .holds import Ground, MemoryHolds
 from .notices import MemoryNotices
 from .plans import MemoryPlans

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...limits import ADMITTED, EVERYONE, OBSERVE, STRICT, Decision, Item, LimitStatus, items_for, judge
-from ..contract import Retry, Transaction
 from ..ledger import hold_for, needed_on
 from ..records import NEAR, Call
+from ..transaction import Retry, Transaction
 from . import scripts
 from .slots import Slots, header_of, name_of
 

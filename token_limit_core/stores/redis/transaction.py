@@ -13,12 +13,13 @@ from ...limits import EVERYONE, CounterKey, Decision, Limit
 from ...runtime.faults import StoreError, logger
 from ...windows import TOTAL
 from ..columns import read_entry
-from ..contract import Retry
-from ..records import Call, Counter, Entry, Hold
+from ..entries import Entry
+from ..records import Call, Counter, Hold
 from ..reports import Page
 from ..sql.statements import LIMIT_COLUMNS
 from ..sql.tables import ledger, limit, tenant
 from ..sql.transaction import SqlTransaction
+from ..transaction import Retry
 from . import scripts
 from .admission import admit
 from .effects import Pending

@@ -24,23 +24,21 @@ from sqlalchemy import (
 
 from ...limits import CounterKey, Limit
 from ..columns import read_entry
-from ..records import Counter, Hold, Refusal, Spend, Tenant, rows_of_call
+from ..entries import Spend, rows_of_call
+from ..queries import Cursor, EventQuery, RefusalQuery, TenantQuery
+from ..records import Counter, Hold, Refusal, Tenant
 from ..reports import (
     FULL_SHARE,
     NEAR_SHARE,
     By,
     Change,
-    Cursor,
     DaySpend,
-    EventQuery,
     Page,
-    RefusalQuery,
     Refused,
     ReportRow,
     ReportsTransaction,
     Standings,
     StoredEntry,
-    TenantQuery,
     UserDay,
     current_days,
 )

@@ -11,7 +11,8 @@ from typing import Any
 from sqlalchemy import Delete, Select, Update, and_, bindparam, delete, func, select, update
 
 from ..columns import read_entry
-from ..records import ApiKey, Claim, Entry
+from ..entries import Claim, Entry
+from ..records import ApiKey
 from ..services import ServicesTransaction
 from .statements import INSERT_DELIVERY, Upserts, listed, one_of, size_for
 from .tables import api_key, delivery, ledger

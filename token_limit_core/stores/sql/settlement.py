@@ -28,7 +28,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from ...limits import COST, EVERYONE, REQUESTS, TOKENS, USD
 from ..columns import ledger_row, rollup_row, user_rollup_rows
-from ..records import REQUESTS_OF, Entry
+from ..entries import REQUESTS_OF, Entry
 from .matching import (
     THE_CALL,
     THE_CHARGED,

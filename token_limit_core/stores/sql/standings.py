@@ -8,7 +8,8 @@ from sqlalchemy import ColumnElement, String, and_, case, cast, func, literal, o
 
 from ...limits import USD
 from ...windows import PER_DAY, PER_MONTH
-from ..reports import FULL_SHARE, NEAR_SHARE, Standing, TenantQuery, current_days
+from ..queries import Standing, TenantQuery
+from ..reports import FULL_SHARE, NEAR_SHARE, current_days
 from .tables import counter, limit, rollup, tenant
 
 NONE = {"spend": 0, "share": -1}

@@ -31,7 +31,8 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.sql.dml import Insert
 
 from ...limits import CounterKey, Limit
-from ..records import Counter, Hold, Refusal, Spend, Tenant
+from ..entries import Spend
+from ..records import Counter, Hold, Refusal, Tenant
 from .tables import (
     api_key,
     counter,

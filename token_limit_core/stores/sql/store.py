@@ -20,7 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ...runtime.faults import ConfigurationError, StoreBusy, StoreError
 from ...runtime.forks import after_fork
-from ..contract import Transaction
+from ..transaction import Transaction
 from ..transactional import TransactionalStore
 from ..urls import masked
 from .deadlines import bound

@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, bindparam, case, func, or_, select
 
 from ...limits.filters import Facts
+from ..entries import REQUESTS_OF
 from ..plans import Total, TotalsQuery
-from ..records import REQUESTS_OF
 from .dialects import Texts
 from .statements import CHARGE_NANO, IS_CALL, whole
 from .tables import ledger

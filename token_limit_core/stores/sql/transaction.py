@@ -11,8 +11,9 @@ from sqlalchemy import ClauseElement
 
 from ...limits import EVERYONE, CounterKey, Decision, Limit
 from ..columns import batched, ledger_row, refusal_row, rollup_row, rollup_rows, user_rollup_rows
-from ..contract import Retry, Transaction
-from ..records import Call, Counter, Entry, Hold, Refusal, Spend
+from ..entries import Entry, Spend
+from ..records import Call, Counter, Hold, Refusal
+from ..transaction import Retry, Transaction
 from . import at_once, settlement
 from . import statements as sql
 from .dialects import Convert, Sql, Texts

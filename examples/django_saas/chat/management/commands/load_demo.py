@@ -4,7 +4,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand
 
 from chat.models import Organization, User
-from token_limit_core.stores.reports import TenantQuery
+from token_limit_core.stores.queries import TenantQuery
 from token_limit_django.meter import get_meter
 
 PASSWORD = "demo"
