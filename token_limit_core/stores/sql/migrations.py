@@ -5,7 +5,7 @@ To change the schema:
 1. Change `tables.py`. A new table needs nothing else: it is made where it is missing.
 2. To change a table that exists, append a step to `STEPS`. `add_column` and `rebuild` are its tools; a column that
    is added NOT NULL has a `server_default`.
-3. Make the same change in `token_limit_django/models.py`, with a migration of Django's.
+3. Make the same change in `token_limit_django/models/`, with a migration of Django's.
 
 A new database is made from `tables.py` at once; tests prove that all ways end in the same tables. SQLite and
 PostgreSQL undo a step that fails; MySQL commits each statement by itself, so a step must do nothing where it was done
