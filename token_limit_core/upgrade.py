@@ -20,6 +20,7 @@ from .limits.references import URN, Reference, reference_of
 from .money import MONEY, as_text, show_usd
 from .runtime.faults import ConfigurationError, report
 from .windows import PER_DAY, PER_HOUR, PER_MINUTE, PER_MONTH, PER_WEEK, PER_YEAR, TOTAL
+from .wording import moment
 
 JSON_TYPES = ("application/problem+json", "application/json")
 HTML_TYPES = ("text/html", "application/xhtml+xml")
@@ -182,7 +183,7 @@ def context(
         "spent_percent": spent_percent,
         "held_percent": None if spent_percent is None else min(held_percent or 0, 100 - spent_percent),
         "period": period,
-        "resets": _readable(decision.resets_at),
+        "resets": _readable(decision.resets_at, decision.timezone),
         "resets_at": _iso(decision.resets_at),
         "retry": retry,
         "retry_after": decision.retry_after,
@@ -317,8 +318,8 @@ def _iso(at: int | None) -> str | None:
     return None if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _readable(at: int | None) -> str | None:
+def _readable(at: int | None, timezone: str) -> str | None:
     if at is None:
         return None
-    moment = datetime.fromtimestamp(at, UTC)
-    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
+    local = moment(at, timezone)
+    return f"{local.day} {local:%B %Y, %H:%M} {timezone}"

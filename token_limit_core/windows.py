@@ -274,6 +274,11 @@ def _offset(at: int, zone: ZoneInfo) -> int:
     return int(ahead.total_seconds())
 
 
+def local_time(at: float, timezone: str) -> datetime:
+    """Return a moment (unix seconds) on the clock of a time zone."""
+    return _local(at, _zone(timezone))
+
+
 def _local(at: float, zone: ZoneInfo) -> datetime:
     """Return a moment on the local clock; at the ends of the calendar, where there is none, in UTC."""
     moment = datetime.fromtimestamp(at, UTC)

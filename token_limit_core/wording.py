@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 from urllib.parse import parse_qsl
 
 from .money import MONEY, show_usd, to_nano, to_usd
 from .runtime.language import translate
-from .windows import PER_DAY, PER_HOUR, PER_MINUTE, PER_MONTH, PER_WEEK, PER_YEAR, TOTAL
+from .windows import PER_DAY, PER_HOUR, PER_MINUTE, PER_MONTH, PER_WEEK, PER_YEAR, TOTAL, UTC_ZONE, local_time
 
 FREQUENCY_LABELS = {
     PER_MONTH: "per month",
@@ -75,14 +76,21 @@ def exact_usd(nano: int) -> str:
     return f"${editable_usd(nano):,f}"
 
 
-def moment(seconds: float) -> datetime:
-    """Return a unix time in UTC; one that no calendar has, such as milliseconds taken for seconds, as the nearest."""
-    return datetime.fromtimestamp(min(LATEST, max(EARLIEST, seconds)), UTC)
+def moment(seconds: float, timezone: str = UTC_ZONE) -> datetime:
+    """Return a unix time on the clock of a time zone; the nearest one if no calendar has it, such as milliseconds."""
+    return local_time(min(LATEST, max(EARLIEST, seconds)), timezone)
 
 
-def utc(seconds: float) -> str:
-    """Write a unix time for people."""
-    return f"{moment(seconds):%d %b %Y, %H:%M} UTC"
+def clock_time(seconds: float, timezone: str = UTC_ZONE, precise: bool = False) -> str:
+    """Write a unix time for people, with the name of the time zone; `precise` has the seconds."""
+    at = moment(seconds, timezone)
+    return f"{at:%d %b %Y}, {at:{'%H:%M:%S' if precise else '%H:%M'}} {timezone}"
+
+
+def only_zone(timezones: Iterable[str]) -> str:
+    """Return the time zone that all limits of a tenant have; UTC where they have several or there are none."""
+    found = set(timezones)
+    return found.pop() if len(found) == 1 else UTC_ZONE
 
 
 def dollars(nano: int | None) -> str:
@@ -191,9 +199,11 @@ def no_allowance(filter: str, everyone: bool) -> str:
     return f"This {who} has no AI allowance{f' for {details}' if details else ''}."
 
 
-def refusal(kind: str, limit: str, spent: str, resets_at: int | None, retry_after: int | None) -> str:
+def refusal(
+    kind: str, limit: str, spent: str, resets_at: int | None, retry_after: int | None, timezone: str = UTC_ZONE
+) -> str:
     """Say in one sentence why a call was refused and what to do; `resets_at` is unix seconds."""
-    until = datetime.fromtimestamp(resets_at, UTC).strftime("%d %B %Y %H:%M UTC") if resets_at else None
+    until = f"{moment(resets_at, timezone):%d %B %Y %H:%M} {timezone}" if resets_at else None
     reset = f" It resets on {until}." if until else ""
     if kind == "exhausted":
         return f"The {limit} is used up{spent}.{reset}"
@@ -215,10 +225,10 @@ def refusal(kind: str, limit: str, spent: str, resets_at: int | None, retry_afte
 
 
 def notice(
-    tenant: str, percent: int, recovered: bool, limit: str, spent: str, resets_at: int | None
+    tenant: str, percent: int, recovered: bool, limit: str, spent: str, resets_at: int | None, timezone: str
 ) -> tuple[str, str]:
     """Say that a limit has crossed a threshold, as subject and text of a message; `resets_at` is unix seconds."""
     who = shown_id(tenant)
     subject = f"{who} is below its limit again" if recovered else f"{who} has used {percent} % of a limit"
-    reset = f"\nIt resets at {utc(resets_at)}." if resets_at else ""
+    reset = f"\nIt resets at {clock_time(resets_at, timezone)}." if resets_at else ""
     return subject, f"{subject}.\n\nLimit: {limit}\nSpent: {spent}{reset}\n"

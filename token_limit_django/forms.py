@@ -17,9 +17,9 @@ from token_limit_core.wording import (
     FREQUENCY_LABELS,
     MODE_LABELS,
     PERMISSION_LABELS,
+    clock_time,
     exact,
     limit_line,
-    utc,
 )
 
 from . import service
@@ -123,13 +123,13 @@ class LimitForm(_LimitModelForm):
         """Return the text for the history: old → new."""
         before, after = self.before, self.draft.limit
         assert after is not None  # the form is valid
-        since = f", from {utc(after.effective_from)}" if after.effective_from > self.now else ""
+        since = f", from {clock_time(after.effective_from)}" if after.effective_from > self.now else ""
         if before is None:
             line = limit_line(after.amount, after.unit, after.frequency, after.filter)
             return f"Set to {line} ({after.mode}){since}."
         pairs = [(exact(before.amount, before.unit), exact(after.amount, after.unit)), (before.mode, after.mode)]
         if self.waiting and before.effective_from != after.effective_from:
-            pairs.append((f"begins {utc(before.effective_from)}", utc(after.effective_from)))
+            pairs.append((f"begins {clock_time(before.effective_from)}", clock_time(after.effective_from)))
         changes = ", ".join(f"{old} → {new}" for old, new in pairs if old != new)
         return f"{changes or 'Saved as it was'}{'' if self.waiting else since}."
 

@@ -26,6 +26,6 @@ def _send(notice: Notice, addresses: list[str]) -> None:
     status, limit = notice.status, notice.limit
     line = limit_line(status.ceiling, limit.unit, limit.frequency, limit.filter)
     spent, recovered = exact(status.settled, limit.unit), notice.kind == "recovered"
-    subject, text = words(notice.tenant_id, notice.percent, recovered, line, spent, notice.resets_at)
+    subject, text = words(notice.tenant_id, notice.percent, recovered, line, spent, notice.resets_at, limit.timezone)
     with internal_errors("sending a notice by e-mail"):
         send_mail(subject, text, None, addresses)

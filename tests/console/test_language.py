@@ -95,5 +95,5 @@ def test_a_page_is_german_for_who_prefers_it(client: Client, path: str) -> None:
     text = client.ask("GET", path, headers={"accept-language": "de-DE,de;q=0.9"}).text
     assert '<html lang="de">' in text
     assert "Mandanten</a>" in text
-    assert "Alle Zeiten sind in UTC" in text
+    assert "Jede Zeit nennt ihre Zeitzone" in text
     assert "Skip to the content" not in text

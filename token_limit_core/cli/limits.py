@@ -14,7 +14,7 @@ from ..meter import Meter
 from ..money import as_text
 from ..runtime.faults import ConfigurationError
 from ..windows import FREQUENCIES, PER_MONTH, UTC_ZONE
-from ..wording import limit_line, utc
+from ..wording import clock_time, limit_line
 from .output import iso, json_option
 from .session import BY, require_store, with_meter, with_new_meter
 
@@ -100,7 +100,7 @@ def _line(limit: Limit, now: float) -> str:
     zone = "" if limit.timezone == UTC_ZONE else limit.timezone
     anchor = limit.anchor and f"anchor {limit.anchor}"
     details = ", ".join(filter(None, (limit.mode, zone, anchor, limit.name)))
-    since = f" from {utc(limit.effective_from)}" if limit.effective_from > now else ""
+    since = f" from {clock_time(limit.effective_from)}" if limit.effective_from > now else ""
     return f"{limit_line(limit.amount, limit.unit, limit.frequency, limit.filter)} ({details}){since}"
 
 
@@ -126,4 +126,4 @@ def preview(
         return
     click.echo(f"Calls: {found.calls:,}. This limit would have refused {found.refused:,} of them.")
     if found.first_at is not None:
-        click.echo(f"They cost ${as_text(found.saved_usd)}. The first was on {utc(found.first_at)}.")
+        click.echo(f"They cost ${as_text(found.saved_usd)}. The first was on {clock_time(found.first_at)}.")

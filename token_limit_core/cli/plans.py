@@ -10,7 +10,7 @@ from ..money import parse_typed_amount, to_usd
 from ..runtime.faults import ConfigurationError
 from ..stores.plans import Plan
 from ..windows import PER_MONTH
-from ..wording import counted, dollars, exact, exact_usd, limit_in_words, limit_line, utc
+from ..wording import clock_time, counted, dollars, exact, exact_usd, limit_in_words, limit_line
 from .limits import NEGATIVE, filter_options, frequency_option
 from .output import file_options, write_rows
 from .session import BY, with_meter, with_new_meter
@@ -102,7 +102,7 @@ def top_up(meter: Meter, /, tenant: str, usd: str, frequency: str | None, **keyw
     """Raise the ceiling of the current window of a limit, in US dollars; on a total it stays."""
     amount = parse_typed_amount(usd, "usd")
     status = meter.top_up(tenant, to_usd(amount), frequency or PER_MONTH, by=BY, **keywords)
-    limit, ends = status.limit, "" if status.resets_at is None else f" until {utc(status.resets_at)}"
+    limit, ends = status.limit, "" if status.resets_at is None else f" until {clock_time(status.resets_at)}"
     ceiling = exact(status.ceiling, limit.unit)
     click.echo(
         f"{tenant}: {exact_usd(amount)} added; the "

@@ -10,7 +10,7 @@ from ..delivery.queue import EventQueue
 from ..ingest.keys import DEFAULT_PERMISSIONS, PERMISSIONS, ApiKey, make_key
 from ..meter import Meter, engine_of
 from ..runtime.faults import ConfigurationError
-from ..wording import utc
+from ..wording import clock_time
 from .session import BY, with_meter, with_new_meter
 
 RETRY_SECONDS = 30.0
@@ -67,7 +67,7 @@ def revoke_key(meter: Meter, key: str) -> None:
 
 def _line(key: ApiKey) -> str:
     named = f" ({key.name})" if key.name else ""
-    state = f"made {utc(key.created_at)}" if key.revoked_at is None else f"revoked {utc(key.revoked_at)}"
+    state = f"made {clock_time(key.created_at)}" if key.revoked_at is None else f"revoked {clock_time(key.revoked_at)}"
     return (
         f"tl_{key.public_id}  {key.account}{named}: {', '.join(key.permissions)} for {', '.join(key.tenants)}; {state}"
     )

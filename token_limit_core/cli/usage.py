@@ -18,7 +18,7 @@ from ..stores.queries import RefusalQuery, TenantQuery
 from ..stores.records import Refusal
 from ..stores.reports import TenantUsage
 from ..windows import PER_MONTH, window_of
-from ..wording import FREQUENCY_LABELS, counted, dollars, exact, filter_in_words, utc
+from ..wording import FREQUENCY_LABELS, clock_time, counted, dollars, exact, filter_in_words
 from .output import json_option, spend_dict, status_dict
 from .session import with_meter
 
@@ -101,7 +101,7 @@ def _limit(status: LimitStatus) -> str:
     if status.subject:
         whom = whom.replace("each user", f"user {status.subject}")
     details = ", ".join(filter(None, (limit.mode, whom, limit.plan and f"plan {limit.plan}", limit.name)))
-    reset = "" if status.resets_at is None else f", resets {utc(status.resets_at)}"
+    reset = "" if status.resets_at is None else f", resets {clock_time(status.resets_at)}"
     return (
         f"  {FREQUENCY_LABELS[limit.frequency]:<10}  {counted(status.settled, limit.unit)} of "
         f"{exact(limit.amount, limit.unit)}{topped_up}{held} ({details}){reset}"
@@ -116,7 +116,8 @@ def _refused(refused: Sequence[Refusal]) -> str:
     last, calls = refused[0], kinds.total()
     shown = ", ".join(f"{times:,} {kind}" for kind, times in kinds.most_common())
     about = ", ".join(filter(None, (last.model, last.endpoint, last.user, last.feature)))
-    return f"{calls:,} call{'s' if calls != 1 else ''} in 24 hours ({shown}); the last: {about}, {utc(last.last_at)}"
+    at = clock_time(last.last_at)
+    return f"{calls:,} call{'s' if calls != 1 else ''} in 24 hours ({shown}); the last: {about}, {at}"
 
 
 def _as_dict(usage: TenantUsage) -> dict[str, Any]:

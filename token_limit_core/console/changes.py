@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..runtime.language import translate as _
 from ..stores.reports import KEY_KINDS, Change
-from ..wording import FREQUENCY_LABELS, dollars, exact, filter_in_words, moment
+from ..windows import UTC_ZONE
+from ..wording import FREQUENCY_LABELS, clock_time, dollars, exact, filter_in_words
 
 NOTED = {
     "set-plan": "Plan {plan}: {note}",
@@ -19,8 +20,8 @@ NOTED = {
 """The kinds that need no more than the plan and the note of their row."""
 
 
-def change_in_words(row: Change) -> str:
-    """Say what was changed."""
+def change_in_words(row: Change, zone: str = UTC_ZONE) -> str:
+    """Say what was changed, with times of a time zone."""
     if row.kind in KEY_KINDS:
         return _("API key tl_{key} made" if row.kind == "make-key" else "API key tl_{key} revoked").format(
             key=row.filter
@@ -38,10 +39,10 @@ def change_in_words(row: Change) -> str:
     if row.kind in NOTED:
         text = _(NOTED[row.kind]).format(plan=row.plan, note=row.note)
         return f"{text}: {row.note}" if row.note and row.kind == "suspend" else text
-    return _limit_in_words(row)
+    return _limit_in_words(row, zone)
 
 
-def _limit_in_words(row: Change) -> str:
+def _limit_in_words(row: Change, zone: str) -> str:
     details = filter_in_words(row.filter)
     each = _(FREQUENCY_LABELS.get(row.frequency, row.frequency)) + (f" ({details})" if details else "")
     old = "" if row.old_amount is None else exact(row.old_amount, row.unit)
@@ -50,7 +51,7 @@ def _limit_in_words(row: Change) -> str:
         return f"{old} {each} {_('called off') if row.kind == 'cancel' else _('removed')}"
     begins = ""
     if row.effective_from is not None and row.effective_from > row.at and row.kind == "set":
-        begins = f", {_('from')} {moment(row.effective_from):%d %b %Y, %H:%M} UTC"
+        begins = f", {_('from')} {clock_time(row.effective_from, zone)}"
     if not old:
         return f"{_('Set to')} {new} {each} ({row.new_mode}){begins}"
     amounts = f"{old} → {new}" if old != new or row.old_mode == row.new_mode else new

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..stores.queries import EventQuery, RefusalQuery, TenantQuery
 from ..stores.reports import By
+from ..wording import only_zone
 from .bulk import CHANGES
 from .charts import bars_of, chart_of
 from .context import Context
@@ -60,13 +61,14 @@ def tenant(ctx: Context) -> Response:
     if not found:
         return unknown_tenant(ctx)
     chosen = period(ctx.params, ctx.now)
-    limits = ctx.meter.limits(tenant_id)
+    shown = [row for row in ctx.meter.limits(tenant_id) if not row.ended(ctx.now)]
     by: By = next((name for name, _ in PARTS if name == ctx.params.get("by")), "model")
     return ctx.page(
         "tenant.html",
         usage=found[0],
         states={status.limit.id: status for status in found[0].limits},
-        limits=[row for row in limits if not row.ended(ctx.now)],
+        limits=shown,
+        zone=only_zone(row.timezone for row in shown),
         chosen=chosen,
         periods=PERIODS,
         chart=chart_of(ctx.store.rollup(tenant_id, chosen.start, chosen.end), chosen.start, chosen.end),

@@ -12,12 +12,14 @@ from markupsafe import Markup
 
 from ..limits import Limit
 from ..runtime.language import language, translate
+from ..windows import UTC_ZONE
 from ..wording import (
     FREQUENCY_LABELS,
     MODE_LABELS,
     REFUSAL_LABELS,
     STANDING_LABELS,
     calls_in_words,
+    clock_time,
     column_usd,
     dollars,
     editable_usd,
@@ -69,11 +71,10 @@ def render(template: str, **context: Any) -> str:
     return environment().get_template(template).render(**context)
 
 
-def when(seconds: float, precise: bool = False) -> Markup:
-    """Return a unix time as HTML in UTC. The script of the page adds the local time."""
-    at = moment(seconds)
-    shown = f"{at:%d %b %Y, %H:%M:%S}" if precise else f"{at:%d %b %Y, %H:%M}"
-    return Markup('<time datetime="{}">{} UTC</time>').format(at.isoformat(timespec="seconds"), shown)
+def when(seconds: float, precise: bool = False, zone: str = UTC_ZONE) -> Markup:
+    """Return a unix time as HTML on the clock of a time zone. The script of the page adds the reader's local time."""
+    at, shown = moment(seconds, zone), clock_time(seconds, zone, precise)
+    return Markup('<time datetime="{}">{}</time>').format(at.isoformat(timespec="seconds"), shown)
 
 
 @cache

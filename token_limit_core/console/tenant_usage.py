@@ -25,13 +25,13 @@ from ..windows import PER_MONTH, Window, window_of
 from ..wording import (
     FREQUENCY_LABELS,
     NEAR_PERCENT,
+    clock_time,
     counted,
     exact,
     filter_in_words,
     limit_in_words,
     percent,
     quantity,
-    utc,
 )
 from .charts import chart_of, shown
 from .gauges import gauge
@@ -241,6 +241,6 @@ def _window(status: LimitStatus, at: float) -> dict[str, str]:
         "remaining": quantity(status.left, unit),
         "period": _(FREQUENCY_LABELS[status.limit.frequency]),
         "about": ", ".join(filter(None, (status.limit.name, filter_in_words(status.limit.filter), status.subject))),
-        "resets": "" if ends is None or not amount else utc(ends),
+        "resets": "" if ends is None or not amount else clock_time(ends, status.limit.timezone),
         "resets_at": "" if ends is None else datetime.fromtimestamp(ends, UTC).isoformat(),
     }

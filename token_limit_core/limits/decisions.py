@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from .. import wording
 from ..money import MONEY
+from ..windows import UTC_ZONE
 
 Kind = Literal["admitted", "exhausted", "does_not_fit", "busy", "unverifiable", "no_tenant", "unpriced", "suspended"]
 REFUSALS = tuple(kind for kind in get_args(Kind) if kind != "admitted")
@@ -28,8 +29,8 @@ class Decision:
 
     `limit`, `spent`, `held` and `needed` are in the limit's `unit` ("usd", "tokens" or "requests"); the same in US
     dollars are None for the other units. `resets_at` is unix seconds, None for a total; `retry_after` is seconds.
-    `filter`, `plan` and `name` are the limit's; `user` is whose counter of an each-user limit it was; `everyone` tells
-    a limit on all tenants together, whose figures are no tenant's business.
+    `filter`, `plan`, `name` and `timezone` are the limit's; `user` is whose counter of an each-user limit it was;
+    `everyone` tells a limit on all tenants together, whose figures are no tenant's business.
     """
 
     kind: Kind
@@ -52,6 +53,7 @@ class Decision:
     name: str = ""
     user: str = ""
     everyone: bool = False
+    timezone: str = UTC_ZONE
 
     def __post_init__(self) -> None:
         for name in ("limit", "spent", "held", "needed") if self.unit == "usd" else ():
@@ -97,7 +99,7 @@ class Decision:
             spent = "" if self.spent is None else f" ({wording.quantity(self.spent, self.unit)} spent)"
             if self.kind == "does_not_fit" and self.left is not None:
                 spent = f" ({wording.quantity(self.left, self.unit)} left)"
-        return wording.refusal(self.kind, limit, spent, self.resets_at, self.retry_after)
+        return wording.refusal(self.kind, limit, spent, self.resets_at, self.retry_after, self.timezone)
 
 
 ADMITTED = Decision("admitted")

@@ -125,6 +125,7 @@ def refuse(
         name=limit.name,
         user=status.subject,
         everyone=limit.tenant_id == EVERYONE,
+        timezone=limit.timezone,
         **{f"{name}_usd" if usd else name: to_usd(stored) if usd else stored for name, stored in amounts.items()},  # type: ignore[arg-type]
     )
 

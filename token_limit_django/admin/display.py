@@ -11,21 +11,22 @@ from django.utils.safestring import SafeString
 
 from token_limit_core.console.gauges import gauge
 from token_limit_core.limits import LimitStatus
-from token_limit_core.wording import moment, shown_id
+from token_limit_core.windows import UTC_ZONE
+from token_limit_core.wording import clock_time, moment, shown_id
 
 NOTHING = "-"
 
 
-def when(seconds: float | None, *, precise: bool = False) -> str:
-    """Format a unix time in UTC; a narrow column breaks the line only between date and time."""
+def when(seconds: float | None, *, precise: bool = False, zone: str = UTC_ZONE) -> str:
+    """Format a unix time on the clock of a time zone; a narrow column breaks the line only between date and time."""
     if seconds is None:
         return NOTHING
-    at = moment(seconds)
+    day, time = clock_time(seconds, zone, precise).split(", ")
     return format_html(
-        '<time class="token-limit-time" datetime="{}"><span>{},</span> <span>{} UTC</span></time>',
-        at.isoformat(timespec="seconds"),
-        f"{at:%d %b %Y}",
-        f"{at:%H:%M:%S}" if precise else f"{at:%H:%M}",
+        '<time class="token-limit-time" datetime="{}"><span>{},</span> <span>{}</span></time>',
+        moment(seconds, zone).isoformat(timespec="seconds"),
+        day,
+        time,
     )
 
 

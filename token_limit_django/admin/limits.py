@@ -60,7 +60,7 @@ class LimitAdmin(PageAdmin):
     @admin.display(description="window")
     def calendar_window(self, row: Limit) -> str:
         """Name the frequency."""
-        return f"{FREQUENCY_LABELS[row.frequency]}, by the calendar in UTC"
+        return f"{FREQUENCY_LABELS[row.frequency]}, by the calendar in {row.timezone}"
 
     @admin.display(description="this window")
     def this_window(self, row: Any) -> str:
@@ -70,12 +70,12 @@ class LimitAdmin(PageAdmin):
     @admin.display(description="begins", ordering="effective_from")
     def begins(self, row: Limit) -> str:
         """Format the time from which the limit applies."""
-        return when(row.effective_from)
+        return when(row.effective_from, zone=row.timezone)
 
     @admin.display(description="ends", ordering="effective_until")
     def ends(self, row: Limit) -> str:
         """Format the time at which a later limit replaces it."""
-        return when(row.effective_until)
+        return when(row.effective_until, zone=row.timezone)
 
     # -- fields and permissions -----------------------------------------------------------------
 
