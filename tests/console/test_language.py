@@ -12,7 +12,7 @@ from babel.messages.catalog import Catalog
 from babel.messages.pofile import read_po
 
 import token_limit_core
-from token_limit_core.console import actions, bulk, changes, event_details, overview, pages, queries
+from token_limit_core.console import actions, bulk, changes, event_details, fields, overview, pages, queries
 from token_limit_core.console.context import SAID
 from token_limit_core.runtime.language import ENGLISH, FOLDER, languages, preferred, speaking, translate
 from token_limit_core.wording import FREQUENCY_LABELS, MODE_LABELS, REFUSAL_LABELS, STANDING_LABELS
@@ -34,6 +34,8 @@ def texts() -> Iterator[str]:
         yield from (group, *names.values())
     for action in actions.ACTIONS.values():
         yield from (action.title, action.lead, action.button)
+    for field in fields.LIMIT_FIELDS.values():
+        yield from filter(None, (field.label, field.hint, *(field.options or {}).values()))
     yield from (label for _, label in (*pages.PARTS, *overview.TOPS, *bulk.CHANGES.values()))
     yield from (text for name, text in SAID.items() if name not in ("revoked-before", "made-before", "late"))
 

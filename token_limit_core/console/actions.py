@@ -12,21 +12,11 @@ from ..stores.queries import TenantQuery
 from ..stores.reports import TenantUsage
 from ..wording import limit_line
 from .context import Context, Right
+from .fields import MOST_TEXT, Field, filled
 from .pages import unknown_tenant
 from .web import Response, redirect
 
-MOST_TEXT = 300
 NO_PLAN = "No plan"
-
-
-class Field(NamedTuple):
-    """A field of a form. With `options` it is a choice among their values, which have labels."""
-
-    label: str
-    hint: str = ""
-    value: str = ""
-    options: Mapping[str, str] | None = None
-    is_amount: bool = False
 
 
 class Action(NamedTuple):
@@ -79,9 +69,7 @@ def _form(
     ctx: Context, path: str, usage: TenantUsage, status: int, typed: Mapping[str, str], errors: Mapping[str, str]
 ) -> Response:
     action = ACTIONS[path]
-    fields = {
-        name: field._replace(value=typed.get(name, field.value)) for name, field in action.fields(ctx, usage).items()
-    }
+    fields = filled(action.fields(ctx, usage), typed)
     whole = [problem for name, problem in errors.items() if name not in fields]
     context = {"action": action, "path": f"tenant/{path}", "usage": usage, "fields": fields}
     return ctx.page("action.html", status, **context, errors=dict(errors), whole=whole)
@@ -106,7 +94,7 @@ def _top_up_fields(ctx: Context, usage: TenantUsage) -> dict[str, Field]:
     hint = "Only the current window has more; the next one starts at the limit again. A total keeps it."
     return {
         "limit": Field("Limit", hint, next(iter(options), ""), options),
-        "usd": Field("Amount in US dollars", "For example 10", is_amount=True),
+        "usd": Field("Amount in US dollars", "For example 10", kind="amount"),
     }
 
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..errors import LimitChanged
-from ..limits import ENFORCE, Limit
+from ..limits import Limit
 from ..management import edits
-from ..windows import PER_MONTH
 from .context import Context
+from .fields import COMMON, LIMIT_FIELDS, MORE, MOST_TEXT, blank, filled, is_used, texts_of
 from .pages import unknown_tenant
+from .previews import preview_of
 from .web import Response, redirect
 
-MOST_TEXT = 300
-KEYWORDS = {"tenant": "tenant_id", "frequency": "frequency", "amount": "amount", "mode": "mode",
-            "effective_date": "effective_date"}  # fmt: skip
+KEYWORDS = {"tenant": "tenant_id"} | {name: name for name in LIMIT_FIELDS}
 """The keyword of `set_limit` that each field of the form is for."""
-FIELDS = (*KEYWORDS, "id", "version", "new_tenant")
 WHOLE = "form"
 """The key of an error that belongs to no single field."""
 
@@ -31,27 +29,30 @@ class LimitForm:
     errors: dict[str, str] = field(default_factory=dict)
     offer_new_tenant: bool = False
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether the form was made of rows that are others by now."""
+        return self.before is not None and self.version != self.fields.get("version")
+
 
 def limit(ctx: Context) -> Response:
     """Show the form of a new limit, or of a limit to edit."""
-    tenant_id, number = ctx.params.get("tenant", ""), ctx.params.get("id", "")
-    form = LimitForm(dict.fromkeys(FIELDS, "") | {"tenant": tenant_id, "frequency": PER_MONTH, "mode": ENFORCE})
-    if number:
-        form.before = edits.find_limit(ctx.store, tenant_id, number)
-        if form.before is None:
-            return _gone(ctx)
+    form = _form(ctx, ctx.params.get("tenant", ""), ctx.params.get("id", ""))
+    if form.before is not None:
         form.version = edits.version_of(edits.rows_of(ctx.store, form.before))
-        known = edits.keywords_of(form.before, ctx.now)
-        form.fields |= {"id": number, **{name: known[keyword] for name, keyword in KEYWORDS.items()}}
-    return ctx.page("limit.html", form=form)
+    elif form.fields["id"]:
+        return _gone(ctx)
+    return _page(ctx, form)
 
 
 def save_limit(ctx: Context) -> Response:
-    """Save a limit, or show the form again with its errors and everything that was typed."""
-    posted = ctx.request.form
-    form = LimitForm({name: posted.get(name, "").strip()[:MOST_TEXT] for name in FIELDS})
-    form.fields["tenant"] = posted.get("tenant", "")[:MOST_TEXT]  # spaces may be part of an id
+    """Save a limit, show what it would have done, or show the form again with its errors and all that was typed."""
+    posted = {name: value[:MOST_TEXT] for name, value in ctx.request.form.items()}
+    form = _form(ctx, posted.pop("tenant", ""), posted.get("id", ""))  # spaces may be part of a tenant's id
+    form.fields |= {name: value.strip() for name, value in posted.items()}
     draft = _checked(ctx, form)
+    if not form.errors and draft.limit is not None and "preview" in posted:
+        return _page(ctx, form, preview=preview_of(ctx.store, draft.limit, ctx.now))
     if not form.errors:
         try:
             saved = edits.save(ctx.store, draft, ctx.now, ctx.actor)
@@ -59,28 +60,47 @@ def save_limit(ctx: Context) -> Response:
             draft = _checked(ctx, form, changed=True)
         else:
             return redirect(ctx.url("tenant", id=saved.tenant_id, said="saved"))
-    return ctx.page("limit.html", 409 if WHOLE in form.errors else 400, form=form)
+    return _page(ctx, form, 409 if WHOLE in form.errors else 400)
+
+
+def _form(ctx: Context, tenant_id: str, number: str) -> LimitForm:
+    """Make the form of a new limit, or with a number of the limit that has it, as it is now."""
+    before = edits.find_limit(ctx.store, tenant_id, number) if number else None
+    texts = blank() if before is None else texts_of(before, ctx.now)
+    return LimitForm({"tenant": tenant_id, "id": number, "new_tenant": "", **texts}, before)
+
+
+def _page(ctx: Context, form: LimitForm, status: int = 200, preview: str = "") -> Response:
+    fixed = edits.IDENTITY if form.before is not None else ()
+    common, more = (
+        filled({name: each for name, each in part.items() if name not in fixed}, form.fields) for part in (COMMON, MORE)
+    )
+    hidden = {name: form.fields[name] for name in LIMIT_FIELDS if name in fixed}
+    is_open = is_used(more, form.errors)
+    return ctx.page(
+        "limit.html", status, form=form, common=common, more=more, is_open=is_open, hidden=hidden, preview=preview
+    )
 
 
 def _checked(ctx: Context, form: LimitForm, changed: bool = False) -> edits.Draft:
     """Check every field, and put what is wrong into the form; `changed` tells that a save has failed meanwhile."""
-    fields = form.fields
-    if fields["id"]:
-        form.before = edits.find_limit(ctx.store, fields["tenant"], fields["id"])
-    draft = edits.draft(ctx.store, {kw: fields[name] for name, kw in KEYWORDS.items()}, ctx.now, form.before)
+    texts = form.fields
+    if changed and texts["id"]:
+        form.before = edits.find_limit(ctx.store, texts["tenant"], texts["id"])
+    draft = edits.draft(ctx.store, {kw: texts[name] for name, kw in KEYWORDS.items()}, ctx.now, form.before)
     names = {keyword: name for name, keyword in KEYWORDS.items()} | {edits.WHOLE: WHOLE}
     form.errors = {names.get(keyword, WHOLE): message for keyword, message in draft.errors.items()}
-    if not fields["tenant"] and form.before is None:
-        form.errors["tenant"] = "Expected the id of a tenant: a text of 1 to 255 characters."
-    if fields["id"] and form.before is None:
-        form.errors[WHOLE] = "This limit was removed since the form was shown. Save again to create it."
-        fields["id"] = ""
-    elif changed or (form.before is not None and draft.version != fields["version"]):
-        form.errors[WHOLE] = edits.changed(draft.rows, ctx.now)
-    elif draft.new_tenant and not fields["new_tenant"]:
-        form.offer_new_tenant = True
-        form.errors["tenant"] = f"Nothing is known of tenant “{fields['tenant']}” yet. Check that the id is right."
     form.version = draft.version
+    if not texts["tenant"] and form.before is None:
+        form.errors["tenant"] = "Expected the id of a tenant: a text of 1 to 255 characters."
+    if texts["id"] and form.before is None:
+        form.errors[WHOLE] = "This limit was removed since the form was shown. Save again to create it."
+        texts["id"] = ""
+    elif changed or form.is_stale:
+        form.errors[WHOLE] = edits.changed(draft.rows, ctx.now)
+    elif draft.new_tenant and not texts["new_tenant"]:
+        form.offer_new_tenant = True
+        form.errors["tenant"] = f"Nothing is known of tenant “{texts['tenant']}” yet. Check that the id is right."
     return draft
 
 

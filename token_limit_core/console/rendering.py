@@ -23,7 +23,7 @@ from ..wording import (
     column_usd,
     dollars,
     editable_usd,
-    exact_usd,
+    exact,
     filter_in_words,
     limit_line,
     moment,
@@ -49,7 +49,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"dollars": dollars, "exact_usd": exact_usd, "editable_usd": _typed}
+    made.filters |= {"dollars": dollars, "exact": exact, "editable_usd": _typed}
     made.filters |= {
         "span": span,
         "when": when,
