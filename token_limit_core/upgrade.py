@@ -19,8 +19,10 @@ from .limits import Decision
 from .limits.references import URN, Reference, reference_of
 from .money import MONEY, as_text, show_usd
 from .runtime.faults import ConfigurationError, report
-from .windows import PER_DAY, PER_HOUR, PER_MINUTE, PER_MONTH, PER_WEEK, PER_YEAR, TOTAL
-from .wording import moment
+from .runtime.language import language as current_language
+from .runtime.language import speaking, translate
+from .windows import PER_DAY, PER_HOUR, PER_MINUTE, PER_MONTH, PER_WEEK, PER_YEAR
+from .wording import MONTHS, date_in_words, limit_name, moment, usd
 
 JSON_TYPES = ("application/problem+json", "application/json")
 HTML_TYPES = ("text/html", "application/xhtml+xml")
@@ -39,9 +41,9 @@ class _Words(NamedTuple):
     message: str
 
 
-_WORDS = {
+TEXTS = {
     "exhausted": _Words(
-        "{} limit reached",
+        "{limit} reached",
         "This account has used all of its AI allowance, so the request was not sent.",
     ),
     "does_not_fit": _Words(
@@ -68,17 +70,32 @@ _WORDS = {
         "This account is suspended",
         "AI features are turned off for this account, so the request was not sent.",
     ),
+    "no_allowance": _Words("No AI allowance", "This account has no AI allowance, so the request was not sent."),
 }
-_NO_ALLOWANCE = _Words("No AI allowance", "This account has no AI allowance, so the request was not sent.")
-_PERIODS = {
-    PER_MINUTE: ("Per-minute", "minute"),
-    PER_HOUR: ("Hourly", "hour"),
-    PER_DAY: ("Daily", "day"),
-    PER_WEEK: ("Weekly", "week"),
-    PER_MONTH: ("Monthly", "month"),
-    PER_YEAR: ("Yearly", "year"),
-    TOTAL: ("Total", None),
+"""The title and the message of each kind, and of a limit of nothing."""
+PERIODS = {
+    PER_MINUTE: "minute",
+    PER_HOUR: "hour",
+    PER_DAY: "day",
+    PER_WEEK: "week",
+    PER_MONTH: "month",
+    PER_YEAR: "year",
 }
+LABELS = {
+    "spent": "spent",
+    "of": "of",
+    "per": "per",
+    "share": "of the limit is spent",
+    "held": "Set aside for requests in progress",
+    "left": "Left",
+    "resets": "Resets",
+    "upgrade": "Upgrade",
+    "retry": "Try again",
+    "back": "Back",
+    "support": "Contact support",
+    "reference": "Reference:",
+}
+"""The texts of the template that are the same for every refusal."""
 _QVALUE = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
 _UNSAFE_IN_URL = re.compile(r"[\x00-\x20\x7f]")
 
@@ -91,22 +108,26 @@ def render(
     support_url: str | None = None,
     back_url: str | None = None,
     page: Callable[[dict[str, Any]], str] | None = None,
+    language: str | None = None,
 ) -> Rendered:
     """Render the answer to a refused request as the `Accept` header prefers; JSON if it prefers neither.
 
+    `language` is that of the page, and of the title and detail of the problem document; English by default.
     `back_url` is the page that the person came from, as the `Referer` header has it; another site's is not linked to.
     `page` renders the HTML from `context()` and replaces the built-in template.
     Raises `ConfigurationError` for an upgrade URL that is not safe to link to.
     """
-    headers = {"Cache-Control": "no-store", "Vary": "Accept"}
+    headers = {"Cache-Control": "no-store", "Vary": "Accept, Accept-Language"}
     if decision.retry_after is not None:
         headers["Retry-After"] = str(decision.retry_after)
-    if prefers_html(accept):
-        headers["Content-Type"] = "text/html; charset=utf-8"
-        body = _page(page, context(decision, upgrade_url, support_url, back_url))
-    else:
-        headers["Content-Type"] = JSON_TYPES[0]
-        body = json.dumps(problem(decision, upgrade_url, support_url))
+    with speaking(language):
+        headers["Content-Language"] = current_language()
+        if prefers_html(accept):
+            headers["Content-Type"] = "text/html; charset=utf-8"
+            body = _page(page, context(decision, upgrade_url, support_url, back_url))
+        else:
+            headers["Content-Type"] = JSON_TYPES[0]
+            body = json.dumps(problem(decision, upgrade_url, support_url))
     return Rendered(decision.status, headers, body.encode())
 
 
@@ -161,11 +182,12 @@ def context(
 ) -> dict[str, Any]:
     """Return the values of the template: formatted texts, shares of the bar in percent, None for unknown values.
 
-    `retry` is true if a retry can succeed. `upgrade_url` is None if an upgrade cannot help: under `retry`, and for a
-    call without a tenant or without a price. `reference` is what support finds the refusal by.
+    `lang` is the language of the texts; the names of `LABELS` with `_label` are the texts of every refusal. `retry` is
+    true if a retry can succeed. `upgrade_url` is None if an upgrade cannot help: under `retry`, and for a call without
+    a tenant or without a price. `reference` is what support finds the refusal by.
     """
     words = _words(decision)
-    _, period = _PERIODS.get(decision.frequency or "", ("Spend", None))
+    period = PERIODS.get(decision.frequency or "")
     retry = decision.kind in ("busy", "unverifiable")
     spent_percent = _percent(decision.spent_usd, decision.limit_usd)
     held_percent = _percent(decision.held_usd, decision.limit_usd)
@@ -182,7 +204,7 @@ def context(
         "remaining": _shown(decision.remaining_usd),
         "spent_percent": spent_percent,
         "held_percent": None if spent_percent is None else min(held_percent or 0, 100 - spent_percent),
-        "period": period,
+        "period": period and translate(period),
         "resets": _readable(decision.resets_at, decision.timezone),
         "resets_at": _iso(decision.resets_at),
         "retry": retry,
@@ -192,6 +214,8 @@ def context(
         "back_url": _way_back(back_url),
         "reference": str(_reference(decision)),
         "style": _file("upgrade.css"),
+        "lang": current_language(),
+        **{f"{name}_label": translate(text) for name, text in LABELS.items()},
     }
 
 
@@ -221,11 +245,10 @@ def _file(name: str) -> str:
 
 def _words(decision: Decision) -> _Words:
     """Return the words of a kind; a limit of nothing is no limit that could be reached."""
-    if decision.kind == "exhausted" and decision.limit is not None and not decision.limit:
-        return _NO_ALLOWANCE
-    adjective, _ = _PERIODS.get(decision.frequency or "", ("Spend", None))
-    words = _WORDS[decision.kind]
-    return words._replace(title=words.title.format(adjective))
+    is_nothing = decision.kind == "exhausted" and decision.limit is not None and not decision.limit
+    words = TEXTS["no_allowance" if is_nothing else decision.kind]
+    title = translate(words.title).format(limit=limit_name(decision.frequency))
+    return _Words(title[0].upper() + title[1:], translate(words.message))
 
 
 def _reference(decision: Decision) -> Reference:
@@ -305,7 +328,7 @@ def _decimal(amount: Decimal | None) -> str | None:
 def _shown(amount: Decimal | None) -> str | None:
     if amount is None:
         return None
-    return show_usd(amount.quantize(Decimal("0.01"), context=MONEY) if amount >= 1 else amount)
+    return usd(show_usd(amount.quantize(Decimal("0.01"), context=MONEY) if amount >= 1 else amount))
 
 
 def _percent(part: Decimal | None, whole: Decimal | None) -> int | None:
@@ -322,4 +345,4 @@ def _readable(at: int | None, timezone: str) -> str | None:
     if at is None:
         return None
     local = moment(at, timezone)
-    return f"{local.day} {local:%B %Y, %H:%M} {timezone}"
+    return f"{date_in_words(local, MONTHS).removeprefix('0')}, {local:%H:%M} {timezone}"

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.template.loader import render_to_string
+from django.utils.translation import get_language
 
 from token_limit_core.limits import Decision
 from token_limit_core.runtime.faults import report
@@ -43,6 +44,7 @@ def upgrade_response(request: HttpRequest, decision: Decision, accept: str | Non
         support_url=settings.SUPPORT_URL,
         back_url=request.headers.get("Referer"),
         page=page,
+        language=get_language(),
     )
     response = HttpResponse(rendered.body, status=rendered.status)
     for name, value in rendered.headers.items():

@@ -8,6 +8,7 @@ from flask import Response, current_app, make_response, render_template, request
 
 from token_limit_core.limits import Decision
 from token_limit_core.runtime.faults import report
+from token_limit_core.runtime.language import preferred
 from token_limit_core.upgrade import render
 
 from .conf import Settings
@@ -39,5 +40,6 @@ def upgrade_response(settings: Settings, decision: Decision) -> Response:
         support_url=settings.support_url,
         back_url=request.headers.get("Referer"),
         page=page,
+        language=preferred(request.headers.get("Accept-Language")),
     )
     return current_app.response_class(rendered.body, rendered.status, rendered.headers)

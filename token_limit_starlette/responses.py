@@ -12,6 +12,7 @@ from starlette.responses import Response
 from token_limit_core.errors import refusal_in
 from token_limit_core.limits import Decision
 from token_limit_core.runtime.faults import report
+from token_limit_core.runtime.language import preferred
 from token_limit_core.upgrade import render
 
 from .options import options_of
@@ -34,6 +35,7 @@ async def upgrade_response(connection: HTTPConnection, decision: Decision) -> Re
         support_url=options.support_url,
         back_url=connection.headers.get("referer"),
         page=options.upgrade_page,
+        language=preferred(connection.headers.get("accept-language")),
     )
     return Response(rendered.body, rendered.status, rendered.headers)
 

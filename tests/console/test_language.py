@@ -12,8 +12,10 @@ from babel.messages.catalog import Catalog
 from babel.messages.pofile import read_po
 
 import token_limit_core
+from token_limit_core import upgrade, wording
 from token_limit_core.console import actions, bulk, changes, event_details, fields, overview, pages, queries
 from token_limit_core.console.context import SAID
+from token_limit_core.limits.filters import Filter
 from token_limit_core.runtime.language import ENGLISH, FOLDER, languages, preferred, speaking, translate
 from token_limit_core.wording import FREQUENCY_LABELS, MODE_LABELS, REFUSAL_LABELS, STANDING_LABELS
 
@@ -22,11 +24,24 @@ from .mounts import Client
 CONSOLE = Path(token_limit_core.__file__).parent / "console"
 CALLS = re.compile(r"""\b_\((?:"([^"]+)"|'([^']+)')\)|(?:"([^"]+)"|'([^']+)')\|tr\b|translate\("([^"]+)"\)""")
 
+MESSAGES = re.compile(
+    r"""message\(\s*\d+, "([^"]+)"(?:, "([^"]+)")?|hint = "([^"]+)"|Field\("([^"]+)"(?:, "([^"]+)")?"""
+)
+
 
 def texts() -> Iterator[str]:
     """Yield every text that the pages translate."""
-    for path in (*CONSOLE.glob("*.py"), *CONSOLE.rglob("*.html")):
+    core = [CONSOLE.parent / name for name in ("wording.py", "limits/decisions.py", "management/edits.py")]
+    for path in (*CONSOLE.glob("*.py"), *CONSOLE.rglob("*.html"), *core):
         yield from (next(filter(None, found)) for found in CALLS.findall(path.read_text()))
+    for path in CONSOLE.glob("*.py"):
+        yield from (text for found in MESSAGES.findall(path.read_text()) for text in found if text)
+    for words in upgrade.TEXTS.values():
+        yield from words
+    yield from (*upgrade.PERIODS.values(), *upgrade.LABELS.values(), *Filter._fields)
+    yield from (*wording.MONTHS, *wording.SHORT_MONTHS, *wording.REFUSALS.values(), wording.ANY_LIMIT)
+    yield from ("tokens", "token", "requests", "request")
+    yield from (*wording.LIMIT_NAMES.values(), wording.NUMBER, wording.DATE, wording.MONEY_FORMAT)
     for labels in (FREQUENCY_LABELS, MODE_LABELS, REFUSAL_LABELS, STANDING_LABELS, queries.PERIODS, queries.MARKS,
                    event_details.TAGS, changes.NOTED):  # fmt: skip
         yield from labels.values()
@@ -37,7 +52,7 @@ def texts() -> Iterator[str]:
     for field in fields.LIMIT_FIELDS.values():
         yield from filter(None, (field.label, field.hint, *(field.options or {}).values()))
     yield from (label for _, label in (*pages.PARTS, *overview.TOPS, *bulk.CHANGES.values()))
-    yield from (text for name, text in SAID.items() if name not in ("revoked-before", "made-before", "late"))
+    yield from (text for name, text in SAID.items())
 
 
 def source() -> Catalog:

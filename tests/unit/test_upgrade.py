@@ -108,7 +108,7 @@ def test_accept_decides_between_page_and_problem(accept, wants_html):
 def test_answers_are_not_cached_and_vary_by_accept(accept):
     headers = render(decision(), accept).headers
     assert headers["Cache-Control"] == "no-store"
-    assert headers["Vary"] == "Accept"
+    assert headers["Vary"] == "Accept, Accept-Language"
     assert "Retry-After" not in headers
 
 

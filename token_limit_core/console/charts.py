@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ..runtime.language import translate
 from ..stores.entries import NO_SPEND, Spend, add_spends
 from ..stores.reports import DaySpend, ReportRow
-from ..wording import calls_in_words, rounded
+from ..wording import calls_in_words, count, date_in_words, rounded
 
 
 class Shown(NamedTuple):
@@ -94,13 +94,13 @@ def bars_of(rows: Sequence[ReportRow]) -> list[Bar]:
 
 def shown(total: Spend) -> Shown:
     """Return totals as text."""
-    unpriced = f"{total.unpriced:,} {translate('without a price')}" if total.unpriced else ""
+    unpriced = f"{count(total.unpriced)} {translate('without a price')}" if total.unpriced else ""
     return Shown(
         rounded(total.cost_nano),
         calls_in_words(total.calls),
-        f"{total.calls:,}",
-        f"{total.input_tokens:,}",
-        f"{total.output_tokens:,}",
+        count(total.calls),
+        count(total.input_tokens),
+        count(total.output_tokens),
         unpriced,
     )
 
@@ -110,7 +110,7 @@ def _day_bar(place: int, number: int, day: int, total: Spend, highest: int) -> D
     if total.cost_nano > 0:
         height = max(height, 1.0)  # a small cost must not look like no cost
     step = 100 / number
-    when = f"{datetime.fromtimestamp(day * 86400, UTC):%d %b %Y}"
+    when = date_in_words(datetime.fromtimestamp(day * 86400, UTC))
     left, width = f"{place * step + step * 0.1:.3f}", f"{step * 0.8:.3f}"
     return DayBar(when, shown(total), total != NO_SPEND, left, width, f"{height:.2f}", f"{100 - height:.2f}")
 

@@ -101,7 +101,7 @@ class Context:
         """Return a page with a message only, or a problem document if JSON was requested."""
         if self.request.path.endswith(".json"):
             return error_response(self.request.path, status, f"{heading}. {message}")
-        return self.page("message.html", status, heading=heading, message=message)
+        return self.page("message.html", status, heading=translate(heading), message=translate(message))
 
     def json(self, data: Any) -> Response:
         """Return JSON. A value that JSON cannot hold, such as an object in a tag, becomes text."""

@@ -8,6 +8,7 @@ from ..events import LLMEvent
 from ..money import to_usd
 from ..runtime.language import translate
 from ..stores.entries import Entry
+from ..wording import count, number, usd
 
 NO_PRICE = "no price known"
 GROUPS: dict[str, dict[str, str]] = {
@@ -74,11 +75,11 @@ def _rest(event: LLMEvent, values: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _text(name: str, value: Any) -> str:
     if name == "cost_usd":
-        return translate(NO_PRICE) if value is None else f"${to_usd(value):,.9f}"
+        return translate(NO_PRICE) if value is None else usd(f"{to_usd(value):,.9f}")
     if name == "duration_ms":
-        return f"{value / 1000:,.3f} s"
+        return number(f"{value / 1000:,.3f} s")
     if isinstance(value, bool):
         return translate("Yes") if value else translate("No")
     if isinstance(value, int):
-        return f"{value:,}"
+        return count(value)
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ..errors import KeptElsewhere
 from ..runtime.faults import StoreError
+from ..runtime.language import translate
 from . import actions, bulk, forms, keys, overview, pages, plans, refusals, tables
 from .context import Context, Right
 from .web import Response, not_allowed
@@ -70,9 +71,8 @@ def respond(ctx: Context) -> Response:
     try:
         return _respond(ctx)
     except KeptElsewhere as error:
-        return ctx.message(
-            501, "Limits are kept elsewhere", f"The backend {error.backend} keeps them; open its console."
-        )
+        hint = translate("The backend {backend} keeps them; open its console.").format(backend=error.backend)
+        return ctx.message(501, "Limits are kept elsewhere", hint)
     except StoreError:
         logger.exception("the console cannot read the store")
         return ctx.message(503, "The store does not answer", "Nothing was changed. Try again in a moment.")

@@ -25,6 +25,7 @@ from ..windows import PER_MONTH, Window, window_of
 from ..wording import (
     FREQUENCY_LABELS,
     NEAR_PERCENT,
+    SHORT_MONTHS,
     clock_time,
     counted,
     exact,
@@ -120,6 +121,12 @@ def month_key(window: Window) -> str:
     return f"{datetime.fromtimestamp(window.start, UTC):%Y-%m}"
 
 
+def month_name(window: Window) -> str:
+    """Return a month for people, such as "Dec 2026"."""
+    begins = datetime.fromtimestamp(window.start, UTC)
+    return f"{_(SHORT_MONTHS[begins.month - 1])} {begins.year}"
+
+
 def usage_if_known(engine: Engine, tenant_id: str | None) -> Usage | None:
     """Return a tenant's usage for the fragment; None, with a log message, if the store cannot answer."""
     try:
@@ -173,10 +180,7 @@ def context(usage: Usage, links: Links = NO_LINKS) -> dict[str, Any]:
         "level": "reached" if usage.is_suspended else max((row["level"] for row in rows), default="", key=LEVELS.index),
     }
     chosen = month_key(Window(usage.start, usage.end))
-    months = [
-        {"key": month_key(window), "name": f"{datetime.fromtimestamp(window.start, UTC):%b %Y}"}
-        for window in months_of(usage.at)
-    ]
+    months = [{"key": month_key(window), "name": month_name(window)} for window in months_of(usage.at)]
     urls = links.checked()
     urls["upgrade_url"] = urls["upgrade_url"] if is_close and not usage.is_suspended else None
     return {
@@ -235,7 +239,7 @@ def _window(status: LimitStatus, at: float) -> dict[str, str]:
         "level": drawn.level,
         "settled": drawn.settled,
         "held": drawn.held,
-        "share": percent(max(0, status.settled), amount) if amount else "all",
+        "share": percent(max(0, status.settled), amount) if amount else _("all"),
         "spent": counted(status.settled, unit),
         "limit": exact(amount, unit),
         "remaining": quantity(status.left, unit),

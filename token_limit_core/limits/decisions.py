@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from .. import wording
 from ..money import MONEY
+from ..runtime.language import translate
 from ..windows import UTC_ZONE
 
 Kind = Literal["admitted", "exhausted", "does_not_fit", "busy", "unverifiable", "no_tenant", "unpriced", "suspended"]
@@ -92,13 +93,13 @@ class Decision:
         if self.kind == "exhausted" and self.limit is not None and not self.limit:
             return wording.no_allowance(self.filter, self.everyone)
         if self.everyone:
-            limit, spent = wording.limit_in_words(self.frequency, owner="service's"), ""
+            limit, spent = wording.limit_in_words(self.frequency, everyone=True), ""
         else:
             amount = None if self.limit is None else wording.exact_quantity(self.limit, self.unit)
             limit = wording.limit_in_words(self.frequency, amount, self.filter, self.name)
-            spent = "" if self.spent is None else f" ({wording.quantity(self.spent, self.unit)} spent)"
+            spent = "" if self.spent is None else f"{wording.quantity(self.spent, self.unit)} {translate('spent')}"
             if self.kind == "does_not_fit" and self.left is not None:
-                spent = f" ({wording.quantity(self.left, self.unit)} left)"
+                spent = f"{wording.quantity(self.left, self.unit)} {translate('left')}"
         return wording.refusal(self.kind, limit, spent, self.resets_at, self.retry_after, self.timezone)
 
 

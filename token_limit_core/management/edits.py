@@ -17,6 +17,7 @@ from ..limits import CHARGE, ENFORCE, EVERYONE, USD, Limit
 from ..limits.filters import Filter, parse_filter
 from ..money import to_usd
 from ..runtime.faults import ConfigurationError
+from ..runtime.language import translate
 from ..stores.contract import Store
 from ..stores.queries import TenantQuery
 from ..windows import PER_MONTH, UTC_ZONE
@@ -71,8 +72,8 @@ def draft(store: Store, given: Mapping[str, Any], now: float, before: Limit | No
     if before is not None:
         return Draft(limit, errors, rows, before)
     if not all(row.ended(now) for row in rows):
-        every = FREQUENCY_LABELS[limit.frequency]
-        errors["tenant_id"] = f"This tenant already has a limit {every}. Change that one."
+        every = translate(FREQUENCY_LABELS[limit.frequency])
+        errors["tenant_id"] = translate("This tenant already has a limit {every}. Change that one.").format(every=every)
     return Draft(limit, errors, rows, None, not knows_tenant(store, limit.tenant_id, now))
 
 
@@ -120,8 +121,11 @@ def knows_tenant(store: Store, tenant_id: str, now: float) -> bool:
 
 def changed(rows: Sequence[Limit], now: float) -> str:
     """Say what a limit is by now, to a person whose form is out of date."""
-    shown = ", ".join(f"{exact(row.amount, row.unit)} ({row.mode})" for row in rows if row.in_force(now)) or "gone"
-    return f"Another person has changed this limit: it is {shown} now. Save again to replace it."
+    shown = ", ".join(f"{exact(row.amount, row.unit)} ({row.mode})" for row in rows if row.in_force(now)) or translate(
+        "gone"
+    )
+    text = translate("Another person has changed this limit: it is {shown} now. Save again to replace it.")
+    return text.format(shown=shown)
 
 
 # -- from and to the texts of a form ------------------------------------------------------------
@@ -136,7 +140,7 @@ def parse_limit(given: Mapping[str, Any], now: float) -> tuple[Limit | None, dic
     errors: dict[str, str] = {}
     keywords["tenant_id"] = given.get("tenant_id", "")
     if "amount" not in keywords:
-        errors["amount"] = "Expected an amount, for example 25 or 9.99. 0 refuses every call."
+        errors["amount"] = translate("Expected an amount, for example 25 or 9.99. 0 refuses every call.")
         keywords["amount"] = 0
     while True:
         try:
@@ -160,9 +164,15 @@ def _exactly(limit: Limit, typed: object) -> Limit:
 def _date_problem(limit: Limit, typed: object, now: float, before: Limit | None) -> dict[str, str]:
     """Return the error of a date in the past, which would apply to spend that is counted already, or of a lost one."""
     if typed not in ("", None) and limit.effective_from <= now:
-        return {"effective_date": "This is in the past. Enter a time in the future, or leave it empty to begin now."}
+        return {
+            "effective_date": translate(
+                "This is in the past. Enter a time in the future, or leave it empty to begin now."
+            )
+        }
     if typed in ("", None) and before is not None and before.effective_from > now:
-        message = "This limit has not begun yet: enter its date. To change the limit in force, open that one."
+        message = translate(
+            "This limit has not begun yet: enter its date. To change the limit in force, open that one."
+        )
         return {"effective_date": message}
     return {}
 

@@ -11,6 +11,7 @@ from ..limits import EVERYONE, USD, Item, Limit, LimitStatus, in_force, key_of
 from ..limits.filters import NO_FACTS, Facts
 from ..runtime.faults import ConfigurationError, shown
 from ..runtime.ids import new_id as new_event_id
+from ..runtime.language import ENGLISH, speaking
 from ..wording import limit_line
 from . import counters, ledger
 from .entries import Entry
@@ -268,7 +269,8 @@ def _change(kind: ChangeKind, tenant_id: str, now: float, by: str, *, plan: str 
 
 
 def _in_words(markup: str, limits: Sequence[Limit]) -> str:
-    words = [limit_line(limit.amount, limit.unit, limit.frequency, limit.filter) for limit in limits]
+    with speaking(ENGLISH):  # the history is for readers of every language
+        words = [limit_line(limit.amount, limit.unit, limit.frequency, limit.filter) for limit in limits]
     return "; ".join([*words, *([f"markup {markup} %"] if markup else [])])
 
 
