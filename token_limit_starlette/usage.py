@@ -8,7 +8,7 @@ from __future__ import annotations
 from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from token_limit_core import scope
@@ -34,19 +34,21 @@ def usage_page(*, login_url: str | None = None) -> ASGIApp:
             return
         engine, tenant_id = await _current()
         request = await to_request(Request(asgi, receive))
-        options = asgi.get(KEY)
-        links = NO_LINKS if options is None else Links(options.upgrade_url, options.support_url)
-        answer = await run_in_threadpool(tenant_app.answer, request, engine, tenant_id, login_url, links)
+        answer = await run_in_threadpool(tenant_app.answer, request, engine, tenant_id, login_url, _links(asgi))
         await to_response(answer)(asgi, receive, send)
 
     return app
 
 
-async def usage_fragment() -> Markup:
-    """Render the usage of the current tenant as HTML to embed in a template; empty without a tenant."""
+async def usage_fragment(request: HTTPConnection | None = None) -> Markup:
+    """Render the usage of the current tenant as HTML to embed in a template; empty without a tenant.
+
+    With the request it also links to the `upgrade_url` and `support_url` of the middleware.
+    """
     found = Markup("")
     with internal_errors("rendering the usage fragment"):
-        found = await run_in_threadpool(tenant_app.fragment, *await _current())
+        links = NO_LINKS if request is None else _links(request.scope)
+        found = await run_in_threadpool(tenant_app.fragment, *await _current(), links)
     return found
 
 
@@ -72,6 +74,11 @@ class UsageHeadersMiddleware:
             await send(message)
 
         await self.app(asgi, receive, send_with_headers)
+
+
+def _links(asgi: Scope) -> Links:
+    options = asgi.get(KEY)
+    return NO_LINKS if options is None else Links(options.upgrade_url, options.support_url)
 
 
 async def _current() -> tuple[Engine, str | None]:
