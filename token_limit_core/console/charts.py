@@ -16,7 +16,10 @@ from ..wording import calls_in_words, count, date_in_words, rounded
 
 
 class Shown(NamedTuple):
-    """Totals as text: `calls` with the word, `number` without it; `unpriced` is empty if there is none."""
+    """Totals as text: `calls` with the word, `number` without it; `unpriced` is empty if there is none.
+
+    `billed` is what the tenant is billed, with the word; empty where that is the cost.
+    """
 
     spent: str
     calls: str
@@ -24,6 +27,7 @@ class Shown(NamedTuple):
     input_tokens: str
     output_tokens: str
     unpriced: str
+    billed: str
 
 
 class DayBar(NamedTuple):
@@ -102,7 +106,13 @@ def shown(total: Spend) -> Shown:
         count(total.input_tokens),
         count(total.output_tokens),
         unpriced,
+        billed_in_words(total),
     )
+
+
+def billed_in_words(total: Spend) -> str:
+    """Write what a tenant is billed, such as "billed $12.00"; nothing where that is what the providers took."""
+    return "" if total.charge_nano == total.cost_nano else f"{translate('billed')} {rounded(total.charge_nano)}"
 
 
 def _day_bar(place: int, number: int, day: int, total: Spend, highest: int) -> DayBar:

@@ -35,6 +35,7 @@ from ..wording import (
     span,
 )
 from .changes import change_in_words
+from .charts import billed_in_words
 from .event_details import details
 from .gauges import gauge
 
@@ -58,6 +59,7 @@ def environment() -> Environment:
         "shown_id": shown_id,
         "calls": calls_in_words,
         "count": count,
+        "billed": billed_in_words,
         "fault": fault_in_words,
         "cost": column_usd,
         "rounded": rounded,

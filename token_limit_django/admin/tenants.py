@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
+from token_limit_core.console.charts import billed_in_words
 from token_limit_core.wording import FREQUENCY_LABELS, dollars
 
 from .. import service
@@ -49,11 +50,12 @@ class TenantAdmin(PageAdmin):
 
     @admin.display(description="spent this month")
     def this_month(self, row: Any) -> str:
-        """Format the cost of the current calendar month (UTC)."""
+        """Format the cost of the current calendar month (UTC), and what is billed where that is another amount."""
         if row.spent is None:
             return dollars(0)
         unpriced = f" + {row.spent.unpriced:,} unpriced" if row.spent.unpriced else ""
-        return f"{dollars(row.spent.cost_nano)}{unpriced}"
+        billed = billed_in_words(row.spent)
+        return f"{dollars(row.spent.cost_nano)}{unpriced}" + (f", {billed}" if billed else "")
 
     @admin.display(description="calls this month")
     def calls(self, row: Any) -> str:
