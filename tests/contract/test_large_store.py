@@ -22,9 +22,10 @@ WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {TE
 INSERT INTO token_limit_tenant (id, name, first_seen) SELECT printf('t%06d', i), '', 0 FROM n;
 INSERT INTO token_limit_limit (tenant_id, frequency, filter, unit, amount, mode, effective_from)
     SELECT id, 'per_month', '', 'usd', 1000000, 'enforce', 0 FROM token_limit_tenant;
-INSERT INTO token_limit_counter
-    SELECT tenant_id, id, '', {MONTH[0]:.0f}, {MONTH[1]:.0f}, id, 0, 0, NULL FROM token_limit_limit;
+INSERT INTO token_limit_counter (tenant_id, limit_id, subject, window_start, window_end, settled, held, extra)
+    SELECT tenant_id, id, '', {MONTH[0]:.0f}, {MONTH[1]:.0f}, id, 0, 0 FROM token_limit_limit;
 INSERT INTO token_limit_rollup
+        (tenant_id, day, provider, model, calls, input_tokens, output_tokens, cost_nano, unpriced)
     SELECT tenant_id, {NOW // DAY:.0f}, 'openai', 'm', 1, 1, 1, id, 0 FROM token_limit_limit;
 INSERT INTO token_limit_ledger (tenant_id, event_id, kind, timestamp, input_tokens, output_tokens, total_tokens,
         cached_tokens, cost_nano, stream, provider, model, details)

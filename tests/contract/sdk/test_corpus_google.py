@@ -107,6 +107,7 @@ def test_recorded_exchanges_are_billed_as_reported(
         metered.events.clear()
         if unreplayable(exchange, []) is None:
             metered.run(replay, made.aio if asynchronous else made, exchange)  # type: ignore[arg-type]
+            corpus.release_work(metered.meter, exchange)
         reason = unreplayable(exchange, [urlsplit(sent["url"]).path for sent in transport.seen])
         if reason is not None:
             tally.outcomes[reason] += 1

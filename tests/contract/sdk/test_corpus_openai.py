@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from tests.contract import corpus
-from tests.contract.corpus import Exchange, differences, exchanges, needs_corpus, replay
+from tests.contract.corpus import Exchange, differences, exchanges, needs_corpus, release_work, replay
 from tests.contract.sdk.metered import TENANT, Metered
 from tests.waiting import PATIENCE
 from token_limit_core import LLMEvent
@@ -176,6 +176,7 @@ def problems(metered: Metered, exchange: Exchange, own: bool) -> list[str]:
     found: list[str] = []
     if failed is not None and exchange["status"] < 400 and not in_stream(failed):
         found.append(f"the SDK raised {failed!r:.300}")
+    release_work(metered.meter, exchange)
     if metered.meter.store.holds():
         found.append("a hold is left")
     wanted = int(billed(exchange))

@@ -291,7 +291,7 @@ def test_an_answer_of_the_application_that_fails_gives_way_to_the_built_in_one(
     meter.set_limit("user:alice", 0)
     response = signed(metered(meter=meter, **{option: function})).get("/plain", headers={"Accept": BROWSER})
     assert response.status_code == 402
-    assert ("Monthly limit reached" in response.text) == ((option, function) != ("upgrade_page", no_response))
+    assert ("No AI allowance" in response.text) == ((option, function) != ("upgrade_page", no_response))
 
 
 def test_calls_without_a_tenant_are_refused_where_the_application_wants_that(
