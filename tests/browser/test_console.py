@@ -36,6 +36,8 @@ PAGES = {
     "refusals": "refusals",
     "plans": "plans",
     "top-up": "tenant/top-up?id=acme",
+    "plan": "plan?plan=pro",
+    "plan-limit": "plan/limit?plan=pro",
     "limit": "limit",
     "remove": "limit/remove?tenant=globex&id=3",
     "holds": "holds",
@@ -86,6 +88,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def meter(tmp_path: Path) -> Iterator[Meter]:
     meter = sqlite(tmp_path, days=40)
+    meter.set_plan("pro", [{"amount": 25}, {"amount": 90_000, "unit": "tokens", "user": "*"}], markup=20)
     yield meter
     meter.close()
 

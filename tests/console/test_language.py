@@ -13,7 +13,7 @@ from babel.messages.pofile import read_po
 
 import token_limit_core
 from token_limit_core import upgrade, wording
-from token_limit_core.console import actions, bulk, changes, event_details, fields, overview, pages, queries
+from token_limit_core.console import actions, bulk, changes, event_details, fields, overview, pages, plans, queries
 from token_limit_core.console.context import SAID
 from token_limit_core.limits.filters import Filter
 from token_limit_core.runtime.language import ENGLISH, FOLDER, languages, preferred, speaking, translate
@@ -31,7 +31,10 @@ MESSAGES = re.compile(
 
 def texts() -> Iterator[str]:
     """Yield every text that the pages translate."""
-    core = [CONSOLE.parent / name for name in ("wording.py", "limits/decisions.py", "management/edits.py")]
+    core = [
+        CONSOLE.parent / name
+        for name in ("wording.py", "limits/decisions.py", "management/edits.py", "management/plan_edits.py")
+    ]
     for path in (*CONSOLE.glob("*.py"), *CONSOLE.rglob("*.html"), *core):
         yield from (next(filter(None, found)) for found in CALLS.findall(path.read_text()))
     for path in CONSOLE.glob("*.py"):
@@ -49,7 +52,7 @@ def texts() -> Iterator[str]:
         yield from (group, *names.values())
     for action in actions.ACTIONS.values():
         yield from (action.title, action.lead, action.button)
-    for field in fields.LIMIT_FIELDS.values():
+    for field in (*fields.LIMIT_FIELDS.values(), *plans.FIELDS.values()):
         yield from filter(None, (field.label, field.hint, *(field.options or {}).values()))
     yield from (label for _, label in (*pages.PARTS, *overview.TOPS, *bulk.CHANGES.values()))
     yield from (text for name, text in SAID.items())

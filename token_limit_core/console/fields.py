@@ -26,7 +26,9 @@ class Field(NamedTuple):
 
 COMMON = {
     "amount": Field(
-        "Amount", "What may be spent in each window, such as 25 or 9.99. 0 refuses every call.", kind="amount"
+        "Amount",
+        "What may be spent in each window: US dollars unless you choose another unit. 0 refuses every call.",
+        kind="amount",
     ),
     "frequency": Field("Window", value=PER_MONTH, options=FREQUENCY_LABELS),
     "mode": Field("Mode", value=ENFORCE, options=MODE_LABELS),

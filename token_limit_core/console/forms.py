@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ..errors import LimitChanged
 from ..limits import Limit
 from ..management import edits
+from ..runtime.language import translate
 from .context import Context
 from .fields import COMMON, LIMIT_FIELDS, MORE, MOST_TEXT, blank, filled, is_used, texts_of
 from .pages import unknown_tenant
@@ -92,15 +93,16 @@ def _checked(ctx: Context, form: LimitForm, changed: bool = False) -> edits.Draf
     form.errors = {names.get(keyword, WHOLE): message for keyword, message in draft.errors.items()}
     form.version = draft.version
     if not texts["tenant"] and form.before is None:
-        form.errors["tenant"] = "Expected the id of a tenant: a text of 1 to 255 characters."
+        form.errors["tenant"] = translate("Expected the id of a tenant: a text of 1 to 255 characters.")
     if texts["id"] and form.before is None:
-        form.errors[WHOLE] = "This limit was removed since the form was shown. Save again to create it."
+        form.errors[WHOLE] = translate("This limit was removed since the form was shown. Save again to create it.")
         texts["id"] = ""
     elif changed or form.is_stale:
         form.errors[WHOLE] = edits.changed(draft.rows, ctx.now)
     elif draft.new_tenant and not texts["new_tenant"]:
         form.offer_new_tenant = True
-        form.errors["tenant"] = f"Nothing is known of tenant “{texts['tenant']}” yet. Check that the id is right."
+        unknown = translate("Nothing is known of tenant “{tenant}” yet. Check that the id is right.")
+        form.errors["tenant"] = unknown.format(tenant=texts["tenant"])
     return draft
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..limits import OBSERVE, Limit
 from ..runtime.language import translate as _
 from ..stores.contract import Store
-from ..wording import calls_in_words, clock_time, dollars
+from ..wording import calls_in_words, clock_time, count, dollars
 
 DAYS = 30
 """How far a preview looks back."""
@@ -21,7 +21,7 @@ def preview_of(store: Store, limit: Limit, now: float) -> str:
         return _("It would have refused none of the {calls} of the last 30 days.").format(calls=calls)
     refused = _("It would have refused {refused} of the {calls} of the last 30 days.")
     saved = _("They cost {saved}. The first was on {first}.")
-    text = f"{refused.format(refused=f'{found.refused:,}', calls=calls)} " + saved.format(
+    text = f"{refused.format(refused=count(found.refused), calls=calls)} " + saved.format(
         saved=dollars(found.saved_nano), first=clock_time(found.first_at, limit.timezone)
     )
     return f"{text} {_('In mode observe it refuses none.')}" if limit.mode == OBSERVE else text

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ..errors import KeptElsewhere
 from ..runtime.faults import StoreError
 from ..runtime.language import translate
-from . import actions, bulk, forms, keys, overview, pages, plans, refusals, tables
+from . import actions, bulk, forms, keys, overview, pages, plan_limits, plans, refusals, tables
 from .context import Context, Right
 from .web import Response, not_allowed
 
@@ -38,6 +38,10 @@ ROUTES: dict[str, Route] = {
     "tenants/change": Route("tenants", post=bulk.change),
     "tenant": Route("tenants", pages.tenant),
     "plans": Route("plans", plans.plans),
+    "plan": Route("edit plans", plans.plan, plans.save_plan),
+    "plan/remove": Route("edit plans", post=plans.remove_plan),
+    "plan/limit": Route("edit plans", plan_limits.plan_limit, plan_limits.save_plan_limit),
+    "plan/limit/remove": Route("edit plans", post=plan_limits.remove_plan_limit),
     "refusals": Route("refusals", refusals.refusals),
     "limit": Route("edit limits", forms.limit, forms.save_limit),
     "limit/remove": Route("edit limits", forms.confirm_removal, forms.remove_limit),

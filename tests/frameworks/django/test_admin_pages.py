@@ -108,6 +108,25 @@ def test_actions_are_carried_out_under_the_name_of_the_user() -> None:
     assert meter.store.standings(meter.config.clock()).suspended == 2
 
 
+def test_limits_and_plans_are_edited_by_clicks_under_the_name_of_the_user() -> None:
+    fill()
+    client, meter = person(*EVERYTHING), get_meter()
+    sent = "tenant=tenant-0&amount=2&unit=requests&frequency=per_day&mode=enforce&timezone=Europe/Berlin&user=ann"
+    preview = text(client.post(address("limit"), f"{sent}&preview=yes", FORM))
+    assert "It would have refused none of the 1 call of the last 30 days." in preview
+    assert client.post(address("limit"), sent, FORM).status_code == 303
+    own = next(limit for limit in meter.limits("tenant-0") if limit.unit == "requests")
+    assert (own.amount, own.timezone, own.filter) == (2, "Europe/Berlin", "user=ann")
+    assert client.post(address("plan"), "plan=team&markup=5", FORM).status_code == 303
+    found = client.get(address("plan/limit"), {"plan": "team"}).content.decode()
+    version = found.partition('name="version" value="')[2].partition('"')[0]
+    sent = f"plan=team&version={version}&amount=7&frequency=per_week&mode=strict"
+    assert client.post(address("plan/limit"), sent, FORM).status_code == 303
+    team = next(plan for plan in meter.store.plans() if plan.name == "team")
+    assert [(row.amount, row.frequency, row.mode) for row in team.limits] == [(7 * USD, "per_week", "strict")]
+    assert {change.actor for change in meter.store.history()[:3]} == {"person 0"}
+
+
 def test_a_form_needs_the_token_of_the_admin() -> None:
     fill()
     client = person(*EVERYTHING, csrf=True)
@@ -145,11 +164,13 @@ def test_buttons_are_shown_to_those_who_may_use_them() -> None:
 
 def test_pages_take_as_many_statements_at_a_hundred_tenants_as_at_ten() -> None:
     client, paths = person(*EVERYTHING), ("", "tenants", "tenants?show=near&sort=share", "refusals", "events", "plans")
+    paths += ("plan?plan=pro", "plan/limit?plan=pro")
     counts: list[dict[str, int]] = []
     for tenants in (10, 100):
         fill(tenants)
         counts.append({})
-        for path in (*paths, "tenant?id=tenant-0", "holds", "history"):
+        form = f"limit?tenant=tenant-0&id={get_meter().limits('tenant-0')[0].id}"
+        for path in (*paths, "tenant?id=tenant-0", "holds", "history", form):
             with CaptureQueriesContext(connections["token_limit"]) as queries:
                 text(client.get(address(path)))
             counts[-1][path] = len(queries)
