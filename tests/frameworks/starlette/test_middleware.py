@@ -204,7 +204,7 @@ def test_a_refusal_becomes_the_upgrade_response_before_any_traffic(
     response = client.get(f"/{endpoint}", headers={"Accept": "application/json"})
     assert (response.status_code, response.headers["content-type"]) == (402, "application/problem+json")
     assert response.headers["cache-control"] == "no-store"
-    assert response.headers["vary"] == "Accept"
+    assert response.headers["vary"] == "Accept, Accept-Language"
     problem = response.json()
     assert (problem["kind"], problem["limit_usd"], problem["upgrade_url"]) == ("exhausted", "0", "/plans")
     assert provider.requests == []
