@@ -39,7 +39,7 @@ def tests(session: nox.Session, django: str) -> None:
     session.run("python", "-m", "pytest", *PARALLEL, "-m", "not browser", *session.posargs)
 
 
-TESTING = [".[django,postgresql]", "pytest", "pytest-asyncio", "pytest-django", "pytest-timeout"]
+TESTING = [".[django,postgresql,redis]", "pytest", "pytest-asyncio", "pytest-django", "pytest-timeout"]
 """What the tests of SDKs need beside the SDKs."""
 
 RELEASES = {
@@ -52,7 +52,17 @@ RELEASES = {
 LANGCHAIN = "tests/contract/sdk/test_langchain.py"
 OTHER_SDKS = [
     f"tests/contract/sdk/test_{name}.py"
-    for name in ("bedrock", "cohere", "corpus_cohere", "corpus_mistral", "litellm", "makers", "mistral")
+    for name in (
+        "bedrock",
+        "cohere",
+        "corpus_cohere",
+        "corpus_mistral",
+        "litellm",
+        "lost_attempts",
+        "makers",
+        "mistral",
+        "strict",
+    )  # fmt: skip
 ]
 """Tests of SDKs that are not among the releases."""
 
