@@ -15,6 +15,7 @@ import token_limit_core
 from token_limit_core import upgrade, wording
 from token_limit_core.console import actions, bulk, changes, event_details, fields, overview, pages, plans, queries
 from token_limit_core.console.context import SAID
+from token_limit_core.console.rendering import environment
 from token_limit_core.limits.filters import Filter
 from token_limit_core.runtime.language import ENGLISH, FOLDER, languages, preferred, speaking, translate
 from token_limit_core.wording import FREQUENCY_LABELS, MODE_LABELS, REFUSAL_LABELS, STANDING_LABELS
@@ -117,3 +118,9 @@ def test_a_page_is_german_for_who_prefers_it(client: Client, path: str) -> None:
     assert "Mandanten</a>" in text
     assert "Jede Zeit nennt ihre Zeitzone" in text
     assert "Skip to the content" not in text
+
+
+def test_a_page_that_was_first_read_in_german_is_english_for_the_next(client: Client) -> None:
+    environment.cache_clear()
+    assert "Days as a table" not in client.ask("GET", "tenant?id=acme", headers={"accept-language": "de"}).text
+    assert "Days as a table" in client.ask("GET", "tenant?id=acme", headers={"accept-language": "en"}).text

@@ -7,7 +7,7 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
 from markupsafe import Markup
 
 from ..limits import Limit
@@ -65,7 +65,7 @@ def environment() -> Environment:
         "rounded": rounded,
     }
     made.filters |= {"limit_line": _line, "refused_by": refused_by, "filter_in_words": filter_in_words}
-    made.filters |= {"change_in_words": change_in_words, "tr": translate}
+    made.filters |= {"change_in_words": change_in_words, "tr": _translated}
     made.globals |= {"gauge": gauge, "frequencies": FREQUENCY_LABELS, "modes": MODE_LABELS, "version": version}
     made.globals |= {"standings": STANDING_LABELS, "refusal_kinds": REFUSAL_LABELS, "details": details}
     made.globals |= {"_": translate, "language": language, "dict": dict}
@@ -95,6 +95,11 @@ def static(name: str) -> bytes | None:
 def version(name: str) -> str:
     """Return a hash of a static file's content, so that browsers can cache it until it changes."""
     return sha256(static(name) or b"").hexdigest()[:12]
+
+
+@pass_context  # else Jinja translates a constant once, when it compiles the template
+def _translated(context: object, text: str) -> str:
+    return translate(text)
 
 
 def _line(limit: Limit) -> str:
