@@ -208,8 +208,8 @@ def test_a_stream_that_uses_the_limit_up_is_cut(way: str) -> None:
             seen.extend(chunk for chunk, _ in streams.read(made.call(client)))
         seen = _again(streams, made, client, seen)
     assert caught.value.decision.unit == "tokens"
-    # google-genai 1 leaves the body of a stream that ends early to the garbage collector
-    assert wired.bodies[0].closed or (made.patch == "google" and version("google-genai").startswith("1."))
+    # google-genai before 3 leaves the body of a stream that ends early to the garbage collector
+    assert wired.bodies[0].closed or (made.patch == "google" and version("google-genai") < "3")
     first = streams.events[0]
     assert (first.error, first.tags["overrun"], first.tags["estimated"]) == ("LimitExhausted", True, True)
     assert PIECES // 4 < first.output_tokens < PIECES
