@@ -21,7 +21,10 @@ from tests.waiting import wait_until
 
 NEWEST, THREADLESS = "2.0.31", "2.0.26"
 NEVER = 3600.0
-GRACEFUL = [f"--hook-master-start=unix_signal:{number} gracefully_kill_them_all" for number in (2, 15)]
+GRACEFUL = [
+    *(f"--hook-master-start=unix_signal:{number} gracefully_kill_them_all" for number in (2, 15)),
+    "--worker-reload-mercy=20",  # a worker that is forked at that moment misses the signal
+]
 ENDS = [
     (signal.SIGTERM, ["--lazy-apps"]),
     (signal.SIGINT, []),
