@@ -13,14 +13,14 @@ from functools import cache
 from importlib.resources import files
 from string import Template
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from .limits import Decision
 from .limits.references import URN, Reference, reference_of
 from .money import MONEY, as_text, show_usd
-from .runtime.faults import ConfigurationError, report
+from .runtime.faults import report
 from .runtime.language import language as current_language
 from .runtime.language import speaking, translate
+from .runtime.links import check_support_url, check_upgrade_url, way_back
 from .windows import PER_DAY, PER_HOUR, PER_MINUTE, PER_MONTH, PER_WEEK, PER_YEAR
 from .wording import MONTHS, date_in_words, limit_name, moment, usd
 
@@ -97,7 +97,6 @@ LABELS = {
 }
 """The texts of the template that are the same for every refusal."""
 _QVALUE = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
-_UNSAFE_IN_URL = re.compile(r"[\x00-\x20\x7f]")
 
 
 def render(
@@ -211,7 +210,7 @@ def context(
         "retry_after": decision.retry_after,
         "upgrade_url": None if retry else linked,
         "support_url": None if support_url is None else check_support_url(support_url),
-        "back_url": _way_back(back_url),
+        "back_url": way_back(back_url),
         "reference": str(_reference(decision)),
         "style": _file("upgrade.css"),
         "lang": current_language(),
@@ -255,46 +254,10 @@ def _reference(decision: Decision) -> Reference:
     return reference_of(decision.kind, decision.tenant_id, time.time())
 
 
-def _way_back(url: str | None) -> str | None:
-    """Return the path of the page that the person came from; the host is left out, so that it leads nowhere else."""
-    try:
-        parts = urlsplit(url or "")
-    except ValueError:
-        return None
-    path = f"{parts.path}?{parts.query}" if parts.query else parts.path
-    safe = path.startswith("/") and path[:2] not in ("//", "/\\") and not _UNSAFE_IN_URL.search(path)
-    return path if safe else None
-
-
 def _linked(decision: Decision, upgrade_url: str | None) -> str | None:
     """Return the checked URL; None without a URL, and if an upgrade cannot help."""
     checked = None if upgrade_url is None else check_upgrade_url(upgrade_url)
     return None if decision.kind in ("no_tenant", "unpriced") else checked
-
-
-def check_support_url(url: str) -> str:
-    """Return the URL if it is safe to link to; it may also be an address such as `mailto:help@example.com`."""
-    if isinstance(url, str) and url.startswith("mailto:") and "@" in url and not _UNSAFE_IN_URL.search(url):
-        return url
-    return check_upgrade_url(url, "support_url")
-
-
-def check_upgrade_url(url: str, name: str = "upgrade_url") -> str:
-    """Return the URL if it is safe to link to: http(s), or relative to the site.
-
-    Raises `ConfigurationError` for anything else, such as `javascript:`.
-    """
-    try:
-        parts = urlsplit(url)
-    except (ValueError, TypeError, AttributeError):
-        parts = None
-    relative = parts is not None and not parts.scheme
-    absolute = parts is not None and parts.scheme in ("http", "https") and parts.netloc
-    if not url or not isinstance(url, str) or _UNSAFE_IN_URL.search(url) or not (relative or absolute):
-        raise ConfigurationError(
-            f"{name}: invalid value {url!r}; expected an http(s) URL or a path, for example '/billing/'"
-        )
-    return url
 
 
 def prefers_html(accept: str | None) -> bool:

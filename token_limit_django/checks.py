@@ -21,9 +21,9 @@ from token_limit_core.delivery.spool import Spool
 from token_limit_core.errors import ConfigurationError, StoreError
 from token_limit_core.patches import PATCH_REGISTRY
 from token_limit_core.runtime.faults import StoreBlocked
+from token_limit_core.runtime.links import check_support_url, check_upgrade_url
 from token_limit_core.stores import open_store
 from token_limit_core.stores.contract import Store
-from token_limit_core.upgrade import check_support_url, check_upgrade_url
 
 from .conf import REMOTE, SETTINGS, settings
 from .databases import in_memory, same_place, store_alias, unsupported

@@ -13,7 +13,7 @@ from token_limit_core import Meter, MeterConfig
 from token_limit_core.config.rules import FLASK, check_value, hint_for, load
 from token_limit_core.config.table import meter_options, settings_of
 from token_limit_core.errors import ConfigurationError
-from token_limit_core.upgrade import check_support_url, check_upgrade_url
+from token_limit_core.runtime.links import check_support_url, check_upgrade_url
 
 if TYPE_CHECKING:
     from token_limit_core.limits import Decision

@@ -15,7 +15,7 @@ from token_limit_core.config.rules import check_value
 from token_limit_core.config.table import SETTINGS
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.limits import Decision
-from token_limit_core.upgrade import check_support_url, check_upgrade_url
+from token_limit_core.runtime.links import check_support_url, check_upgrade_url
 
 Resolver = Callable[[HTTPConnection], Any]
 Answer = Callable[[HTTPConnection, Decision], Response | Awaitable[Response]]

@@ -10,7 +10,8 @@ import pytest
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.limits import Decision
 from token_limit_core.limits.references import parse_reference, reference_of
-from token_limit_core.upgrade import check_support_url, check_upgrade_url, context, problem, render
+from token_limit_core.runtime.links import check_support_url, check_upgrade_url
+from token_limit_core.upgrade import context, problem, render
 
 NOW = 1_800_021_600.0  # 15 January 2027, 14:00 UTC
 

@@ -17,10 +17,10 @@ from ..limits import OBSERVE, USD, LimitStatus
 from ..money import as_text, to_usd
 from ..runtime.faults import StoreError, internal_errors
 from ..runtime.language import translate as _
+from ..runtime.links import check_support_url, check_upgrade_url
 from ..stores.entries import NO_SPEND, Spend, add_spends
 from ..stores.records import Tenant
 from ..stores.reports import DaySpend
-from ..upgrade import check_support_url, check_upgrade_url
 from ..windows import PER_MONTH, Window, window_of
 from ..wording import (
     FREQUENCY_LABELS,

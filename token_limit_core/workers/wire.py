@@ -4,7 +4,7 @@
 
 `session` and `attributes` are left out if they are empty. Without a tenant in force nothing is added to the message. If
 the resolver fails, `"unresolved": true` is sent in place of `tenant`: the worker then refuses the calls of the task, as
-they would be billed to nobody.
+their tenant is not known.
 
 The dict is not signed: any client that can write to the broker can run any task, so the broker is trusted like the
 database.

@@ -118,14 +118,9 @@ class LedgerEntry(models.Model):
         return self.cost_usd if self.charge_nano is None else to_usd(self.charge_nano)
 
 
-class Rollup(models.Model):
-    """Totals of a tenant by day, provider and model; lists read these rows."""
+class _Totals(models.Model):
+    """The columns of `stores.entries.Spend`."""
 
-    pk = models.CompositePrimaryKey("tenant_id", "day", "provider", "model")
-    tenant_id = TenantField(max_length=TENANT_WIDTH)
-    day = models.IntegerField(help_text="days since 1970, UTC")
-    provider = ExactTextField(max_length=WIDTHS["provider"])
-    model = ExactTextField(max_length=WIDTHS["model"])
     calls = models.BigIntegerField(default=0)
     input_tokens = models.BigIntegerField(default=0)
     output_tokens = models.BigIntegerField(default=0)
@@ -134,11 +129,24 @@ class Rollup(models.Model):
     charge_nano = models.BigIntegerField(default=0, help_text="nano-dollars")
 
     class Meta:
+        abstract = True
+
+
+class Rollup(_Totals):
+    """Totals of a tenant by day, provider and model; lists read these rows."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "day", "provider", "model")
+    tenant_id = TenantField(max_length=TENANT_WIDTH)
+    day = models.IntegerField(help_text="days since 1970, UTC")
+    provider = ExactTextField(max_length=WIDTHS["provider"])
+    model = ExactTextField(max_length=WIDTHS["model"])
+
+    class Meta:
         db_table = "token_limit_rollup"
         indexes = [models.Index(fields=["day"], name="token_limit_rollup_day")]
 
 
-class UserRollup(models.Model):
+class UserRollup(_Totals):
     """Totals of a tenant's day by user and feature; events without either are not in it."""
 
     pk = models.CompositePrimaryKey("tenant_id", "user", "day", "feature")
@@ -146,12 +154,6 @@ class UserRollup(models.Model):
     user = ExactTextField(max_length=WIDTHS["user"])
     day = models.IntegerField(help_text="days since 1970, UTC")
     feature = ExactTextField(max_length=WIDTHS["feature"])
-    calls = models.BigIntegerField(default=0)
-    input_tokens = models.BigIntegerField(default=0)
-    output_tokens = models.BigIntegerField(default=0)
-    cost_nano = models.BigIntegerField(default=0, help_text="nano-dollars")
-    unpriced = models.BigIntegerField(default=0)
-    charge_nano = models.BigIntegerField(default=0, help_text="nano-dollars")
 
     class Meta:
         db_table = "token_limit_user_rollup"
