@@ -9,7 +9,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -48,6 +48,26 @@ def postgres_schema() -> Iterator[str]:
     finally:
         with engine.begin() as connection:
             connection.execute(sqlalchemy.schema.DropSchema(name, cascade=True))
+
+
+@contextmanager
+def postgres_database() -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Create an empty database, and give an administrator's connection and its place in Django's words; drop it."""
+    import psycopg
+    import sqlalchemy
+
+    url = sqlalchemy.make_url(POSTGRES)
+    place = {"HOST": url.host, "PORT": url.port, "USER": url.username, "PASSWORD": url.password or ""}
+    options = {"host": url.host, "port": url.port, "user": url.username, "password": url.password}
+    try:
+        admin = psycopg.connect(**options, dbname=url.database, connect_timeout=5, autocommit=True)
+    except psycopg.OperationalError as error:
+        unavailable(f"PostgreSQL cannot be reached at {url!r} (TOKEN_LIMIT_TEST_POSTGRES): {error}")
+    name = f"test_{uuid.uuid4().hex}"
+    with admin:
+        admin.execute(f"CREATE DATABASE {name}")
+        yield admin, {**place, "NAME": name}
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @contextmanager

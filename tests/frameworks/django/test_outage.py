@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -15,10 +14,9 @@ from typing import Any
 import psycopg
 import pytest
 import requests
-import sqlalchemy
 
 from tests.servers import serving
-from tests.support import POSTGRES, environment, unavailable
+from tests.support import environment, postgres_database
 from tests.waiting import wait_until
 from token_limit_core.testing import FakeProvider
 
@@ -40,8 +38,8 @@ for name in ("acme", "globex"):
 class Database:
     """A database that can be shut and opened again, as a restart does."""
 
-    def __init__(self, admin: psycopg.Connection[Any], name: str, place: dict[str, Any]) -> None:
-        self.admin, self.name, self.place = admin, name, {**place, "NAME": name}
+    def __init__(self, admin: psycopg.Connection[Any], place: dict[str, Any]) -> None:
+        self.admin, self.name, self.place = admin, place["NAME"], place
 
     def shut(self) -> None:
         self.admin.execute(f"ALTER DATABASE {self.name} ALLOW_CONNECTIONS false")
@@ -59,18 +57,8 @@ class Database:
 
 @pytest.fixture
 def database() -> Iterator[Database]:
-    url = sqlalchemy.make_url(POSTGRES)
-    place = {"HOST": url.host, "PORT": url.port, "USER": url.username, "PASSWORD": url.password or ""}
-    options = {"host": url.host, "port": url.port, "user": url.username, "password": url.password}
-    try:
-        admin = psycopg.connect(**options, dbname=url.database, connect_timeout=5, autocommit=True)
-    except psycopg.OperationalError as error:
-        unavailable(f"PostgreSQL cannot be reached at {url!r} (TOKEN_LIMIT_TEST_POSTGRES): {error}")
-    name = f"test_{uuid.uuid4().hex}"
-    with admin:
-        admin.execute(f"CREATE DATABASE {name}")
-        yield Database(admin, name, place)
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with postgres_database() as (admin, place):
+        yield Database(admin, place)
 
 
 @pytest.mark.parametrize("kind", list(SERVERS))

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-import sqlalchemy
 
-from tests.support import POSTGRES, environment, unavailable
+from tests.support import environment, postgres_database
 from token_limit_core.testing import FakeProvider
 
 MODELS = """
@@ -93,18 +91,8 @@ connections.close_all()
 @pytest.fixture
 def database() -> Iterator[dict[str, Any]]:
     """Create an empty database, and give the place of it in Django's words."""
-    url = sqlalchemy.make_url(POSTGRES)
-    place = {"HOST": url.host, "PORT": url.port, "USER": url.username, "PASSWORD": url.password or ""}
-    options = {"host": url.host, "port": url.port, "user": url.username, "password": url.password}
-    try:
-        admin = psycopg.connect(**options, dbname=url.database, connect_timeout=5, autocommit=True)
-    except psycopg.OperationalError as error:
-        unavailable(f"PostgreSQL cannot be reached at {url!r} (TOKEN_LIMIT_TEST_POSTGRES): {error}")
-    name = f"test_{uuid.uuid4().hex}"
-    with admin:
-        admin.execute(f"CREATE DATABASE {name}")
-        yield {**place, "NAME": name}
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with postgres_database() as (_, place):
+        yield place
 
 
 def test_the_tables_of_the_suite_are_in_the_public_schema_only(database: dict[str, Any], tmp_path: Path) -> None:
