@@ -1,6 +1,6 @@
 """How far 64 calls at once exceed a limit: check-then-record beside the modes of a limit. Prints a table.
 
-In each round all callers decide before any answer is given. A run ends when a round admits nobody.
+In each round all callers decide before any answer is given. A run ends with a round in which every caller is refused.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _usage(made: int) -> dict[str, int]:
 
 
 def rounds(provider: Provider, attempt: Callable[[], None]) -> float:
-    """Let all callers try until nobody is admitted; return what was billed in percent of the limit."""
+    """Repeat rounds until every caller is refused; return what was billed in percent of the limit."""
     provider.length, provider.billed = LONG, 0
     meeting = provider.meeting = threading.Barrier(CALLERS)
 
