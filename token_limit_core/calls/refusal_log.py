@@ -38,6 +38,7 @@ class RefusalLog:
     def _reset(self) -> None:
         """Forget the parent's refusals in a forked child: the parent writes them."""
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
         self._rows: dict[Any, Refusal] = {}
         self._written: dict[Any, float] = {}
 
@@ -60,17 +61,18 @@ class RefusalLog:
             self.write()
 
     def write(self) -> None:
-        """Write what was counted; keep it when the store is away."""
-        with self._lock:
-            rows, self._rows = list(self._rows.values()), {}
-        if not rows:
-            return
-        try:
-            self._store.add_refusals(rows)
-        except StoreError:
+        """Write what was counted, after any write that runs in another thread; keep it when the store is away."""
+        with self._writing:
             with self._lock:
-                for row in rows:
-                    self._count(row)
+                rows, self._rows = list(self._rows.values()), {}
+            if not rows:
+                return
+            try:
+                self._store.add_refusals(rows)
+            except StoreError:
+                with self._lock:
+                    for row in rows:
+                        self._count(row)
 
     def _count(self, refusal: Refusal) -> None:
         known = self._rows.get(refusal.key)

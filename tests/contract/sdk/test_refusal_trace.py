@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from tests.contract.sdk import uses, wire
 from tests.contract.sdk.metered import TENANT, Metered, run
 from tests.contract.sdk.uses import CHAT
 from tests.contract.sdk.wire import Wire
+from tests.waiting import PATIENCE
 from token_limit_core import Decision, LimitExhausted, Meter, MeterConfig
 from token_limit_core.cli.main import group_for
 from token_limit_core.stores import open_store
@@ -92,6 +95,30 @@ def test_a_flood_of_refusals_costs_one_row_a_minute_and_few_writes(store: Store,
 
     assert row.calls == 300
     assert sum(writes) <= 10
+
+
+def test_whoever_asks_sees_a_refusal_that_another_thread_is_still_writing(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/ledger.db")
+    add, begun, go_on = store.add_refusals, threading.Event(), threading.Event()
+
+    def slow(rows: Any) -> None:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        add(rows)
+
+    store.add_refusals = slow  # type: ignore[method-assign]
+    with Meter(MeterConfig(store=store)).patch("openai") as meter, meter.for_tenant(TENANT):
+        meter.set_limit(TENANT, 0)
+        with pytest.raises(LimitExhausted):
+            Wire(wire.chat).client().chat.completions.create(**CHAT.arguments)
+        assert begun.wait(PATIENCE)
+
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(meter.refusals)
+            wait([asked], timeout=0.2)  # enough for one that does not wait
+            go_on.set()
+            assert [row.calls for row in asked.result(PATIENCE)] == [1]
+    store.close()
 
 
 def test_a_check_that_refuses_is_counted_too(store: Store) -> None:
