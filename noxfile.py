@@ -4,6 +4,7 @@ Beside it, what is metered on older releases of the provider SDKs, and together 
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -136,6 +137,23 @@ def stores(session: nox.Session) -> None:
     session.install("--editable", ".[test]", "--constraint", str(CONSTRAINTS))
     env = {"TOKEN_LIMIT_TEST_MATRIX": "1"}
     session.run("python", "-m", "pytest", "tests/process/test_matrix.py", *session.posargs, env=env)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check that pyright knows the type of 95 % of the public names of each package."""
+    tools = ["basedpyright==1.40.2", "django-stubs"]
+    session.install("--editable", ".[django,fastapi,flask]", *tools, "--constraint", str(CONSTRAINTS))
+    for package in ("token_limit_core", "token_limit_django", "token_limit_flask", "token_limit_starlette"):
+        options = ["--verifytypes", package, "--ignoreexternal", "--outputjson"]
+        report = session.run("basedpyright", *options, silent=True, success_codes=[0, 1])  # 1: not every type is known
+        symbols = json.loads(str(report))["typeCompleteness"]["symbols"]
+        # Django writes the migrations, without annotations.
+        public = [one for one in symbols if one["isExported"] and ".migrations." not in one["name"]]
+        unknown = [one["name"] for one in public if not one["isTypeKnown"]]
+        session.log(f"{package}: {1 - len(unknown) / len(public):.1%} of {len(public)} public names")
+        if len(unknown) > 0.05 * len(public):
+            session.error(f"{package}: pyright does not know the types of {', '.join(unknown)}")
 
 
 @nox.session

@@ -19,8 +19,8 @@ class TokenLimitConfig(AppConfig):
 
     name = "token_limit_django"
     label = "token_limit"
-    verbose_name = "Token limits"
-    default_auto_field = "django.db.models.BigAutoField"
+    verbose_name: str = "Token limits"
+    default_auto_field: str = "django.db.models.BigAutoField"
 
     def __init__(self, app_name: str, app_module: ModuleType) -> None:
         super().__init__(app_name, app_module)

@@ -27,7 +27,7 @@ from .conf import settings
 from .meter import get_meter
 from .resolvers import RequestScope
 
-logger = logging.getLogger("token_limit")
+logger: logging.Logger = logging.getLogger("token_limit")
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -70,8 +70,8 @@ class Connection:
 
     def __init__(self, scope: dict[str, Any]) -> None:
         self.scope = scope
-        self.session = scope.get("session")
-        self.tenant = scope.get("tenant")
+        self.session: Any = scope.get("session")
+        self.tenant: Any = scope.get("tenant")
 
     @property
     def user(self) -> Any:

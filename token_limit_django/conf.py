@@ -220,4 +220,4 @@ class Settings:
         return given
 
 
-settings = Settings()
+settings: Settings = Settings()

@@ -58,5 +58,5 @@ def refusal_response(exc: Exception, context: dict[str, Any]) -> HttpResponseBas
     return response
 
 
-exception_handler = refusals_first(views.exception_handler)
+exception_handler: Handler = refusals_first(views.exception_handler)
 """For `REST_FRAMEWORK["EXCEPTION_HANDLER"]`: answers refusals, and passes other exceptions to the framework."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -48,3 +48,18 @@ class TenantField(_CharField[_Set, _Get]):
     def from_db_value(self, value: Any, expression: object, connection: BaseDatabaseWrapper) -> Any:
         """Decode an id from MySQL."""
         return bytes(value).decode() if isinstance(value, (bytes, bytearray, memoryview)) else value
+
+
+# The values of the models' columns, as a type checker without Django's plugin needs them.
+AutoKey: TypeAlias = "models.BigAutoField[int, int]"
+BigInt: TypeAlias = "models.BigIntegerField[int, int]"
+BigIntOrNone: TypeAlias = "models.BigIntegerField[int | None, int | None]"
+Bool: TypeAlias = "models.BooleanField[bool, bool]"
+Float: TypeAlias = "models.FloatField[float, float]"
+FloatOrNone: TypeAlias = "models.FloatField[float | None, float | None]"
+Int: TypeAlias = "models.IntegerField[int, int]"
+Json: TypeAlias = "models.JSONField[Any, Any]"
+LongText: TypeAlias = "models.TextField[str, str]"
+TenantText: TypeAlias = TenantField[str, str]
+Text: TypeAlias = ExactTextField[str, str]
+TextOrNone: TypeAlias = ExactTextField[str | None, str | None]

@@ -36,7 +36,7 @@ else:
 class UtcDateTimeField(forms.DateTimeField):
     """A date and time in UTC, independent of TIME_ZONE and USE_TZ."""
 
-    widget = forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
+    widget: forms.DateTimeInput = forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
 
     def prepare_value(self, value: Any) -> Any:
         """Show a time in UTC."""
@@ -58,40 +58,42 @@ KEYWORDS = {"tenant_id": "tenant_id", "frequency": "frequency", "limit_usd": "am
 class LimitForm(_LimitModelForm):
     """Sets or changes a limit; tenant and frequency are its identity, so they are editable only in a new one."""
 
-    tenant_id = forms.CharField(
+    tenant_id: forms.CharField = forms.CharField(
         label="Tenant",
         max_length=255,
         strip=False,  # spaces are part of an id
         help_text="Exactly as your application names the tenant, capitals included.",
         widget=forms.TextInput(attrs={"class": "vTextField", "autocomplete": "off", "spellcheck": "false"}),
     )
-    frequency = forms.ChoiceField(label="Window", choices=FREQUENCY_LABELS, help_text="Calendar windows in UTC.")
-    limit_usd = forms.DecimalField(
+    frequency: forms.ChoiceField = forms.ChoiceField(
+        label="Window", choices=FREQUENCY_LABELS, help_text="Calendar windows in UTC."
+    )
+    limit_usd: forms.DecimalField = forms.DecimalField(
         label="Amount in US dollars",
         decimal_places=9,
         help_text="What may be spent in each window, such as 25 or 9.99. 0 refuses every call.",
         widget=forms.NumberInput(attrs={"step": "any", "min": 0}),
     )
-    mode = forms.ChoiceField(label="Mode", choices=MODE_LABELS)
-    effective_date = UtcDateTimeField(
+    mode: forms.ChoiceField = forms.ChoiceField(label="Mode", choices=MODE_LABELS)
+    effective_date: UtcDateTimeField = UtcDateTimeField(
         label="Effective date (UTC)",
         required=False,
         help_text="Empty: from the next call on. In the future: what applies now goes on until then.",
     )
 
-    shown = forms.CharField(required=False, widget=forms.HiddenInput)
+    shown: forms.CharField = forms.CharField(required=False, widget=forms.HiddenInput)
 
     class Meta:
         """Amount and dates have other types in the table; the store writes them."""
 
         model = Limit
-        fields = ("tenant_id", "frequency", "mode")
+        fields: tuple[str, ...] = ("tenant_id", "frequency", "mode")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.now = service.now()
+        self.now: float = service.now()
         self.before: core.Limit | None = None
-        self.draft = edits.Draft(None, {})
+        self.draft: edits.Draft = edits.Draft(None, {})
         if self.instance.pk is not None:
             self.before = service.limit_of(self.instance)
             known = edits.keywords_of(self.before, self.now)
@@ -115,7 +117,7 @@ class LimitForm(_LimitModelForm):
             if names.get(keyword) not in self.errors:
                 self.add_error(names.get(keyword), message)
         if self.before is not None and data.get("shown") != self.draft.version:
-            self.data = {name: self.data[name] for name in self.data} | {"shown": self.draft.version}
+            self.data: Any = {name: self.data[name] for name in self.data} | {"shown": self.draft.version}
             raise ValidationError(edits.changed(self.draft.rows, self.now))
         return data
 
@@ -139,13 +141,13 @@ class ApiKeyForm(_KeyModelForm):
 
     made: NewKey
 
-    tenant_names = forms.CharField(
+    tenant_names: forms.CharField = forms.CharField(
         label="Tenants",
         strip=False,
         help_text="One per line: ids, prefixes such as eu-*, or * for all.",
         widget=forms.Textarea(attrs={"rows": 4, "class": "vLargeTextField", "spellcheck": "false"}),
     )
-    chosen = forms.MultipleChoiceField(
+    chosen: forms.MultipleChoiceField = forms.MultipleChoiceField(
         label="May",
         choices=[(name, PERMISSION_LABELS[name]) for name in PERMISSIONS],
         initial=DEFAULT_PERMISSIONS,
@@ -156,7 +158,7 @@ class ApiKeyForm(_KeyModelForm):
         """Tenants and permissions have other types in the table; the store writes them."""
 
         model = ApiKey
-        fields = ("account", "name")
+        fields: tuple[str, ...] = ("account", "name")
 
     def clean(self) -> dict[str, Any]:
         """Create the key, so that its errors appear in the form."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse
-from django.urls import path
+from django.urls import URLPattern, path
 from django.views.decorators.csrf import csrf_exempt
 
 from token_limit_core.errors import ConfigurationError
@@ -39,4 +39,6 @@ def _body(request: HttpRequest) -> Read:
 
 
 app_name = "token_limit_ingest"
-urlpatterns = [path(name, endpoint, {"name": name}, name=name) for name in (EVENTS, THRESHOLDS, CHECKS)]
+urlpatterns: list[URLPattern] = [
+    path(name, endpoint, {"name": name}, name=name) for name in (EVENTS, THRESHOLDS, CHECKS)
+]

@@ -49,7 +49,7 @@ class TokenLimitMiddleware:
         calm_servers()
         peek_after_the_stack()
         self.get_response = get_response
-        self.is_async = iscoroutinefunction(get_response)
+        self.is_async: bool = iscoroutinefunction(get_response)
         if self.is_async:
             markcoroutinefunction(self)
 

@@ -41,7 +41,7 @@ class RequestScope(Exchange):
             aresolve=partial(aresolve, request),
             loop=loop,
         )
-        self.peeks = settings.PEEK_STREAMS
+        self.peeks: bool = settings.PEEK_STREAMS
 
     def tenant_elsewhere(self) -> str | None:
         """Return the tenant, and close the connections that this has opened: Django cleans up after requests only."""

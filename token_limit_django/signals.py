@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from token_limit_core.limits import Decision
     from token_limit_core.limits.notices import Notice
 
-threshold_reached = Signal()
+threshold_reached: Signal = Signal()
 """Sent with `notice`, a `Notice`, when a limit crosses a threshold, or has room again after it was used up."""
 
-call_refused = Signal()
+call_refused: Signal = Signal()
 """Sent with `decision` and `request` for each refused call."""
 
 

@@ -59,7 +59,7 @@ class DjangoStore(TransactionalStore):
 
     def __init__(self, alias: str | None = None, *, threads: int | None = None, timeout: float | None = None) -> None:
         self._alias = alias
-        self.timeout = settings.STORE_TIMEOUT if timeout is None else timeout
+        self.timeout: float = settings.STORE_TIMEOUT if timeout is None else timeout
         self._executor = Executor(settings.STORE_THREADS if threads is None else threads)
         self._kept: set[BaseDatabaseWrapper] = set()
         self._inherited: list[BaseDatabaseWrapper] = []

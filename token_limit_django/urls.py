@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from django.urls import path
+from django.urls import URLPattern, path
 
 from . import usage
 
 app_name = "token_limit"
-urlpatterns = [
+urlpatterns: list[URLPattern] = [
     path("", usage.page, name="usage"),
     path("usage.json", usage.data, name="usage_json"),
     path("console.css", usage.stylesheet, name="usage_css"),

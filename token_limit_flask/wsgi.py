@@ -92,7 +92,7 @@ class ScopedResponse(Body[bytes]):
     is no alternative: servers treat the headers of the first call differently.
     """
 
-    sent = False
+    sent: bool = False
     held: tuple[Any, ...] = ()
     _writer: Any = None
 

@@ -38,7 +38,7 @@ class Backlog:
 
     def __init__(self, find_journal: Callable[[], Journal | None]) -> None:
         self._find_journal = find_journal
-        self.lost = 0
+        self.lost: int = 0
         self._looked = False
         self._journal_errors = LogThrottle()
         self._reset()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from ..delivery.configured import journal_of, outbox_of, store_of, webhook_of
+from ..delivery.webhooks import Webhook
 from ..pricing import PriceBook
 from ..runtime.faults import StoreError, internal_errors, logger
 from ..runtime.log_throttle import LogThrottle
@@ -68,7 +69,7 @@ class Engine:
         self.notice_hooks: list[Callable[[Notice], object]] = []
         if config.on_threshold is not None:
             self.notice_hooks.append(config.on_threshold)
-        self.webhook = webhook_of(config, self.store)
+        self.webhook: Webhook | None = webhook_of(config, self.store)
         self.store.thresholds, self.store.on_notices = tuple(sorted(set(config.thresholds))), self._notice
         if config.default_plan is not None:
             self.store.default_plan = self._default_plan

@@ -61,7 +61,7 @@ class MemoryBuffer:
 
     def reset(self) -> None:
         self._events: deque[LLMEvent] = deque()
-        self.dropped = 0
+        self.dropped: int = 0
 
     def put(self, event: LLMEvent) -> Sequence[LLMEvent]:
         self._events.append(event)

@@ -83,7 +83,8 @@ class EventQueue:
         self._changed = threading.Condition()  # an RLock: a finaliser may call `put` under it
         self._buffer.reset()
         self._thread: threading.Thread | None = None
-        self._idle = self._delivering = self._flushing = self.parked = 0
+        self._idle = self._delivering = self._flushing = 0
+        self.parked: int = 0
         self._not_before, self._asked = 0.0, False
 
     @property

@@ -93,7 +93,7 @@ class Transport:
 
     def __init__(self, where: Endpoints, api_key: str | None) -> None:
         self._where = where
-        self.url = shown(where.ingest)
+        self.url: str = shown(where.ingest)
         bearer = f"Bearer {api_key}"  # backends read one header or the other
         self._headers = {} if api_key is None else {"Authorization": bearer, "X-API-Key": bearer}
         self._reset()

@@ -45,7 +45,7 @@ class Webhook:
     def __init__(self, store: Store, url: str, secret: str, clock: Callable[[], float]) -> None:
         self._store, self._url, self._secret, self._clock = store, url, secret, clock
         self._errors = LogThrottle()
-        self.failed = 0
+        self.failed: int = 0
         """Attempts that failed in this process."""
         store.delivers_notices = True
         self._reset()

@@ -38,7 +38,7 @@ class PageAdmin(_ModelAdmin):
     class Media:
         """One stylesheet and no scripts."""
 
-        css = {"all": ("token_limit/admin.css",)}
+        css: dict[str, tuple[str, ...]] = {"all": ("token_limit/admin.css",)}
 
     def complete(self, rows: Sequence[Any]) -> None:
         """Load the related data that the columns show, in a fixed number of queries for all rows."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
@@ -24,12 +24,12 @@ class ChangeAdmin(ReadOnlyAdmin):
     """List changes, newest first, with a search by tenant or actor."""
 
     paginator = BoundedPaginator
-    list_display = ("time", "tenant", "what", "before", "after", "begins", "who")
-    list_display_links = None
-    search_fields = ("tenant_id", "actor")
-    search_help_text = "A tenant's id or a person's name, written out in full"
-    ordering = ("-at", "-id")
-    sortable_by = ()
+    list_display: tuple[str, ...] = ("time", "tenant", "what", "before", "after", "begins", "who")
+    list_display_links: None = None
+    search_fields: ClassVar[tuple[str, ...]] = ("tenant_id", "actor")
+    search_help_text: ClassVar[str] = "A tenant's id or a person's name, written out in full"
+    ordering: ClassVar[tuple[str, ...]] = ("-at", "-id")
+    sortable_by: ClassVar[tuple[str, ...]] = ()
 
     def complete(self, rows: Sequence[Any]) -> None:
         name_tenants(rows)

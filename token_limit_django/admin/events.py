@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin
+from django.contrib.admin import SimpleListFilter
 from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
@@ -42,13 +43,19 @@ class EventAdmin(ReadOnlyAdmin):
     """List events, newest first, with filters and a search by tenant and id."""
 
     paginator = BoundedPaginator
-    list_display = ("time", "tenant", "what", "served_by", "tokens", "cost", "marks")
-    list_filter = (WhenFilter, KindFilter, MarkFilter, ProviderFilter, ModelFilter)
-    search_fields = ("tenant_id", "event_id", "request_id")
-    search_help_text = "A tenant, an event id or a provider's request id, written out in full"
-    ordering = ("-timestamp", "-id")
-    sortable_by = ()  # no index supports another order
-    fieldsets = (
+    list_display: tuple[str, ...] = ("time", "tenant", "what", "served_by", "tokens", "cost", "marks")
+    list_filter: ClassVar[tuple[type[SimpleListFilter], ...]] = (
+        WhenFilter,
+        KindFilter,
+        MarkFilter,
+        ProviderFilter,
+        ModelFilter,
+    )
+    search_fields: ClassVar[tuple[str, ...]] = ("tenant_id", "event_id", "request_id")
+    search_help_text: ClassVar[str] = "A tenant, an event id or a provider's request id, written out in full"
+    ordering: ClassVar[tuple[str, ...]] = ("-timestamp", "-id")
+    sortable_by: ClassVar[tuple[str, ...]] = ()  # no index supports another order
+    fieldsets: ClassVar[tuple[tuple[str | None, Any], ...]] = (
         (None, {"fields": ("time", "tenant", "what", "event_id", "same_call", "cost", "marks")}),
         ("Call", {"fields": ("provider", "model", "endpoint", "streamed", "duration", "request_id", "error")}),
         (

@@ -52,10 +52,15 @@ class ChoiceFilter(SimpleListFilter):
 class LimitStateFilter(ChoiceFilter):
     """Filters limits by state; by default hides those that have ended."""
 
-    title = "state"
-    parameter_name = "state"
-    options: ClassVar = {"live": "In force or to come", "now": "In force", "coming": "To come", "ended": "Ended"}
-    default = "live"
+    title: str = "state"
+    parameter_name: str = "state"
+    options: ClassVar[dict[str, str]] = {
+        "live": "In force or to come",
+        "now": "In force",
+        "coming": "To come",
+        "ended": "Ended",
+    }
+    default: ClassVar[str | None] = "live"
 
     def condition(self, value: str) -> Q:
         now = service.now()
@@ -67,42 +72,47 @@ class LimitStateFilter(ChoiceFilter):
 class FrequencyFilter(ChoiceFilter):
     """Filters limits by frequency."""
 
-    title = "window"
-    parameter_name = "frequency"
-    options: ClassVar = FREQUENCY_LABELS
+    title: str = "window"
+    parameter_name: str = "frequency"
+    options: ClassVar[dict[str, str]] = FREQUENCY_LABELS
 
 
 class ModeFilter(ChoiceFilter):
     """Filters limits by mode."""
 
-    title = "mode"
-    parameter_name = "mode"
-    options: ClassVar = {"enforce": "enforce", "observe": "observe"}
+    title: str = "mode"
+    parameter_name: str = "mode"
+    options: ClassVar[dict[str, str]] = {"enforce": "enforce", "observe": "observe"}
 
 
 class HoldStateFilter(ChoiceFilter):
     """Filters holds by state; by default shows open ones."""
 
-    title = "state"
-    parameter_name = "state"
-    options: ClassVar = {"open": "Open", "settled": "Settled", "expired": "Expired", "released": "Released"}
-    default = "open"
+    title: str = "state"
+    parameter_name: str = "state"
+    options: ClassVar[dict[str, str]] = {
+        "open": "Open",
+        "settled": "Settled",
+        "expired": "Expired",
+        "released": "Released",
+    }
+    default: ClassVar[str | None] = "open"
 
 
 class KindFilter(ChoiceFilter):
     """Filters events by kind."""
 
-    title = "kind"
-    parameter_name = "kind"
-    options: ClassVar = {"call": "Calls", "expiry": "Expired holds", "correction": "Corrections"}
+    title: str = "kind"
+    parameter_name: str = "kind"
+    options: ClassVar[dict[str, str]] = {"call": "Calls", "expiry": "Expired holds", "correction": "Corrections"}
 
 
 class MarkFilter(ChoiceFilter):
     """Filters estimated, unpriced or failed events."""
 
-    title = "mark"
-    parameter_name = "mark"
-    options: ClassVar = {"estimated": "Estimated", "unpriced": "Unpriced", "failed": "Failed"}
+    title: str = "mark"
+    parameter_name: str = "mark"
+    options: ClassVar[dict[str, str]] = {"estimated": "Estimated", "unpriced": "Unpriced", "failed": "Failed"}
 
     def condition(self, value: str) -> Q:
         if value == "estimated":
@@ -122,36 +132,38 @@ class _RecentValueFilter(ChoiceFilter):
 class ProviderFilter(_RecentValueFilter):
     """Filters events by provider."""
 
-    title = "provider"
-    parameter_name = "provider"
+    title: str = "provider"
+    parameter_name: str = "provider"
 
 
 class ModelFilter(_RecentValueFilter):
     """Filters events by model."""
 
-    title = "model"
-    parameter_name = "model"
+    title: str = "model"
+    parameter_name: str = "model"
 
 
 class WhenFilter(ChoiceFilter):
     """Filters events by days in UTC, by name or date; the default keeps queries on a large table fast."""
 
-    title = "day (UTC)"
-    parameter_name = "when"
+    title: str = "day (UTC)"
+    parameter_name: str = "when"
     template = "admin/token_limit/day_filter.html"
-    options: ClassVar = {
+    options: ClassVar[dict[str, str]] = {
         "today": "Today",
         "yesterday": "Yesterday",
         "week": "Past 7 days",
         "month": "This month",
         "any": "Any time",
     }
-    default = "week"
+    default: ClassVar[str | None] = "week"
 
     def choices(self, changelist: ChangeList) -> Iterator[Any]:
         value = self.value()
-        self.day = "" if value in self.options else value
-        self.others = [(name, value) for name, value in changelist.params.items() if name not in ("when", "p")]
+        self.day: str | None = "" if value in self.options else value
+        self.others: list[tuple[str, Any]] = [
+            (name, value) for name, value in changelist.params.items() if name not in ("when", "p")
+        ]
         return super().choices(changelist)
 
     def condition(self, value: str) -> Q:

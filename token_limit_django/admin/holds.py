@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
+from django.contrib.admin import SimpleListFilter
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
@@ -22,14 +23,33 @@ from .filters import HoldStateFilter
 class HoldAdmin(ReadOnlyAdmin):
     """List holds, and release those of calls that have died before their hold expires."""
 
-    list_display = ("tenant", "amount_held", "age", "expires_in", "process", "origin", "state", "call_id")
-    list_filter = (HoldStateFilter,)
-    search_fields = ("tenant_id", "call_id")
-    search_help_text = "Part of a tenant's id or of a call id"
-    ordering = ("created_at",)
-    actions = ("release",)
-    fields = ("call_id", "tenant", "amount_held", "created", "expires", "expires_in", "process", "origin", "state")
-    readonly_fields = fields
+    list_display: tuple[str, ...] = (
+        "tenant",
+        "amount_held",
+        "age",
+        "expires_in",
+        "process",
+        "origin",
+        "state",
+        "call_id",
+    )
+    list_filter: ClassVar[tuple[type[SimpleListFilter], ...]] = (HoldStateFilter,)
+    search_fields: ClassVar[tuple[str, ...]] = ("tenant_id", "call_id")
+    search_help_text: ClassVar[str] = "Part of a tenant's id or of a call id"
+    ordering: ClassVar[tuple[str, ...]] = ("created_at",)
+    actions: tuple[str, ...] = ("release",)
+    fields: ClassVar[tuple[str, ...]] = (
+        "call_id",
+        "tenant",
+        "amount_held",
+        "created",
+        "expires",
+        "expires_in",
+        "process",
+        "origin",
+        "state",
+    )
+    readonly_fields: ClassVar[tuple[str, ...]] = fields
 
     def complete(self, rows: Sequence[Any]) -> None:
         name_tenants(rows)

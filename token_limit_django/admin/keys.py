@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -19,13 +19,13 @@ from .display import NOTHING, when
 class ApiKeyAdmin(ReadOnlyAdmin):
     """Create and revoke API keys."""
 
-    form = ApiKeyForm
-    list_display = ("key", "account", "name", "may", "for_tenants", "made", "revoked")
-    search_fields = ("public_id", "account", "name")
-    search_help_text = "Part of a key's first letters, of its account or of its name"
-    ordering = ("account", "created_at")
-    actions = ("revoke",)
-    shown = ("key", "account", "name", "may", "for_tenants", "made", "revoked")
+    form: type[ApiKeyForm] = ApiKeyForm
+    list_display: tuple[str, ...] = ("key", "account", "name", "may", "for_tenants", "made", "revoked")
+    search_fields: ClassVar[tuple[str, ...]] = ("public_id", "account", "name")
+    search_help_text: ClassVar[str] = "Part of a key's first letters, of its account or of its name"
+    ordering: ClassVar[tuple[str, ...]] = ("account", "created_at")
+    actions: tuple[str, ...] = ("revoke",)
+    shown: tuple[str, ...] = ("key", "account", "name", "may", "for_tenants", "made", "revoked")
 
     @admin.display(description="key", ordering="public_id")
     def key(self, row: ApiKey) -> str:

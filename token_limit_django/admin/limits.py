@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
+from django.contrib.admin import SimpleListFilter
 from django.contrib.admin.models import DELETION, LogEntry
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -28,12 +29,12 @@ from .filters import FrequencyFilter, LimitStateFilter, ModeFilter
 class LimitAdmin(PageAdmin):
     """Set, change and remove limits through the store; counters stay, and every process applies it to its next call."""
 
-    form = LimitForm
-    list_display = ("tenant", "amount_each", "this_window", "begins", "ends")
-    list_filter = (LimitStateFilter, FrequencyFilter, ModeFilter)
-    search_fields = ("tenant_id",)
-    search_help_text = "Part of a tenant's id or name"
-    ordering = ("tenant_id", "frequency", "effective_from")
+    form: type[LimitForm] = LimitForm
+    list_display: tuple[str, ...] = ("tenant", "amount_each", "this_window", "begins", "ends")
+    list_filter: ClassVar[tuple[type[SimpleListFilter], ...]] = (LimitStateFilter, FrequencyFilter, ModeFilter)
+    search_fields: ClassVar[tuple[str, ...]] = ("tenant_id",)
+    search_help_text: ClassVar[str] = "Part of a tenant's id or name"
+    ordering: ClassVar[tuple[str, ...]] = ("tenant_id", "frequency", "effective_from")
 
     _settings = ("limit_usd", "mode", "effective_date")
     _state = ("this_window", "begins", "ends")

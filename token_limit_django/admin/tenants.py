@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import Count
@@ -23,12 +23,21 @@ from .display import NOTHING, bar, link, tenant_label, when
 class TenantAdmin(PageAdmin):
     """List tenants and edit their names; the store creates a row with the first event or limit."""
 
-    list_display = ("label", "this_month", "calls", "limits", "events", "first_seen_at")
-    search_fields = ("id", "name")
-    search_help_text = "Part of a tenant's id or name"
-    ordering = ("id",)
-    fields = ("id", "name", "this_month", "calls", "windows", "limits", "events", "first_seen_at")
-    readonly_fields = tuple(name for name in fields if name != "name")
+    list_display: tuple[str, ...] = ("label", "this_month", "calls", "limits", "events", "first_seen_at")
+    search_fields: ClassVar[tuple[str, ...]] = ("id", "name")
+    search_help_text: ClassVar[str] = "Part of a tenant's id or name"
+    ordering: ClassVar[tuple[str, ...]] = ("id",)
+    fields: ClassVar[tuple[str, ...]] = (
+        "id",
+        "name",
+        "this_month",
+        "calls",
+        "windows",
+        "limits",
+        "events",
+        "first_seen_at",
+    )
+    readonly_fields: ClassVar[tuple[str, ...]] = tuple(name for name in fields if name != "name")
 
     def complete(self, rows: Sequence[Any]) -> None:
         ids = [row.id for row in rows]

@@ -9,7 +9,7 @@ from token_limit_core.runtime.language import translate
 
 from .. import usage
 
-register = template.Library()
+register: template.Library = template.Library()
 
 
 @register.simple_tag

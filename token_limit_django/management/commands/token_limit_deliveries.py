@@ -8,5 +8,5 @@ from . import token_limit
 class Command(token_limit.Command):
     """Runs `token_limit deliveries`."""
 
-    help = token_limit.GROUP.commands["deliveries"].help or ""
-    first = ("deliveries",)
+    help: str = token_limit.GROUP.commands["deliveries"].help or ""
+    first: tuple[str, ...] = ("deliveries",)

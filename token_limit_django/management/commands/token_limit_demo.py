@@ -8,5 +8,5 @@ from . import token_limit
 class Command(token_limit.Command):
     """Runs `token_limit seed`."""
 
-    help = token_limit.GROUP.commands["seed"].help or ""
-    first = ("seed",)
+    help: str = token_limit.GROUP.commands["seed"].help or ""
+    first: tuple[str, ...] = ("seed",)

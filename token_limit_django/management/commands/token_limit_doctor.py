@@ -8,5 +8,5 @@ from . import token_limit
 class Command(token_limit.Command):
     """Runs `token_limit doctor`."""
 
-    help = token_limit.GROUP.commands["doctor"].help or ""
-    first = ("doctor",)
+    help: str = token_limit.GROUP.commands["doctor"].help or ""
+    first: tuple[str, ...] = ("doctor",)

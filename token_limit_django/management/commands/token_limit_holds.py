@@ -8,5 +8,5 @@ from . import token_limit
 class Command(token_limit.Command):
     """Runs `token_limit holds`."""
 
-    help = token_limit.GROUP.commands["holds"].help or ""
-    first = ("holds",)
+    help: str = token_limit.GROUP.commands["holds"].help or ""
+    first: tuple[str, ...] = ("holds",)

@@ -8,5 +8,5 @@ from . import token_limit
 class Command(token_limit.Command):
     """Runs `token_limit keys`."""
 
-    help = token_limit.GROUP.commands["keys"].help or ""
-    first = ("keys",)
+    help: str = token_limit.GROUP.commands["keys"].help or ""
+    first: tuple[str, ...] = ("keys",)

@@ -8,5 +8,5 @@ from . import token_limit
 class Command(token_limit.Command):
     """Runs `token_limit prices`."""
 
-    help = token_limit.GROUP.commands["prices"].help or ""
-    first = ("prices",)
+    help: str = token_limit.GROUP.commands["prices"].help or ""
+    first: tuple[str, ...] = ("prices",)

@@ -8,5 +8,5 @@ from . import token_limit
 class Command(token_limit.Command):
     """Runs `token_limit prune`."""
 
-    help = token_limit.GROUP.commands["prune"].help or ""
-    first = ("prune",)
+    help: str = token_limit.GROUP.commands["prune"].help or ""
+    first: tuple[str, ...] = ("prune",)

@@ -8,5 +8,5 @@ from . import token_limit
 class Command(token_limit.Command):
     """Runs `token_limit reconcile`."""
 
-    help = token_limit.GROUP.commands["reconcile"].help or ""
-    first = ("reconcile",)
+    help: str = token_limit.GROUP.commands["reconcile"].help or ""
+    first: tuple[str, ...] = ("reconcile",)

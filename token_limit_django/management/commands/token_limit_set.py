@@ -8,5 +8,5 @@ from . import token_limit
 class Command(token_limit.Command):
     """Runs `token_limit set`."""
 
-    help = token_limit.GROUP.commands["set"].help or ""
-    first = ("set",)
+    help: str = token_limit.GROUP.commands["set"].help or ""
+    first: tuple[str, ...] = ("set",)

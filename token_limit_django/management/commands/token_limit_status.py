@@ -8,5 +8,5 @@ from . import token_limit
 class Command(token_limit.Command):
     """Runs `token_limit status`."""
 
-    help = token_limit.GROUP.commands["status"].help or ""
-    first = ("status",)
+    help: str = token_limit.GROUP.commands["status"].help or ""
+    first: tuple[str, ...] = ("status",)

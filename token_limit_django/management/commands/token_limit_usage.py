@@ -8,5 +8,5 @@ from . import token_limit
 class Command(token_limit.Command):
     """Runs `token_limit usage`."""
 
-    help = token_limit.GROUP.commands["usage"].help or ""
-    first = ("usage",)
+    help: str = token_limit.GROUP.commands["usage"].help or ""
+    first: tuple[str, ...] = ("usage",)
