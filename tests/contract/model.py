@@ -22,10 +22,8 @@ class Row:
     at: float
     cost: int | None = None
     tokens: int | None = None
-    held_on: frozenset[int] = frozenset()
-    """The generations of the limits that hold it."""
-    most_on: frozenset[int] = frozenset()
-    """Those that were near their end, and hold what it costs at the most."""
+    held_on: dict[int, int] = field(default_factory=dict)
+    """What limits hold for it, by their generation."""
 
 
 @dataclass
@@ -75,7 +73,7 @@ class Model:
             left = {self.generations[row.identity][0] for row in self.plans.get(self.on.get(tenant, ""), [])}
             for row in self.rows:
                 if row.call.tenant_id == tenant:
-                    row.held_on -= left
+                    row.held_on = {number: amount for number, amount in row.held_on.items() if number not in left}
         self.on[tenant] = plan or ""
 
     def renew(self, limit: Limit) -> None:
@@ -86,16 +84,20 @@ class Model:
             self.generations[limit.identity] = (self.numbers, limit.measure)
 
     def admitted(self, call: Call, at: float) -> Row:
-        held = [row for row in self.limits_of(call.tenant_id) if matches(row, call)]
-        near = [row for row in held if 64 * most(row, call) > self.room(row, call, at)]
-        row = Row(
-            call,
-            at,
-            held_on=frozenset(self.generations[limit.identity][0] for limit in held),
-            most_on=frozenset(self.generations[limit.identity][0] for limit in near),
-        )
+        limits = [limit for limit in self.limits_of(call.tenant_id) if matches(limit, call)]
+        held_on = {self.generations[limit.identity][0]: self.amount(limit, call, at) for limit in limits}
+        row = Row(call, at, held_on=held_on)
         self.rows.append(row)
         return row
+
+    def amount(self, limit: Limit, call: Call, at: float) -> int:
+        """Return what a limit holds: near its end what the call costs at the most, or its part of what is unspent."""
+        least, ceiling = held(limit, call), most(limit, call)
+        if 64 * ceiling <= self.room(limit, call, at):
+            return least
+        spent, _ = self.state(limit, call.tenant_id, call.user, at)
+        unspent = limit.amount + self.added(limit, call.tenant_id, call.user, at) - spent
+        return max(least, min(ceiling, unspent // call.together))
 
     def limits_of(self, tenant: str) -> list[Limit]:
         own = self.own.get(tenant, [])
@@ -129,9 +131,7 @@ class Model:
             its = not each_user(limit) or row.call.user == user
             if same and its and matches(limit, row.call) and window.start <= row.at < window.end:
                 if row.cost is None:
-                    generation = self.generations[limit.identity][0]
-                    least = held(limit, row.call) if generation in row.held_on else 0
-                    in_flight += max(least, most(limit, row.call)) if generation in row.most_on else least
+                    in_flight += row.held_on.get(self.generations[limit.identity][0], 0)
                 else:
                     spent += {"usd": row.cost, "tokens": row.tokens or 0, "requests": 1}[limit.unit]
         if limit.unit == "usd":

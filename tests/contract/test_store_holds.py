@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.contract.calls import NOW, amounts, event_for, limit_to, new_id, settle
+from tests.contract.calls import NOW, amounts, event_for, limit_to, new_id, record, settle
 from token_limit_core.limits import ENFORCE, OBSERVE, STRICT, Limit
 from token_limit_core.stores.contract import Store
 from token_limit_core.stores.records import NEAR, Call
@@ -32,6 +32,20 @@ def test_one_call_may_cross_an_enforced_limit_and_no_other_beside_it(store: Stor
     assert store.admit(call(ceiling=10), NOW).admitted
     assert amounts(store) == (0, 20)
     assert store.admit(call(ceiling=10), NOW).kind == "busy"
+
+
+@pytest.mark.parametrize("unit", ["usd", "tokens"])
+def test_some_calls_go_together_however_little_is_left(store: Store, unit: str) -> None:
+    limit_to(store, 100, unit=unit)
+    record(store, 20, total_tokens=20)
+    for count in range(1, 5):
+        assert store.admit(call(ceiling=1000)._replace(together=4), NOW).admitted
+        assert amounts(store) == (20, 20 * count)
+    assert store.admit(call(ceiling=1000)._replace(together=4), NOW).kind == "busy"
+    if unit == "usd":
+        store.top_up("acme", PER_MONTH, 80, NOW)
+        assert store.admit(call(ceiling=1000)._replace(together=4), NOW).admitted
+        assert amounts(store) == (20, 4 * 20 + 160 // 4)
 
 
 @pytest.mark.parametrize("mode", [OBSERVE, STRICT])

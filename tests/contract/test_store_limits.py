@@ -64,6 +64,7 @@ def some_call(dice: random.Random) -> Call:
         worst_tokens=60,
         ceiling=dice.choice((None, estimate + dice.randint(0, 3))),
         ceiling_tokens=dice.choice((None, dice.randint(1, 60))),
+        together=dice.choice((1, 4)),
     )
 
 

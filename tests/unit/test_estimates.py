@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 
 from token_limit_core.calls import estimates
-from token_limit_core.calls.estimates import FIRST_OUTPUT, IMAGE, STORED, TOKEN_ID, Habit, UpperBound, measure, size_of
+from token_limit_core.calls.estimates import (
+    DOUBT,
+    FIRST_OUTPUT,
+    IMAGE,
+    STORED,
+    TOKEN_ID,
+    Habit,
+    UpperBound,
+    measure,
+    size_of,
+)
 
 
 def test_a_request_is_as_large_as_its_texts() -> None:
@@ -39,6 +49,17 @@ def test_a_model_is_expected_to_go_on_as_it_has_been() -> None:
     received, generated = habit.estimate(1000, None)
     assert 499 <= received <= 501
     assert 999 <= generated <= 1001
+
+
+def test_what_is_not_bounded_may_take_many_times_its_estimate() -> None:
+    habit = Habit()
+    habit.learn(1000, 250, 20)
+    estimate = habit.estimate(1000, None)
+    assert habit.ceiling(estimate, None, 0) == (estimate[0], DOUBT * estimate[1])
+    assert habit.ceiling(estimate, 16_000, 0) == (estimate[0], 16_000)
+    assert habit.ceiling(estimate, 5, 0) == estimate
+    received, generated = habit.estimate(1000, 16_000, STORED)
+    assert habit.ceiling((received, generated), 16_000, STORED) == (received + (DOUBT - 1) * STORED, 16_000)
 
 
 def test_what_used_nothing_tells_nothing() -> None:

@@ -52,6 +52,12 @@ MAX_WEIGHTLESS = 64
 MAX_PARTS = 1_000_000
 """Parts of a request that are looked at: what refers to itself has no end."""
 
+DOUBT = 32
+"""How many times its estimate a call may take near the end of a limit, where the request does not bound it."""
+
+TOGETHER = 4
+"""Calls without a bound that are let in at once however little is left."""
+
 WINDOW = 64
 PERCENT = 95
 FEW = 20
@@ -139,6 +145,13 @@ class Habit:
         if max_output is not None and max_output < generated:
             generated = max(max_output, 0)  # as a client may have asked for less than nothing
         return received, generated
+
+    def ceiling(self, estimate: tuple[int, int], max_output: int | None, unseen: int) -> tuple[int, int]:
+        """Return the input and output tokens that a call may take: its bound, else many times what is only guessed."""
+        received, generated = estimate
+        if unseen:
+            received += (DOUBT - 1) * unseen * self.unseen.value // MILLION
+        return received, DOUBT * generated if max_output is None else max(max_output, generated)
 
     def learn(self, size: int, received: int, output: int, unseen: int = 0) -> None:
         """Learn from a finished call.

@@ -13,7 +13,7 @@ from ..money import to_nano, to_usd
 from ..pricing import ASSUMED, REPORTED
 from ..runtime.ids import new_id
 from ..stores.records import call_of
-from .estimates import Costs
+from .estimates import TOGETHER, Costs
 from .markup import charge_of
 
 if TYPE_CHECKING:
@@ -89,19 +89,20 @@ class Flight:
         self.covered = self.estimate[1]
 
     def call(self) -> Call:
-        """Return what admission has to know: what the call will probably cost, and with all of its `max_tokens`."""
+        """Return what admission has to know: what the call will probably cost, and what it may cost."""
         request, config = self.request, self.engine.config
         received, generated = self.estimate
         amount = self.held = self.hold_for(received, generated)
-        most = request.max_output
-        ceiling = ceiling_tokens = None
-        if most is not None and most > generated:
-            ceiling, ceiling_tokens = self.hold_for(received, most), received + most
+        bound, unseen = request.max_output, request.unseen
+        most_received, most = self.habit.ceiling(self.estimate, bound, unseen)
+        tokens, ceiling_tokens, ceiling = received + generated, most_received + most, None
+        if ceiling_tokens > tokens:
+            ceiling = self.hold_for(most_received, most)
         user, feature = (None, None) if self.scope is None else self.scope.attributed()
         charges = None if config.markup is None else self.charges(config.markup, None, ceiling)
         facts = (request.provider, request.model, user, feature, None, None, ceiling, ceiling_tokens, charges)
-        tokens = received + generated
-        return call_of((self.call_id, self.tenant_id, amount, config.hold_seconds, "call", tokens, *facts))
+        together = TOGETHER if bound is None or unseen else 1
+        return call_of((self.call_id, self.tenant_id, amount, config.hold_seconds, "call", tokens, *facts, together))
 
     def find_price(self) -> Price | None:
         """Find the price to hold by, of the name that the price list knows best, else an assumed one."""

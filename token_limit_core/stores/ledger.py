@@ -75,7 +75,10 @@ def _take(tx: Transaction, call: Call, item: Item, now: float) -> int | Decision
     if ceiling is not None and ceiling > amount:
         if tx.take(item.key, amount, NEAR * ceiling, now):
             return amount
-        amount = ceiling
+        if (counter := tx.counter(item.key)) is None:
+            return Retry.WINDOWS
+        unspent = limit.amount + counter.extra - counter.settled  # a little more by now, which does no harm
+        amount = max(amount, min(ceiling, unspent // call.together))
     needed = needed_on(limit, amount)
     if tx.take(item.key, amount, needed, now):
         return amount

@@ -40,7 +40,8 @@ class Call(NamedTuple):
     `estimate`, `worst_case` and `ceiling` are nano-dollars; `tokens`, `worst_tokens` and `ceiling_tokens` are the same
     in tokens. The estimate is None for a call without a price. A strict limit holds the worst case, and refuses a call
     without one as "unpriced". An enforced limit holds the estimate; near its end it holds the `ceiling`, which is what
-    the call costs if it generates all of its `max_tokens`. `charges` is what the tenant is billed for the estimate, the
+    the call may cost. So many calls as `together` are let in at once however little is left: the ceiling counts for no
+    more than that part of what is not spent. `charges` is what the tenant is billed for the estimate, the
     worst case and the ceiling, where that is not the cost.
     """
 
@@ -59,6 +60,7 @@ class Call(NamedTuple):
     ceiling: int | None = None
     ceiling_tokens: int | None = None
     charges: Charges | None = None
+    together: int = 1
 
     @property
     def facts(self) -> Facts:
@@ -91,14 +93,14 @@ class Call(NamedTuple):
         return worst_case if limit.mode == STRICT else estimate
 
     def ceiling_on(self, limit: Limit) -> int | None:
-        """Return what an enforced limit holds near its end, in the limit's unit; None: what it holds anyway."""
+        """Return what the call may take of an enforced limit, in its unit; None where nobody knows."""
         if limit.mode != ENFORCE or limit.unit == REQUESTS:
             return None
         return self.ceiling_tokens if limit.unit == TOKENS else self.amounts(limit.basis)[2]
 
 
 call_of = partial(tuple.__new__, Call)
-"""Make a Call of its fifteen parts in half the time of `Call(...)`."""
+"""Make a Call of its sixteen parts in half the time of `Call(...)`."""
 
 
 class Hold(NamedTuple):

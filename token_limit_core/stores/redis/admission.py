@@ -51,7 +51,13 @@ def admit(tx: Transaction, slots: Slots, call: Call, now: float, assigns_plans: 
 def _hold(slots: Slots, slot: str, call: Call, header: str, items: Sequence[Item], now: float) -> list[str] | Outcome:
     """Hold in one slot; return the kinds of refusal that observed limits would have been."""
     asked = [
-        {"name": name_of(item.key), "amount": str(item.limit.amount), "tries": _tries(call, item)} for item in items
+        {
+            "name": name_of(item.key),
+            "amount": str(item.limit.amount),
+            "tries": _tries(call, item),
+            "together": call.together,
+        }
+        for item in items
     ]
     verdict, *answers = slots.run(scripts.ADMIT, slot, repr(now), call.call_id, header, json.dumps(asked))
     if verdict == "closed":
@@ -68,14 +74,15 @@ def _hold(slots: Slots, slot: str, call: Call, header: str, items: Sequence[Item
     return [decision.kind for decision in seen if decision is not None]
 
 
-def _tries(call: Call, item: Item) -> list[tuple[str, str]]:
-    """Say what to hold on a limit, and the room it needs; first what needs the most room."""
+def _tries(call: Call, item: Item) -> list[tuple[str, str, str]]:
+    """Say what to hold on a limit at least, the room it needs, and what to hold of the unspent; most room first."""
     limit = item.limit
     amount = call.amount_on(limit) or 0
     ceiling = call.ceiling_on(limit)
     tries = []
     if ceiling is not None and ceiling > amount:
-        tries.append((str(amount), str(NEAR * ceiling)))
-        amount = ceiling
+        tries.append((str(amount), str(NEAR * ceiling), ""))
+    else:
+        ceiling = None
     needed = needed_on(limit, amount)
-    return [*tries, (str(amount), "" if needed is None else str(needed))]
+    return [*tries, (str(amount), "" if needed is None else str(needed), "" if ceiling is None else str(ceiling))]

@@ -119,6 +119,12 @@ local function fits(used, room)
   return high < 0 or (high == 0 and low == 0)
 end
 
+local function near(least, ceiling, row, item)
+  local unspent = tonumber(item.amount) + tonumber(row[3]) - tonumber(row[1])
+  local part = math.max(tonumber(least), math.floor(unspent / item.together))
+  return part < tonumber(ceiling) and string.format('%.0f', part) or ceiling
+end
+
 close(call_id)  -- of the same call, sent twice
 local states, taken = {}, {}
 for i, item in ipairs(items) do
@@ -128,7 +134,7 @@ for i, item in ipairs(items) do
   states[i] = row
   for _, try in ipairs(item.tries) do
     if try[2] == '' or fits({row[1], row[2], try[2]}, {item.amount, row[3]}) then
-      taken[i] = {name, try[1]}
+      taken[i] = {name, try[3] == '' and try[1] or near(try[1], try[3], row, item)}
       break
     end
   end
@@ -139,7 +145,11 @@ redis.call('HSET', holds, 'h:' .. call_id, cjson.encode({header, taken}))
 sign_run()
 return {'admitted', cjson.encode(states), cjson.encode(taken)}
 """)
-"""Hold on every counter of the slot, or on none. Each item has tries: an amount, and the room that it needs."""
+"""Hold on every counter of the slot, or on none.
+
+Each item has tries: an amount, the room that it needs, and the most to hold, up to the part (by `together`) of what is
+not spent. That part may be rounded, as it only says how much is held.
+"""
 
 OPEN = _script("""
 local name = ARGV[2]

@@ -122,9 +122,9 @@ def _admission() -> Any:
     needed = case((matching.c.mode == STRICT, func.greatest(matching.c.least, 1)), else_=1)
     left = matching.c.amount + locked.c.extra - locked.c.settled - locked.c.held
     within = needed <= left
-    more = case(
-        (matching.c.most * NEAR > left, func.greatest(matching.c.least, matching.c.most)), else_=matching.c.least
-    )
+    part = (left + locked.c.held) // bindparam("the_together", type_=BigInteger)
+    near = func.greatest(matching.c.least, func.least(matching.c.most, part))
+    more = case((matching.c.most * NEAR > left, near), else_=matching.c.least)
     lasts = or_(locked.c.extra_until.is_(None), locked.c.extra_until > THE_TIME)
     # a window that is not open yet fits nothing: its counter is NULL
     fits = and_(locked.c.limit_id.is_not(None), lasts, or_(matching.c.mode == OBSERVE, within))
@@ -236,6 +236,7 @@ def admission_row(call: Call, now: float, assigns_plans: bool) -> dict[str, Any]
         "the_unpriced": call.worst_case is None,
         "the_unbounded": call.worst_tokens is None,
         "the_assigns": assigns_plans,
+        "the_together": call.together,
         "the_provider": call.provider,
         "the_model": call.model,
         "the_feature": call.feature,
