@@ -58,6 +58,9 @@ class Engine:
         self.prices: PriceBook = PriceBook(config.on_unpriced, config.fallback_price, config.prices)
         self.access: StoreAccess = StoreAccess(config, self.store, Backlog(partial(journal_of, config, self.store)))
         self.habits: Habits = Habits()
+        self.batches: Habits = Habits()
+        """What the batches of tenants have been like whose models are not known."""
+
         self.settler: Settler = Settler(self.access.recover)
         self.access.watch = self.settler.watch
         self.unresolved: Unresolved = Unresolved()

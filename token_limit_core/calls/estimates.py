@@ -131,17 +131,19 @@ class Habit:
         self.unseen: UpperBound = UpperBound(MILLION)
         self.output: UpperBound = UpperBound(FIRST_OUTPUT)
 
-    def estimate(self, size: int, max_output: int | None, unseen: int = 0) -> tuple[int, int]:
+    def estimate(
+        self, size: int, max_output: int | None, unseen: int = 0, requests: int | None = None
+    ) -> tuple[int, int]:
         """Return the input and output tokens expected of `size` characters and `unseen` guessed tokens of input.
 
-        The output is at most `max_output` tokens.
+        The output is at most `max_output` tokens. `requests` are those of a batch.
         """
         if size < SHORT and self.rate.seen:
             size = SHORT
         received = size * self.rate.value // MILLION + 1
         if unseen:
             received += unseen * self.unseen.value // MILLION
-        generated = self.output.value + 1
+        generated = self.output.value * (1 if requests is None else requests) + 1
         if max_output is not None and max_output < generated:
             generated = max(max_output, 0)  # as a client may have asked for less than nothing
         return received, generated

@@ -59,8 +59,10 @@ class Flight:
         provider = request.provider
         if provider in BY_HOST:
             provider = f"{provider} at {request.host}"
-        self.habit: Habit = engine.habits[provider, request.model]
-        self.estimate: tuple[int, int] = self.habit.estimate(request.size, request.max_output, request.unseen)
+        unnamed = request.batch is not None and not request.model
+        habits, name = (engine.batches, tenant_id) if unnamed else (engine.habits, request.model)
+        self.habit: Habit = habits[provider, name]
+        self.estimate: tuple[int, int] = self._estimate()
         self.covered: int = self.estimate[1]
         """Output tokens that are held for."""
 
@@ -85,8 +87,12 @@ class Flight:
     def start_again(self) -> None:
         """Begin anew, after a wait: with the time and what the estimate is by now."""
         self.started_at = self.engine.config.clock()
-        self.estimate = self.habit.estimate(self.request.size, self.request.max_output, self.request.unseen)
+        self.estimate = self._estimate()
         self.covered = self.estimate[1]
+
+    def _estimate(self) -> tuple[int, int]:
+        request = self.request
+        return self.habit.estimate(request.size, request.max_output, request.unseen, request.batch)
 
     def call(self) -> Call:
         """Return what admission has to know: what the call will probably cost, and what it may cost."""
@@ -94,7 +100,9 @@ class Flight:
         received, generated = self.estimate
         amount = self.held = self.hold_for(received, generated)
         bound, unseen = request.max_output, request.unseen
-        most_received, most = self.habit.ceiling(self.estimate, bound, unseen)
+        most_received, most = self.estimate
+        if request.batch is None:
+            most_received, most = self.habit.ceiling(self.estimate, bound, unseen)
         tokens, ceiling_tokens, ceiling = received + generated, most_received + most, None
         if ceiling_tokens > tokens:
             ceiling = self.hold_for(most_received, most)
@@ -107,6 +115,8 @@ class Flight:
     def find_price(self) -> Price | None:
         """Find the price to hold by, of the name that the price list knows best, else an assumed one."""
         request, prices, at = self.request, self.engine.prices, self.started_at
+        if request.batch is not None and not request.model:
+            return prices.fallback.price
         for name in (request.priced_as, request.model, self.habit.answered):
             if name is not None and (price := prices.price_for(request.provider, name, at, request.service_tier)):
                 return price
@@ -176,6 +186,14 @@ class Flight:
                 return
             habit.costs = Costs()
         habit.costs.learn(cost, amount)
+
+    def learn_batch(self, event: LLMEvent, cost: int, received: int) -> None:
+        """Learn from a batch that has ended what the tenant's next one will use."""
+        request, habit = self.request, self.habit
+        habit.learn(request.size, received, -(-event.output_tokens // (request.batch or 1)))
+        if habit.costs is None:
+            habit.costs = Costs()
+        habit.costs.learn(cost, self.engine.prices.fallback.price.of_tokens(received, event.output_tokens))
 
     @property
     def landed(self) -> bool:

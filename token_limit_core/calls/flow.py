@@ -31,7 +31,7 @@ from .flight import Flight
 from .refusals import raised
 from .request import Outcome, Request, Settlement
 from .settlement import conclude
-from .store_access import UNVERIFIED
+from .store_access import BACKGROUND_SECONDS, BATCH_SECONDS, UNVERIFIED
 from .strict import admit_strictly
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ async def aland(flight: Flight | None, outcome: Outcome) -> None:
         land(flight, outcome)
         return
     try:
-        settle = partial(_settle, flight, conclude(flight, outcome), outcome.kept_as)
+        settle = partial(_settle, flight, conclude(flight, outcome), outcome)
         try:
             await _off_loop(flight.engine, settle)
         except LEFT:  # the loop may be closing, and the work may never have started
@@ -167,9 +167,9 @@ def unadmitted(engine: Engine, request: Request) -> Flight:
     return Flight(engine, request, scope, engine.payer(tenant_id))
 
 
-def _settle(flight: Flight, settlement: Settlement | None, kept_as: str | None) -> None:
+def _settle(flight: Flight, settlement: Settlement | None, outcome: Outcome) -> None:
     if flight.claim():
-        _write(flight, settlement, kept_as)
+        _write(flight, settlement, outcome)
 
 
 def _conclude_late(flight: Flight, outcome: Outcome) -> None:
@@ -189,13 +189,17 @@ def _conclude(flight: Flight, outcome: Outcome) -> None:
     try:
         settlement = conclude(flight, outcome)
     finally:
-        _write(flight, settlement, outcome.kept_as)
+        _write(flight, settlement, outcome)
 
 
-def _write(flight: Flight, settlement: Settlement | None, kept_as: str | None) -> None:
+def _write(flight: Flight, settlement: Settlement | None, outcome: Outcome) -> None:
+    access, request = flight.engine.access, flight.request
     try:
-        if kept_as is not None and not flight.request.later:
-            flight.engine.access.keep(flight.call_id, kept_as)
+        if outcome.freed is not None:
+            access.release(outcome.freed)
+        if outcome.kept_as is not None and not request.later:
+            seconds = BACKGROUND_SECONDS if request.batch is None else BATCH_SECONDS
+            access.keep(flight.call_id, outcome.kept_as, seconds)
         flight.engine.settle(settlement)
     finally:
         flight.done = True

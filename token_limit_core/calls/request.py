@@ -20,6 +20,8 @@ class Request:
     call is not a provider's own; its answer may report the cost in a header. `unseen` are the tokens guessed for input
     that the request only names, such as a file's id.
 
+    `batch` is how many requests a batch has: what these use is told later.
+
     `body` is what will be sent; it is looked at only for strict limits. `bounds` are its fields that bound the output,
     the newest first, empty where the patch cannot set one. `clamped` is the bound, for each choice, to be set in it.
     """
@@ -40,6 +42,7 @@ class Request:
     body: Any = None
     bounds: tuple[str, ...] = ()
     clamped: int | None = None
+    batch: int | None = None
 
 
 @dataclass(slots=True)
@@ -53,7 +56,7 @@ class Outcome:
     counts once.
     `estimated` says that a part of the usage is ours; `parts` are counted on top of it. `billed` is what makes the cost
     where the provider bills less than it counts. `kept_as` is the id of the event that will tell what work in the
-    background has cost: its hold waits for that.
+    background has cost: its hold waits for that. `freed` is the id of such an event that will never come.
     """
 
     usage: Usage | None = None
@@ -73,6 +76,7 @@ class Outcome:
     cost_usd: Decimal | None = None
     extracted: bool = False
     kept_as: str | None = None
+    freed: str | None = None
 
 
 Settlement: TypeAlias = tuple[str, LLMEvent, int | None, str | None]

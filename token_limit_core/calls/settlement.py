@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 def conclude(flight: Flight, outcome: Outcome) -> Settlement | None:
     """Turn the end of a call into its event and its cost.
 
-    None when it only asked what an earlier call has cost, and was not told.
+    None when it only asked what an earlier call has cost, and was not told, or when it has made a batch.
     """
     request, usage, estimated = flight.request, outcome.usage, outcome.estimated
-    if request.later and outcome.event_id is None:
+    if outcome.event_id is None and (request.later or (request.batch is not None and outcome.kept_as is not None)):
         return None
     if outcome.service_tier is not None:
         request.service_tier = outcome.service_tier  # the tier that answered is the one that is billed
@@ -45,6 +45,8 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement | None:
         flight.habit.learn(request.size, received, event.output_tokens, request.unseen)
         certain = True
     cost = _price(flight, event, usage, outcome)
+    if request.later and request.batch is not None and cost:
+        flight.learn_batch(event, cost, received)
     if certain and not flight.lost_attempts:
         flight.learn_cost(event, cost, received)
     if outcome.event_id is None:

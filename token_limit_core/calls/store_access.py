@@ -35,8 +35,11 @@ UNVERIFIED = Decision("admitted")
 """The decision on a call that goes out although the store did not answer. Compare it by identity."""
 
 RETRY_AFTER_SECONDS = 5
-BACKGROUND_SECONDS = 86400.0
-"""How long work in the background may take: its hold waits for it to be asked for, and is billed after that."""
+BACKGROUND_SECONDS, BATCH_SECONDS = 86400.0, 30 * 86400.0
+"""How long the hold of work in the background, and of a batch, waits for the result; it is billed after that.
+
+Anthropic keeps the results of a batch for 29 days.
+"""
 
 LONGEST_WAIT_SECONDS = 0.05
 """Between two attempts at a busy store: a random wait of up to this, so that the callers do not meet again."""
@@ -185,11 +188,11 @@ class StoreAccess:
         except StoreError as error:
             self._failed(error)
 
-    def keep(self, call_id: str, event_id: str) -> None:
+    def keep(self, call_id: str, event_id: str, seconds: float) -> None:
         """Keep the hold of work in the background for the event that will tell what it has cost."""
         now = self._config.clock()
         try:
-            self._ask(self._in_time, self._store.keep, call_id, event_id, now, now + BACKGROUND_SECONDS)
+            self._ask(self._in_time, self._store.keep, call_id, event_id, now, now + seconds)
         except StoreBlocked:
             return
         except StoreError as error:

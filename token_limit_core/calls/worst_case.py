@@ -31,8 +31,8 @@ MOST_OUTPUT = 1_000_000
 """Tokens that a model whose context window is not known can generate."""
 
 NOT_IN_TOKENS = (
-    "audio.", "images.", "generate_images", "containers.", "threads.", "conversations", "agents.", "ocr", "rerank",
-    "parse", "classify", "summarize",
+    "audio.", "batches", "images.", "generate_images", "containers.", "messages.batches", "threads.", "conversations",
+    "agents.", "ocr", "rerank", "parse", "classify", "summarize",
 )  # fmt: skip
 """Beginnings of endpoints that bill something else than the tokens of one answer."""
 

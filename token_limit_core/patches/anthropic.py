@@ -12,6 +12,7 @@ from ..calls.flow import again, hand_over
 from ..calls.request import Outcome
 from ..hosts import UNKNOWN
 from ..usage import Usage
+from . import batches
 from .bedrock import price_name
 from .client_middleware import ClientMiddlewarePatch
 from .converse import InvokeReader
@@ -43,6 +44,13 @@ Anthropic's own prices, and genai-prices lists no Claude under azure."""
 HEADER_COUNTS = ("x-amzn-bedrock-input-token-count", "x-amzn-bedrock-output-token-count")
 
 
+def _read_batch(answer: Any) -> Outcome:
+    """Read a batch: one that has ended without a message gives its hold back, as nobody will download its results."""
+    row = fields_of(answer)
+    failed = row.get("processing_status") == "ended" and fields_of(row.get("request_counts")).get("succeeded") == 0
+    return Outcome(freed=batches.id_of(row.get("id")) if failed else None)
+
+
 def _nothing(answer: Any) -> Outcome:
     """Read the download of a batch's results: each line is an event."""
     return Outcome()
@@ -57,9 +65,11 @@ class AnthropicPatch(ClientMiddlewarePatch):
     not_guarded: ClassVar[tuple[str, ...]] = ("beta.sessions", "beta.agents", "beta.deployments.run", "beta.dreams")
     surfaces: ClassVar[tuple[Surface, ...]] = (
         Surface("/v1/messages", "messages", ("max_tokens",), read, MessageReader, refined=True),
+        Surface("/v1/messages/batches", "messages.batches", None, batches.read_queued, MessageReader, refined=True),
         Surface("/v1/complete", "completions", ("max_tokens_to_sample",), read, MessageReader, refined=True),
     )
     later: ClassVar[tuple[Surface, ...]] = (
+        Surface("/v1/messages/batches/{}", "messages.batches", None, _read_batch, MessageReader),
         Surface("/v1/messages/batches/{}/results", "messages.batches", None, _nothing, MessageReader, kept=False),
     )
     free: ClassVar[re.Pattern[str]] = re.compile(
@@ -78,6 +88,9 @@ class AnthropicPatch(ClientMiddlewarePatch):
         return "anthropic" if provider == "azure" else provider
 
     def refine(self, plan: Plan) -> None:
+        if plan.endpoint == "messages.batches":
+            batches.count_requests(plan)
+            return
         plan.service_tier = "fast" if plan.body.get("speed") == "fast" else None  # the answer reports the other tiers
         if plan.provider == "aws":
             plan.priced_as = price_name(plan.model)
@@ -88,8 +101,13 @@ class AnthropicPatch(ClientMiddlewarePatch):
         return BlindTee(plan.read, request_id) if plan.later else super().tee(plan, response, request_id)
 
     def told_later(self, flight: Flight, response: Any) -> None:
-        flight.engine.settler.start()
-        show_lines(response, partial(_record_result, flight, response.request.url.path))
+        path = response.request.url.path
+        if not path.endswith("/results"):
+            return
+        settler, access = flight.engine.settler, flight.engine.access
+        settler.start()
+        settler.put(partial(access.release, batches.id_of(path.split("/")[-2])))
+        show_lines(response, partial(_record_result, flight, path))
 
     def _arrive(self, flight: Flight, plan: Plan, result: Any, follow: Follow) -> Outcome | None:
         response = flight.answer

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 from ..calls.estimates import STORED
 from ..hosts import UNKNOWN
 from ..pricing.price_list import CODE_INTERPRETER
-from . import audio
+from . import audio, batches
 from .chat import ChoicesReader, read_answer
 from .images import ImageReader, read_images
 from .quirks import AMENDS, amend_outcomes, fill_in_the_middle
-from .responses import EventReader, RunReader, read_batch, read_container, read_response, read_run
+from .responses import EventReader, RunReader, read_container, read_response, read_run
 from .sending import with_field
 from .stainless import StainlessPatch
 from .surfaces import Plan, Surface, size_of_files
@@ -45,6 +45,7 @@ SURFACES = (
     Surface("/threads/runs", "threads.runs", RUN_BOUNDS, read_run, RunReader, unseen=STORED),
     Surface("/threads/{}/runs/{}/submit_tool_outputs", "threads.runs", RUN_BOUNDS, read_run, RunReader, unseen=STORED),
     Surface("/decisions", "decisions", (), read_answer, ChoicesReader),
+    Surface("/batches", "batches", None, batches.read_queued, ChoicesReader, refined=True),
     Surface("/containers", CONTAINERS, None, read_container, ChoicesReader, refined=True),
 )
 """The ends of paths; gateways and other SDKs put prefixes before them."""
@@ -52,7 +53,7 @@ SURFACES = (
 LATER = (
     Surface("/responses/{}", "responses", None, read_response, EventReader),
     Surface("/threads/{}/runs/{}", "threads.runs", None, read_run, RunReader),
-    Surface("/batches/{}", "batches", None, read_batch, ChoicesReader),
+    Surface("/batches/{}", "batches", None, batches.read_batch, ChoicesReader, refined=True),
 )
 
 FREE = re.compile(
@@ -97,6 +98,8 @@ def refine(plan: Plan) -> None:
         plan.size += size_of_files(plan.options)
     elif plan.endpoint == CONTAINERS:
         plan.model = CODE_INTERPRETER
+    elif plan.endpoint == "batches":
+        batches.guess(plan)
     elif plan.endpoint == "completions" and plan.provider == "deepseek":
         fill_in_the_middle(plan)
     if plan.provider == "openrouter" and "/" in plan.model:

@@ -1,4 +1,4 @@
-"""How the Responses API answers, and what else is made in the background: assistants' runs and batches.
+"""How the Responses API answers, and what else is made in the background: assistants' runs.
 
 Nothing is billed when work is only queued. Its cost is reported when it is polled, maybe more than once and by
 another process, so its event has an id made from its own.
@@ -6,9 +6,7 @@ another process, so its event has an id made from its own.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 from ..calls.request import Outcome
@@ -19,14 +17,10 @@ from .images import image_usage
 from .reading import count, event_id_of, fields_of, made_like, text, with_fields
 from .whole import ErrorAnswer
 
-logger: logging.Logger = logging.getLogger("token_limit")
-
 WAITING = frozenset({"queued", "in_progress", "requires_action", "cancelling"})
 ENDED = frozenset({"completed", "incomplete"})
 FAILED = frozenset({"cancelled", "expired", "failed"})
 ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
-DONE = frozenset({"completed", "expired", "cancelled", "failed"})
-"""How a batch ends; its usage is zero or growing until then."""
 
 
 def read_response(answer: Any) -> Outcome:
@@ -39,29 +33,6 @@ def read_run(answer: Any) -> Outcome:
     """Read an assistant's run, which is always made in the background."""
     row = fields_of(answer)
     return _in_background(read_answer(row), row, True)
-
-
-def read_batch(answer: Any) -> Outcome:
-    """Read a batch: the usage of all its requests, at the price of a batch. One that has ended leaves an event."""
-    row = fields_of(answer)
-    outcome = read_answer(row)
-    if str(row.get("status")).lower() not in DONE:
-        return outcome
-    if outcome.usage is None and fields_of(row.get("request_counts")).get("completed") != 0:
-        outcome.usage, outcome.tags = Usage(), {"unpriced": ["batch"]}
-        _warn_of_batch()
-    if outcome.usage is not None:
-        outcome.event_id = event_id_of("batch", str(row.get("id")))
-        outcome.service_tier = "batch"
-    return outcome
-
-
-@cache
-def _warn_of_batch() -> None:
-    logger.warning(
-        "a batch has ended without reporting its usage, so its cost is unknown and counts against no limit; record it "
-        "with meter.track_manually(...) (the events have 'batch' in tags['unpriced'])"
-    )
 
 
 class EventReader(StreamReader):

@@ -121,7 +121,7 @@ class StainlessPatch(Answers):
             return None
         plan = Plan(engine, surface, options, address.provider, stream)
         plan.later, plan.gateway = True, address.gateway
-        if address.provider in self.refined:
+        if surface.refined or address.provider in self.refined:
             self.refine(plan)
         return plan
 

@@ -1,4 +1,4 @@
-"""Batches: making one is free, and each message in its results is billed once, at the batch price."""
+"""Batches: making one costs nothing itself, and each message in its results is billed once, at the batch price."""
 
 from __future__ import annotations
 
