@@ -40,7 +40,7 @@ SURFACES = (
     Surface("/v[12]/chat", "chat", BOUNDS, billed_units.read, billed_units.UnitsReader),
     Surface("/v[12]/embed", "embed", None, billed_units.read, billed_units.UnitsReader),
     Surface("/v[12]/rerank", "rerank", None, billed_units.read, billed_units.UnitsReader),
-    *openai.SURFACES,
+    *(surface for surface in openai.SURFACES if surface.endpoint != "batches"),  # as nobody reads the end of one here
 )
 
 FREE = re.compile(
