@@ -24,7 +24,7 @@ def pages(root: Path) -> dict[str, str]:
         "reference/settings.md": settings(),
         "reference/events.md": events(root),
         "reference/commands.md": commands(),
-        "changelog.md": (root / "CHANGELOG.md").read_text(encoding="utf-8"),
+        "changelog.md": (root / "CHANGELOG.md").read_text(encoding="utf-8").replace("](docs/", "]("),
     }
 
 
