@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Executor as Pool
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -32,10 +32,13 @@ from django.db import (
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.recorder import MigrationRecorder
 
+from token_limit_core.limits import CounterKey
 from token_limit_core.limits.notices import Notice
 from token_limit_core.runtime.executor import Executor
 from token_limit_core.runtime.faults import ConfigurationError, StoreBusy, StoreError
 from token_limit_core.runtime.forks import after_fork
+from token_limit_core.stores.leases import Lease
+from token_limit_core.stores.records import Call
 from token_limit_core.stores.sql.deadlines import bound
 from token_limit_core.stores.sql.dialects import is_conflict, texts
 from token_limit_core.stores.sql.transaction import BEGIN, SqlTransaction
@@ -91,6 +94,10 @@ class DjangoStore(TransactionalStore):
 
     def is_conflict(self, error: Exception) -> bool:
         return isinstance(error, (StoreBusy, _StaleConnection))
+
+    def lease(self, call: Call, now: float, seconds: float, kept: Collection[CounterKey] = ()) -> Lease | None:
+        """Lease nothing in a test's transaction, which is rolled back."""
+        return None if self.eager else super().lease(call, now, seconds, kept)
 
     def schema(self) -> str | None:
         applied = MigrationRecorder(connections[self.alias]).applied_migrations()

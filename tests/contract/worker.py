@@ -16,9 +16,13 @@ from django.conf import settings
 
 from tests.support import use_pymysql
 from tests.waiting import PATIENCE
+from token_limit_core import Meter, MeterConfig
+from token_limit_core.calls.engine import Engine
 from token_limit_core.events import LLMEvent
+from token_limit_core.meter import engine_of
 from token_limit_core.stores import open_store
 from token_limit_core.stores.contract import Store
+from token_limit_core.stores.leases import WORTH
 from token_limit_core.stores.records import Call
 
 
@@ -84,10 +88,45 @@ def notice(pipe: Connection, store: Store, tenant: str, estimate: int, now: floa
         pass
 
 
+def lease(pipe: Connection, store: Store, tenant: str, estimate: int, now: float) -> None:
+    """Make calls, of which the last two are admitted from a lease; the last one never ends."""
+    engine = engine_of(Meter(MeterConfig(store=store, lease_seconds=60, clock=lambda: now)))
+    for _ in range(WORTH + 1):
+        leased(engine, tenant, estimate, now)
+    assert engine.access.admit(Call(str(uuid.uuid4()), tenant, estimate), now).admitted
+    pipe.send(str(WORTH + 1 + len(engine.access.leases or ())))
+    pipe.recv()
+
+
+def leased(engine: Engine, tenant: str, estimate: int, now: float) -> str:
+    """Make one call; tell how it was admitted."""
+    call_id = str(uuid.uuid4())
+    assert engine.access.admit(Call(call_id, tenant, estimate), now).admitted
+    how = "leased" if call_id in (engine.access.leases or ()) else "plain"
+    engine.settle((call_id, LLMEvent(call_id, tenant, timestamp=now), estimate, None))
+    return how
+
+
+def lease_and_fork(pipe: Connection, store: Store, tenant: str, estimate: int, now: float) -> None:
+    """Take a lease, make a call in a forked child and then one in the parent, and end as processes do."""
+    engine = engine_of(Meter(MeterConfig(store=store, lease_seconds=60, clock=lambda: now)))
+    for _ in range(WORTH + 1):
+        leased(engine, tenant, estimate, now)
+    child = os.fork()
+    if child and os.waitpid(child, 0)[1] != 0:
+        raise SystemExit("the child failed")
+    pipe.send(f"{'parent' if child else 'child'}: {leased(engine, tenant, estimate, now)}")
+    engine.close()
+
+
+COMMANDS = {"spend": spend, "hold": hold, "fork": fork, "notice": notice, "lease": lease,
+            "lease_and_fork": lease_and_fork}  # fmt: skip
+
+
 def main(pipe: Connection, spec: str, command: str, tenant: str, estimate: int, now: float) -> None:
     """Run one command against the store of `spec`."""
     store = open_spec(spec)
     pipe.send("ready")
     pipe.recv()
-    {"spend": spend, "hold": hold, "fork": fork, "notice": notice}[command](pipe, store, tenant, estimate, now)
+    COMMANDS[command](pipe, store, tenant, estimate, now)
     store.close()

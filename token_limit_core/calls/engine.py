@@ -17,6 +17,7 @@ from ..runtime.log_throttle import LogThrottle
 from ..runtime.text import storable
 from .backlog import Backlog
 from .estimates import Habits
+from .leases import Leases
 from .listeners import Listener, listeners_of, notify, notify_refusal, notify_threshold
 from .markup import mark_up
 from .refusal_log import RefusalLog, refusal_of
@@ -63,6 +64,9 @@ class Engine:
 
         self.settler: Settler = Settler(self.access.recover)
         self.access.watch = self.settler.watch
+        if config.lease_seconds and self.store.leaves_loop and self.store.backend is None:
+            timing = config.lease_seconds, config.store_timeout, config.clock
+            self.access.leases = Leases(self.store, *timing, self.settler)
         self.unresolved: Unresolved = Unresolved()
         self.refusals: RefusalLog = RefusalLog(self.store, self.settler)
         self.listeners: list[Listener] = listeners_of(config, self.outbox)
@@ -223,6 +227,7 @@ class Engine:
         deadline = None if timeout is None else time.monotonic() + timeout
         self.refusals.write()
         settled = self.settler.flush(timeout)
+        self.access.give_back()
         settled = self.unresolved.retry() and settled
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         deliver = self.store.flush if self.outbox is None else self.outbox.queue.flush_now
@@ -235,6 +240,7 @@ class Engine:
         self.refusals.write()
         self.settler.stop(timeout=CLOSE_SECONDS)
         self.unresolved.retry(last=True)
+        self.access.give_back()
         self.access.backlog.close()
         if self.webhook is not None:
             self.webhook.close()

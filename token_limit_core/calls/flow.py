@@ -270,12 +270,25 @@ async def _admit_on_loop(flight: Flight) -> Decision:
 
 async def _admit_off_loop(flight: Flight) -> Decision:
     """Admit; when the caller leaves meanwhile, the hold is given back by whoever comes second, it or the thread."""
+    if _is_leased(flight):
+        return ADMITTED
     try:
         return await _off_loop(flight.engine, partial(_admit_unless_left, flight))
     except LEFT:
         flight.claim()
         flight.engine.settler.put(partial(_give_back, flight))
         raise
+
+
+def _is_leased(flight: Flight) -> bool:
+    """Admit a call from a lease of this process, which needs no storage; False where that cannot be."""
+    engine, leases = flight.engine, flight.engine.access.leases
+    if leases is None or flight.unresolved or flight.request.later or not leases.knows(flight.tenant_id):
+        return False
+    flight.price = flight.find_price()
+    if flight.price is None and engine.config.on_unpriced == "refuse":
+        return False
+    return leases.admit(flight.call(), flight.started_at)
 
 
 def _admit_unless_left(flight: Flight) -> Decision:

@@ -7,10 +7,13 @@ for it after an outage.
 from __future__ import annotations
 
 import gc
+import heapq
+import itertools
 import threading
 import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+from typing import NamedTuple
 
 from ..runtime.background import BackgroundThread
 from ..runtime.faults import log_fault, logger
@@ -21,6 +24,12 @@ Work = Callable[[], object]
 
 def _wake() -> None:
     """Do nothing, once."""
+
+
+class _Later(NamedTuple):
+    at: float
+    number: int
+    work: Work
 
 
 class Settler:
@@ -37,7 +46,9 @@ class Settler:
 
     def _reset(self) -> None:
         """Forget the parent's work: the parent settles it."""
-        self._queue: SimpleQueue[Work | threading.Event | None] = SimpleQueue()
+        self._queue: SimpleQueue[Work | threading.Event | _Later | None] = SimpleQueue()
+        self._later: list[_Later] = []
+        self._numbers = itertools.count()
         self._recover_at: float | None = None
         self._lock = threading.Lock()
         self.thread: threading.Thread | None = None
@@ -66,6 +77,10 @@ class Settler:
             self._run(work)
         else:
             self._queue.put(work)
+
+    def put_later(self, seconds: float, work: Work) -> None:
+        """Queue work for later; it is not done where the thread has ended by then, and `flush` does not wait for it."""
+        self._queue.put(_Later(time.monotonic() + seconds, next(self._numbers), work))
 
     def watch(self) -> None:
         """Have `recover` called until there is nothing to recover."""
@@ -117,10 +132,13 @@ class Settler:
 
     def _work_until_told(self) -> None:
         while True:
-            wait = None if self._recover_at is None else self._recover_at - time.monotonic()
-            if wait is not None and wait <= 0:
+            now = time.monotonic()
+            if self._recover_at is not None and self._recover_at <= now:
                 self._try_to_recover()
-                wait = 0.0
+            if self._later and self._later[0].at <= now:
+                self._run(heapq.heappop(self._later).work)
+            due = [at for at in (self._recover_at, self._later[0].at if self._later else None) if at is not None]
+            wait = max(0.0, min(due) - time.monotonic()) if due else None
             try:
                 item = self._queue.get(timeout=wait)
             except Empty:
@@ -129,11 +147,13 @@ class Settler:
                 return
             self._handle(item)
 
-    def _handle(self, item: Work | threading.Event | None) -> None:
+    def _handle(self, item: Work | threading.Event | _Later | None) -> None:
         if isinstance(item, threading.Event):
             while self._recover_at is not None and self._try_to_recover() == 0.0:
                 pass
             item.set()
+        elif isinstance(item, _Later):
+            heapq.heappush(self._later, item)
         elif item is not None:
             self._run(item)
 

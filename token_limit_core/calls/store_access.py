@@ -21,6 +21,7 @@ from ..runtime.faults import StoreBlocked, StoreBusy, StoreError, logger, report
 from ..runtime.log_throttle import LogThrottle
 from .allowance import Allowance
 from .backlog import RETRY_SECONDS, Backlog, Release
+from .leases import Leases
 
 if TYPE_CHECKING:
     from ..config import MeterConfig
@@ -62,6 +63,9 @@ class StoreAccess:
         self._log_throttle = LogThrottle()
         self._logged = False
         self._welcomed: set[str] = set()
+        self.leases: Leases | None = None
+        """What admits calls of hot tenants without asking the store; set by the Engine with `lease_seconds`."""
+
         self.watch: Callable[[], None] = lambda: None
         """Has `recover` called until it returns None; set by the Engine."""
 
@@ -81,7 +85,9 @@ class StoreAccess:
     # -- admission ------------------------------------------------------------------------------
 
     def admit(self, call: Call, now: float) -> Decision:
-        """Ask the store to admit a call; return `UNVERIFIED` or a refusal when the store cannot be asked."""
+        """Admit a call from a lease, or ask the store; return `UNVERIFIED` or a refusal when it cannot be asked."""
+        if self.leases is not None and self.leases.admit(call, now):
+            return ADMITTED
         try:
             return self._ask_patiently(self._admit, call, now)
         except StoreBlocked:
@@ -100,7 +106,13 @@ class StoreAccess:
     def _admit(self, call: Call, now: float) -> Decision:
         if self._config.default_limit_usd is not None:
             self.welcome(call.tenant_id, now)
-        return self._store.admit(call, now)
+        leases = self.leases
+        if leases is not None and leases.take(call, now) and leases.admit(call, now):
+            return ADMITTED
+        decision = self._store.admit(call, now)
+        if decision.kind == "busy" and leases is not None and leases.give_way(call, now):
+            decision = self._store.admit(call, now)
+        return decision
 
     def reached(self, tenant_id: str, now: float, facts: Facts = NO_FACTS) -> Decision | None:
         """Return how a call of the tenant would be refused now, None if it would not; nothing is held."""
@@ -159,6 +171,9 @@ class StoreAccess:
 
     def release(self, call_id: str) -> None:
         """Give back the hold of a call that was never made, now or when the store takes it."""
+        if self.leases is not None and call_id in self.leases:
+            self.leases.landed(call_id)
+            return
         try:
             self._ask(self._in_time, self._write, (call_id, None, None, call_id))
         except StoreBlocked:
@@ -166,8 +181,15 @@ class StoreAccess:
         except StoreError as error:
             self._keep((call_id, None, None, call_id), error)
 
+    def give_back(self) -> None:
+        """Give what is left of leases back to the store."""
+        if self.leases is not None:
+            self.leases.give_back()
+
     def raise_hold(self, call_id: str, amount: int | None, tokens: int) -> Decision | None:
         """Raise the hold of a call that grows; say whether that uses a limit up, None where nothing is held."""
+        if self.leases is not None and call_id in self.leases:
+            return self.leases.raise_hold(call_id, amount, tokens)
         try:
             found: Decision | None = self._ask(
                 self._in_time, self._store.raise_hold, call_id, amount, tokens, self._config.clock()
@@ -181,6 +203,9 @@ class StoreAccess:
 
     def renew(self, call_id: str, expires_at: float) -> None:
         """Let the hold of a call that goes on live longer."""
+        if self.leases is not None and call_id in self.leases:
+            self.leases.renew(call_id, expires_at)
+            return
         try:
             self._ask(self._in_time, self._store.renew, call_id, expires_at)
         except StoreBlocked:
@@ -191,8 +216,10 @@ class StoreAccess:
     def keep(self, call_id: str, event_id: str, seconds: float) -> None:
         """Keep the hold of work in the background for the event that will tell what it has cost."""
         now = self._config.clock()
+        leased = self.leases is not None and call_id in self.leases
+        keep = self.leases.keep if self.leases is not None and leased else self._store.keep
         try:
-            self._ask(self._in_time, self._store.keep, call_id, event_id, now, now + seconds)
+            self._ask(self._in_time, keep, call_id, event_id, now, now + seconds)
         except StoreBlocked:
             return
         except StoreError as error:
@@ -206,8 +233,10 @@ class StoreAccess:
             if self._config.default_limit_usd is not None:
                 self.welcome(event.tenant_id, now)
             recorded = self._store.settle(call_id, event, cost_nano, now)
-        if released is not None:
+        if released is not None and (self.leases is None or released not in self.leases):
             self._store.release(released, now)
+        if self.leases is not None:
+            self.leases.landed(call_id if released is None else released, event, cost_nano)
         self._allowance.settled(call_id)
         return recorded
 

@@ -58,6 +58,7 @@ class MeterConfig:
     default_plan: str | Callable[[str], str | None] | None = None
     on_no_tenant: str = "allow"
     busy_wait: float = 0.0
+    lease_seconds: float = 0.0
     on_unguarded: Literal["warn", "refuse", "ignore"] = "warn"
     on_overrun: Literal["finish", "cut"] = "finish"
     on_unpriced: Literal["assume", "refuse", "free"] = "assume"

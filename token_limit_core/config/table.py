@@ -10,6 +10,8 @@ from ..stores.records import HOLD_SECONDS
 from . import rules
 from .rules import CORE, DJANGO, EVERYWHERE, FLASK, FRAMEWORKS, Setting
 
+LONGEST_LEASE = 60
+
 
 def _bool(doc: str, where: tuple[str, ...] = EVERYWHERE, default: bool = False) -> Setting:
     return Setting(rules.is_bool, "True or False", "True", doc, default, where)
@@ -136,6 +138,14 @@ SETTINGS: dict[str, Setting] = {
         "seconds from 0 to 31,622,400",
         "10",
         "Seconds that a call may wait for calls in flight which hold what is left of a limit. 0 refuses it at once.",
+        0.0,
+    ),
+    "LEASE_SECONDS": Setting(
+        lambda value: rules.are_seconds(value) and value <= LONGEST_LEASE,
+        f"seconds from 0 to {LONGEST_LEASE}",
+        "5",
+        "Seconds that a process may admit a hot tenant's calls from a slice of what is left, without asking the store. "
+        "A change of a limit holds that much later. 0 asks the store about each call.",
         0.0,
     ),
     # -- the store --

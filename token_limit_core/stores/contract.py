@@ -11,12 +11,13 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from ..events import LLMEvent
-from ..limits import OBSERVE, Decision, Limit, LimitStatus, judge
+from ..limits import OBSERVE, CounterKey, Decision, Limit, LimitStatus, judge
 from ..limits.filters import NO_FACTS, Facts
 from ..limits.notices import Notice
 from ..runtime.executor import executor
 from ..runtime.faults import StoreError
 from .entries import Spend
+from .leases import Lease
 from .notices import NoticeRow
 from .plans import Plans, Rules
 from .records import Call, Drift, Hold, Pruned, Recorded, Refusal
@@ -109,9 +110,31 @@ class Ledger(ABC):
         `by` names who does it by hand, for the history; None is the call itself, which was never made.
         """
 
+    def lease(self, call: Call, now: float, seconds: float, kept: Collection[CounterKey] = ()) -> Lease | None:
+        """Hold a slice of what is left of each limit that matches a call, to admit calls from for so many seconds.
+
+        Counters in `kept` are left out. The lease holds nothing where that is not worth it, or a limit is strict; None
+        where the tenant's calls cannot be leased. A store without leases has none.
+        """
+        return None
+
+    def resize(self, lease_id: str, amounts: Sequence[int], now: float, expires_at: float) -> Decision | None:
+        """Let an open lease hold other amounts, whatever is left, until `expires_at`.
+
+        Return a refusal if a limit is used up by now, else `ADMITTED`; None when the lease is not open.
+        """
+        return None
+
+    def hold_anyway(self, hold: Hold, now: float) -> bool:
+        """Insert the hold of a call that was admitted from a lease, whatever is left; False where that cannot be."""
+        return False
+
     @abstractmethod
     def expire(self, now: float, tenant_id: str | None = None) -> int:
-        """Settle expired holds at their held amount, marked `estimated`; return how many."""
+        """Settle expired holds at their held amount, marked `estimated`, and give expired leases back.
+
+        Return how many there were.
+        """
 
     @abstractmethod
     def holds(self, tenant_id: str | None = None) -> list[Hold]:

@@ -6,7 +6,7 @@ Windows that are not open yet are the business of `counters.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ..limits import (
@@ -32,7 +32,7 @@ from ..limits import (
 from ..runtime.ids import process_name
 from .counters import notice, notice_entry, notice_unopened
 from .entries import Entry, correction_of, expiry_of
-from .records import NEAR, Call, Hold, Recorded
+from .records import LEASE, NEAR, Call, Hold, Recorded
 from .transaction import Retry, Transaction
 
 
@@ -141,21 +141,32 @@ def raise_hold(tx: Transaction, call_id: str, amount: int | None, tokens: int, n
         return None
     tx.lock_tenant(hold.tenant_id, now)  # no settle may free what is not held yet
     limits = {limit.id: limit for limit in tx.rules(hold.tenant_id).limits}
-    charge = amount if hold.charge is None else hold.charge_for(amount)
-    raised = {}
-    for key, held in hold.held_on():
-        limit = limits.get(key.limit_id)
-        usd = amount if limit is not None and limit.basis == COST else charge
-        more = {USD: 0 if usd is None else usd, TOKENS: tokens, REQUESTS: 0}
-        raised[key] = held if limit is None else max(held, more[limit.unit])
+    raised = tuple(
+        held if key.limit_id not in limits else raised_on(limits[key.limit_id], hold, held, amount, tokens)
+        for key, held in hold.held_on()
+    )
     most = hold.amount if amount is None else max(hold.held, amount)
     tokens = max(hold.tokens, tokens)
-    higher = hold._replace(amount=most, charge=hold.charge_for(most), tokens=tokens, amounts=tuple(raised.values()))
-    if not tx.update_hold(higher):
+    higher = hold._replace(amount=most, charge=hold.charge_for(most), tokens=tokens, amounts=raised)
+    return rewrite(tx, hold, higher, limits)
+
+
+def raised_on(limit: Limit, hold: Hold, held: int, amount: int | None, tokens: int) -> int:
+    """Return what a hold that holds `held` on a limit holds there once its call has grown; never less."""
+    usd = amount if hold.charge is None or limit.basis == COST else hold.charge_for(amount)
+    return max(held, {USD: 0 if usd is None else usd, TOKENS: tokens, REQUESTS: 0}[limit.unit])
+
+
+def rewrite(tx: Transaction, hold: Hold, changed: Hold, limits: Mapping[int, Limit]) -> Decision | None:
+    """Change what an open hold of a tenant that is locked holds, whatever is left; say whether a limit is used up now.
+
+    None: it is not open any more.
+    """
+    if not tx.update_hold(changed):
         return None
     decision = ADMITTED
-    for key, held in hold.held_on():
-        tx.charge(key, 0, raised[key] - held)
+    for (key, held), (_, holds) in zip(hold.held_on(), changed.held_on(), strict=True):
+        tx.charge(key, 0, holds - held)
         limit, counter = limits.get(key.limit_id), tx.counter(key)
         if limit is not None and counter is not None and limit.mode != OBSERVE and decision is ADMITTED:
             status = LimitStatus(limit, limit.window(hold.created_at), *counter[:3], key.subject)
@@ -204,8 +215,23 @@ def settle(tx: Transaction, call_id: str, entry: Entry, now: float, destinations
     return "stored"
 
 
+def release(tx: Transaction, hold: Hold, now: float) -> bool:
+    """Give an open hold back without a charge; False when it is no longer open."""
+    tx.lock_tenant(hold.tenant_id, now)
+    if not tx.close_hold(hold.call_id, "released"):
+        return False
+    for key, amount in hold.held_on():
+        tx.charge(key, 0, -amount)
+    return True
+
+
 def expire(tx: Transaction, hold: Hold, now: float) -> int:
-    """Settle a hold whose call never ended at what it holds; return 0 where another transaction was faster, else 1."""
+    """Settle a hold whose call never ended at what it holds; return 0 where another transaction was faster, else 1.
+
+    A lease is given back: what was spent of it was charged call by call.
+    """
+    if hold.origin == LEASE:
+        return int(release(tx, hold, now))
     tx.lock_tenant(hold.tenant_id, now)
     if not tx.close_hold(hold.call_id, "expired"):
         return 0

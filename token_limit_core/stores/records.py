@@ -17,6 +17,9 @@ from ..windows import Window
 HOLD_SECONDS = 900.0
 """A hold expires after 15 minutes: longer than SDK time-outs, short enough to free a crashed call's money."""
 
+LEASE = "lease"
+"""The origin of a hold that is a lease."""
+
 NEAR = 64
 """An enforced limit is near its end while this many ceilings of a call do not fit into what is left of it."""
 

@@ -51,6 +51,19 @@ class Transaction(ServicesTransaction, PlansTransaction, NoticesTransaction):
         """
         return None
 
+    def take_all(self, hold: Hold, now: float, limits: Sequence[int] | None) -> bool:
+        """Take what a hold holds on its counters, and insert it; False, and nothing done, where a counter is absent.
+
+        With `limits`, the amounts of the limits of its counters, all of it must fit.
+        """
+        for done, (key, amount) in enumerate(hold.held_on()):
+            if not self.take(key, amount, None if limits is None else amount, now):
+                for taken, amount in tuple(hold.held_on())[:done]:
+                    self.charge(taken, 0, -amount)
+                return False
+        self.insert_hold(hold)
+        return True
+
     @abstractmethod
     def lock_tenant(self, tenant_id: str, now: float) -> bool:
         """Create the tenant if it is new, and keep other writers of its ledger out until the end.

@@ -6,17 +6,18 @@ holds happens in transactions of their own, after which admission is tried again
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from operator import attrgetter
 
 from ..events import LLMEvent
-from ..limits import EVERYONE, OBSERVE, Decision, Item, LimitStatus, in_force, items_for, judge, key_of
+from ..limits import EVERYONE, OBSERVE, CounterKey, Decision, Item, LimitStatus, in_force, items_for, judge, key_of
 from ..limits.filters import NO_FACTS, Facts
 from ..limits.notices import Notice
 from ..windows import PER_MONTH, window_of
-from . import counters, ledger
+from . import counters, leases, ledger
 from .contract import Store
 from .entries import Entry, Spend, entry_for
+from .leases import Lease
 from .notices import NoticeRow
 from .reconciliation import reconcile
 from .records import KEEP_SECONDS, Call, Drift, Hold, Pruned, Recorded, Refusal
@@ -127,18 +128,24 @@ class TransactionalStore(TransactionalLimits, TransactionalPlans, TransactionalR
     def release(self, call_id: str, now: float, by: str | None = None) -> bool:
         def work(tx: Transaction) -> bool:
             hold = tx.hold(call_id)
-            if hold is None:
+            if hold is None or not ledger.release(tx, hold, now):
                 return False
-            tx.lock_tenant(hold.tenant_id, now)
-            if not tx.close_hold(call_id, "released"):
-                return False
-            for key, amount in hold.held_on():
-                tx.charge(key, 0, -amount)
             if by is not None:
                 tx.insert_change(Change(now, by[:255], "release", hold.tenant_id, "", old_amount=hold.amount))
             return True
 
         return self._run(work)
+
+    # -- leases ---------------------------------------------------------------------------------
+
+    def lease(self, call: Call, now: float, seconds: float, kept: Collection[CounterKey] = ()) -> Lease | None:
+        return self._admission(lambda tx: leases.grant(tx, call, now, seconds, kept, self.default_plan is not None))
+
+    def resize(self, lease_id: str, amounts: Sequence[int], now: float, expires_at: float) -> Decision | None:
+        return self._run(lambda tx: leases.resize(tx, lease_id, amounts, now, expires_at))
+
+    def hold_anyway(self, hold: Hold, now: float) -> bool:
+        return self._run(lambda tx: leases.hold_anyway(tx, hold, now))
 
     def expire(self, now: float, tenant_id: str | None = None) -> int:
         due = self._read(lambda tx: tx.open_holds(tenant_id, expired_at=now))

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from ...limits import ADMITTED, EVERYONE, OBSERVE, STRICT, Decision, Item, LimitStatus, items_for, judge
 from ..ledger import hold_for, needed_on
-from ..records import NEAR, Call
+from ..records import NEAR, Call, Hold
 from ..transaction import Retry, Transaction
 from . import scripts
 from .slots import Slots, header_of, name_of
@@ -46,6 +46,25 @@ def admit(tx: Transaction, slots: Slots, call: Call, now: float, assigns_plans: 
         observed += outcome
     slots.remember_owner(call.call_id, call.tenant_id)
     return ADMITTED if not observed else replace(ADMITTED, observed=tuple(observed))
+
+
+def take_all(slots: Slots, hold: Hold, now: float, limits: Sequence[int] | None) -> bool:
+    """Take exactly what a hold holds; what `Transaction.take_all` does."""
+    room = [None] * len(hold.items) if limits is None else limits
+    asked: dict[str, list[dict[str, object]]] = {hold.tenant_id: []}
+    for (key, amount), limit in zip(hold.held_on(), room, strict=True):
+        tries = [(str(amount), "" if limit is None else str(amount), "")]
+        asked.setdefault(key.tenant_id, []).append(
+            {"name": name_of(key), "amount": str(limit or 0), "tries": tries, "together": 1}
+        )
+    header = header_of(hold, EVERYONE in asked and hold.tenant_id != EVERYONE)
+    for slot, its in asked.items():
+        if slots.run(scripts.ADMIT, slot, repr(now), hold.call_id, header, json.dumps(its))[0] != "admitted":
+            if slot != hold.tenant_id:
+                slots.run(scripts.CLOSE, hold.tenant_id, hold.call_id)
+            return False
+    slots.remember_owner(hold.call_id, hold.tenant_id)
+    return True
 
 
 def _hold(slots: Slots, slot: str, call: Call, header: str, items: Sequence[Item], now: float) -> list[str] | Outcome:

@@ -21,7 +21,7 @@ from ..sql.tables import ledger, limit, tenant
 from ..sql.transaction import SqlTransaction
 from ..transaction import Retry
 from . import scripts
-from .admission import admit
+from .admission import admit, take_all
 from .effects import Pending
 from .slots import Kept, Slots, name_of, text_of
 
@@ -74,6 +74,9 @@ class RedisTransaction(SqlTransaction):
 
     def admit_at_once(self, call: Call, now: float, assigns_plans: bool) -> Decision | Retry:
         return admit(self, self._slots, call, now, assigns_plans)
+
+    def take_all(self, hold: Hold, now: float, limits: Sequence[int] | None) -> bool:
+        return take_all(self._slots, hold, now, limits)
 
     def settle_at_once(self, call_id: str, entry: Entry, destinations: Sequence[str]) -> bool | None:
         return None  # that would charge the counters of the database
