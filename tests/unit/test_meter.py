@@ -469,6 +469,7 @@ OF_NO_USE: dict[str, list[Any]] = {
     "default_plan": ["", " pro ", "x" * 65, 5, ["pro"]],
     "on_no_tenant": ["maybe", "refused", "block", "", None, 5],
     "busy_wait": NO_SECONDS[1:],
+    "lease_seconds": [*NO_SECONDS[1:], 61],
     "on_unguarded": ["shout", None, 5],
     "on_overrun": ["stop", None, 5],
     "prices": ["gpt-4o", {"m": 5}, {"m": {"inptu": 1}}, {5: "gpt-4o"}, None],

@@ -7,12 +7,13 @@ Until the lease ends, calls are admitted against its slices without I/O. They se
 Why no limit is exceeded. A slice is taken where settled + held + slice <= limit, so it is room that nobody else has.
 Of a slice, `flying` is what calls in flight hold and `left` what is free; their sum falls by the cost of each call that
 has settled, which the counter has by then. A call is admitted where it fits into `left`, so all that is admitted from a
-slice fits into it. What a call costs above its hold is excess, as it is of a plain call. A call takes its ceiling if it
-has one, as plain calls do near a limit's end: how near that is, a process with a lease cannot see.
+slice fits into it. What a call costs above its hold is excess, as it is of a plain call. A call takes its ceiling, as
+plain calls do near a limit's end: how near that is, a process with a lease cannot see.
 
 Why little is lost. What was spent of a slice is counted twice until the lease ends. A slice is 1/300 of what was left,
 and a process has at most one slice of each counter. So eight processes keep at most 8/300 from each other, less as the
-limit nears its end. A slice of fewer than `WORTH` calls is not taken: these calls, the last 2,400, are plain ones.
+limit nears its end. A slice of fewer than `WORTH` calls, or one ceiling, is not taken: the last 2,400 calls
+are plain ones, or more.
 
 How it ends. `lease_seconds` after it was taken, or when it is used up, a lease admits no more. Then its hold shrinks to
 what is in flight, and with the last call that lands it is released. The settler's thread does that, and so do `flush`,

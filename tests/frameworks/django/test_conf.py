@@ -27,6 +27,7 @@ DEFAULTS = {
     "DEFAULT_PLAN": None,
     "ON_NO_TENANT": "allow",
     "BUSY_WAIT": 0.0,
+    "LEASE_SECONDS": 0.0,
     "ON_STORE_ERROR": "allow",
     "OUTAGE_ALLOWANCE_USD": 1,
     "STORE_TIMEOUT": 5.0,

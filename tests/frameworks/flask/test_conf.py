@@ -46,6 +46,7 @@ def test_every_key_has_a_meaning() -> None:
         "DEFAULT_PLAN": "basic",
         "ON_NO_TENANT": "refuse",
         "BUSY_WAIT": 2,
+        "LEASE_SECONDS": 5,
         "ON_STORE_ERROR": "refuse",
         "OUTAGE_ALLOWANCE_USD": "2.50",
         "STORE_TIMEOUT": 2,
