@@ -44,6 +44,7 @@ class Process:
         config = MeterConfig(store=store, lease_seconds=SECONDS, clock=self.clock, store_timeout=PATIENCE)
         self.meter = Meter(config)
         self.store = store
+        self.in_flight: set[str] = set()
 
     def _counted(self, name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*args: Any, **options: Any) -> Any:
@@ -58,11 +59,13 @@ class Process:
 
     def admit(self, estimate: int | None = 1, tenant: str = "acme", **facts: Any) -> tuple[str, Decision]:
         call_id = new_id()
+        self.in_flight.add(call_id)
         return call_id, self.engine.access.admit(Call(call_id, tenant, estimate, **facts), self.clock())
 
     def settle(self, call_id: str, cost: int | None = 1, tenant: str = "acme", **fields: Any) -> None:
         event = event_for(call_id, tenant, self.clock())
         vars(event).update(fields)
+        self.in_flight.discard(call_id)
         self.engine.settle((call_id, event, cost, None))
 
     def call(self, cost: int = 1, tenant: str = "acme", **facts: Any) -> Decision:
@@ -87,6 +90,8 @@ def process(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Process]:
         pytest.skip("nothing is saved where the store is memory")
     process = Process(store, monkeypatch)
     yield process
+    for call_id in process.in_flight:
+        process.engine.access.release(call_id)
     process.meter.close()
 
 
@@ -319,7 +324,7 @@ def test_work_in_the_background_gets_a_hold_of_its_own(process: Process) -> None
     limit_to(process.store, 300 * USD)
     process.warm_up(CENT)
     call_id = process.admit(CENT)[0]
-    process.engine.access.keep(call_id, "response:1")
+    process.engine.access.keep(call_id, "response:1", 86400.0)
     process.settle(call_id, 0)
     process.meter.flush()
     [hold] = process.store.holds()

@@ -41,7 +41,7 @@ from functools import partial
 from ..events import LLMEvent
 from ..limits import ADMITTED, CounterKey, Decision, items_for
 from ..runtime.deadline import deadline
-from ..runtime.faults import StoreError, logger
+from ..runtime.faults import StoreError, internal_errors, logger
 from ..runtime.forks import after_fork
 from ..stores.contract import Store
 from ..stores.leases import GRACE, WORTH, Lease, amount_on
@@ -224,7 +224,8 @@ class Leases:
             self._end(self._leases)
             open_now = list(self._leases)
         for lease in open_now:
-            self._sync(lease)
+            with internal_errors("giving a lease back"):
+                self._sync(lease)
 
     def give_way(self, call: Call, now: float) -> bool:
         """End the leases that are on the counters of a call, and tell the store; False where there are none."""
