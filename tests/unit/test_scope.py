@@ -269,6 +269,24 @@ def test_a_resolver_that_finds_nobody_after_a_failure_has_found_nobody(
     assert meter.status()["counts"]["unattributed"] == 1
 
 
+def test_a_call_still_waits_while_its_resolver_is_asked_again(meter: Meter, events: list[LLMEvent]) -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def resolver() -> str:
+        if not scopes.current():  # asked again, after the request
+            asked.set()
+            assert answer.wait(PATIENCE)
+            return "acme"
+        raise OSError
+
+    call(Scope(engine=engine_of(meter), resolve=resolver))
+    assert asked.wait(PATIENCE)
+    assert meter.status()["tenants_unresolved"] == 1
+    answer.set()
+    wait_until(lambda: bool(events))
+    assert tenants(events) == ["acme"]
+
+
 @pytest.mark.parametrize("policy", ["allow", "house"])
 def test_a_call_whose_tenant_is_never_found_is_billed_and_marked_in_the_end(
     acme: None, events: list[LLMEvent], calling: Call, policy: str

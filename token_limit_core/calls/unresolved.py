@@ -61,15 +61,17 @@ class Unresolved:
         failed: set[Scope] = set()
         with self._asking:
             for _ in range(len(self._waiting)):
-                waiting = self._waiting.popleft()
+                waiting = self._waiting[0]  # it stays, and counts, while its resolver is asked
                 if _resolve(waiting.flight, failed):
                     _bill(waiting)
                 elif last or time.monotonic() >= waiting.until:
                     _give_up(waiting)
                 else:
-                    self._waiting.append(waiting)
-                if len(failed) >= MOST_FAILURES and not last:
-                    break
+                    self._waiting.rotate(-1)
+                    if len(failed) >= MOST_FAILURES and not last:
+                        break
+                    continue
+                self._waiting.popleft()
             return not self._waiting
 
     def _work(self) -> None:
