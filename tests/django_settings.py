@@ -48,4 +48,5 @@ TEMPLATES = [
 ]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STATIC_URL = "static/"
+MAILERS = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}  # Django 6.1 warns without
 TOKEN_LIMIT = {"ENABLED": False}  # tests of other things call the SDKs, too; the project's hook them where they say so

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,21 +15,27 @@ from ..runtime.faults import ConfigurationError, StoreError
 class SqliteFile:
     """One table in a file of its own. `name` is what messages call the file, also the setting that names its path.
 
-    Opened by the first transaction. Each thread has its own connection. `reset()` must run in a forked child. What is
-    committed survives the end of a process; with `synchronous` "FULL" also a power cut, at the price of a disk flush.
+    Opened by the first transaction, and closed when nothing refers to it any more. The threads share one connection in
+    turn, since SQLite lets only one of them write. `reset()` must run in a forked child. What is committed survives the
+    end of a process; with `synchronous` "FULL" also a power cut, at the price of a disk flush.
     """
 
     def __init__(self, path: str | Path, name: str, table: str, *, busy_seconds: float, synchronous: str) -> None:
         self.path: Path = Path(path).resolve()
         self._name, self._table = name, table
         self._busy_seconds, self._synchronous = busy_seconds, synchronous
-        self._inherited: list[threading.local] = []
-        self._local = threading.local()
+        self._inherited: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+        self._closing: weakref.finalize[..., SqliteFile] | None = None
+        self._db: sqlite3.Connection | None = None
 
     def reset(self) -> None:
-        """Forget the parent's connections. SQLite forbids to close them in a forked child."""
-        self._inherited.append(self._local)
-        self._local = threading.local()
+        """Forget the parent's connection. SQLite forbids to close it in a forked child."""
+        self._lock = threading.Lock()
+        if self._db is not None and self._closing is not None:
+            self._closing.detach()
+            self._inherited.append(self._db)
+        self._db = self._closing = None
 
     def check(self) -> None:
         """Open the file, for checks at start-up. Raises `ConfigurationError` when it cannot be opened."""
@@ -44,26 +51,32 @@ class SqliteFile:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Run a block in a write transaction: commit at its end, roll back on an exception. Raises `StoreError`."""
-        try:
-            db = self._connection()
-            db.execute("BEGIN IMMEDIATE")
+        with self._lock:
             try:
-                yield db
-            except BaseException:
-                db.execute("ROLLBACK")
-                raise
-            db.execute("COMMIT")
-        except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"the {self._name} {self.path.name} failed: {error}") from error
+                db = self._connection()
+                db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield db
+                except BaseException:
+                    db.execute("ROLLBACK")
+                    raise
+                db.execute("COMMIT")
+            except (sqlite3.Error, OSError) as error:
+                raise StoreError(f"the {self._name} {self.path.name} failed: {error}") from error
 
     def _connection(self) -> sqlite3.Connection:
-        """Return this thread's connection."""
-        db: sqlite3.Connection | None = getattr(self._local, "db", None)
-        if db is None:
+        if self._db is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            db = sqlite3.connect(self.path, timeout=self._busy_seconds, isolation_level=None)
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute(f"PRAGMA synchronous={self._synchronous}")
-            db.execute(self._table)
-            self._local.db = db
-        return db
+            wait = self._busy_seconds
+            db = sqlite3.connect(self.path, timeout=wait, isolation_level=None, check_same_thread=False)
+            try:
+                db.execute("PRAGMA journal_mode=WAL")
+                db.execute(f"PRAGMA synchronous={self._synchronous}")
+                db.execute(self._table)
+            except BaseException:
+                db.close()
+                raise
+            self._closing = weakref.finalize(self, db.close)
+            self._closing.atexit = False  # a daemon thread may be writing then
+            self._db = db
+        return self._db
