@@ -1,4 +1,4 @@
-"""The test matrix: the Pythons found on this machine, each with Django's LTS and the newest Django it can run.
+"""The test matrix: the Pythons found on this machine, each with the oldest and the newest frameworks it can run.
 
 Beside it, what is metered on older releases of the provider SDKs, and together with what else hooks or wraps them."""
 
@@ -22,22 +22,26 @@ os.environ["PATH"] = os.pathsep.join([*map(str, PYENV.glob("versions/3.*/bin")),
 
 CONSTRAINTS = Path("constraints.txt")
 PARALLEL = ["--numprocesses", "auto", "--maxprocesses", "4", "--dist", "worksteal"]
-LTS = "Django~=5.2.0"
-# The ends first: where time is short, what is cut off has the least to say. Python 3.11 stops at the LTS.
-MATRIX = [("3.13", "newest"), ("3.11", "lts"), ("3.12", "newest"), ("3.13", "lts"), ("3.12", "lts")]
+OLDEST = {"Django": "Django~=5.2.0", "Flask": "Flask~=3.0.0"}
+"""The oldest releases of frameworks that are supported: Django's LTS, and the first Flask that works at all."""
+
+FRAMEWORKS = ["tests/console", "tests/frameworks"]
+# The ends first: where time is short, what is cut off has the least to say. Python 3.11 stops at Django's LTS.
+MATRIX = [("3.13", "newest"), ("3.11", "oldest"), ("3.12", "newest"), ("3.13", "oldest"), ("3.12", "oldest")]
 
 
 @nox.session
-@nox.parametrize("python,django", MATRIX)
-def tests(session: nox.Session, django: str) -> None:
-    """Run the tests, without the browser's."""
+@nox.parametrize("python,frameworks", MATRIX)
+def tests(session: nox.Session, frameworks: str) -> None:
+    """Run the tests without the browser's; with the oldest frameworks only theirs, if the rest runs with the newest."""
     constraints = CONSTRAINTS
-    if django == "lts":
-        lines = CONSTRAINTS.read_text().splitlines()
+    if frameworks == "oldest":
+        lines = [line for line in CONSTRAINTS.read_text().splitlines() if line.partition("==")[0] not in OLDEST]
         constraints = Path(session.create_tmp(), "constraints.txt")
-        constraints.write_text("\n".join([line for line in lines if not line.startswith("Django==")] + [LTS]))
+        constraints.write_text("\n".join([*lines, *OLDEST.values()]))
     session.install("--editable", ".[test]", "--constraint", str(constraints))
-    session.run("python", "-m", "pytest", *PARALLEL, "-m", "not browser", *session.posargs)
+    where = FRAMEWORKS if frameworks == "oldest" and (session.python, "newest") in MATRIX else []
+    session.run("python", "-m", "pytest", *PARALLEL, "-m", "not browser", *where, *session.posargs)
 
 
 TESTING = [".[django,postgresql,redis]", "pytest", "pytest-asyncio", "pytest-django", "pytest-timeout"]
