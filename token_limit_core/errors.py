@@ -67,7 +67,7 @@ class UnguardedCall(TokenLimitError):
 
 
 class LimitChanged(TokenLimitError):
-    """Somebody else has changed the limit since it was read; nothing was saved."""
+    """Somebody else has changed the limit or the plan since it was read; nothing was saved."""
 
 
 class LimitExceededException(TokenLimitError):

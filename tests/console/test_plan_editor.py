@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 import re
+from typing import Any
 
 import pytest
 
 from token_limit_core import Meter
+from token_limit_core.stores.contract import Store
 
 from .mounts import Client
 from .site import USD
@@ -67,10 +69,15 @@ def test_the_limits_of_a_plan_are_changed_and_removed_one_at_a_time(client: Clie
     sent = {"plan": "pro", "id": second.id, "version": version_in(text), "amount": "6"}
     assert client.post("plan/limit", sent).status == 303
     assert sorted(plan_of(meter)) == sorted([PRO[0], (6 * USD, *PRO[1][1:])])
-    assert client.post("plan/limit/remove", {"plan": "pro", "id": first.id}).status == 303
+    gone = {"plan": "pro", "id": first.id}
+    stale = client.post("plan/limit/remove", {**gone, "version": sent["version"]})
+    assert (stale.status, len(plan_of(meter))) == (409, 2)
+    assert "Another person has changed this plan" in stale.text
+    gone["version"] = version_in(client.get("plan", plan="pro").text)
+    assert client.post("plan/limit/remove", gone).status == 303
     assert plan_of(meter) == [(6 * USD, *PRO[1][1:])]
     assert next(plan.markup for plan in meter.store.plans() if plan.name == "pro") == "20"
-    assert client.post("plan/limit/remove", {"plan": "pro", "id": first.id}).status == 404
+    assert client.post("plan/limit/remove", gone).status == 404
     assert meter.store.history()[0].actor == "ann"
 
 
@@ -134,6 +141,26 @@ def test_a_form_that_has_gone_stale_is_refused_once(client: Client, meter: Meter
     assert meter.store.history()[0].actor == "bob"
     assert client.post(path, {**sent, "version": version_in(answer.text)}).status == 303
     assert plan_of(meter)[0] == (30 * USD, "per_month", "", "UTC")
+
+
+@pytest.mark.parametrize("path", ["plan", "plan/limit", "plan/limit/remove"])
+def test_a_save_between_check_and_save_is_not_overwritten(
+    client: Client, meter: Meter, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_plan = type(meter.store).set_plan
+    first = next(plan for plan in meter.store.plans() if plan.name == "pro").limits[0]
+
+    def second(store: Store, *given: Any, **more: Any) -> Any:
+        monkeypatch.undo()
+        meter.set_plan("pro", [{"amount": 30}], by="bob")
+        return set_plan(store, *given, **more)
+
+    version = version_in(client.get("plan", plan="pro").text)
+    monkeypatch.setattr(type(meter.store), "set_plan", second)
+    named = {"id": first.id} if path.endswith("remove") else {"frequency": "per_day", "markup": "9"}
+    answer = client.post(path, {**LIMIT, **named, "version": version})
+    assert (answer.status, meter.store.history()[0].actor) == (409, "bob")
+    assert "Another person has changed this plan" in answer.text
 
 
 def test_a_plan_is_removed_once_no_tenant_is_on_it(client: Client, meter: Meter) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -10,11 +11,13 @@ import pytest
 
 from tests.contract.calls import DAY, NOW, at, new_id
 from tests.contract.model import Added, Model, Row, matches
+from token_limit_core.errors import LimitChanged
 from token_limit_core.events import LLMEvent
 from token_limit_core.limits import ENFORCE, EVERYONE, OBSERVE, STRICT, Limit
 from token_limit_core.limits.filters import Facts, filter_of
 from token_limit_core.runtime.faults import ConfigurationError
 from token_limit_core.stores.contract import Store
+from token_limit_core.stores.plans import Plan
 from token_limit_core.stores.records import Call
 from token_limit_core.windows import FREQUENCIES, PER_DAY, PER_HOUR, PER_MINUTE, PER_MONTH, PER_YEAR, TOTAL
 
@@ -278,6 +281,38 @@ def test_a_plan_that_is_left_and_entered_again_starts_from_the_ledger(store: Sto
         store.remove_plan("pro", NOW)
     assert store.remove_plan("free", NOW)
     assert [(plan.name, plan.tenants) for plan in store.plans()] == [("pro", 1)]
+
+
+def test_a_plan_that_was_changed_since_it_was_read_is_not_overwritten(store: Store) -> None:
+    monthly, daily = Limit("", 10, plan="pro"), Limit("", 3, PER_DAY, plan="pro")
+    store.set_plan("pro", [monthly], NOW, expected=Plan("pro"))
+    [read] = store.plans()
+    store.set_plan("pro", read.limits, NOW, "20", expected=read)
+    for limits, markup in (([monthly, daily], ""), ([], "30")):
+        with pytest.raises(LimitChanged):
+            store.set_plan("pro", limits, NOW, markup, expected=read)
+    with pytest.raises(LimitChanged):
+        store.set_plan("pro", [], NOW, expected=Plan("pro"))
+    [plan] = store.plans()
+    assert (plan.markup, plan.limits, len(store.history())) == ("20", read.limits, 2)
+
+
+def test_people_who_edit_one_plan_at_once_lose_nothing(store: Store) -> None:
+    def add(number: int) -> None:
+        limit = Limit("", 1 + number, filter=filter_of(model=f"model-{number}"), plan="pro")
+        for _ in range(100):
+            read = next(iter(store.plans()), Plan("pro"))
+            try:
+                store.set_plan("pro", [*read.limits, limit], NOW, read.markup, expected=read)
+                return
+            except LimitChanged:
+                continue
+        raise AssertionError("always another one was first")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(add, range(8)))
+    [plan] = store.plans()
+    assert sorted(limit.amount for limit in plan.limits) == list(range(1, 9))
 
 
 def test_a_default_plan_holds_for_tenants_that_never_had_one(store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..errors import LimitChanged
 from ..limits import Limit
 from ..management.plan_edits import draft_plan_limit, find_plan, find_plan_limit, version_of_plan
 from ..stores.plans import Plan
@@ -41,7 +42,11 @@ def save_plan_limit(ctx: Context) -> Response:
         errors = {WHOLE: stale(), **errors}
     if errors:
         return _page(ctx, plan, before, texts, errors, 409 if WHOLE in errors else 400)
-    ctx.store.set_plan(plan.name, limits, ctx.now, plan.markup, ctx.actor)
+    try:
+        ctx.store.set_plan(plan.name, limits, ctx.now, plan.markup, ctx.actor, expected=plan)
+    except LimitChanged:
+        plan, before = _found(ctx, posted)
+        return unknown_plan(ctx) if plan is None else _page(ctx, plan, before, texts, {WHOLE: stale()}, 409)
     return redirect(ctx.url("plan", plan=plan.name, said="saved"))
 
 
@@ -50,7 +55,13 @@ def remove_plan_limit(ctx: Context) -> Response:
     plan, gone = _found(ctx, ctx.request.form)
     if plan is None or gone is None:
         return unknown_plan(ctx)
-    ctx.store.set_plan(plan.name, [row for row in plan.limits if row != gone], ctx.now, plan.markup, ctx.actor)
+    left = [row for row in plan.limits if row != gone]
+    try:
+        if ctx.request.form.get("version") != version_of_plan(plan):
+            raise LimitChanged("the plan was changed since it was shown")
+        ctx.store.set_plan(plan.name, left, ctx.now, plan.markup, ctx.actor, expected=plan)
+    except LimitChanged:
+        return ctx.message(409, "Nothing was removed", "Another person has changed this plan since the page was shown.")
     return redirect(ctx.url("plan", plan=plan.name, said="removed"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..errors import LimitChanged
 from ..management.parsing import parse_markup, parse_plan
 from ..management.plan_edits import find_plan, version_of_plan
 from ..runtime.faults import ConfigurationError
@@ -51,11 +52,14 @@ def save_plan(ctx: Context) -> Response:
             errors[name] = str(error).partition(": ")[2]
     if errors:
         return _page(ctx, found, 400, typed, errors)
+    read = Plan(typed["plan"]) if found is None else found
     if found is not None and typed["version"] != version_of_plan(found):
         return _page(ctx, found, 409, typed, {"": stale()})
-    limits = [] if found is None else found.limits
-    saved = ctx.store.set_plan(typed["plan"], limits, ctx.now, typed["markup"], ctx.actor)
-    return redirect(ctx.url("plan", plan=saved.name, said="saved"))
+    try:
+        ctx.store.set_plan(read.name, read.limits, ctx.now, typed["markup"], ctx.actor, expected=read)
+    except LimitChanged:
+        return _page(ctx, find_plan(ctx.store, read.name), 409, typed, {"": stale()})
+    return redirect(ctx.url("plan", plan=read.name, said="saved"))
 
 
 def remove_plan(ctx: Context) -> Response:

@@ -137,8 +137,20 @@ class Plans:
         """List the plans by name, with how many tenants are on each."""
         raise self._no_rows()
 
-    def set_plan(self, name: str, limits: Sequence[Limit], now: float, markup: str = "", by: str = "") -> Plan:
-        """Create or replace a plan. Limits of the same identity keep their counters; others of the plan are removed."""
+    def set_plan(
+        self,
+        name: str,
+        limits: Sequence[Limit],
+        now: float,
+        markup: str = "",
+        by: str = "",
+        expected: Plan | None = None,
+    ) -> Plan:
+        """Create or replace a plan. Limits of the same identity keep their counters; others of the plan are removed.
+
+        With `expected`, raise `LimitChanged` and change nothing when the plan has other limits or another markup by
+        now; `Plan(name)` expects none of either, as of a plan that is new.
+        """
         raise self._no_rows()
 
     def remove_plan(self, name: str, now: float, by: str = "") -> bool:
@@ -244,8 +256,12 @@ class PlansTransaction(ReportsTransaction):
         """Read every plan by name, with its limits and the number of its tenants."""
 
     @abstractmethod
-    def write_plan(self, name: str, markup: str) -> None:
-        """Insert or update a plan, without its limits."""
+    def lock_plan(self, name: str) -> Plan:
+        """Keep other transactions from changing a plan, and read it; one that is new is inserted."""
+
+    @abstractmethod
+    def write_markup(self, name: str, markup: str) -> None:
+        """Set the markup of a plan that is there."""
 
     @abstractmethod
     def delete_plan(self, name: str) -> None: ...

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+from ..errors import LimitChanged
 from ..events import LLMEvent
 from ..limits import EVERYONE, USD, Item, Limit, LimitStatus, in_force, key_of
 from ..limits.filters import NO_FACTS, Facts
@@ -32,11 +33,21 @@ class TransactionalPlans(Running, Plans):
     def plans(self) -> list[Plan]:
         return self._read(lambda tx: tx.all_plans())
 
-    def set_plan(self, name: str, limits: Sequence[Limit], now: float, markup: str = "", by: str = "") -> Plan:
+    def set_plan(
+        self,
+        name: str,
+        limits: Sequence[Limit],
+        now: float,
+        markup: str = "",
+        by: str = "",
+        expected: Plan | None = None,
+    ) -> Plan:
         def work(tx: Transaction) -> Plan:
-            tx.write_plan(name, markup)  # locks the plan
-            known = tx.plan(name)
-            rows = [] if known is None else list(known.limits)
+            known = tx.lock_plan(name)
+            rows = list(known.limits)
+            if expected is not None and (expected.markup, set(expected.limits)) != (known.markup, set(rows)):
+                raise LimitChanged("the plan was changed since it was read")
+            tx.write_markup(name, markup)
             identities = {limit.identity for limit in limits}
             gone = [row.id for row in rows if row.identity not in identities]
             if gone:

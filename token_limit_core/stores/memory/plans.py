@@ -63,8 +63,11 @@ class MemoryPlans(PlansTransaction):
         on = [tenant.plan for tenant in self.tenants.values()]
         return [plan._replace(tenants=on.count(name)) for name, plan in sorted(self._plans.items())]
 
-    def write_plan(self, name: str, markup: str) -> None:
-        self._plans[name] = self._plans.get(name, Plan(name))._replace(markup=markup)
+    def lock_plan(self, name: str) -> Plan:
+        return self._plans.get(name, Plan(name))
+
+    def write_markup(self, name: str, markup: str) -> None:
+        self._plans[name] = self.lock_plan(name)._replace(markup=markup)
         self._forget(None)
 
     def delete_plan(self, name: str) -> None:

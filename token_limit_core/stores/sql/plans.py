@@ -65,6 +65,7 @@ _PLANS = select(plan.c.name, plan.c.markup).order_by(plan.c.name)
 _PLAN_LIMITS = select(*_LIMIT).where(limit.c.plan == _THE_PLAN).order_by(limit.c.id)
 _ALL_PLAN_LIMITS = select(*_LIMIT).where(limit.c.plan != "").order_by(limit.c.id)
 _ON_PLANS = select(tenant.c.plan, func.count()).where(tenant.c.plan.is_not(None)).group_by(tenant.c.plan)
+_LOCK_PLAN = update(plan).where(plan.c.name == _THE_PLAN).values(markup=plan.c.markup)
 _MARK_UP = update(plan).where(plan.c.name == _THE_PLAN).values(markup=bindparam("markup"))
 _DELETE_PLAN = delete(plan).where(plan.c.name == _THE_PLAN)
 
@@ -177,8 +178,12 @@ class SqlPlans(SqlSums, PlansTransaction):
             for name, markup in self._rows(_PLANS)
         ]
 
-    def write_plan(self, name: str, markup: str) -> None:
-        self._run(self._upserts.plan, {"name": name, "markup": markup})
+    def lock_plan(self, name: str) -> Plan:
+        self._run(self._upserts.plan, {"name": name, "markup": ""})
+        self._run(_LOCK_PLAN, {"the_plan": name})
+        return self.plan(name) or Plan(name)
+
+    def write_markup(self, name: str, markup: str) -> None:
         self._run(_MARK_UP, {"the_plan": name, "markup": markup})
 
     def delete_plan(self, name: str) -> None:
