@@ -8,7 +8,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from token_limit_core.errors import ConfigurationError
 from token_limit_core.ingest.body import Read
-from token_limit_core.ingest.endpoints import CHECKS, EVENTS, THRESHOLDS, Incoming, Ingest
+from token_limit_core.ingest.endpoints import ENDPOINTS, Incoming, Ingest
 
 from .conf import REMOTE, settings
 from .meter import get_meter
@@ -39,6 +39,4 @@ def _body(request: HttpRequest) -> Read:
 
 
 app_name = "token_limit_ingest"
-urlpatterns: list[URLPattern] = [
-    path(name, endpoint, {"name": name}, name=name) for name in (EVENTS, THRESHOLDS, CHECKS)
-]
+urlpatterns: list[URLPattern] = [path(name, endpoint, {"name": name}, name=name) for name in ENDPOINTS]

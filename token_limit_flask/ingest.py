@@ -6,7 +6,7 @@ from flask import Blueprint, Response, request
 from werkzeug.wsgi import get_input_stream
 
 from token_limit_core import Meter
-from token_limit_core.ingest.endpoints import CHECKS, EVENTS, THRESHOLDS, Incoming, Ingest
+from token_limit_core.ingest.endpoints import ENDPOINTS, Incoming, Ingest
 
 
 def ingest_blueprint(meter: Meter, name: str = "token_limit_ingest") -> Blueprint:
@@ -21,7 +21,7 @@ def ingest_blueprint(meter: Meter, name: str = "token_limit_ingest") -> Blueprin
         rendered = ingest.answer(incoming)
         return Response(rendered.body, rendered.status, rendered.headers)
 
-    for path in (EVENTS, THRESHOLDS, CHECKS):
+    for path in ENDPOINTS:
         # every method: the endpoint answers an unsupported one with 405
         methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
         blueprint.add_url_rule(f"/{path}", path, endpoint, methods=methods, defaults={"endpoint": path})

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from token_limit_core import Meter
 from token_limit_core.ingest.body import Read
-from token_limit_core.ingest.endpoints import CHECKS, EVENTS, THRESHOLDS, Incoming, Ingest
+from token_limit_core.ingest.endpoints import ENDPOINTS, Incoming, Ingest
 
 
 def ingest_routes(meter: Meter) -> list[Route]:
@@ -27,8 +27,7 @@ def ingest_routes(meter: Meter) -> list[Route]:
 
     methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]  # the endpoint answers an unsupported one with 405
     return [
-        Route(f"/{name}", partial(endpoint, name), methods=methods, name=f"token_limit_{name}")
-        for name in (EVENTS, THRESHOLDS, CHECKS)
+        Route(f"/{name}", partial(endpoint, name), methods=methods, name=f"token_limit_{name}") for name in ENDPOINTS
     ]
 
 

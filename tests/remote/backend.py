@@ -130,9 +130,11 @@ class Backend(ThreadingHTTPServer):
                 backend.thresholds.append(body)
                 backend.limits[body["tenant_id"]] = Decimal(body["limit_usd"])
             handler.answer(201)
-        else:
+        elif handler.path == "/v1/events":
             take(handler)
             handler.answer(202)
+        else:
+            handler.answer(404)  # the published backend has three endpoints
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that time out are part of the game."""

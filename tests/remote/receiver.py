@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from io import BytesIO
+from urllib.parse import parse_qsl
 
 from tests.remote.backend import Backend, Handler
 from token_limit_core.ingest.endpoints import Incoming, Ingest
@@ -30,7 +31,7 @@ def answer(handler: Handler) -> None:
     assert isinstance(receiver, Receiver)
     path, _, query = handler.path.partition("?")
     headers = {name.lower(): value for name, value in handler.headers.items()}
-    asked = dict(part.split("=") for part in query.split("&") if part)
+    asked = dict(parse_qsl(query, keep_blank_values=True))
     name = path.rpartition("/")[2]
     rendered = receiver.ingest.answer(Incoming(handler.command, name, asked, headers, BytesIO(handler.raw).read))
     now = time.time()

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from tests.remote.test_ingest import CLOCK, NOW, event
 from token_limit_core.events import FIELDS
-from token_limit_core.ingest.endpoints import EVENTS, THRESHOLDS, Incoming, Ingest
+from token_limit_core.ingest.endpoints import EVENTS, MANAGE, THRESHOLDS, Incoming, Ingest
 from token_limit_core.ingest.keys import PERMISSIONS, make_key
+from token_limit_core.ingest.manage import OPERATIONS
 from token_limit_core.stores import open_store
 from token_limit_core.stores.queries import TenantQuery
 
@@ -86,6 +87,23 @@ def test_limits_of_anything(fields: dict[str, Any]) -> None:
     body = {"tenant_id": "acme", "limit_usd": 5, **fields}
     status, _, _ = deliver(json.dumps(body).encode("utf-8", "replace"), "identity", THRESHOLDS)
     assert status in (200, 400, 403, 422)
+
+
+MANAGED = st.dictionaries(
+    st.sampled_from(
+        sorted({"tenant_id", "plan", "by", *(name for one in OPERATIONS.values() for name in one.keywords)})
+    ),
+    JSON | st.sampled_from(["acme", "*", "", "pro", "25", "-1", "per_day", "total", "2027-03-01", [{"amount": 5}]]),
+)
+
+
+@EXAMPLES
+@given(st.sampled_from(sorted(OPERATIONS)), MANAGED)
+def test_anything_to_be_done(do: str, fields: dict[str, Any]) -> None:
+    body = {"tenant_id": "acme", "do": do, **fields}
+    status, _, calls = deliver(json.dumps(body).encode("utf-8", "replace"), "identity", MANAGE)
+    assert status in (200, 400, 403, 409, 422)
+    assert calls == 0
 
 
 def test_values_that_lie_deep_in_each_other() -> None:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from ..events import LLMEvent
 from ..runtime.faults import StoreError, logger
-from .remote_tenant import Cost, TenantState, answer_of
+from ..windows import RATES
+from .remote_tenant import Answer, TenantState, answer_of
 from .spool import Spool
 from .transport import CheckRefused, Transport
 
@@ -38,36 +39,42 @@ class BackendAnswers:
         """List the states of one tenant, or of all."""
         return [state for name, state in list(self._states.items()) if tenant_id in (None, name)]
 
-    def refresh(self, tenant_id: str, now: float) -> TenantState:
-        """Return the state of a tenant, and ask the backend if its answer is stale.
+    def refresh(self, tenant_id: str, now: float, user: str | None = None) -> TenantState:
+        """Return the state of a tenant, and ask the backend if its answer for the calls of a user is stale.
 
         Raises `StoreError` when no answer is in force.
         """
         state = self.state(tenant_id)
-        if self._is_fresh(state, now):
+        if self._is_fresh(state, user, now):
             return state
         with state.checking:
-            if not self._is_fresh(state, now):
-                self._ask(state, tenant_id, now)
+            if not self._is_fresh(state, user, now):
+                self._ask(state, tenant_id, user, now)
+                if state.key(user) not in state.answers:  # the first answer says that each user needs one
+                    self._ask(state, tenant_id, user, now)
         return state
 
-    def _ask(self, state: TenantState, tenant_id: str, now: float) -> None:
+    def _ask(self, state: TenantState, tenant_id: str, user: str | None, now: float) -> None:
+        key = state.key(user)
         try:
             if now < max(self._not_before, state.not_before):
                 raise StoreError("the backend did not answer a moment ago")
-            delivered = self._delivered(state)
-            answer = answer_of(tenant_id, self._transport.check(tenant_id), now)
+            number = self._begin_check(state)
+            answer = answer_of(tenant_id, self._transport.check(tenant_id, key), now, number)
+        except CheckRefused as error:
+            if tenant_id:
+                self._keep_last(state, user, error, now)
+                return
+            answer = Answer(False, (), None, now, number=state.checks)  # it has no limits on the calls of nobody
         except StoreError as error:
-            self._keep_last(state, error, now)
+            self._keep_last(state, user, error, now)
             return
         self._pause = 0.0
         with state.lock:
-            state.answer = answer
-            state.unsynced = state.unsynced.minus(delivered)
-            state.delivered = state.delivered.minus(delivered)
+            state.keep(answer, key if answer.by_user else "", now - self._ttl)
 
-    def _delivered(self, state: TenantState) -> Cost:
-        """Return the cost that the next answer includes: events delivered by this process or others with its spool."""
+    def _begin_check(self, state: TenantState) -> int:
+        """Return the number of a check that begins; its answer includes what any process with our spool delivered."""
         if self._spool is not None:
             with state.lock:
                 waiting = list(state.waiting)
@@ -75,12 +82,14 @@ class BackendAnswers:
             with state.lock:
                 state.acknowledge(gone)
         with state.lock:
-            return state.delivered
+            state.checks += 1
+            return state.checks
 
-    def _is_fresh(self, state: TenantState, now: float) -> bool:
-        return state.answer is not None and 0 <= now - state.answer.at < self._ttl
+    def _is_fresh(self, state: TenantState, user: str | None, now: float) -> bool:
+        answer = state.answers.get(state.key(user))
+        return answer is not None and 0 <= now - answer.at < self._ttl and not answer.has_ended(now)
 
-    def _keep_last(self, state: TenantState, error: StoreError, now: float) -> None:
+    def _keep_last(self, state: TenantState, user: str | None, error: StoreError, now: float) -> None:
         """Keep the last answer until its window ends, and pause the checks. Raises the error without an answer."""
         if isinstance(error, CheckRefused):  # the backend may answer for other tenants
             state.not_before = now + LONGEST_PAUSE_SECONDS
@@ -89,16 +98,18 @@ class BackendAnswers:
             self._pause = min(LONGEST_PAUSE_SECONDS, max(FIRST_PAUSE_SECONDS, self._ttl, self._pause * 2))
             self._not_before = now + self._pause
             logger.warning("%s; what it last said of a tenant stays in force", error)
-        answer = state.answer
-        if answer is None or (answer.status is not None and now >= answer.status.window.end):
-            state.answer = None
+        answer = state.answer(user)
+        if answer is None or answer.has_ended(now, but=RATES):
+            with state.lock:
+                state.drop()
             raise error
 
-    def forget(self, tenant_id: str) -> None:
-        """Drop the answer of a tenant, also one that is on its way, because its limit has changed."""
-        state = self.state(tenant_id)
-        with state.checking, state.lock:
-            state.answer, state.not_before = None, 0.0
+    def forget(self, tenant_id: str | None) -> None:
+        """Drop the answers of a tenant or of all, also those that are on their way, because a limit has changed."""
+        for state in self.states() if tenant_id is None else [self.state(tenant_id)]:
+            with state.checking, state.lock:
+                state.drop()
+                state.not_before = 0.0
 
     def acknowledge(self, events: Sequence[LLMEvent]) -> None:
         """Mark events as delivered: the next answer includes them, or the backend refused them for good."""

@@ -7,31 +7,30 @@ too. The spend of other services counts from the next answer. docs/remote.md sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from ..errors import EventsLost, KeptElsewhere
+from ..errors import EventsLost
 from ..events import LLMEvent
-from ..limits import ADMITTED, ENFORCE, Decision, Limit, LimitStatus
+from ..limits import ADMITTED, EVERYONE, Decision, Limit, LimitStatus
 from ..limits.filters import NO_FACTS, Facts
-from ..money import to_usd
-from ..runtime.faults import ConfigurationError, StoreError, internal_errors, logger
+from ..runtime.faults import StoreError, internal_errors, logger
 from ..runtime.forks import after_fork
 from ..runtime.log_throttle import LogThrottle
 from ..stores.contract import Store
-from ..stores.entries import Spend
+from ..stores.entries import Entry, Spend
 from ..stores.records import Call, Hold, Pruned, Recorded
 from .queue import DeliveryRefused, EventQueue
 from .remote_answers import BackendAnswers
-from .remote_tenant import Cost
+from .remote_management import ManagedElsewhere
+from .remote_tenant import Cost, facts_of
 from .spool import Spool
-from .transport import Transport, number
+from .transport import Transport
 
 CLOSE_SECONDS = 10.0
 
 
-class RemoteStore(Store):
+class RemoteStore(ManagedElsewhere, Store):
     """Limits and spend at a backend (`MeterConfig(url=..., api_key=...)`). Raises `StoreError` when it cannot answer.
 
     While the backend is away, its last answer stays in force until its window ends. The spend of this process counts
@@ -47,10 +46,9 @@ class RemoteStore(Store):
         on_flush_error: Callable[[Exception], None] | None = None,
         **queue: Any,
     ) -> None:
-        self._transport = transport
+        super().__init__(transport, BackendAnswers(transport, spool, ttl))
         self.backend: str = transport.url
         self._spool = spool
-        self._tenants = BackendAnswers(transport, spool, ttl)
         self._on_flush_error = on_flush_error
         self._overflow = LogThrottle()
         self.queue: EventQueue = EventQueue(
@@ -66,9 +64,7 @@ class RemoteStore(Store):
     # -- admission and settling -----------------------------------------------------------------
 
     def admit(self, call: Call, now: float) -> Decision:
-        if not call.tenant_id:
-            return ADMITTED  # a backend has limits of tenants only
-        state = self._tenants.refresh(call.tenant_id, now)
+        state = self._tenants.refresh(call.tenant_id, now, call.user)
         with state.lock:
             refused = state.decide(call, now)
             if refused is not None and refused.kind == "busy" and state.expire(now):
@@ -76,8 +72,12 @@ class RemoteStore(Store):
             if refused is not None:
                 return refused
             expires_at = now + call.hold_seconds
-            hold = Hold(call.call_id, call.tenant_id, call.estimate, now, expires_at, call.origin, tokens=call.tokens)
-            state.take(hold, Cost(hold.held, call.tokens))
+            state.take(
+                Hold(
+                    call.call_id, call.tenant_id, call.estimate, now, expires_at, call.origin, tokens=call.tokens,
+                    provider=call.provider, model=call.model, user=call.user, feature=call.feature,
+                )
+            )  # fmt: skip
         return ADMITTED
 
     def settle(self, call_id: str, event: LLMEvent, cost_nano: int | None, now: float) -> Recorded:
@@ -86,8 +86,8 @@ class RemoteStore(Store):
             held = state.release(call_id) is not None
             if event.event_id in state.waiting or not (held or state.count_once(event.event_id)):
                 return "duplicate"
-            cost = state.waiting[event.event_id] = Cost(0 if cost_nano is None else cost_nano, event.total_tokens)
-            state.unsynced = state.unsynced.plus(cost)
+            entry = Entry(event, cost_nano)
+            state.spend(event.event_id, Cost(entry.facts, entry.spent, event.total_tokens))
         try:
             self.queue.put(event)
         except StoreError:  # the spool cannot be written; a later try must not find the event counted
@@ -115,8 +115,8 @@ class RemoteStore(Store):
                 if hold is not None:
                     most = hold.amount if amount is None else max(hold.held, amount)
                     higher = hold._replace(amount=most, tokens=max(hold.tokens, tokens))
-                    state.take(higher, Cost(higher.held, higher.tokens))
-                    return state.decide(Call("", hold.tenant_id, None), now, needed=0) or ADMITTED
+                    state.take(higher)
+                    return state.decide(_asking(hold.tenant_id, facts_of(hold)), now, needed=0) or ADMITTED
         return None
 
     def keep(self, call_id: str, new_id: str, now: float, expires_at: float) -> bool:
@@ -144,54 +144,20 @@ class RemoteStore(Store):
 
     # -- limits and queries ---------------------------------------------------------------------
 
-    def set_limit(self, limit: Limit, now: float, by: str = "", expected: Collection[Limit] | None = None) -> Limit:
-        plain = Limit(limit.tenant_id, limit.amount, limit.frequency, limit.mode, effective_from=limit.effective_from)
-        if limit != plain:
-            raise ConfigurationError(
-                f"limit: the backend {self.backend} takes an amount in US dollars, a frequency, a mode and a date from "
-                "here; set anything else there"
-            )
-        later = limit.effective_from > now
-        body: dict[str, Any] = {
-            "tenant_id": limit.tenant_id,
-            "limit_usd": number(to_usd(limit.amount)),
-            "frequency": limit.frequency,
-        }
-        if later:
-            body["effective_date"] = _iso(limit.effective_from)
-        if limit.mode != ENFORCE:
-            body["mode"] = limit.mode
-        self._transport.set_limit(body)
-        self._tenants.forget(limit.tenant_id)
-        return limit
-
-    def remove_limit(
-        self, tenant_id: str, frequency: str | None, now: float, by: str = "", filter: str | None = None
-    ) -> int:
-        removed = self._transport.remove_limit(tenant_id, frequency)
-        self._tenants.forget(tenant_id)
-        return removed
-
     def welcome(self, limit: Limit, now: float) -> bool:
         return False  # only the backend knows who is new
 
-    def cancel_limit(self, limit: Limit, now: float, by: str = "") -> None:
-        self.remove_limit(limit.tenant_id, limit.frequency, now)
-
-    def limits(self, tenant_id: str) -> list[Limit]:
-        status = self._tenants.state(tenant_id).status()
-        return [] if status is None else [status.limit]
-
-    def usage(self, tenant_id: str, now: float, user: str | None = None) -> list[LimitStatus]:
-        state = self._tenants.refresh(tenant_id, now)
+    def usage(self, tenant_id: str, now: float, user: str | None = None, everyone: bool = False) -> list[LimitStatus]:
+        state = self._tenants.refresh(tenant_id, now, user)
         with state.lock:
-            status = state.status()
-        return [] if status is None else [status]
+            found = state.states(now, user)
+        with_all = everyone or tenant_id == EVERYONE
+        return [status for status in found if with_all or status.limit.tenant_id != EVERYONE]
 
     def reached(self, tenant_id: str, now: float, facts: Facts = NO_FACTS) -> Decision | None:
-        state = self._tenants.refresh(tenant_id, now)
+        state = self._tenants.refresh(tenant_id, now, facts.user)
         with state.lock:
-            return state.decide(Call("", tenant_id, None), now)
+            return state.decide(_asking(tenant_id, facts), now, needed=1)
 
     def holds(self, tenant_id: str | None = None) -> list[Hold]:
         found = [hold for state in self._tenants.states(tenant_id) for hold, _ in list(state.holds.values())]
@@ -205,9 +171,6 @@ class RemoteStore(Store):
 
     def _services(self, work: object) -> NoReturn:
         raise self._no_rows()
-
-    def _no_rows(self) -> KeptElsewhere:
-        return KeptElsewhere(self._transport.url)
 
     # -- delivery -------------------------------------------------------------------------------
 
@@ -267,7 +230,7 @@ class RemoteStore(Store):
             logger.error("%d events could not be delivered and are lost; set `spool` to keep them", left)
 
 
-def _iso(seconds: float) -> str:
-    """Write a time as an ISO date, and as a date with a time where it is not midnight in UTC."""
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return moment.date().isoformat() if seconds % 86400 == 0 else moment.isoformat()
+def _asking(tenant_id: str, facts: Facts) -> Call:
+    """Make a call that is only asked about."""
+    provider, model, user, feature, _ = facts
+    return Call("", tenant_id, None, provider=provider, model=model, user=user, feature=feature)

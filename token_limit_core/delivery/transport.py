@@ -1,6 +1,7 @@
-"""Transport: the wire contract of a remote backend over `requests` (SPEC 1.5).
+"""Transport: the wire contract of a remote backend over `requests`.
 
-Three calls: ingest (POST, gzip JSON), set limit (POST), check (GET).
+Every backend has three calls: ingest (POST, gzip JSON), set limit (POST), check (GET). One of ours has more, which
+manage limits, plans and tenants.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
+from ..errors import LimitChanged
 from ..events import LLMEvent
 from ..runtime.faults import ConfigurationError, StoreError
 from ..runtime.forks import after_fork
@@ -42,7 +44,19 @@ TRY_AGAIN = frozenset({408, 425, 429})
 
 
 class CheckRefused(StoreError):
-    """The backend answers, but not for this tenant, for example because the key does not cover it."""
+    """The backend answers, but not for this tenant, for example because the key does not cover it.
+
+    `status` is that of HTTP, and `detail` what a backend of ours says of the reason.
+    """
+
+    def __init__(self, message: str, status: int, detail: str) -> None:
+        super().__init__(f"{message}: {detail}" if detail else message)
+        self.status: int = status
+        self.detail: str = detail or message
+
+
+class TooOld(StoreError):
+    """The backend is older than this release, and does not know what it is asked for."""
 
 
 class Endpoints(NamedTuple):
@@ -51,6 +65,9 @@ class Endpoints(NamedTuple):
     ingest: str
     thresholds: str
     check: str
+    usage: str
+    plans: str
+    manage: str
 
 
 def endpoints(url: str, thresholds_url: str | None = None, check_url: str | None = None) -> Endpoints:
@@ -63,6 +80,7 @@ def endpoints(url: str, thresholds_url: str | None = None, check_url: str | None
         url,
         urljoin(url, "thresholds") if thresholds_url is None else thresholds_url,
         urljoin(url, "check-tenant-limit") if check_url is None else check_url,
+        *(urljoin(url, name) for name in ("usage", "plans", "manage")),
     )
     _check_url(found.thresholds, "thresholds_url")
     _check_url(found.check, "check_url")
@@ -156,10 +174,10 @@ class Transport:
             asked=told is not None and told > wait,
         )
 
-    def check(self, tenant_id: str) -> dict[str, Any]:
-        """GET the state of a tenant's limit. Raises `StoreError` without a usable answer."""
-        answer = self._ask("GET", self._where.check, params={"tenant_id": tenant_id}, read=CHECK_READ_SECONDS)
-        told = _json_of(answer)
+    def check(self, tenant_id: str, user: str = "") -> dict[str, Any]:
+        """GET the state of a tenant's limits, with those of a user. Raises `StoreError` without a usable answer."""
+        params = {"tenant_id": tenant_id} | ({"user": user} if user else {})
+        told = _json_of(self._ask("GET", self._where.check, params=params, read=CHECK_READ_SECONDS))
         if not isinstance(told, dict) or not isinstance(told.get("limit_exceeded"), bool):
             raise StoreError("the backend's answer to a limit check is not understood")
         return told
@@ -168,13 +186,39 @@ class Transport:
         """POST a limit to the backend. Raises `StoreError` when it is refused."""
         self._ask("POST", self._where.thresholds, json=dict(body))
 
-    def remove_limit(self, tenant_id: str, frequency: str | None) -> int:
-        """Remove limits at a backend of ours; return how many. Raises `StoreError` when that is refused."""
-        params = {"tenant_id": tenant_id} | ({} if frequency is None else {"frequency": frequency})
-        answer = self._ask("DELETE", self._where.thresholds, params=params)
-        told = _json_of(answer)
-        removed = told.get("removed") if isinstance(told, dict) else None
-        return removed if isinstance(removed, int) else 0
+    def usage(self, tenant_id: str) -> dict[str, Any]:
+        """GET the limits of a tenant from a backend of ours. Raises `StoreError`, `TooOld` at an older one."""
+        return self._ask_ours("usage", "GET", self._where.usage, params={"tenant_id": tenant_id})
+
+    def plans(self) -> dict[str, Any]:
+        """GET the plans of a backend of ours. Raises `StoreError`, `TooOld` at an older one."""
+        return self._ask_ours("plans", "GET", self._where.plans)
+
+    def manage(self, do: str, **fields: Any) -> Any:
+        """POST something to be done to a backend of ours; return the result.
+
+        Raises `ConfigurationError` for a field that cannot be used, `LimitChanged` if somebody else was first,
+        `TooOld` at an older backend, else `StoreError`.
+        """
+        return self._ask_ours(do, "POST", self._where.manage, json={"do": do, **fields}).get("result")
+
+    def _ask_ours(self, what: str, method: str, url: str, **options: Any) -> dict[str, Any]:
+        try:
+            told = _json_of(self._ask(method, url, **options))
+        except CheckRefused as refused:
+            if refused.status in (404, 405):
+                raise TooOld(
+                    f"the backend {self.url} does not know {what!r}: it is older than this release. Update it, or do "
+                    "it there"
+                ) from None
+            if refused.status == 409:
+                raise LimitChanged(refused.detail) from None
+            if refused.status == 422:
+                raise ConfigurationError(refused.detail) from None
+            raise
+        if not isinstance(told, dict):
+            raise StoreError(f"the backend's answer to {what!r} is not understood")
+        return told
 
     def _ask(self, method: str, url: str, *, read: float = READ_SECONDS, **options: Any) -> requests.Response:
         import requests
@@ -186,7 +230,7 @@ class Transport:
         if not 200 <= answer.status_code < 300:
             away = answer.status_code in TRY_AGAIN or answer.status_code >= 500
             told = f"the backend answered {answer.status_code} to {method} {urlsplit(url).path}"
-            raise StoreError(told) if away else CheckRefused(told)
+            raise StoreError(told) if away else CheckRefused(told, answer.status_code, _detail_of(answer))
         return answer
 
     def _request(self, method: str, url: str, read: float, **options: Any) -> requests.Response:
@@ -218,6 +262,13 @@ def wire_json(event: LLMEvent) -> str:
     row = event.to_dict()
     row["tags"] = plain(event.tags)
     return json.dumps(row, default=str)
+
+
+def _detail_of(response: requests.Response) -> str:
+    """Return the detail of a problem document, which a backend of ours answers with; else an empty text."""
+    told = _json_of(response)
+    detail = told.get("detail") if isinstance(told, dict) else None
+    return detail[:500] if isinstance(detail, str) else ""
 
 
 def _is_taken(response: requests.Response) -> bool:

@@ -1,4 +1,4 @@
-"""The three endpoints of the wire protocol, over any store and under any framework."""
+"""The endpoints of the wire protocol, over any store and under any framework."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
+from ..errors import LimitChanged
 from ..events import LLMEvent
-from ..limits import OBSERVE, USD, LimitStatus
-from ..limits.filters import Filter, filter_of
+from ..limits import EVERYONE
+from ..limits.filters import Filter
 from ..management import LIMIT_KEYWORDS, limit_of
+from ..management.parsing import parse_payer
 from ..meter import Meter, engine_of
-from ..money import to_usd
 from ..pricing import PriceBook
 from ..runtime.clock import system_time
 from ..runtime.faults import ConfigurationError, StoreError
@@ -20,15 +21,20 @@ from ..scope import check_tenant
 from ..stores.contract import Store
 from ..stores.records import Recorded
 from ..upgrade import Rendered
-from ..windows import FREQUENCIES, parse_choice
 from .body import BadBody, Read, read_json
 from .events import Priced, Rejected, read_event
 from .keys import CHECK, INGEST, SET_LIMIT, ApiKey, proves, public_id_of, token_in
+from .limits import check_row, plan_rows, usage_row
+from .manage import Management, parse_command, refuse_unknown
 
 logger: logging.Logger = logging.getLogger("token_limit")
 
 EVENTS, THRESHOLDS, CHECKS = "events", "thresholds", "check-tenant-limit"
-"""The last path segment of each endpoint; clients derive the other two URLs from the first."""
+"""The last path segment of the endpoints that the published client knows."""
+
+USAGE, PLANS, MANAGE = "usage", "plans", "manage"
+ENDPOINTS = (EVENTS, THRESHOLDS, CHECKS, USAGE, PLANS, MANAGE)
+"""All endpoints; clients derive the other URLs from the first."""
 
 MOST_EVENTS = 10_000
 RETRY_SECONDS = 5
@@ -81,6 +87,7 @@ class Ingest:
         self._welcome = welcome
         self._prices = PriceBook() if prices is None else prices
         self._mark_up = mark_up
+        self._management = Management(store, clock)
 
     @classmethod
     def of(cls, meter: Meter) -> Self:
@@ -100,6 +107,8 @@ class Ingest:
             return _problem(Refused(bad.status, "The body is invalid", str(bad)), incoming, key)
         except ConfigurationError as error:
             return _problem(Refused(422, "The limit cannot be set", str(error)), incoming, key)
+        except LimitChanged as error:
+            return _problem(Refused(409, "Somebody else has changed it", str(error)), incoming, key)
         except StoreError:
             logger.exception("the store failed during an ingest request")
             later = Refused(503, "The store cannot be reached", "Retry the request.", Retry_After=str(RETRY_SECONDS))
@@ -112,10 +121,13 @@ class Ingest:
             (CHECKS, "GET"): (CHECK, self._check),
             (THRESHOLDS, "POST"): (SET_LIMIT, self._set_limit),
             (THRESHOLDS, "DELETE"): (SET_LIMIT, self._remove_limit),
+            (USAGE, "GET"): (CHECK, self._usage),
+            (PLANS, "GET"): (CHECK, self._plans),
+            (MANAGE, "POST"): (SET_LIMIT, self._manage),
         }
         methods = [method for endpoint, method in calls if endpoint == incoming.endpoint]
         if not methods:
-            raise Refused(404, "Unknown endpoint", f"Expected {EVENTS}, {THRESHOLDS} or {CHECKS}.")
+            raise Refused(404, "Unknown endpoint", f"Expected one of {', '.join(ENDPOINTS)}.")
         token = token_in(incoming.headers)
         public_id = None if token is None else public_id_of(token)
         key = None if public_id is None else self._store.api_key(public_id)
@@ -195,13 +207,24 @@ class Ingest:
     # -- limits ---------------------------------------------------------------------------------
 
     def _check(self, key: ApiKey, incoming: Incoming) -> Rendered:
-        tenant_id, now = _tenant(key, incoming.query.get("tenant_id")), self._clock()
+        tenant_id = _tenant(key, incoming.query.get("tenant_id"), payer=True)
+        now = self._clock()
         self._welcome(tenant_id, now)
-        return _json(200, state_of(self._store.usage(tenant_id, now)))
+        return _json(200, check_row(self._store, key, tenant_id, incoming.query, now))
+
+    def _usage(self, key: ApiKey, incoming: Incoming) -> Rendered:
+        query = incoming.query
+        tenant_id = _tenant(key, query.get("tenant_id"), payer=True)
+        return _json(200, usage_row(self._store, tenant_id, query.get("user") or None, self._clock()))
+
+    def _plans(self, key: ApiKey, incoming: Incoming) -> Rendered:
+        _allow(key, EVERYONE)
+        return _json(200, {"plans": plan_rows(self._store.plans())})
 
     def _set_limit(self, key: ApiKey, incoming: Incoming) -> Rendered:
         document = _document(incoming)
         tenant_id = _tenant(key, document.get("tenant_id"))
+        refuse_unknown(document, ("tenant_id", "limit_usd", "amount", *LIMIT_KEYWORDS), "of a limit")
         now = self._clock()
         keywords = {name: document[name] for name in LIMIT_KEYWORDS if document.get(name) is not None}
         amount = document["limit_usd"] if document.get("limit_usd") is not None else document.get("amount")
@@ -211,34 +234,16 @@ class Ingest:
         return _json(200, {"tenant_id": tenant_id, **shown, "frequency": limit.frequency})
 
     def _remove_limit(self, key: ApiKey, incoming: Incoming) -> Rendered:
-        tenant_id = _tenant(key, incoming.query.get("tenant_id"))
-        frequency = incoming.query.get("frequency")
-        if frequency is not None:
-            parse_choice(frequency, FREQUENCIES, "frequency")
-        filter = filter_of(**{name: incoming.query.get(name) for name in Filter._fields})
-        removed = self._store.remove_limit(tenant_id, frequency, self._clock(), f"key {key.public_id}", filter or None)
-        return _json(200, {"removed": removed})
+        query = incoming.query
+        tenant_id = _tenant(key, query.get("tenant_id"))
+        refuse_unknown(query, ("tenant_id", "frequency", *Filter._fields), "of a limit")
+        given = {name: value for name, value in query.items() if name != "tenant_id"}
+        return _json(200, {"removed": self._management.remove_limit(tenant_id, **given, by=f"key {key.public_id}")})
 
-
-def state_of(statuses: Sequence[LimitStatus]) -> dict[str, Any]:
-    """Return the answer to a limit check: the enforced limit with the least left, for the client to count against.
-
-    Amounts are US dollars as decimal strings, `resets_at` unix seconds.
-    """
-    enforced = [status for status in statuses if status.limit.mode != OBSERVE]
-    answer: dict[str, Any] = {"limit_exceeded": False, "remaining_tokens": None}
-    answer["limit_exceeded"] = any(status.settled >= status.ceiling for status in enforced)
-    money = [status for status in enforced if status.limit.unit == USD]
-    if not money:
-        return answer
-    tightest = min(money, key=lambda status: status.ceiling - status.settled - status.held)
-    return answer | {
-        "limit_usd": f"{to_usd(tightest.ceiling):f}",
-        "spent_usd": f"{tightest.spent_usd:f}",
-        "remaining_usd": f"{tightest.remaining_usd:f}",
-        "frequency": tightest.limit.frequency,
-        "resets_at": tightest.resets_at,
-    }
+    def _manage(self, key: ApiKey, incoming: Incoming) -> Rendered:
+        command = parse_command(_document(incoming))
+        _allow(key, command.owner)
+        return _json(200, {"result": command.run(self._management, key.public_id)})
 
 
 def _document(incoming: Incoming) -> Mapping[str, Any]:
@@ -249,19 +254,24 @@ def _document(incoming: Incoming) -> Mapping[str, Any]:
     return document
 
 
-def _tenant(key: ApiKey, value: Any) -> str:
-    """Return a tenant that the key covers. The error for other tenants does not reveal whether they exist."""
+def _tenant(key: ApiKey, value: Any, *, payer: bool = False) -> str:
+    """Return a tenant that the key covers, with `payer` also `""` for nobody and `*` for all tenants."""
     try:
         if not isinstance(value, str):
             raise ValueError
-        tenant_id = check_tenant(value)
+        tenant_id = parse_payer(value) if payer else check_tenant(value)
     except ValueError:
         raise Refused(422, "The tenant is invalid", "tenant_id: expected a string of 1 to 255 characters.") from None
+    _allow(key, tenant_id)
+    return tenant_id
+
+
+def _allow(key: ApiKey, tenant_id: str) -> None:
+    """Refuse what is not of the key's tenants. The error does not reveal whether others exist."""
     if not key.covers(tenant_id):
         raise Refused(
             403, "The API key does not cover the tenant", "tenant_id: not one of the tenants of this API key."
         )
-    return tenant_id
 
 
 def _rejection(index: int | None, row: Any, reason: str) -> dict[str, Any]:

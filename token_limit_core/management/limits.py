@@ -7,6 +7,7 @@ from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from ..delivery.transport import TooOld
 from ..limits import ENFORCE, EVERYONE, USD, Limit, LimitStatus, in_force
 from ..limits.filters import filter_of
 from ..money import Money, to_usd
@@ -117,13 +118,14 @@ class ManagesLimits:
     def limits(self, tenant_id: str) -> list[Limit]:
         """List the limits that hold for a tenant: its own, those that begin later included, and its plan's.
 
-        A plan's limit that the tenant's own replaces is left out. Of limits at a remote backend only that one is known
-        which its answer to a check tells: of those that are enforced now, the one that leaves the least. Raises
-        `StoreError` when there is no answer to go by.
+        A plan's limit that the tenant's own replaces is left out. Of limits at a remote backend that is older than this
+        release only that one is known which its answer to a check tells: of those that are enforced now, the one that
+        leaves the least. Raises `StoreError` when there is no answer to go by.
         """
-        if self.store.backend is not None:
+        try:
+            known = sorted(self.store.rules(tenant_id).limits, key=lambda row: row.id)
+        except TooOld:
             return [status.limit for status in self.usage(tenant_id)]
-        known = sorted(self.store.rules(tenant_id).limits, key=lambda row: row.id)
         rows = [row for row in known if row.tenant_id != EVERYONE or tenant_id == EVERYONE]
         effective = in_force(rows, self.config.clock())
         return [row for row in rows if not row.plan or row in effective]

@@ -141,10 +141,11 @@ class Ledger(ABC):
         """List open holds, oldest first."""
 
     @abstractmethod
-    def usage(self, tenant_id: str, now: float, user: str | None = None) -> list[LimitStatus]:
+    def usage(self, tenant_id: str, now: float, user: str | None = None, everyone: bool = False) -> list[LimitStatus]:
         """Give the state of each limit of a tenant or its plan that is in force, in its current window.
 
-        A limit on each user is given for `user`, or without one for the users that have spent most of it.
+        A limit on each user is given for `user`, or without one for the users that have spent most of it. With
+        `everyone` those on all tenants together are given, too.
         """
 
     def reached(self, tenant_id: str, now: float, facts: Facts = NO_FACTS) -> Decision | None:

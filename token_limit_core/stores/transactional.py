@@ -164,12 +164,11 @@ class TransactionalStore(TransactionalLimits, TransactionalPlans, TransactionalR
     def holds(self, tenant_id: str | None = None) -> list[Hold]:
         return self._read(lambda tx: tx.open_holds(tenant_id))
 
-    def usage(self, tenant_id: str, now: float, user: str | None = None) -> list[LimitStatus]:
+    def usage(self, tenant_id: str, now: float, user: str | None = None, everyone: bool = False) -> list[LimitStatus]:
         def work(tx: Transaction) -> list[LimitStatus]:
             limits = in_force(tx.rules(tenant_id).limits, now)
-            shown = sorted(
-                (row for row in limits if row.tenant_id != EVERYONE or tenant_id == EVERYONE), key=attrgetter("id")
-            )
+            with_all = everyone or tenant_id == EVERYONE
+            shown = sorted((row for row in limits if with_all or row.tenant_id != EVERYONE), key=attrgetter("id"))
             found: list[LimitStatus] = []
             for limit in shown:
                 window = limit.window(now)
