@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -61,9 +63,14 @@ def check_deployment(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_database(databases: Collection[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Check, with --database, that the tables are there."""
+    """Check, with --database, that the tables are there; `migrate` runs this check, too, before it makes them.
+
+    With `--database default` our alias is checked as well. Django's test runner asks for the databases that the tests
+    name, so there our alias must be named.
+    """
     try:
-        if settings.STORE is None and store_alias() in (databases or ()):
+        named = {store_alias()} if _testing() else {store_alias(), DEFAULT_DB_ALIAS}
+        if settings.STORE is None and named & set(databases or ()) and sys.argv[1:2] != ["migrate"]:
             get_store().check()
     except StoreError as error:
         return [_error(16, f"The store cannot be used: {error}.", "Run `manage.py migrate`, or start the database.")]
@@ -215,6 +222,11 @@ def _database() -> Iterator[CheckMessage]:
     elif connections[alias].vendor == "sqlite" and in_memory(alias) and not _testing():
         message = f"{_named('DATABASE')}: the limits are stored in memory, because the default database is in memory."
         yield _warning(2, message, "Use a file for the default database, or set EAGER in the settings of tests.")
+    elif connections[alias].vendor == "sqlite" and not in_memory(alias):
+        folder = os.path.dirname(os.path.abspath(connections[alias].settings_dict["NAME"]))
+        if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+            message = f"{_named('DATABASE')}: the folder {folder} of {alias!r} does not exist or is not writable."
+            yield _error(17, message, "Make the folder, or give the database a file in a folder that can be written.")
 
 
 def _middleware() -> Iterator[CheckMessage]:

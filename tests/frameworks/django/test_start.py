@@ -98,6 +98,44 @@ def test_missing_tables_are_found_by_the_check_of_databases(monkeypatch: pytest.
     )
 
 
+PROJECT = """
+import sys
+from django.conf import settings
+from django.core.management import execute_from_command_line
+from django.db import connections
+
+def manage(*words):
+    sys.argv = ["manage.py", *words]
+    try:
+        execute_from_command_line(sys.argv)
+    except SystemExit as end:
+        print(words[0], "ends with", end, file=sys.stderr)
+
+sqlite = "django.db.backends.sqlite3"
+settings.configure(
+    DATABASES={name: {"ENGINE": sqlite, "NAME": name + ".sqlite3"} for name in ("default", "limits")},
+    INSTALLED_APPS=["token_limit_django"],
+    MIDDLEWARE=["token_limit_django.middleware.TokenLimitMiddleware"],
+    TOKEN_LIMIT={"DATABASE": "limits"},
+    TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}],
+)
+manage("check", "--database", "default")
+manage("migrate", "--database", "limits", "--verbosity", "0")
+manage("check", "--database", "default")
+connections["limits"].settings_dict["NAME"] = "/nowhere/limits.sqlite3"
+manage("check")
+"""
+
+
+def test_missing_tables_fail_a_check_and_not_the_command_that_makes_them(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", PROJECT], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    told = [line for line in done.stderr.splitlines() if line.startswith(("?:", "check", "migrate"))]
+    assert [line.partition(")")[0] for line in told] == [
+        "?: (token_limit_django.E016", "check ends with 1", "?: (token_limit_django.E017", "check ends with 1",
+    ]  # fmt: skip
+    assert "the folder /nowhere of 'limits' does not exist" in told[2]
+
+
 def test_a_file_that_cannot_be_written_is_told_before_the_first_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
