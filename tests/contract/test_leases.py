@@ -379,6 +379,26 @@ def test_a_killed_process_loses_its_slice_when_the_hold_expires(store: Store, sp
     assert store.spend("acme", 0, 1e12).cost_nano == spent
 
 
+def test_processes_with_leases_spend_a_limit_to_the_last_request(store: Store, spec: str) -> None:
+    limit = SHARE * (WORTH + 1) + 200
+    limit_to(store, limit, unit=REQUESTS)
+    with workers(spec, 4, "spend_leased", 1) as running:
+        for worker in running:
+            worker.go()
+        used = sum(int(worker.line()) for worker in running)
+        assert len([hold for hold in store.holds() if hold.origin == LEASE]) == 4
+        others = limit - used - 60  # about half of what is left then is in the slices
+        store.record([(event_for(new_id()), 1) for _ in range(others)], NOW)
+        for worker in running:
+            worker.go()
+        spent = sum(int(worker.line()) for worker in running)
+        for worker in running:
+            assert worker.finish() == []
+    assert spent == 60
+    assert store.holds() == []
+    assert settled_and_held(store) == [(limit, 0)]
+
+
 def test_a_forked_child_has_no_lease(store: Store, spec: str) -> None:
     limit_to(store, 300 * USD)
     with workers(spec, 1, "lease_and_fork", CENT) as [worker]:

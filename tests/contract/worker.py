@@ -99,12 +99,29 @@ def lease(pipe: Connection, store: Store, tenant: str, estimate: int, now: float
 
 
 def leased(engine: Engine, tenant: str, estimate: int, now: float) -> str:
-    """Make one call; tell how it was admitted."""
+    """Make one call; tell how it was admitted or refused."""
     call_id = str(uuid.uuid4())
-    assert engine.access.admit(Call(call_id, tenant, estimate), now).admitted
+    decision = engine.access.admit(Call(call_id, tenant, estimate), now)
+    if not decision.admitted:
+        return decision.kind
     how = "leased" if call_id in (engine.access.leases or ()) else "plain"
     engine.settle((call_id, LLMEvent(call_id, tenant, timestamp=now), estimate, None))
     return how
+
+
+def spend_leased(pipe: Connection, store: Store, tenant: str, estimate: int, now: float) -> None:
+    """Make calls until one was admitted from a lease, wait, and call until the limit is exhausted."""
+    engine = engine_of(Meter(MeterConfig(store=store, lease_seconds=60, clock=lambda: now, store_timeout=PATIENCE)))
+    calls = 1
+    while leased(engine, tenant, estimate, now) == "plain":
+        calls += 1
+    pipe.send(str(calls))
+    pipe.recv()
+    calls = 0
+    while (how := leased(engine, tenant, estimate, now)) != "exhausted":
+        calls += how != "busy"
+    pipe.send(str(calls))
+    engine.close()
 
 
 def lease_and_fork(pipe: Connection, store: Store, tenant: str, estimate: int, now: float) -> None:
@@ -119,7 +136,7 @@ def lease_and_fork(pipe: Connection, store: Store, tenant: str, estimate: int, n
     engine.close()
 
 
-COMMANDS = {"spend": spend, "hold": hold, "fork": fork, "notice": notice, "lease": lease,
+COMMANDS = {"spend": spend, "hold": hold, "fork": fork, "notice": notice, "lease": lease, "spend_leased": spend_leased,
             "lease_and_fork": lease_and_fork}  # fmt: skip
 
 
