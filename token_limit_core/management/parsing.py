@@ -133,12 +133,7 @@ def parse_quantity(amount: Money | None, unit: str) -> int:
         if amount is None:
             raise ConfigurationError("limit_usd: missing; expected US dollars, for example 25")
         return parse_amount(amount)
-    try:
-        if isinstance(amount, bool) or amount is None:
-            raise TypeError
-        number = Decimal(str(amount)) if isinstance(amount, float) else Decimal(amount)
-    except (InvalidOperation, TypeError, ValueError):
-        number = Decimal("NaN")
+    number = _number(amount)
     if not number.is_finite() or not 0 <= number <= MOST_COUNTED or number != int(number):
         raise ConfigurationError(
             f"amount: invalid value {shown(amount)}; expected a whole number of {unit} up to 10^15, for example 100000"
@@ -146,14 +141,19 @@ def parse_quantity(amount: Money | None, unit: str) -> int:
     return int(number)
 
 
+def _number(value: object) -> Decimal:
+    """Return a number as given, a float as it prints; NaN for anything else, such as the list that JSON may have."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str, Decimal)):
+        return Decimal("NaN")
+    try:
+        return Decimal(str(value)) if isinstance(value, float) else Decimal(value)
+    except (InvalidOperation, ValueError):
+        return Decimal("NaN")
+
+
 def parse_signed_usd(amount: Money, name: str = "usd") -> int:
     """Return signed US dollars as nano-dollars."""
-    try:
-        if isinstance(amount, bool):
-            raise TypeError
-        number = Decimal(str(amount)) if isinstance(amount, float) else Decimal(amount)
-    except (InvalidOperation, TypeError, ValueError):
-        number = Decimal("NaN")
+    number = _number(amount)
     if not number.is_finite() or abs(number) > MAX_LIMIT_USD or not to_nano(number):
         raise ConfigurationError(
             f"{name}: invalid value {shown(amount)}; expected US dollars other than 0, from -10^9 to 10^9, "
@@ -176,12 +176,7 @@ def parse_markup(markup: Money | None) -> str:
     """Return a markup in percent as decimal text; None is no markup."""
     if markup is None:
         return ""
-    try:
-        if isinstance(markup, bool):
-            raise TypeError
-        percent = Decimal(str(markup)) if isinstance(markup, float) else Decimal(markup)
-    except (InvalidOperation, TypeError, ValueError):
-        percent = Decimal("NaN")
+    percent = _number(markup)
     if not percent.is_finite() or not -100 <= percent <= 10_000:
         raise ConfigurationError(
             f"markup: invalid value {shown(markup)}; expected percent from -100 to 10000, for example 20"
