@@ -207,4 +207,4 @@ def _last_event(error: Exception, started: bool, upgrade_url: str | None) -> byt
     peeked = scope is not None and scope.request.peeks
     if refused is None or (peeked and not started):
         return None
-    return sse_error(refused.decision, upgrade_url)
+    return sse_error(refused.decision, upgrade_url, None if scope is None else scope.language)

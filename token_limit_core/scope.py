@@ -17,6 +17,7 @@ from uuid import UUID
 
 from .limits import EVERYONE
 from .runtime.faults import ConfigurationError, log_fault, should_raise, shown
+from .runtime.language import preferred
 
 if TYPE_CHECKING:
     from .limits import Decision
@@ -40,6 +41,8 @@ class Scope:
     attributes: dict[str, Any] | None = None
     denial: Decision | None = None
     peeks = False
+    accept_language: str | None = None
+    """What the request says of the reader's language: its `Accept-Language` header, or a code."""
     unresolved: bool = False
     """True while the resolver fails: who pays is not known yet, which is not the same as nobody."""
     resolvable = True
@@ -112,6 +115,11 @@ class Scope:
         self.tenant_id = check_tenant(tenant_id)
         self.unresolved = False
         self._resolve = self._aresolve = None
+
+    @property
+    def language(self) -> str:
+        """The language of those who read the answer to the request."""
+        return preferred(self.request.accept_language)
 
     @property
     def request(self) -> Scope:

@@ -163,17 +163,22 @@ def problem(decision: Decision, upgrade_url: str | None = None, support_url: str
     return {name: value for name, value in members.items() if value is not None}
 
 
-def close_frame(decision: Decision) -> tuple[int, str]:
+def close_frame(decision: Decision, language: str | None = None) -> tuple[int, str]:
     """Give the code and the reason that close a WebSocket for a refusal.
 
     Codes from 4000 on are the application's; the reason has at most 123 bytes (RFC 6455, 7.4.2 and 5.5).
     """
-    return 4000 + decision.status, decision.explain().encode()[:123].decode(errors="ignore")
+    with speaking(language):
+        return 4000 + decision.status, decision.explain().encode()[:123].decode(errors="ignore")
 
 
-def sse_error(decision: Decision, upgrade_url: str | None = None) -> bytes:
-    """Return the problem document as a server-sent event of type `error`, to end a stream that has begun."""
-    return b"event: error\ndata: " + json.dumps(problem(decision, upgrade_url)).encode() + b"\n\n"
+def sse_error(decision: Decision, upgrade_url: str | None = None, language: str | None = None) -> bytes:
+    """Return the problem document as a server-sent event of type `error`, to end a stream that has begun.
+
+    `language` is that of its title and detail; English by default.
+    """
+    with speaking(language):
+        return b"event: error\ndata: " + json.dumps(problem(decision, upgrade_url)).encode() + b"\n\n"
 
 
 def context(

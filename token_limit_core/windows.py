@@ -119,20 +119,23 @@ def parse_anchor(value: Anchor, frequency: str) -> str:
     if value is None or value == "":
         return ""
     if frequency not in (PER_WEEK, PER_MONTH, PER_YEAR, TOTAL):
-        raise ConfigurationError(f"anchor: invalid value {shown(value)}; {frequency!r} has no anchor, leave it out")
+        raise ConfigurationError(
+            f"anchor: invalid value {shown(value)}; only weeks, months, years and totals have an anchor, leave it out"
+        )
+    given = value
     if isinstance(value, str) and value.strip().isdecimal():
         value = int(value)
     if isinstance(value, int):
         if isinstance(value, bool) or not 1 <= value <= 31:
             raise ConfigurationError(
-                f"anchor: invalid value {shown(value)}; expected a day of the month from 1 to 31 or a date, "
+                f"anchor: invalid value {shown(given)}; expected a day of the month from 1 to 31 or a date, "
                 "for example 15"
             )
         if frequency == PER_MONTH:
             return str(value)
         if frequency == PER_YEAR:
             return f"2000-01-{value:02}"
-        raise ConfigurationError(f"anchor: invalid value {value}; {frequency!r} starts at a date such as '2027-01-31'")
+        raise ConfigurationError(f"anchor: invalid value {shown(given)}; expected a date, for example '2027-01-31'")
     day = parse_date(value, "anchor")
     if frequency == PER_MONTH:
         return str(day.day)

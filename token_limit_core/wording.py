@@ -75,7 +75,7 @@ NUMBER = "1,234.5"
 DATE = "{day} {month} {year}"
 MONEY_FORMAT = "${amount}"
 
-_TYPED = re.compile(r"""([^;'"]*)('[^']*'|"[^"]*")(.*)""", re.DOTALL)
+_TYPED = re.compile(r"""([^;'"“]*)('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|“.*”)(.*)""", re.DOTALL)
 """An error message about a value: what is before it, the value, and what is after it."""
 
 EARLIEST = datetime(1, 1, 1, tzinfo=UTC).timestamp()
@@ -166,8 +166,8 @@ def span(seconds: float) -> str:
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
     parts = [(days, "d"), (hours, "h"), (minutes, "min"), (left, "s")]
-    shown = [f"{number} {unit}" for number, unit in parts if number][:2]
-    return " ".join(shown) or "0 s"
+    shown = [f"{number} {translate(unit)}" for number, unit in parts if number][:2]
+    return " ".join(shown) or f"0 {translate('s')}"
 
 
 def percent(part: int, whole: int) -> str:
@@ -288,7 +288,9 @@ def notice(
     tenant: str, percent: int, recovered: bool, limit: str, spent: str, resets_at: int | None, timezone: str
 ) -> tuple[str, str]:
     """Say that a limit has crossed a threshold, as subject and text of a message; `resets_at` is unix seconds."""
-    who = shown_id(tenant)
-    subject = f"{who} is below its limit again" if recovered else f"{who} has used {percent} % of a limit"
-    reset = f"\nIt resets at {clock_time(resets_at, timezone)}." if resets_at else ""
-    return subject, f"{subject}.\n\nLimit: {limit}\nSpent: {spent}{reset}\n"
+    crossed = "{tenant} is below its limit again" if recovered else "{tenant} has used {percent} % of a limit"
+    subject = translate(crossed).format(tenant=shown_id(tenant), percent=percent)
+    facts = [translate("Limit: {limit}").format(limit=limit), translate("Spent: {amount}").format(amount=spent)]
+    if resets_at:
+        facts.append(translate("It resets on {time}.").format(time=clock_time(resets_at, timezone)))
+    return subject, "\n".join([f"{subject}.", "", *facts, ""])

@@ -49,6 +49,7 @@ class TokenLimitMiddleware:
             return
         outbox = _Outbox(send)
         exchange = RequestScope(cast(HttpRequest, Connection(scope)), get_meter(), asyncio.get_running_loop())
+        exchange.accept_language = Connection(scope).headers.get("Accept-Language")
         token = scopes.enter(exchange)
         try:
             await self.inner(scope, receive, outbox.send)
@@ -56,7 +57,7 @@ class TokenLimitMiddleware:
             refused = refusal_in(error)
             if refused is None or outbox.answered:
                 raise
-            await _answer(refused.decision, scope, send)
+            await _answer(refused.decision, scope, send, exchange.language)
         finally:
             scopes.leave(token)
             exchange.end()
@@ -108,14 +109,16 @@ class _Outbox:
         await self._send(message)
 
 
-async def _answer(decision: Decision, scope: dict[str, Any], send: Send) -> None:
+async def _answer(decision: Decision, scope: dict[str, Any], send: Send, language: str) -> None:
     if scope["type"] == "websocket":
-        code, reason = close_frame(decision)
+        code, reason = close_frame(decision, language)
         await send({"type": "websocket.close", "code": code, "reason": reason})
         return
     accept = Connection(scope).headers.get("Accept")
     upgrade_url, support_url = settings.UPGRADE_URL, settings.SUPPORT_URL
-    rendered = await sync_to_async(render)(decision, accept, upgrade_url=upgrade_url, support_url=support_url)
+    rendered = await sync_to_async(render)(
+        decision, accept, upgrade_url=upgrade_url, support_url=support_url, language=language
+    )
     headers = [(name.encode("latin1"), value.encode("latin1")) for name, value in rendered.headers.items()]
     await send({"type": "http.response.start", "status": rendered.status, "headers": headers})
     await send({"type": "http.response.body", "body": rendered.body})

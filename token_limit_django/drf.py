@@ -13,10 +13,12 @@ from functools import wraps
 from typing import Any
 
 from django.http import HttpResponseBase
+from django.utils.translation import get_language
 from rest_framework import views  # type: ignore[import-untyped]
 from rest_framework.response import Response  # type: ignore[import-untyped]
 
 from token_limit_core.errors import refusal_in
+from token_limit_core.runtime.language import speaking
 from token_limit_core.upgrade import HTML_TYPES, JSON_TYPES, problem, render
 
 from .conf import settings
@@ -51,9 +53,11 @@ def refusal_response(exc: Exception, context: dict[str, Any]) -> HttpResponseBas
     media_type = JSON_TYPES[0] if renderer is None else renderer.media_type
     if media_type in (*JSON_TYPES, *HTML_TYPES):
         return upgrade_response(request._request, refused.decision, media_type)
-    headers = render(refused.decision, None, upgrade_url=settings.UPGRADE_URL).headers
+    language = get_language()
+    headers = render(refused.decision, None, upgrade_url=settings.UPGRADE_URL, language=language).headers
     del headers["Content-Type"]
-    members = problem(refused.decision, settings.UPGRADE_URL, settings.SUPPORT_URL)
+    with speaking(language):
+        members = problem(refused.decision, settings.UPGRADE_URL, settings.SUPPORT_URL)
     response: HttpResponseBase = Response(members, status=refused.decision.status, headers=headers)
     return response
 

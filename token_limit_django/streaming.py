@@ -19,6 +19,7 @@ from django.core.handlers.exception import response_for_exception
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
+from django.utils.translation import get_language
 
 from token_limit_core import bodies
 from token_limit_core import scope as scopes
@@ -38,6 +39,7 @@ def keep_scope(response: StreamingHttpResponse, exchange: Exchange) -> None:
 
     The exchange ends with the response or with an asynchronous body: Django does not close one whose body raises.
     """
+    exchange.accept_language = get_language()
     scope = scopes.current()
     closers = cast(Any, response)._resource_closers
     closers[:] = [partial(_close, scope, close) for close in closers]

@@ -162,7 +162,8 @@ def _without_tenant(request: HttpRequest, *, is_page: bool) -> HttpResponse:
 
 
 def _error_response(request: HttpRequest, status: int, message: str) -> HttpResponse:
-    answer = error_response(request.path, status, message)
+    with speaking(get_language()):
+        answer = error_response(request.path, status, message)
     return HttpResponse(answer.body, status=answer.status, headers=answer.headers)
 
 

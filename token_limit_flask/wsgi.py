@@ -37,6 +37,7 @@ class ScopedApp:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request_scope = RequestScope(self.meter, self.settings)
+        request_scope.accept_language = environ.get("HTTP_ACCEPT_LANGUAGE")
         response = ScopedResponse(start_response, request_scope)
         token = scopes.enter(request_scope)
         try:

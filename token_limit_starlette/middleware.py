@@ -23,6 +23,7 @@ from token_limit_core.meter import engine_of
 from token_limit_core.refusal_log import calm_servers
 from token_limit_core.runtime.executor import on_loop
 from token_limit_core.runtime.faults import internal_errors
+from token_limit_core.runtime.language import preferred
 from token_limit_core.scope import Scope
 from token_limit_core.upgrade import close_frame
 
@@ -101,6 +102,7 @@ class TokenLimitMiddleware:
             aresolve=partial(aresolve, options, scope, loop),
         )
         exchange.peeks = options.peek_streams
+        exchange.accept_language = _accept_language(scope)
         outbox = _Outbox(exchange, send, options.render_swallowed_refusals)
         token = scopes.enter(exchange)
         try:
@@ -206,6 +208,10 @@ def _is_empty(message: Message) -> bool:
     return message["type"] == "http.response.body" and not message.get("body") and bool(message.get("more_body"))
 
 
+def _accept_language(scope: MutableMapping[str, Any]) -> str | None:
+    return next((value.decode("latin1") for name, value in scope["headers"] if name == b"accept-language"), None)
+
+
 def _running_loop() -> asyncio.AbstractEventLoop | None:
     """Return the event loop that serves a connection; None if it is not an asyncio loop."""
     try:
@@ -223,6 +229,6 @@ async def _answer(decision: Decision, scope: MutableMapping[str, Any], receive: 
         response = await answer_of(HTTPConnection(scope), decision)
         await response(scope, receive, outbox.send)
     else:
-        code, reason = close_frame(decision)
+        code, reason = close_frame(decision, preferred(_accept_language(scope)))
         await outbox.send({"type": "websocket.close", "code": code, "reason": reason})
     return True

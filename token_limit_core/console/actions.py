@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ..limits import USD, in_force
 from ..limits.filters import parse_filter
 from ..runtime.faults import ConfigurationError
+from ..runtime.language import translate
 from ..stores.queries import TenantQuery
 from ..stores.reports import TenantUsage
 from ..wording import limit_line
@@ -15,8 +16,6 @@ from .context import Context, Right
 from .fields import MOST_TEXT, Field, filled
 from .pages import unknown_tenant
 from .web import Response, redirect
-
-NO_PLAN = "No plan"
 
 
 class Action(NamedTuple):
@@ -93,7 +92,7 @@ def _top_up_fields(ctx: Context, usage: TenantUsage) -> dict[str, Field]:
     }
     hint = "Only the current window has more; the next one starts at the limit again. A total keeps it."
     return {
-        "limit": Field("Limit", hint, next(iter(options), ""), options),
+        "limit": Field("Limit", hint, next(iter(options), ""), options, "names"),
         "usd": Field("Amount in US dollars", "For example 10", kind="amount"),
     }
 
@@ -143,12 +142,12 @@ def _move(ctx: Context, tenant_id: str, typed: Mapping[str, str]) -> str:
 
 
 def _plan_fields(ctx: Context, usage: TenantUsage) -> dict[str, Field]:
-    options = {"": NO_PLAN} | {plan.name: plan.name for plan in ctx.store.plans()}
-    return {"plan": Field("Plan", "Limits of the tenant’s own stay.", usage.plan, options)}
+    options = {"": translate("No plan")} | {plan.name: plan.name for plan in ctx.store.plans()}
+    return {"plan": Field("Plan", "Limits of the tenant’s own stay.", usage.plan, options, "names")}
 
 
 def _plan(ctx: Context, tenant_id: str, typed: Mapping[str, str]) -> str:
-    ctx.meter.assign_plan(tenant_id, typed.get("plan") or None, by=ctx.actor)
+    ctx.meter.assign_plan(tenant_id, ctx.known_plan(typed.get("plan", "")), by=ctx.actor)
     return tenant_id
 
 

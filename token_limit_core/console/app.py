@@ -32,6 +32,10 @@ class Console:
 
     def answer(self, request: Request, allowed: object, get_meter: Callable[[], Meter]) -> Response:
         """Answer a request. `allowed` is the answer of `authorize`. Does I/O, so never call it on an event loop."""
+        with speaking(preferred(request.headers.get("accept-language"))):
+            return self._answer(request, allowed, get_meter)
+
+    def _answer(self, request: Request, allowed: object, get_meter: Callable[[], Meter]) -> Response:
         csrf = self._csrf
         if csrf is None:
             self._tell_how_to_open()
@@ -44,8 +48,7 @@ class Console:
         if request.path.startswith(STATIC):
             name = request.path.removeprefix(STATIC)
             return static_file(name) if request.method in ("GET", "HEAD") else not_allowed("GET")
-        with speaking(preferred(request.headers.get("accept-language"))):
-            return respond(Context(request, get_meter(), actor, _frame(csrf, request, actor)))
+        return respond(Context(request, get_meter(), actor, _frame(csrf, request, actor)))
 
     def _tell_how_to_open(self) -> None:
         if not self._logged:

@@ -57,9 +57,8 @@ def _change_of(ctx: Context, name: str, value: str) -> _Change:
     if name == "raise":
         percent = _percent(value)
         return lambda tenant_id: _raise(ctx, tenant_id, percent)
-    if value and value not in {plan.name for plan in ctx.store.plans()}:
-        raise ConfigurationError(f"plan: {value!r} does not exist; choose one of the list")
-    return lambda tenant_id: meter.assign_plan(tenant_id, value or None, by=by)
+    plan = ctx.known_plan(value)
+    return lambda tenant_id: meter.assign_plan(tenant_id, plan, by=by)
 
 
 def _percent(text: str) -> Decimal:

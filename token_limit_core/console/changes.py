@@ -5,11 +5,13 @@ from __future__ import annotations
 from ..runtime.language import translate as _
 from ..stores.reports import KEY_KINDS, Change
 from ..windows import UTC_ZONE
-from ..wording import FREQUENCY_LABELS, clock_time, dollars, exact, filter_in_words
+from ..wording import FREQUENCY_LABELS, calls_in_words, clock_time, dollars, exact, filter_in_words
 
 NOTED = {
     "set-plan": "Plan {plan}: {note}",
     "remove-plan": "Plan {plan} removed",
+    "markup": "Own markup: {note}",
+    "reprice": "Priced again: {note}",
     "suspend": "Suspended",
     "resume": "Resumed",
     "name": "Named “{note}”",
@@ -29,16 +31,19 @@ def change_in_words(row: Change, zone: str = UTC_ZONE) -> str:
     if row.kind == "release":
         held = _("a call without a price") if row.old_amount is None else exact(row.old_amount, row.unit)
         return _("Hold of {amount} released").format(amount=held)
+    note = row.note.removeprefix("before: ").removeprefix("with: ")  # the history keeps its notes in English
     if row.kind == "assign-plan":
         text = _("Plan {plan}") if row.plan else _("No plan")
-        return text.format(plan=row.plan) + (f" ({_('before')}: {row.note})" if row.note else "")
+        return text.format(plan=row.plan) + (f" ({_('before')}: {note})" if note else "")
     if row.kind in ("top-up", "adjust"):
         text = _("Topped up by {amount}" if row.kind == "top-up" else "Corrected by {amount}")
         amount = dollars(row.new_amount) if row.unit == "usd" else str(row.new_amount)
         return text.format(amount=amount) + (f": {row.note}" if row.note else "")
+    if row.kind == "reprice":
+        note = calls_in_words(int(note.partition(" ")[0]))
     if row.kind in NOTED:
-        text = _(NOTED[row.kind]).format(plan=row.plan, note=row.note)
-        return f"{text}: {row.note}" if row.note and row.kind == "suspend" else text
+        text = _(NOTED[row.kind]).format(plan=row.plan, note=note or "–")
+        return f"{text}: {note}" if note and row.kind == "suspend" else text
     return _limit_in_words(row, zone)
 
 
@@ -53,7 +58,7 @@ def _limit_in_words(row: Change, zone: str) -> str:
     if row.effective_from is not None and row.effective_from > row.at and row.kind == "set":
         begins = f", {_('from')} {clock_time(row.effective_from, zone)}"
     if not old:
-        return f"{_('Set to')} {new} {each} ({row.new_mode}){begins}"
+        return f"{_('Set to')} {new} {each} ({_(row.new_mode or '')}){begins}"
     amounts = f"{old} → {new}" if old != new or row.old_mode == row.new_mode else new
-    modes = f", {row.old_mode} → {row.new_mode}" if row.old_mode != row.new_mode else ""
+    modes = f", {_(row.old_mode or '')} → {_(row.new_mode or '')}" if row.old_mode != row.new_mode else ""
     return f"{amounts} {each}{modes}{begins}"

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ..cli.output import harmless
 from ..meter import Meter
+from ..runtime.faults import ConfigurationError
 from ..runtime.language import translate
 from ..stores.contract import Store
 from ..stores.queries import TenantQuery
@@ -96,6 +97,12 @@ class Context:
         found = self.store.tenants(TenantQuery(search=text.strip(), size=NAMESAKES), self.now).rows
         named = [row.tenant_id for row in found if row.name == text.strip()]
         return text if any(row.tenant_id == text for row in found) or len(named) != 1 else named[0]
+
+    def known_plan(self, name: str) -> str | None:
+        """Return the plan that was chosen, None for no plan. Raises `ConfigurationError` for an unknown one."""
+        if name and name not in {plan.name for plan in self.store.plans()}:
+            raise ConfigurationError(f"plan: {name!r} does not exist; choose one of the list")
+        return name or None
 
     def message(self, status: int, heading: str, message: str) -> Response:
         """Return a page with a message only, or a problem document if JSON was requested."""

@@ -53,19 +53,22 @@ TAGS = {
 
 
 def details(entry: Entry) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Return the groups of an event, each with its facts: what a fact is called, and its value."""
+    """Return the groups of an event, each with its facts: what a fact is called, and its value, in words."""
     values = entry.event.to_dict() | {"cost_usd": entry.cost_nano}
     found = [(group, _facts(names, values)) for group, names in GROUPS.items()]
-    marks = [(TAGS.get(name, name), _text(name, value)) for name, value in entry.event.tags.items()]
+    marks = [
+        (translate(TAGS[name]) if name in TAGS else name, _text(name, value))
+        for name, value in entry.event.tags.items()
+    ]
     if entry.corrects is not None:
-        marks.append(("Corrects", entry.corrects))
+        marks.append((translate("Corrects"), entry.corrects))
     rest = _rest(entry.event, values)
-    return [(group, facts) for group, facts in [*found, ("Marks", marks), ("Other", rest)] if facts]
+    return [(translate(group), facts) for group, facts in [*found, ("Marks", marks), ("Other", rest)] if facts]
 
 
 def _facts(names: dict[str, str], values: dict[str, Any]) -> list[tuple[str, str]]:
     shown = ((name, label) for name, label in names.items() if name == "cost_usd" or values.get(name))
-    return [(label, _text(name, values.get(name))) for name, label in shown]
+    return [(translate(label), _text(name, values.get(name))) for name, label in shown]
 
 
 def _rest(event: LLMEvent, values: dict[str, Any]) -> list[tuple[str, str]]:

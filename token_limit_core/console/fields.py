@@ -15,13 +15,16 @@ MOST_TEXT = 300
 
 
 class Field(NamedTuple):
-    """A field of a form. With `options` it is a choice among their values, which have labels."""
+    """A field of a form. With `options` it is a choice among their values, which have labels.
+
+    The kind "names" is a choice whose labels are not translated.
+    """
 
     label: str
     hint: str = ""
     value: str = ""
     options: Mapping[str, str] | None = None
-    kind: Literal["text", "amount", "time"] = "text"
+    kind: Literal["text", "amount", "time", "names"] = "text"
 
 
 COMMON = {

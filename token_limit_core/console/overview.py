@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from markupsafe import Markup
+
+from ..runtime.language import translate as _
 from ..stores.entries import NO_SPEND, Spend, add_spends
 from ..stores.queries import TenantQuery
 from ..stores.reports import By, DaySpend, ReportRow
@@ -46,7 +49,7 @@ class Doubt(NamedTuple):
     name: str
     found: str
     meaning: str
-    cure: str
+    cure: Markup
     mark: str
 
 
@@ -102,33 +105,39 @@ def doubts_of(ctx: Context, models: Sequence[ReportRow], start: int, end: int) -
     """List what is not known: of this month from the roll-ups, and of this process from its counters."""
     counts, unpriced = ctx.meter.status()["counts"], [row for row in models if row.total.unpriced]
     nobody = _sum([row.total for row in ctx.store.report("provider", start, end, "")])
-    here = "{} since this process started"
+    here = _("{calls} since this process started")
+    name_price = _with_code(_("Name the price: {setting}"), setting='prices={"model": "gpt-5"}')
     found = []
     if unpriced:
-        names = ", ".join(str(row.key) or "(unknown)" for row in unpriced[:TOP])
-        found.append(
-            Doubt(
-                "No price",
-                f"{calls_in_words(sum(row.total.unpriced for row in unpriced))} this month: {names}",
-                "They count as $0 in every limit.",
-                'Name the price: prices={"model": "gpt-5"}',
-                "unpriced",
-            )
+        models_shown = ", ".join(str(row.key) or _("(unknown)") for row in unpriced[:TOP])
+        text = _("{calls} this month: {models}").format(
+            calls=calls_in_words(sum(row.total.unpriced for row in unpriced)), models=models_shown
         )
+        found.append(Doubt(_("No price"), text, _("They count as $0 in every limit."), name_price, "unpriced"))
     if counts.get("assumed"):
-        meaning = "They are charged at the price of a similar model."
-        told = here.format(calls_in_words(counts["assumed"]))
-        found.append(Doubt("Assumed price", told, meaning, 'Name the price: prices={"model": "gpt-5"}', "assumed"))
+        text, meaning = (
+            here.format(calls=calls_in_words(counts["assumed"])),
+            _("They are charged at the price of a similar model."),
+        )
+        found.append(Doubt(_("Assumed price"), text, meaning, name_price, "assumed"))
     if nobody.calls:
-        told = f"{calls_in_words(nobody.calls)} this month, {rounded(nobody.cost_nano)}"
-        cure = 'Wrap them in meter.for_tenant(...), or set on_no_tenant="refuse"'
-        found.append(Doubt("No tenant", told, "No tenant pays for them.", cure, "unattributed"))
+        text = _("{calls} this month, {amount}").format(
+            calls=calls_in_words(nobody.calls), amount=rounded(nobody.cost_nano)
+        )
+        cure = _("Wrap them in {call}, or set {setting}")
+        cure = _with_code(cure, call="meter.for_tenant(...)", setting='on_no_tenant="refuse"')
+        found.append(Doubt(_("No tenant"), text, _("No tenant pays for them."), cure, "unattributed"))
     if counts.get("unverified"):
-        told = here.format(calls_in_words(counts["unverified"]))
-        meaning = "The store did not answer, so no limit was checked."
-        cure = 'See whether the store is reachable, or set on_store_error="refuse"'
-        found.append(Doubt("Not checked", told, meaning, cure, "unverified"))
+        text = here.format(calls=calls_in_words(counts["unverified"]))
+        meaning = _("The store did not answer, so no limit was checked.")
+        cure = _("Check that the store is reachable, or set {setting}")
+        cure = _with_code(cure, setting='on_store_error="refuse"')
+        found.append(Doubt(_("Not checked"), text, meaning, cure, "unverified"))
     return found
+
+
+def _with_code(text: str, **code: str) -> Markup:
+    return Markup(text).format(**{name: Markup("<code>{}</code>").format(value) for name, value in code.items()})
 
 
 def _top(ctx: Context, by: By, models: Sequence[ReportRow], start: int, end: int) -> list[Bar]:

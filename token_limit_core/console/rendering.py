@@ -29,6 +29,7 @@ from ..wording import (
     filter_in_words,
     limit_line,
     moment,
+    number,
     refused_by,
     rounded,
     shown_id,
@@ -63,6 +64,7 @@ def environment() -> Environment:
         "fault": fault_in_words,
         "cost": column_usd,
         "rounded": rounded,
+        "number": number,
     }
     made.filters |= {"limit_line": _line, "refused_by": refused_by, "filter_in_words": filter_in_words}
     made.filters |= {"change_in_words": change_in_words, "tr": _translated}

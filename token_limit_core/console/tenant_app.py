@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
+from .. import scope
 from ..calls.engine import Engine
 from ..runtime.faults import StoreError
 from ..runtime.language import language, preferred, speaking
@@ -32,6 +33,11 @@ def answer(
 
     A user who returns from there without a tenant gets 403.
     """
+    with speaking(preferred(request.headers.get("accept-language"))):
+        return _answer(request, engine, tenant_id, login_url, links)
+
+
+def _answer(request: Request, engine: Engine, tenant_id: str | None, login_url: str | None, links: Links) -> Response:
     if request.method not in ("GET", "HEAD"):
         return not_allowed("GET")
     if request.path not in PATHS:
@@ -52,8 +58,7 @@ def answer(
     if request.path:
         return Response(200, {"Content-Type": "application/json"}, json.dumps(as_json(usage)).encode())
     urls = {name: request.url(file, v=version(file)) for name, file in (("stylesheet", FILES[0]), ("icon", FILES[1]))}
-    with speaking(preferred(request.headers.get("accept-language"))):
-        page = render(PAGE, **context(usage, links), **urls, json_url=request.url("usage.json"), lang=language())
+    page = render(PAGE, **context(usage, links), **urls, json_url=request.url("usage.json"), lang=language())
     return Response(200, {"Content-Type": "text/html; charset=utf-8"}, page.encode("utf-8", "replace"))
 
 
@@ -68,6 +73,7 @@ def _without_tenant(request: Request, login_url: str | None) -> Response:
 
 
 def fragment(engine: Engine, tenant_id: str | None, links: Links = NO_LINKS) -> Markup:
-    """Return a tenant's usage as HTML to embed in a page; empty without a tenant."""
-    usage = usage_if_known(engine, tenant_id)
-    return Markup("" if usage is None else render(FRAGMENT, **context(usage, links)))
+    """Return a tenant's usage as HTML to embed in a page, in the language of the request; empty without a tenant."""
+    usage, current = usage_if_known(engine, tenant_id), scope.current()
+    with speaking(None if current is None else current.language):
+        return Markup("" if usage is None else render(FRAGMENT, **context(usage, links)))

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import parse_qsl, quote, urlencode
 
+from ..runtime.language import translate
+
 MOST_BODY = 64 * 1024
 """The most bytes of a form; mounts answer 413 to more."""
 
@@ -94,8 +96,8 @@ class Response:
 
 
 def text(status: int, message: str) -> Response:
-    """Return a line of plain text."""
-    return Response(status, {"Content-Type": "text/plain; charset=utf-8"}, f"{message}\n".encode())
+    """Return a line of plain text, in the language in force."""
+    return Response(status, {"Content-Type": "text/plain; charset=utf-8"}, f"{translate(message)}\n".encode())
 
 
 def error_response(path: str, status: int, message: str) -> Response:

@@ -121,9 +121,9 @@ def knows_tenant(store: Store, tenant_id: str, now: float) -> bool:
 
 def changed(rows: Sequence[Limit], now: float) -> str:
     """Say what a limit is by now, to a person whose form is out of date."""
-    shown = ", ".join(f"{exact(row.amount, row.unit)} ({row.mode})" for row in rows if row.in_force(now)) or translate(
-        "gone"
-    )
+    shown = ", ".join(
+        f"{exact(row.amount, row.unit)} ({translate(row.mode)})" for row in rows if row.in_force(now)
+    ) or translate("gone")
     text = translate("Another person has changed this limit: it is {shown} now. Save again to replace it.")
     return text.format(shown=shown)
 
@@ -149,7 +149,7 @@ def parse_limit(given: Mapping[str, Any], now: float) -> tuple[Limit | None, dic
             names, _, message = str(error).partition(": ")
             found = ["amount" if name == "limit_usd" else name for name in names.split(", ")]
             if not set(found) <= keywords.keys() - errors.keys():
-                return None, {**errors, WHOLE: str(error)}
+                return None, {**errors, WHOLE: message}
             errors |= dict.fromkeys(found, message)
             keywords |= {name: _VALID.get(name) for name in found}
 

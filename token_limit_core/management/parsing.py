@@ -61,7 +61,7 @@ def limit_of(
     if basis is not None:
         parse_choice(basis, BASES, "basis")
         if unit != USD:
-            raise ConfigurationError(f"basis: invalid value {basis!r}; a limit in {unit} has none, leave it out")
+            raise ConfigurationError(f"basis: invalid value {basis!r}; only a limit in 'usd' has a basis, leave it out")
     return Limit(
         tenant_id="" if plan else parse_payer(tenant_id),
         amount=parse_quantity(amount, unit),
@@ -136,7 +136,7 @@ def parse_quantity(amount: Money | None, unit: str) -> int:
     number = _number(amount)
     if not number.is_finite() or not 0 <= number <= MOST_COUNTED or number != int(number):
         raise ConfigurationError(
-            f"amount: invalid value {shown(amount)}; expected a whole number of {unit} up to 10^15, for example 100000"
+            f"amount: invalid value {shown(amount)}; expected a whole number up to 10^15, for example 100000"
         )
     return int(number)
 
