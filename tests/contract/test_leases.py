@@ -36,12 +36,12 @@ OPERATIONS = ("admit", "settle", "lease", "resize", "release", "hold_anyway", "r
 class Process:
     """What one process does: its engine, its clock, and how often it has asked the store for what."""
 
-    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch, seconds: float = SECONDS) -> None:
         self.clock = Clock(NOW)
         self.asked: Counter[str] = Counter()
         for name in OPERATIONS:
             monkeypatch.setattr(store, name, self._counted(name, getattr(store, name)))
-        config = MeterConfig(store=store, lease_seconds=SECONDS, clock=self.clock, store_timeout=PATIENCE)
+        config = MeterConfig(store=store, lease_seconds=seconds, clock=self.clock, store_timeout=PATIENCE)
         self.meter = Meter(config)
         self.store = store
         self.in_flight: set[str] = set()
@@ -289,17 +289,16 @@ def test_calls_in_flight_keep_what_they_hold_when_their_lease_ends(process: Proc
     assert settled_and_held(process.store) == [((WORTH + 3) * CENT, 0)]
 
 
-def test_the_settler_gives_a_lease_back_when_its_time_is_over(store: Store) -> None:
+def test_the_settler_gives_a_lease_back_when_its_time_is_over(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     if not store.leaves_loop:
         pytest.skip("nothing is saved where the store is memory")
     limit_to(store, 300 * USD)
-    with Meter(MeterConfig(store=store, lease_seconds=0.2, clock=Clock(NOW), store_timeout=PATIENCE)) as meter:
-        access = engine_of(meter).access
-        while not store.holds() or store.holds()[-1].origin != LEASE:
-            call = Call(new_id(), "acme", CENT)
-            assert access.admit(call, NOW).admitted
-            access.settle((call.call_id, event_for(call.call_id), CENT, None))
-        wait_until(lambda: not store.holds())
+    process = Process(store, monkeypatch, seconds=0.2)
+    process.warm_up(CENT)
+    assert process.call(CENT).admitted
+    assert process.asked["lease"] == 1
+    wait_until(lambda: process.asked["release"] == 1 and not store.holds())
+    process.meter.close()
 
 
 def test_a_growing_call_takes_more_of_its_slice_then_more_of_the_limit(process: Process) -> None:

@@ -181,6 +181,23 @@ class Machine(RuleBasedStateMachine):
         assert self.store.reconcile(self.clock()) == []
 
 
+def test_eight_idle_processes_keep_less_than_three_percent_from_others() -> None:
+    store, clock = open_store("memory://"), Clock(NOW)
+    store.set_limit(Limit("acme", AMOUNTS["acme"]), NOW)
+    for _ in range(8):
+        leases = Leases(store, SECONDS, 5.0, clock, Work())  # type: ignore[arg-type]
+        for _ in range(WORTH + 1):
+            call = Call(new_id(), "acme", 1)
+            if leases.take(call, NOW):
+                assert leases.admit(call, NOW)
+            else:
+                store.admit(call, NOW)
+                store.settle(call.call_id, event_for(call.call_id), 1, NOW)
+    assert [hold.origin for hold in store.holds()] == [LEASE] * 8
+    [status] = store.usage("acme", NOW)
+    assert status.settled + status.held < 0.03 * status.ceiling
+
+
 @pytest.mark.timeout(120)
 def test_processes_with_leases_never_admit_more_than_the_limits() -> None:
     run_state_machine_as_test(Machine, settings=QUICK)  # type: ignore[no-untyped-call]
