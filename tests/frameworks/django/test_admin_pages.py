@@ -14,7 +14,7 @@ from django.urls import reverse
 
 from token_limit_core.console.routes import ROUTES
 from token_limit_core.events import LLMEvent
-from token_limit_core.stores.records import Refusal
+from token_limit_core.stores.records import Call, Refusal
 from token_limit_django.admin.pages import PERMISSIONS
 from token_limit_django.meter import get_meter
 
@@ -159,6 +159,10 @@ def test_buttons_are_shown_to_those_who_may_use_them() -> None:
         shown = text(reader.get(address(path)))
         assert "Set a limit" not in shown
         assert "Suspend" not in shown.replace('<option value="suspended">Suspended', "")
+    get_meter().store.admit(Call("call-1", "tenant-0", USD // 10), get_meter().config.clock())
+    for right, path, button in (("hold", "holds", ">Release<"), ("apikey", "keys", ">Make a key<")):
+        assert button not in text(person(f"view_{right}").get(address(path)))
+        assert button in text(person(f"view_{right}", f"change_{right}").get(address(path)))
     assert "Change the chosen tenants" in text(person("view_tenant", "change_tenant").get(address("tenants")))
 
 

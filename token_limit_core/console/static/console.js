@@ -12,7 +12,7 @@ for (const form of document.querySelectorAll("form[data-confirm]")) {
 }
 
 for (const time of document.querySelectorAll("time[datetime]")) {
-  time.title = new Date(time.dateTime).toLocaleString(document.documentElement.lang, { dateStyle: "long", timeStyle: "long" });
+  time.title = new Date(time.dateTime).toLocaleString(document.documentElement.lang || undefined, { dateStyle: "long", timeStyle: "long" });
 }
 
 document.addEventListener("keydown", (event) => {
