@@ -1,5 +1,9 @@
 """Ways around a reached limit that are bounded: long outputs after short ones, many at once, background work.
 
+The others: no price and aliases (`test_unpriced.py`), a store that is away (`test_store_away.py`, `test_outage.py`),
+batches (`test_batch_holds.py`), failing resolvers and bare threads (`unit/test_scope.py`, `unit/test_threads.py`), SDKs
+that nobody hooks (`test_checks.py` of Django), and many processes at once (`process/test_matrix.py`).
+
 All callers of a round meet twice: each has been admitted or refused before any answer is given.
 """
 
@@ -15,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
 from tests.contract.sdk import wire
 from tests.contract.sdk.metered import TENANT
@@ -22,7 +27,7 @@ from tests.contract.sdk.uses import MESSAGES
 from tests.contract.sdk.wire import MODEL, Answer, Wire, as_json
 from tests.support import postgres_schema
 from tests.waiting import PATIENCE
-from token_limit_core import LimitExceededException, LimitExhausted, Meter, MeterConfig, TenantBusy
+from token_limit_core import LimitExceededException, LimitExhausted, LimitUnverifiable, Meter, MeterConfig, TenantBusy
 from token_limit_core.pricing.price_list import listed_price
 
 INPUT, SHORT, LONG = 10, 10, 500
@@ -167,6 +172,45 @@ def test_a_call_alone_is_admitted_while_anything_is_left() -> None:
             client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=16_000)
         with pytest.raises(LimitExhausted):
             client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=16_000)
+
+
+# -- a full disk ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def full_disk() -> Iterator[Callable[[], None]]:
+    """Give what lets no SQLite file grow from now on."""
+    full = False
+
+    def on_begin(connection: Any, record: object, proxy: object = None) -> None:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0] if full else 1_000_000
+        connection.execute(f"PRAGMA max_page_count={pages}")
+
+    def fill() -> None:
+        nonlocal full
+        full = True
+
+    event.listen(Engine, "connect", on_begin)
+    yield fill
+    event.remove(Engine, "connect", on_begin)
+
+
+def test_a_full_disk_lets_calls_through_up_to_the_allowance(tmp_path: Path, full_disk: Callable[[], None]) -> None:
+    """60 of 60 calls went out over a limit that 20 had used up."""
+    provider, url, allowed = Provider(), f"sqlite:///{tmp_path}/ledger.db", 5
+    opened(url, provider, "enforce").close()
+    full_disk()
+    refused = 0
+    with Meter(MeterConfig(store=url, outage_allowance_usd=f"{A_CALL * allowed / 10**9:.9f}")).patch("openai") as meter:
+        client = provider.wire.client()
+        for _ in range(60):
+            try:
+                with meter.for_tenant(TENANT):
+                    client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=LONG)
+            except (LimitUnverifiable, LimitExhausted):
+                refused += 1
+    assert refused == 60 - provider.billed // A_CALL
+    assert provider.billed <= A_CALL * (WORTH + allowed)
 
 
 # -- work in the background -------------------------------------------------------------------------
