@@ -137,10 +137,11 @@ def uwsgi(session: nox.Session, release: str) -> None:
 
 @nox.session
 def stores(session: nox.Session) -> None:
-    """Spend one limit from eight processes of 16 threads each, on every store; takes some minutes."""
+    """Spend one limit from eight processes of 16 threads, and sum 100,000 events, on every store; some minutes."""
     session.install("--editable", ".[test]", "--constraint", str(CONSTRAINTS))
     env = {"TOKEN_LIMIT_TEST_MATRIX": "1"}
-    session.run("python", "-m", "pytest", "tests/process/test_matrix.py", *session.posargs, env=env)
+    files = ["tests/process/test_matrix.py", "tests/contract/test_many_events.py"]
+    session.run("python", "-m", "pytest", *files, *session.posargs, env=env)
 
 
 @nox.session

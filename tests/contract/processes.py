@@ -45,6 +45,9 @@ class Worker:
     def go(self) -> None:
         self._pipe.send("go")
 
+    def ask(self, line: str) -> None:
+        self._pipe.send(line)
+
     def kill(self) -> None:
         self.process.kill()
 

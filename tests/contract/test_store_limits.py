@@ -11,6 +11,7 @@ import pytest
 
 from tests.contract.calls import DAY, NOW, at, new_id
 from tests.contract.model import Added, Model, Row, matches
+from tests.contract.processes import Worker, workers
 from token_limit_core.errors import LimitChanged
 from token_limit_core.events import LLMEvent
 from token_limit_core.limits import ENFORCE, EVERYONE, OBSERVE, STRICT, Limit
@@ -313,6 +314,48 @@ def test_people_who_edit_one_plan_at_once_lose_nothing(store: Store) -> None:
         list(pool.map(add, range(8)))
     [plan] = store.plans()
     assert sorted(limit.amount for limit in plan.limits) == list(range(1, 9))
+
+
+def kinds(started: list[Worker], user: str = "ann") -> set[str]:
+    """Let each process make a call, all at once; return what became of them."""
+    for worker in started:
+        worker.ask(user)
+    return {worker.line() for worker in started}
+
+
+def test_a_plan_that_is_changed_here_holds_at_the_next_call_of_eight_processes(store: Store, spec: str) -> None:
+    store.set_plan("pro", [Limit("", 0, plan="pro")], NOW)
+    store.assign_plan("acme", "pro", NOW)
+    with workers(spec, 8, "calls", 5) as started:
+        for worker in started:
+            worker.go()
+        assert kinds(started) == {"exhausted"}
+        store.set_plan("pro", [Limit("", 1000, plan="pro")], NOW)
+        assert kinds(started) == {"admitted"}
+        store.set_plan("pro", [Limit("", 1000, plan="pro"), Limit("", 1, filter="user=*", plan="pro")], NOW)
+        assert kinds(started) == {"exhausted"}
+        store.set_plan("pro", [], NOW)
+        assert kinds(started) == {"admitted"}
+        store.suspend("acme", NOW)
+        assert kinds(started) == {"suspended"}
+    assert store.spend("acme", 0, NOW + DAY).cost_nano == 16 * 5
+
+
+def test_each_user_has_an_own_counter_over_eight_processes(store: Store, spec: str) -> None:
+    store.set_plan("pro", [Limit("", 20, filter="user=*", plan="pro")], NOW)
+    store.assign_plan("acme", "pro", NOW)
+    with workers(spec, 8, "calls", 5) as started:
+        for number, worker in enumerate(started):
+            worker.go()
+            for _ in range(5):
+                worker.ask(f"user-{number}")
+                worker.ask("shared")
+        own = [[worker.line() for _ in range(10)][::2] for worker in started]
+        while kinds(started, "shared") != {"exhausted"}:
+            pass
+    assert own == [["admitted"] * 4 + ["exhausted"]] * 8
+    for user in (*(f"user-{number}" for number in range(8)), "shared"):
+        assert [(status.settled, status.held) for status in store.usage("acme", NOW, user)] == [(20, 0)]
 
 
 def test_a_default_plan_holds_for_tenants_that_never_had_one(store: Store) -> None:

@@ -136,8 +136,18 @@ def lease_and_fork(pipe: Connection, store: Store, tenant: str, estimate: int, n
     engine.close()
 
 
+def calls(pipe: Connection, store: Store, tenant: str, estimate: int, now: float) -> None:
+    """Make a call for each user that it is sent, and send back what became of it; an empty line ends it."""
+    while user := pipe.recv():
+        call_id = str(uuid.uuid4())
+        decision = store.admit(Call(call_id, tenant, estimate, user=user), now)
+        if decision.admitted:
+            store.settle(call_id, LLMEvent(call_id, tenant, timestamp=now, user=user), estimate, now)
+        pipe.send(decision.kind)
+
+
 COMMANDS = {"spend": spend, "hold": hold, "fork": fork, "notice": notice, "lease": lease, "spend_leased": spend_leased,
-            "lease_and_fork": lease_and_fork}  # fmt: skip
+            "lease_and_fork": lease_and_fork, "calls": calls}  # fmt: skip
 
 
 def main(pipe: Connection, spec: str, command: str, tenant: str, estimate: int, now: float) -> None:
