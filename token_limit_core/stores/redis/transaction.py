@@ -45,6 +45,8 @@ class RedisTransaction(SqlTransaction):
         self._slots = slots
         self._pending = Pending(slots)
         self._locked: list[str] = []
+        self._read_locked: Hold | None = None
+        """The hold read last, if nobody else can end it: it need not be read again to close it."""
 
     def commit(self) -> None:
         if EVERYONE in self._pending and EVERYONE not in self._locked:
@@ -188,11 +190,13 @@ class RedisTransaction(SqlTransaction):
             known = self.known_events(hold.tenant_id, [call_id, f"{call_id}/expired"])
             if known:  # a settle has written its own row before it asks
                 hold = hold._replace(state="expired" if f"{call_id}/expired" in known else "settled")
+        self._read_locked = hold if hold.tenant_id in self._locked else None
         return hold
 
     def close_hold(self, call_id: str, state: str, was: str = "open") -> bool:
         """Close a hold after the commit; one that has expired is closed already, and is only compared."""
-        hold = self.hold(call_id)
+        read, self._read_locked = self._read_locked, None
+        hold = read if read is not None and read.call_id == call_id else self.hold(call_id)
         if hold is None or was != "open":
             return hold is not None and hold.state == was
         for slot in self._slots_of(hold):
