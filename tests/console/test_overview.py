@@ -229,6 +229,11 @@ def test_plans_are_listed_with_what_they_allow(crowd: Client) -> None:
     assert "No plan so far" in crowd.get("plans").text
 
 
+def test_a_change_of_a_plan_is_of_no_tenant(client: Client, story: Meter) -> None:
+    rows = flat(client.get("history").text).split("<tr>")
+    assert ["(no tenant)" in row for row in rows if "Plan pro: " in row] == [False]
+
+
 def test_plans_link_to_their_tenants(client: Client, story: Meter) -> None:
     text = flat(client.get("plans").text)
     assert "$25.00 per month" in text
