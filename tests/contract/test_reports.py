@@ -88,6 +88,17 @@ def test_a_credit_is_less_than_nothing_spent_and_no_share_of_a_limit(store: Stor
     assert ids(store, sort="share") == ["alone", "owed", "zero"]
 
 
+def test_tenants_are_sorted_by_name_and_by_calls(store: Store) -> None:
+    for tenant, name, calls in (("t1", "globex", 1), ("t2", "", 3), ("t3", "Acme", 2)):
+        for _ in range(calls):
+            record(store, 1, tenant=tenant)
+        if name:
+            store.name_tenant(tenant, name, NOW)
+    assert ids(store, sort="name") == ["t3", "t1", "t2"]
+    assert ids(store, sort="calls") == ["t2", "t3", "t1"]
+    assert store.tenants(TenantQuery(sort="calls", offset=3), NOW).total == 3
+
+
 def test_pages_of_tenants_follow_each_other(store: Store) -> None:
     names = [f"tenant-{number}" for number in range(7)]
     for number, name in enumerate(names):

@@ -1,6 +1,7 @@
 """The overview: what is spent, who is near a limit, what was refused, what is not known, and who spends most.
 
-Every number comes from roll-ups and counters, in a number of statements that does not depend on the data.
+Every number comes from roll-ups and counters, in a number of statements that does not depend on the data. Those of a
+large store are kept for a minute (`kept.py`).
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from ..runtime.language import translate as _
+from ..stores.contract import Store
 from ..stores.entries import NO_SPEND, Spend, add_spends
 from ..stores.queries import TenantQuery
-from ..stores.reports import By, DaySpend, ReportRow
+from ..stores.reports import By, DaySpend, Refused, ReportRow, Standings, TenantUsage
 from ..windows import PER_MONTH, Window, window_of
-from ..wording import calls_in_words, rounded, signed_percent
-from .charts import Bar, bars_of, chart_of
+from ..wording import calls_in_words, clock_time, rounded, signed_percent
+from .charts import bars_of, chart_of
 from .context import Context
+from .kept import Kept
 from .queries import DAY
 from .web import Response
 
@@ -53,28 +56,63 @@ class Doubt(NamedTuple):
     mark: str
 
 
+class Figures(NamedTuple):
+    """What all tenants come to, read from a store: totals by day, and the rest of this calendar month (UTC)."""
+
+    by_day: dict[int, Spend]
+    models: list[ReportRow]
+    nobody: Spend
+    standings: Standings
+    refused: list[Refused]
+    tenants: list[TenantUsage]
+    tops: dict[By, list[ReportRow]]
+
+
 def overview(ctx: Context) -> Response:
     """Show how all tenants stand."""
-    now = ctx.now
-    month = window_of(PER_MONTH, now)
-    before = window_of(PER_MONTH, month.start - 1)
-    end = (int(now // DAY) + 1) * DAY
-    start = min(before.start, end - CHART_DAYS * DAY)
-    by_day = {int(row.key): row.total for row in ctx.store.report("day", start, end)}
-    models = ctx.store.report("model", month.start, end)
-    recent = [DaySpend(day, "", "", total) for day, total in by_day.items() if day >= end // DAY - CHART_DAYS]
+    found = _KEPT.of(ctx.store, ctx.now)
+    figures, now = found.figures, found.at
+    month, before, end = _times(now)
+    first = end // DAY - CHART_DAYS
+    recent = [DaySpend(day, "", "", total) for day, total in figures.by_day.items() if day >= first]
     return ctx.page(
         "overview.html",
-        pace=pace_of(by_day, month, before, now),
-        chart=chart_of(recent, end - CHART_DAYS * DAY, end),
-        standings=ctx.store.standings(now),
-        refused=ctx.store.refused(now - DAY),
+        as_of=None if now == ctx.now else clock_time(now, precise=True),
+        is_fresh=found.is_fresh(ctx.now),
+        pace=pace_of(figures.by_day, month, before, now),
+        chart=chart_of(recent, first * DAY, end),
+        standings=figures.standings,
+        refused=figures.refused,
         since=_date(now - DAY),
         month_start=_date(month.start),
-        doubts=doubts_of(ctx, models, month.start, end),
-        tenants=ctx.store.tenants(TenantQuery(sort="spend", size=TOP), now).rows,
-        tops=[(by, name, _top(ctx, by, models, month.start, end)) for by, name in TOPS],
+        doubts=doubts_of(ctx, figures),
+        tenants=figures.tenants,
+        tops=[(by, name, bars_of(figures.tops[by])) for by, name in TOPS],
     )
+
+
+def figures_of(store: Store, now: float) -> Figures:
+    """Read what the overview shows."""
+    month, before, end = _times(now)
+    models = store.report("model", month.start, end)
+    return Figures(
+        {int(row.key): row.total for row in store.report("day", min(before.start, end - CHART_DAYS * DAY), end)},
+        models,
+        _sum([row.total for row in store.report("provider", month.start, end, "")]),
+        store.standings(now),
+        store.refused(now - DAY),
+        store.tenants(TenantQuery(sort="spend", size=TOP), now).rows,
+        {by: models[:TOP] if by == "model" else store.report(by, month.start, end, size=TOP) for by, _ in TOPS},
+    )
+
+
+_KEPT = Kept(figures_of, lambda figures: figures.standings.tenants)
+
+
+def _times(now: float) -> tuple[Window, Window, int]:
+    """Return the month, the one before it, and the end of the day (UTC)."""
+    month = window_of(PER_MONTH, now)
+    return month, window_of(PER_MONTH, month.start - 1), (int(now // DAY) + 1) * DAY
 
 
 def pace_of(by_day: dict[int, Spend], month: Window, before: Window, now: float) -> Pace:
@@ -101,10 +139,10 @@ def pace_of(by_day: dict[int, Spend], month: Window, before: Window, now: float)
     )
 
 
-def doubts_of(ctx: Context, models: Sequence[ReportRow], start: int, end: int) -> list[Doubt]:
+def doubts_of(ctx: Context, figures: Figures) -> list[Doubt]:
     """List what is not known: of this month from the roll-ups, and of this process from its counters."""
-    counts, unpriced = ctx.meter.status()["counts"], [row for row in models if row.total.unpriced]
-    nobody = _sum([row.total for row in ctx.store.report("provider", start, end, "")])
+    counts, unpriced = ctx.meter.status()["counts"], [row for row in figures.models if row.total.unpriced]
+    nobody = figures.nobody
     here = _("{calls} since this process started")
     name_price = _with_code(_("Name the price: {setting}"), setting='prices={"model": "gpt-5"}')
     found = []
@@ -138,11 +176,6 @@ def doubts_of(ctx: Context, models: Sequence[ReportRow], start: int, end: int) -
 
 def _with_code(text: str, **code: str) -> Markup:
     return Markup(text).format(**{name: Markup("<code>{}</code>").format(value) for name, value in code.items()})
-
-
-def _top(ctx: Context, by: By, models: Sequence[ReportRow], start: int, end: int) -> list[Bar]:
-    rows = models[:TOP] if by == "model" else ctx.store.report(by, start, end, size=TOP)
-    return bars_of(rows)
 
 
 def _sum(totals: Sequence[Spend]) -> Spend:

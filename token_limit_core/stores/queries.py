@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, get_args
 
-Sort = Literal["id", "spend", "share"]
-SORTS: tuple[Sort, ...] = ("id", "spend", "share")
+Sort = Literal["id", "name", "spend", "calls", "share"]
+SORTS: tuple[Sort, ...] = get_args(Sort)
 Standing = Literal["near", "over", "unlimited", "suspended"]
 STANDINGS: tuple[Standing, ...] = get_args(Standing)
 
@@ -14,8 +14,8 @@ class TenantQuery(NamedTuple):
     """Filter and order of a list of tenants.
 
     `search` matches a part of the id or name; `tenant_id` matches one id exactly. `standing` keeps those near a limit
-    (from 80 percent on), over one, without one, or suspended; `plan` those on a plan. The order is ascending by id,
-    and descending by spend or share of the limit.
+    (from 80 percent on), over one, without one, or suspended; `plan` those on a plan. The order is ascending by
+    id or by name, those without one last, and descending by this month's spend or calls or by the share of the limit.
     """
 
     search: str = ""

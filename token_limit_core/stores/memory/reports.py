@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ...limits import CounterKey, Limit
 from ..entries import NO_SPEND, Entry, Spend, add_spends, add_to_spend, day_of, rows_of_call
 from ..plans import Plan, Rules
-from ..queries import STANDINGS, Cursor, EventQuery, RefusalQuery, Standing, TenantQuery
+from ..queries import STANDINGS, Cursor, EventQuery, RefusalQuery, Sort, Standing, TenantQuery
 from ..records import Counter, Hold, Refusal, Tenant
 from ..reports import (
     FULL_SHARE,
@@ -64,13 +64,20 @@ class MemoryReports(ReportsTransaction):
         if query.standing is not None:
             shares = self._shares(found, now)
             found = [row for row in found if query.standing in _standing(row, shares.get(row.tenant_id))]
-        if query.sort == "spend":
-            month = self.spends([tenant.tenant_id for tenant in found], current_days(now)[0])
-            found.sort(key=lambda tenant: month.get(tenant.tenant_id, NO_SPEND).cost_nano, reverse=True)
-        elif query.sort == "share":
-            shares = self._shares(found, now)
-            found.sort(key=lambda tenant: shares.get(tenant.tenant_id, -1.0), reverse=True)
+        self._order(found, query.sort, now)
         return Page(found[query.offset :][: query.size], len(found))
+
+    def _order(self, found: list[Tenant], sort: Sort, now: float) -> None:
+        """Order tenants that are in the order of their ids."""
+        if sort == "name":
+            found.sort(key=lambda tenant: (not tenant.name, tenant.name.lower()))
+        elif sort == "share":
+            shares = self._shares(found, now)
+            found.sort(key=lambda tenant: -shares.get(tenant.tenant_id, -1.0))
+        elif sort != "id":
+            month = self.spends([tenant.tenant_id for tenant in found], current_days(now)[0])
+            amount = "calls" if sort == "calls" else "cost_nano"
+            found.sort(key=lambda tenant: -getattr(month.get(tenant.tenant_id, NO_SPEND), amount))
 
     def standings(self, now: float) -> Standings:
         shares = self._shares(list(self.tenants.values()), now)

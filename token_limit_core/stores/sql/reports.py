@@ -28,8 +28,6 @@ from ..entries import Spend, rows_of_call
 from ..queries import Cursor, EventQuery, RefusalQuery, TenantQuery
 from ..records import Counter, Hold, Refusal, Tenant
 from ..reports import (
-    FULL_SHARE,
-    NEAR_SHARE,
     By,
     Change,
     DaySpend,
@@ -40,9 +38,8 @@ from ..reports import (
     Standings,
     StoredEntry,
     UserDay,
-    current_days,
 )
-from .standings import NONE, conditions_of, share_of, spent_of
+from .standings import NO_SHARE, shares_of, stands, tenants_of
 from .statements import HOLD_COLUMNS, INSERT_CHANGE, LIMIT_COLUMNS, SPENDS, TENANT_COLUMNS, listed, one_of, size_for
 from .tables import counter, hold, ledger, limit, limit_history, refusal, rollup, tenant, user_rollup
 
@@ -136,28 +133,23 @@ class SqlReports(ReportsTransaction):
     _run: Callable[..., Any]
 
     def tenant_page(self, query: TenantQuery, now: float) -> Page[Tenant]:
-        found = conditions_of(query, now)
-        [(total,)] = self._ask(select(func.count()).select_from(tenant).where(*found))
-        rows = select(*TENANT_COLUMNS).where(*found)
-        if query.sort != "id":
-            order = spent_of(current_days(now)[0], tenant.c.id) if query.sort == "spend" else share_of(now)
-            rows = rows.order_by(func.coalesce(order, NONE[query.sort]).desc())
-        rows = rows.order_by(tenant.c.id).offset(query.offset).limit(query.size)
-        return Page([Tenant(*row) for row in self._ask(rows)], total)
+        total, part = func.count().over().label("total"), (query.offset, query.size)
+        if query.sort != "id" or query.standing is not None:  # what decides is worked out for all of them, so only once
+            rows = self._ask(tenants_of(query, now, *TENANT_COLUMNS, total).offset(part[0]).limit(part[1]))
+            if rows or not query.offset:
+                return Page([Tenant(*row[:-1]) for row in rows], rows[0][-1] if rows else 0)
+        [(number,)] = self._ask(tenants_of(query._replace(sort="id"), now, func.count()).order_by(None))
+        rows = self._ask(tenants_of(query, now, *TENANT_COLUMNS).offset(part[0]).limit(part[1])) if number else []
+        return Page([Tenant(*row) for row in rows], number)
 
     def standings(self, now: float) -> Standings:
-        each = select(share_of(now).label("share"), tenant.c.suspended_at).subquery()
-        share, none = each.c.share, literal(0)
-        counts = (
-            func.coalesce(func.sum(case((condition, 1), else_=0)), none)
-            for condition in (
-                and_(share >= NEAR_SHARE, share < FULL_SHARE),
-                share >= FULL_SHARE,
-                func.coalesce(share, NONE["share"]) < 0,
-                each.c.suspended_at.is_not(None),
-            )
-        )
-        [row] = self._ask(select(func.count(), *counts).select_from(each))
+        shares = shares_of(now).subquery("shares")
+        share, none = func.coalesce(shares.c.share, NO_SHARE), literal(0)
+        conditions = [stands(share, "near"), stands(share, "over"), stands(share, "unlimited")]
+        conditions.append(tenant.c.suspended_at.is_not(None))
+        counts = (func.coalesce(func.sum(case((condition, 1), else_=0)), none) for condition in conditions)
+        rows = select(func.count(), *counts).outerjoin_from(tenant, shares, shares.c.tenant_id == tenant.c.id)
+        [row] = self._ask(rows)
         return Standings(*map(int, row))
 
     def limits_of(self, tenant_ids: Collection[str], plans: Collection[str]) -> list[Limit]:

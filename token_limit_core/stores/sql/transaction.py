@@ -25,6 +25,9 @@ from .services import SqlServices
 NOTHING: dict[str, Any] = {}
 HAS_RETURNING = sqlite3.sqlite_version_info >= (3, 35)
 
+NO_JIT = "SET LOCAL jit = off; "
+"""Before a SELECT of PostgreSQL's that is run once: compiling it takes seconds, and running it less."""
+
 BEGIN = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED", "mysql": "BEGIN"}
 """How a transaction that writes begins. SQLite: an upgrade from reader to writer fails at once under concurrency."""
 
@@ -269,7 +272,9 @@ class SqlTransaction(SqlPlans, SqlReports, SqlServices, SqlNotices, Transaction)
         if self._begin is not None:
             self._start()
         sql_text = self._texts.once(statement)
-        self._cursor.execute(sql_text.text, sql_text.bind(NOTHING))
+        self._cursor.execute(f"{NO_JIT * self._single_message}{sql_text.text}", sql_text.bind(NOTHING))
+        while self._single_message and self._cursor.nextset():
+            pass
         return read(self._cursor, sql_text)
 
     def _message(self, statements: Sequence[ClauseElement], row: Mapping[str, Any]) -> list[Any]:
