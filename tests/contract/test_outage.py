@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -208,7 +209,7 @@ def test_a_server_that_is_away_is_asked_by_one_caller_at_a_time(database: Remote
     database.gateway.cut()
     assert ask(meter, Wire(wire.chat)) is None
     database.gateway.hang()
-    before = database.gateway.attempts
+    before, started = database.gateway.attempts, time.monotonic()
 
     def work() -> None:
         for _ in range(10):
@@ -219,4 +220,5 @@ def test_a_server_that_is_away_is_asked_by_one_caller_at_a_time(database: Remote
         thread.start()
     for thread in threads:
         thread.join(PATIENCE)
-    assert database.gateway.attempts - before <= 1
+    pauses = (time.monotonic() - started) / 1.0  # each attempt takes `store_timeout`, and there is one at a time
+    assert database.gateway.attempts - before <= 1 + pauses

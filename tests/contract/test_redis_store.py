@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,14 @@ import pytest
 from tests.contract.calls import LATE, NOW, USD, admit, amounts, call, cost_of, limit_to, new_id, record, settle
 from tests.ledgers import redis_sqlite
 from tests.redis_servers import RedisServer, redis_cluster, redis_server
+from tests.waiting import PATIENCE
 from token_limit_core.errors import StoreError
 from token_limit_core.limits import STRICT, Limit
 from token_limit_core.stores import open_store
 from token_limit_core.stores.contract import Store
 from token_limit_core.stores.records import Call
 from token_limit_core.stores.redis import scripts
+from token_limit_core.stores.redis.effects import Pending
 from token_limit_core.stores.redis.slots import Slots
 
 NO_FILES = ("--save", "", "--appendonly", "no")
@@ -194,6 +198,30 @@ def test_a_script_that_is_sent_twice_works_once(store: Store, monkeypatch: pytes
     assert store.expire(LATE + 60) == 1
     assert amounts(store) == (4 * USD, 0)
     assert store.reconcile(NOW) == []
+
+
+def test_a_threshold_that_two_calls_cross_together_is_noticed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    apply, committed, go_on = Pending.apply, threading.Event(), threading.Event()
+    percents: list[int] = []
+    store.thresholds, store.on_notices = (100,), lambda notices: percents.extend(one.percent for one in notices)
+    limit_to(store, 2 * USD)
+    call(store, 1)
+
+    def apply_late(pending: Pending) -> None:
+        if not committed.is_set():
+            committed.set()
+            assert go_on.wait(PATIENCE)
+        apply(pending)
+
+    monkeypatch.setattr(Pending, "apply", apply_late)
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(call, store, 1, USD)]
+        assert committed.wait(PATIENCE)
+        calls.append(pool.submit(call, store, 1, USD))  # the first is in the ledger, and not on the counter
+        wait(calls, timeout=0.3)
+        go_on.set()
+    assert [each.exception() for each in calls] == [None, None]
+    assert percents == [100]
 
 
 def test_large_amounts_are_exact(store: Store) -> None:

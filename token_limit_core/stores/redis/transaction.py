@@ -31,7 +31,7 @@ _LIMITS = select(*(limit.c[name] for name in LIMIT_COLUMNS))
 _ENTRY = select(ledger).where(
     ledger.c.tenant_id == bindparam("the_tenant"), ledger.c.event_id == bindparam("the_event")
 )
-_POLL_SECONDS = 0.005
+_POLL_SECONDS = 0.001
 
 
 class RedisTransaction(SqlTransaction):
@@ -130,14 +130,14 @@ class RedisTransaction(SqlTransaction):
     def charge_below(self, key: CounterKey, settled: int, held: int) -> bool:
         """Compare with the threshold that this process knows, before the charge: that is made after the commit.
 
-        What others have committed and not charged yet is still held. Near the threshold they are waited for.
+        What others have committed and not charged yet is waited for, as it may have cost more than it holds.
         """
         threshold = self._slots.thresholds.get(key)
-        counter = self.counter(key) if threshold is not None else None
-        if threshold is not None and counter is not None and counter.settled + counter.held + settled >= threshold:
-            self.lock_counters([key])
-            counter = self.counter(key)
-        if threshold is None or counter is None or counter.settled + settled >= threshold:
+        if threshold is None:
+            return False
+        self.lock_counters([key])
+        counter = self.counter(key)
+        if counter is None or counter.settled + settled >= threshold:
             return False
         return self.charge(key, settled, held)
 
