@@ -156,11 +156,14 @@ SETTLE = (LOCK_TENANT, _settlement())
 
 _OPENED = exists(select(counter.c.limit_id).where(open_at_the_time(limit, THE_TENANT, "")).correlate(limit))
 _UNOPENED = and_(limit.c.tenant_id == THE_TENANT, limit.c.plan == "", in_force(limit), ~_OPENED)
-_FILTERED = and_(limit.c.tenant_id == THE_TENANT, limit.c.filter != "")
-_OTHERS = and_(or_(limit.c.tenant_id == EVERYONE, _FILTERED), limit.c.plan == "")
+_FILTERED = and_(limit.c.tenant_id == THE_TENANT, limit.c.plan == "", limit.c.filter != "")
+_OF_ALL = and_(limit.c.tenant_id == EVERYONE, limit.c.plan == "")
 SETTLE_ENTRY = _append(
     sqlite.insert,
-    ~exists(select(limit.c.id).where(_OTHERS)),
+    ~exists(
+        select(limit.c.id).where(_FILTERED)
+    ),  # not one EXISTS for both: an OR makes SQLite read all tenants' limits
+    ~exists(select(limit.c.id).where(_OF_ALL)),
     or_(_HAS_HOLD, ~exists(select(limit.c.id).where(_UNOPENED))),
     ~exists(select(tenant.c.id).where(tenant.c.id == THE_TENANT, or_(tenant.c.plan != "", tenant.c.markup != ""))),
 )
