@@ -26,7 +26,10 @@ NOTHING: dict[str, Any] = {}
 HAS_RETURNING = sqlite3.sqlite_version_info >= (3, 35)
 
 NO_JIT = "SET LOCAL jit = off; "
-"""Before a SELECT of PostgreSQL's that is run once: compiling it takes seconds, and running it less."""
+"""Before a statement of PostgreSQL's that is large, in one message with it.
+
+From thousands of limits on the planner takes it for a dear one, and would compile it for seconds at each call.
+"""
 
 BEGIN = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED", "mysql": "BEGIN"}
 """How a transaction that writes begins. SQLite: an upgrade from reader to writer fails at once under concurrency."""
@@ -280,7 +283,7 @@ class SqlTransaction(SqlPlans, SqlReports, SqlServices, SqlNotices, Transaction)
     def _message(self, statements: Sequence[ClauseElement], row: Mapping[str, Any]) -> list[Any]:
         """Send statements in one message, which is a transaction of its own; return the rows of the last."""
         message = self._texts.message(statements)
-        self._cursor.execute(message.text, message.bind(row))
+        self._cursor.execute(f"{NO_JIT}{message.text}", message.bind(row))
         while self._cursor.nextset():
             pass
         return read(self._cursor, message)
