@@ -160,9 +160,8 @@ _FILTERED = and_(limit.c.tenant_id == THE_TENANT, limit.c.plan == "", limit.c.fi
 _OF_ALL = and_(limit.c.tenant_id == EVERYONE, limit.c.plan == "")
 SETTLE_ENTRY = _append(
     sqlite.insert,
-    ~exists(
-        select(limit.c.id).where(_FILTERED)
-    ),  # not one EXISTS for both: an OR makes SQLite read all tenants' limits
+    # one EXISTS with an OR would make SQLite read the limits of all tenants
+    ~exists(select(limit.c.id).where(_FILTERED)),
     ~exists(select(limit.c.id).where(_OF_ALL)),
     or_(_HAS_HOLD, ~exists(select(limit.c.id).where(_UNOPENED))),
     ~exists(select(tenant.c.id).where(tenant.c.id == THE_TENANT, or_(tenant.c.plan != "", tenant.c.markup != ""))),
