@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -12,6 +13,7 @@ from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
 from django.core import mail
 from django.core.checks import CheckMessage, Error, Info, Warning
+from django.core.management.commands import migrate
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.template import TemplateDoesNotExist, TemplateSyntaxError
 from django.template.loader import get_template
@@ -70,13 +72,19 @@ def check_database(databases: Collection[str] | None = None, **kwargs: Any) -> l
     """
     try:
         named = {store_alias()} if _testing() else {store_alias(), DEFAULT_DB_ALIAS}
-        if settings.STORE is None and named & set(databases or ()) and sys.argv[1:2] != ["migrate"]:
+        if settings.STORE is None and named & set(databases or ()) and not _migrating():
             get_store().check()
     except StoreError as error:
         return [_error(16, f"The store cannot be used: {error}.", "Run `manage.py migrate`, or start the database.")]
     except (ConfigurationError, StoreBlocked):
         return []  # a wrong setting is reported already
     return []
+
+
+def _migrating() -> bool:
+    """Return whether `migrate` asks, by whatever name it was started: Django does not tell a check what it is for."""
+    stack = traceback.walk_stack(sys._getframe())
+    return any(isinstance(frame.f_locals.get("self"), migrate.Command) for frame, _ in stack)
 
 
 def list_sdks(**kwargs: Any) -> list[CheckMessage]:
