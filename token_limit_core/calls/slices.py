@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from ..events import LLMEvent
 from ..limits import CounterKey, Limit
+from ..stores.admission import hold_for, raised_on
 from ..stores.entries import entry_for
-from ..stores.ledger import hold_for, raised_on
 from ..stores.records import Call, Hold
 
 

@@ -17,6 +17,7 @@ from ..runtime.faults import StoreError
 from ..stores.contract import Ledger
 from ..stores.entries import Entry
 from ..stores.plans import Plan, Plans, Preview, Rules
+from ..stores.tenants import Tenants
 from ..windows import PER_DAY, PER_MONTH
 from .remote_answers import BackendAnswers
 from .transport import Transport, number
@@ -26,7 +27,7 @@ T = TypeVar("T")
 NOT_SENT = ("id", "plan", "effective_from", "effective_until")
 
 
-class ManagedElsewhere(Ledger, Plans):
+class ManagedElsewhere(Ledger, Plans, Tenants):
     """The managing part of a store whose limits and plans live at a backend.
 
     What the published client sends goes to the published endpoint. Anything more goes to one that an older backend

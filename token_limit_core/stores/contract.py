@@ -1,4 +1,4 @@
-"""The Store contract: Ledger (limits, holds, events), Plans, Reports (lists) and Services (API keys, deliveries).
+"""The Store contract: Ledger (limits, holds, events), Plans, Tenants, Reports (lists), Services (keys, deliveries).
 
 A store is synchronous and may be used from any thread. It never reads the clock: `now` is an argument.
 Matching, windows and money are pure functions in `limits.py`.
@@ -23,6 +23,7 @@ from .plans import Plans, Rules
 from .records import Call, Drift, Hold, Pruned, Recorded, Refusal
 from .reports import Reports
 from .services import Services
+from .tenants import Tenants
 
 T = TypeVar("T")
 
@@ -172,8 +173,8 @@ class Ledger(ABC):
         """Delete rows older than `before`, never of an open window nor younger than 35 days."""
 
 
-class Store(Ledger, Plans, Reports, Services):
-    """All four contracts in one object, and its life cycle."""
+class Store(Ledger, Plans, Tenants, Reports, Services):
+    """All of these contracts in one object, and its life cycle."""
 
     default_plan: Callable[[str], str | None] | None = None
     """Names the plan of a tenant that was never assigned one; an `Engine` sets it."""

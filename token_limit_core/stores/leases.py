@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..limits import STRICT, USD, CounterKey, Decision, Item, Limit, items_for
 from ..runtime.ids import new_id, process_name
-from . import ledger
+from .admission import rewrite
 from .plans import Rules
 from .records import LEASE, Call, Counter, Hold
 from .transaction import Transaction
@@ -93,7 +93,7 @@ def resize(tx: Transaction, lease_id: str, amounts: Sequence[int], now: float, e
     if not tx.renew_hold(lease_id, expires_at):
         return None
     limits = {limit.id: limit for limit in tx.rules(hold.tenant_id).limits}
-    return ledger.rewrite(tx, hold, hold._replace(amounts=tuple(amounts), expires_at=expires_at), limits)
+    return rewrite(tx, hold, hold._replace(amounts=tuple(amounts), expires_at=expires_at), limits)
 
 
 def hold_anyway(tx: Transaction, hold: Hold, now: float) -> bool:

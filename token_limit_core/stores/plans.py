@@ -1,4 +1,4 @@
-"""The Plans contract: plans, credits and corrections, the state of tenants, and what a limit would have done.
+"""The Plans contract: plans, credits and corrections, and what a limit would have done.
 
 A plan is a named set of limits. The limits are rows with the plan's name in place of a tenant, so that a change of a
 plan holds for all its tenants at their next call. Amounts are as stores keep them: nano-dollars, tokens or requests.
@@ -12,10 +12,9 @@ from typing import NamedTuple
 
 from ..limits import COST, TOKENS, USD, CounterKey, Limit, LimitStatus
 from ..limits.filters import NO_FACTS, Facts
-from ..runtime.faults import StoreError
 from .entries import Entry
-from .records import Counter, Tenant
-from .reports import ReportsTransaction
+from .records import Counter
+from .tenants import TenantsTransaction, Unmanaged
 
 
 class Plan(NamedTuple):
@@ -127,11 +126,8 @@ class Total(NamedTuple):
         return self.tokens if limit.unit == TOKENS else self.requests
 
 
-class Plans:
-    """The managing part of a Store; one that keeps no rows of its own says so with `StoreError`.
-
-    `by` names who does it in the history; empty is the application's code.
-    """
+class Plans(Unmanaged):
+    """The part of a Store that manages plans and money. `by` names who does it; empty is the application's code."""
 
     def plans(self) -> list[Plan]:
         """List the plans by name, with how many tenants are on each."""
@@ -172,14 +168,6 @@ class Plans:
         """
         raise self._no_rows()
 
-    def suspend(self, tenant_id: str, now: float, reason: str = "", by: str = "") -> bool:
-        """Refuse every call of a tenant from now on; False where it was so already."""
-        raise self._no_rows()
-
-    def resume(self, tenant_id: str, now: float, by: str = "") -> bool:
-        """Let a suspended tenant call again; False where it was not suspended."""
-        raise self._no_rows()
-
     def top_up(
         self,
         tenant_id: str,
@@ -213,35 +201,9 @@ class Plans:
         """Tell what a limit would have done to the tenant's calls of `since <= timestamp < now`."""
         raise self._no_rows()
 
-    def tenant(self, tenant_id: str) -> Tenant | None:
-        """Return the state of a tenant, or None for one that was never seen."""
-        raise self._no_rows()
 
-    def name_tenant(self, tenant_id: str, name: str, now: float, by: str = "") -> bool:
-        """Set the name that people read; False where it was so already."""
-        raise self._no_rows()
-
-    def rename_tenant(self, tenant_id: str, new_id: str, now: float, by: str = "") -> None:
-        """Give a tenant another id, with all its rows. Raises `ConfigurationError` where one of them is wrong."""
-        raise self._no_rows()
-
-    def merge_tenants(self, source: str, target: str, now: float, by: str = "") -> None:
-        """Move the ledger, holds and top-ups of one tenant to another, whose limits and plan stay."""
-        raise self._no_rows()
-
-    def erase_tenant(self, tenant_id: str, now: float, *, anonymous_id: str | None = None, by: str = "") -> int:
-        """Delete every row of a tenant, or with `anonymous_id` keep amounts under that id without what names anyone.
-
-        Returns how many ledger rows there were.
-        """
-        raise self._no_rows()
-
-    def _no_rows(self) -> StoreError:
-        return StoreError(f"{type(self).__name__} keeps no rows that could be managed here")
-
-
-class PlansTransaction(ReportsTransaction):
-    """The primitives of plans, tenants and credits on an engine."""
+class PlansTransaction(TenantsTransaction):
+    """The primitives of plans and credits on an engine."""
 
     @abstractmethod
     def rules(self, tenant_id: str) -> Rules:
@@ -265,13 +227,6 @@ class PlansTransaction(ReportsTransaction):
 
     @abstractmethod
     def delete_plan(self, name: str) -> None: ...
-
-    @abstractmethod
-    def tenant(self, tenant_id: str) -> Tenant | None: ...
-
-    @abstractmethod
-    def update_tenant(self, tenant: Tenant) -> None:
-        """Write the name, plan, suspension and markup of a tenant that is there."""
 
     @abstractmethod
     def drop_counters(self, tenant_id: str, limit_ids: Collection[int]) -> None:
@@ -310,26 +265,3 @@ class PlansTransaction(ReportsTransaction):
     @abstractmethod
     def rows_between(self, query: TotalsQuery) -> Iterable[Total]:
         """Yield the rows of the ledger one by one, oldest first, with the facts that the query keeps apart."""
-
-    @abstractmethod
-    def move_counters(self, source: str, target: str) -> None:
-        """Give the counters of a tenant to another, which has none."""
-
-    @abstractmethod
-    def drop_hold_items(self, tenant_id: str) -> None:
-        """Delete what a tenant's holds hold, but on the counters of all tenants."""
-
-    @abstractmethod
-    def move_rows(self, source: str, target: str) -> None:
-        """Give the ledger, the roll-ups, the holds, the top-ups, the deliveries and the history to another tenant."""
-
-    @abstractmethod
-    def delete_tenant(self, tenant_id: str) -> int:
-        """Delete every row of a tenant, its history included; return how many ledger rows there were."""
-
-    @abstractmethod
-    def anonymise_rows(self, tenant_id: str) -> int:
-        """Take everything but amounts, counts, models and times out of a tenant's ledger; return how many rows it has.
-
-        Its history, its top-ups and its totals by user are deleted.
-        """

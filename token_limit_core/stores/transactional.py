@@ -1,4 +1,4 @@
-"""The operations of every store with transactions: the algorithm of `ledger.py`, run and tried again.
+"""The operations of every store with transactions: `admission.py` and `ledger.py`, run and tried again.
 
 Admission is optimistic: one short transaction of conditional updates; opening a window or settling expired
 holds happens in transactions of their own, after which admission is tried again.
@@ -14,7 +14,7 @@ from ..limits import EVERYONE, OBSERVE, CounterKey, Decision, Item, LimitStatus,
 from ..limits.filters import NO_FACTS, Facts
 from ..limits.notices import Notice
 from ..windows import PER_MONTH, window_of
-from . import counters, leases, ledger
+from . import admission, counters, leases, ledger
 from .contract import Store
 from .entries import Entry, Spend, entry_for
 from .leases import Lease
@@ -27,12 +27,13 @@ from .transaction import Retry, Transaction
 from .transactional_limits import TransactionalLimits
 from .transactional_plans import TransactionalPlans
 from .transactional_reports import TransactionalReports
+from .transactional_tenants import TransactionalTenants
 
 MOST_SUBJECTS = 100
 """Users that the usage of an each-user limit is given for."""
 
 
-class TransactionalStore(TransactionalLimits, TransactionalPlans, TransactionalReports, Store):
+class TransactionalStore(TransactionalLimits, TransactionalPlans, TransactionalTenants, TransactionalReports, Store):
     """A Store over an engine that offers `begin()`."""
 
     _admission = Running._run
@@ -57,7 +58,7 @@ class TransactionalStore(TransactionalLimits, TransactionalPlans, TransactionalR
     def admit(self, call: Call, now: float) -> Decision:
         expired, assigns_plans = False, self.default_plan is not None
         for _ in range(ATTEMPTS):
-            outcome = self._admission(lambda tx: ledger.admit(tx, call, now, assigns_plans))  # noqa: B023 - run at once
+            outcome = self._admission(lambda tx: admission.admit(tx, call, now, assigns_plans))  # noqa: B023 - run at once
             if outcome is Retry.WINDOWS:
                 self._run(lambda tx: counters.open_windows(tx, call, now))
             elif outcome is Retry.PLAN:
@@ -120,10 +121,10 @@ class TransactionalStore(TransactionalLimits, TransactionalPlans, TransactionalR
         return self._run(lambda tx: tx.renew_hold(call_id, expires_at))
 
     def raise_hold(self, call_id: str, amount: int | None, tokens: int, now: float) -> Decision | None:
-        return self._run(lambda tx: ledger.raise_hold(tx, call_id, amount, tokens, now))
+        return self._run(lambda tx: admission.raise_hold(tx, call_id, amount, tokens, now))
 
     def keep(self, call_id: str, new_id: str, now: float, expires_at: float) -> bool:
-        return self._run(lambda tx: ledger.keep(tx, call_id, new_id, now, expires_at))
+        return self._run(lambda tx: admission.keep(tx, call_id, new_id, now, expires_at))
 
     def release(self, call_id: str, now: float, by: str | None = None) -> bool:
         def work(tx: Transaction) -> bool:

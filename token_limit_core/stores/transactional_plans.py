@@ -1,4 +1,4 @@
-"""Plans, credits, corrections and the state of tenants, once, for every store with transactions."""
+"""Plans, credits and corrections, once, for every store with transactions."""
 
 from __future__ import annotations
 
@@ -18,15 +18,14 @@ from . import counters, ledger
 from .entries import Entry
 from .plans import Plan, Plans, Preview, TopUp
 from .previews import preview
-from .records import Tenant
-from .reports import Change, ChangeKind
 from .running import Running
 from .transaction import Transaction
 from .transactional_limits import place
+from .transactional_tenants import known_tenant, leave_plan, made_change
 
 
 class TransactionalPlans(Running, Plans):
-    """The part of a store that manages plans, tenants and credits."""
+    """The part of a store that manages plans and money."""
 
     # -- plans ----------------------------------------------------------------------------------
 
@@ -56,7 +55,7 @@ class TransactionalPlans(Running, Plans):
             for limit in limits:
                 same = [row for row in rows if row.identity == limit.identity]
                 placed.append(place(tx, same, replace(limit, effective_from=now), now)[0])
-            tx.insert_change(_change("set-plan", "", now, by, plan=name, note=_in_words(markup, placed)))
+            tx.insert_change(made_change("set-plan", "", now, by, plan=name, note=_in_words(markup, placed)))
             counters.notice_limits(tx, placed, now)
             return Plan(name, markup, tuple(placed))
 
@@ -73,7 +72,7 @@ class TransactionalPlans(Running, Plans):
                 )
             tx.delete_limits([limit.id for limit in found.limits])
             tx.delete_plan(name)
-            tx.insert_change(_change("remove-plan", "", now, by, plan=name))
+            tx.insert_change(made_change("remove-plan", "", now, by, plan=name))
             return True
 
         return self._run(work)
@@ -81,16 +80,16 @@ class TransactionalPlans(Running, Plans):
     def assign_plan(self, tenant_id: str, plan: str | None, now: float, by: str = "", *, first: bool = False) -> bool:
         def work(tx: Transaction) -> bool:
             tx.lock_tenant(tenant_id, now)
-            before = _known(tx, tenant_id)
+            before = known_tenant(tx, tenant_id)
             if before.plan == (plan or "") or (first and before.plan is not None):
                 return False
             if plan is not None and not first and tx.plan(plan) is None:
                 known = ", ".join(repr(one.name) for one in tx.all_plans()) or "none; make one with set_plan"
                 raise ConfigurationError(f"plan: unknown plan {shown(plan)}; known plans are {known}")
-            _leave_plan(tx, before)
+            leave_plan(tx, before)
             tx.update_tenant(before._replace(plan=plan or ""))
             note = f"before: {before.plan}" if before.plan else ""
-            tx.insert_change(_change("assign-plan", tenant_id, now, by, plan=plan or "", note=note))
+            tx.insert_change(made_change("assign-plan", tenant_id, now, by, plan=plan or "", note=note))
             return True
 
         return self._run(work)
@@ -98,48 +97,11 @@ class TransactionalPlans(Running, Plans):
     def set_markup(self, tenant_id: str, markup: str | None, now: float, by: str = "") -> bool:
         def work(tx: Transaction) -> bool:
             tx.lock_tenant(tenant_id, now)
-            before = _known(tx, tenant_id)
+            before = known_tenant(tx, tenant_id)
             if before.markup == markup:
                 return False
             tx.update_tenant(before._replace(markup=markup))
-            tx.insert_change(_change("markup", tenant_id, now, by, note="" if markup is None else f"{markup} %"))
-            return True
-
-        return self._run(work)
-
-    # -- suspension and names -------------------------------------------------------------------
-
-    def tenant(self, tenant_id: str) -> Tenant | None:
-        return self._read(lambda tx: tx.tenant(tenant_id))
-
-    def suspend(self, tenant_id: str, now: float, reason: str = "", by: str = "") -> bool:
-        return self._suspension(tenant_id, now, _change("suspend", tenant_id, now, by, note=reason))
-
-    def resume(self, tenant_id: str, now: float, by: str = "") -> bool:
-        return self._suspension(tenant_id, now, _change("resume", tenant_id, now, by))
-
-    def _suspension(self, tenant_id: str, now: float, change: Change) -> bool:
-        suspended_at = now if change.kind == "suspend" else None
-
-        def work(tx: Transaction) -> bool:
-            tx.lock_tenant(tenant_id, now)
-            before = _known(tx, tenant_id)
-            if (before.suspended_at is None) == (suspended_at is None):
-                return False
-            tx.update_tenant(before._replace(suspended_at=suspended_at))
-            tx.insert_change(change)
-            return True
-
-        return self._run(work)
-
-    def name_tenant(self, tenant_id: str, name: str, now: float, by: str = "") -> bool:
-        def work(tx: Transaction) -> bool:
-            tx.lock_tenant(tenant_id, now)
-            before = _known(tx, tenant_id)
-            if before.name == name:
-                return False
-            tx.update_tenant(before._replace(name=name))
-            tx.insert_change(_change("name", tenant_id, now, by, note=name))
+            tx.insert_change(made_change("markup", tenant_id, now, by, note="" if markup is None else f"{markup} %"))
             return True
 
         return self._run(work)
@@ -172,7 +134,7 @@ class TransactionalPlans(Running, Plans):
             extra, extra_until = counters.extra_of(counters.top_ups_of(tx, item))
             tx.credit(item.key, extra, extra_until)
             counters.notice(tx, item.key, item.limit, now)
-            change = _change("top-up", tenant_id, now, by, plan=item.limit.plan)
+            change = made_change("top-up", tenant_id, now, by, plan=item.limit.plan)
             tx.insert_change(change._replace(frequency=frequency, filter=filter, new_amount=amount, note=user))
             return LimitStatus(item.limit, item.window, counter.settled, counter.held, extra, user)
 
@@ -197,7 +159,7 @@ class TransactionalPlans(Running, Plans):
         def work(tx: Transaction) -> Entry:
             tx.lock_tenant(tenant_id, now)
             ledger.append(tx, entry, now)
-            change = _change("adjust", tenant_id, now, by, note=reason)
+            change = made_change("adjust", tenant_id, now, by, note=reason)
             tx.insert_change(change._replace(new_amount=amount))
             return entry
 
@@ -215,7 +177,7 @@ class TransactionalPlans(Running, Plans):
             for entry in fresh:
                 ledger.append(tx, entry, now)
             if fresh:
-                change = _change("reprice", tenant_id, now, by, note=f"{len(fresh)} calls")
+                change = made_change("reprice", tenant_id, now, by, note=f"{len(fresh)} calls")
                 tx.insert_change(change._replace(new_amount=sum(entry.charged for entry in fresh)))
             return len(fresh)
 
@@ -224,98 +186,11 @@ class TransactionalPlans(Running, Plans):
     def preview(self, limit: Limit, since: float, now: float) -> Preview:
         return self._read(lambda tx: preview(tx, limit, since, now))
 
-    # -- tenants that change --------------------------------------------------------------------
-
-    def rename_tenant(self, tenant_id: str, new_id: str, now: float, by: str = "") -> None:
-        def work(tx: Transaction) -> None:
-            before = _existing(tx, tenant_id, "tenant_id")
-            if tx.tenant(new_id) is not None:
-                raise ConfigurationError(f"new_id: a tenant {shown(new_id)} exists; merge the two instead")
-            _lock(tx, now, tenant_id, new_id)
-            tx.update_tenant(before._replace(tenant_id=new_id))
-            for row in tx.limits(tenant_id):
-                tx.update_limit(replace(row, tenant_id=new_id))
-            tx.move_counters(tenant_id, new_id)
-            tx.move_rows(tenant_id, new_id)
-            tx.delete_tenant(tenant_id)
-            tx.insert_change(_change("rename", new_id, now, by, note=f"before: {tenant_id}"))
-
-        self._run(work)
-
-    def merge_tenants(self, source: str, target: str, now: float, by: str = "") -> None:
-        def work(tx: Transaction) -> None:
-            if source == target:
-                raise ConfigurationError(f"target: {shown(target)} is the source, too")
-            for tenant_id, name in ((source, "source"), (target, "target")):
-                _existing(tx, tenant_id, name)
-            _lock(tx, now, source, target)
-            _drop_limits(tx, source)
-            tx.move_rows(source, target)
-            own = [limit.id for limit in tx.rules(target).limits if limit.tenant_id != EVERYONE]
-            tx.drop_counters(target, own)  # they start again from the ledger of both
-            tx.delete_tenant(source)
-            tx.insert_change(_change("merge", target, now, by, note=f"with: {source}"))
-
-        self._run(work)
-
-    def erase_tenant(self, tenant_id: str, now: float, *, anonymous_id: str | None = None, by: str = "") -> int:
-        def work(tx: Transaction) -> int:
-            _existing(tx, tenant_id, "tenant_id")
-            _lock(tx, now, tenant_id, *(() if anonymous_id is None else (anonymous_id,)))
-            _drop_limits(tx, tenant_id)
-            erased = 0
-            if anonymous_id is not None:
-                erased = tx.anonymise_rows(tenant_id)
-                tx.move_rows(tenant_id, anonymous_id)
-            erased += tx.delete_tenant(tenant_id)
-            note = f"{erased} events {'deleted' if anonymous_id is None else 'made anonymous'}"
-            tx.insert_change(_change("erase", anonymous_id or "", now, by, note=note))
-            return erased
-
-        return self._run(work)
-
-
-def _change(kind: ChangeKind, tenant_id: str, now: float, by: str, *, plan: str = "", note: str = "") -> Change:
-    return Change(now, by[:255], kind, tenant_id, "", plan=plan, note=note[:255])
-
 
 def _in_words(markup: str, limits: Sequence[Limit]) -> str:
     with speaking(ENGLISH):  # the history is for readers of every language
         words = [limit_line(limit.amount, limit.unit, limit.frequency, limit.filter) for limit in limits]
     return "; ".join([*words, *([f"markup {markup} %"] if markup else [])])
-
-
-def _known(tx: Transaction, tenant_id: str) -> Tenant:
-    """Return the state of a tenant that is locked, so it has a row."""
-    return tx.tenant(tenant_id) or Tenant(tenant_id)
-
-
-def _existing(tx: Transaction, tenant_id: str, name: str) -> Tenant:
-    found = tx.tenant(tenant_id)
-    if found is None:
-        raise ConfigurationError(f"{name}: unknown tenant {shown(tenant_id)}")
-    return found
-
-
-def _lock(tx: Transaction, now: float, *tenant_ids: str) -> None:
-    for tenant_id in sorted(tenant_ids):  # one lock order
-        tx.lock_tenant(tenant_id, now)
-
-
-def _leave_plan(tx: Transaction, tenant: Tenant) -> None:
-    """Drop a tenant's counters of its plan, which no call is charged to from now on."""
-    plan = tx.plan(tenant.plan) if tenant.plan else None
-    if plan is not None and plan.limits:
-        tx.drop_counters(tenant.tenant_id, [limit.id for limit in plan.limits])
-
-
-def _drop_limits(tx: Transaction, tenant_id: str) -> None:
-    """Delete a tenant's own limits, its counters and what its holds hold on them."""
-    _leave_plan(tx, _known(tx, tenant_id))
-    rows = tx.limits(tenant_id)
-    if rows:
-        tx.delete_limits([row.id for row in rows])
-    tx.drop_hold_items(tenant_id)
 
 
 def _topped_up(tx: Transaction, tenant_id: str, frequency: str, filter: str, user: str, now: float) -> Item:

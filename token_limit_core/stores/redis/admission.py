@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...limits import ADMITTED, EVERYONE, OBSERVE, STRICT, Decision, Item, LimitStatus, items_for, judge
-from ..ledger import hold_for, needed_on
+from ..admission import hold_for, needed_on
 from ..records import NEAR, Call, Hold
 from ..transaction import Retry, Transaction
 from . import scripts
@@ -20,7 +20,7 @@ Outcome = Decision | Retry
 
 
 def admit(tx: Transaction, slots: Slots, call: Call, now: float, assigns_plans: bool) -> Outcome:
-    """Hold on every limit that matches, or on none; what `ledger.admit` does in steps."""
+    """Hold on every limit that matches, or on none; what `admission.admit` does in steps."""
     rules = tx.rules(call.tenant_id)
     if rules.suspended:
         return Decision("suspended", call.tenant_id)

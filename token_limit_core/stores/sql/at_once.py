@@ -51,7 +51,7 @@ from ...limits import (
 )
 from ...runtime.ids import process_name
 from ...windows import Window
-from ..ledger import needed_on
+from ..admission import needed_on
 from ..records import NEAR, Call
 from .matching import (
     THE_CALL,

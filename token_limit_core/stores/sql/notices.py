@@ -11,8 +11,9 @@ from sqlalchemy import Update, and_, bindparam, select, update
 from ...limits import CounterKey
 from ..notices import NoticeRow, NoticesTransaction
 from . import statements as sql
-from .statements import Upserts, listed, one_of, size_for
+from .statements import listed, one_of, size_for
 from .tables import counter, notice
+from .upserts import Upserts
 
 _NOTICED = select(notice.c.round, notice.c.percent).where(
     notice.c.tenant_id == bindparam("the_tenant"),

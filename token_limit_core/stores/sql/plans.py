@@ -13,7 +13,7 @@ from ...windows import LATEST
 from ..plans import Plan, PlansTransaction, Rules, TopUp
 from ..records import Counter, Tenant
 from . import statements as sql
-from .statements import LIMIT_COLUMNS, MARKUP, TENANT_COLUMNS, Upserts, listed, one_of, size_for
+from .statements import LIMIT_COLUMNS, MARKUP, TENANT_COLUMNS, listed, one_of, size_for
 from .sums import SqlSums
 from .tables import (
     counter,
@@ -31,6 +31,7 @@ from .tables import (
     top_up,
     user_rollup,
 )
+from .upserts import Upserts, filled
 
 _THE_TENANT: Any = bindparam("the_tenant")
 _LIMIT = [limit.c[name] for name in LIMIT_COLUMNS]
@@ -96,7 +97,7 @@ _TOP_UPS = (
     )
     .order_by(top_up.c.id)
 )
-_INSERT_TOP_UP = sql.filled(top_up.insert())
+_INSERT_TOP_UP = filled(top_up.insert())
 _UPDATE_TOP_UP = (
     update(top_up)
     .where(top_up.c.id == bindparam("the_id"))

@@ -39,8 +39,9 @@ from ..reports import (
     StoredEntry,
     UserDay,
 )
+from .holds import HOLD_COLUMNS
 from .standings import NO_SHARE, shares_of, stands, tenants_of
-from .statements import HOLD_COLUMNS, INSERT_CHANGE, LIMIT_COLUMNS, SPENDS, TENANT_COLUMNS, listed, one_of, size_for
+from .statements import INSERT_CHANGE, LIMIT_COLUMNS, SPENDS, TENANT_COLUMNS, listed, one_of, size_for
 from .tables import counter, hold, ledger, limit, limit_history, refusal, rollup, tenant, user_rollup
 
 

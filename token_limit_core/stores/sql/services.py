@@ -14,8 +14,9 @@ from ..columns import read_entry
 from ..entries import Claim, Entry
 from ..records import ApiKey
 from ..services import ServicesTransaction
-from .statements import INSERT_DELIVERY, Upserts, listed, one_of, size_for
+from .statements import INSERT_DELIVERY, listed, one_of, size_for
 from .tables import api_key, delivery, ledger
+from .upserts import Upserts
 
 _KEYS = select(api_key).order_by(api_key.c.account, api_key.c.created_at, api_key.c.public_id)
 _KEY = _KEYS.where(api_key.c.public_id == bindparam("the_key"))

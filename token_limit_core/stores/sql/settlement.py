@@ -48,8 +48,9 @@ from .matching import (
     open_at_the_time,
     unknown_filters,
 )
-from .statements import LOCK_TENANT, add_to_totals, columns_of
+from .statements import LOCK_TENANT
 from .tables import counter, delivery, hold, hold_item, ledger, limit, rollup, tenant, user_rollup
+from .upserts import add_to_totals, columns_of
 
 _HELD = (
     select(hold_item.c.amount)

@@ -9,18 +9,20 @@ from typing import Any
 
 from sqlalchemy import ClauseElement
 
-from ...limits import EVERYONE, CounterKey, Decision, Limit
+from ...limits import CounterKey, Decision, Limit
 from ..columns import batched, ledger_row, refusal_row, rollup_row, rollup_rows, user_rollup_rows
 from ..entries import Entry, Spend
-from ..records import Call, Counter, Hold, Refusal
-from ..transaction import Retry, Transaction
+from ..records import Call, Counter, Refusal
+from ..transaction import Retry
 from . import at_once, settlement
 from . import statements as sql
 from .dialects import Convert, Sql, Texts
+from .holds import SqlHolds
 from .notices import SqlNotices
 from .plans import SqlPlans
 from .reports import SqlReports
 from .services import SqlServices
+from .upserts import upserts
 
 NOTHING: dict[str, Any] = {}
 HAS_RETURNING = sqlite3.sqlite_version_info >= (3, 35)
@@ -38,7 +40,7 @@ BEGIN_READING = {"sqlite": "BEGIN"}
 """How a transaction that reads begins; on the others each statement sees what is committed, with or without one."""
 
 
-class SqlTransaction(SqlPlans, SqlReports, SqlServices, SqlNotices, Transaction):
+class SqlTransaction(SqlPlans, SqlReports, SqlServices, SqlNotices, SqlHolds):
     """The primitives on one cursor.
 
     `begin` is the statement that starts the transaction; it is sent with the first primitive, so that what is done
@@ -48,7 +50,7 @@ class SqlTransaction(SqlPlans, SqlReports, SqlServices, SqlNotices, Transaction)
     def __init__(self, cursor: Any, texts: Texts, begin: str | None, single_message: bool = False) -> None:
         self._cursor = cursor
         self._texts = texts
-        self._upserts = sql.upserts(texts.name)
+        self._upserts = upserts(texts.name)
         self._begin = begin
         self._begun = False
         self._single_message = single_message
@@ -127,51 +129,8 @@ class SqlTransaction(SqlPlans, SqlReports, SqlServices, SqlNotices, Transaction)
         for key in keys:
             self.charge(key, 0, 0)
 
-    def balance(self, key: CounterKey) -> tuple[Counter | None, int]:
-        [(held,)] = self._rows(sql.HELD_ON, sql.key_row(key))
-        return self.counter(key), int(held)
-
     def reset_counter(self, key: CounterKey, settled: int, held: int) -> None:
         self._run(sql.RESET, {**sql.key_row(key), "the_settled": settled, "the_held": held})
-
-    # -- holds ----------------------------------------------------------------------------------
-
-    def insert_hold(self, hold: Hold) -> None:
-        self._run(sql.INSERT_HOLD, hold._asdict())
-        for key, amount in hold.held_on():
-            item = {"call_id": hold.call_id, "amount": amount, "shared": key.tenant_id == EVERYONE}
-            self._run(sql.INSERT_ITEM, {**key._asdict(), **item})
-
-    def hold(self, call_id: str) -> Hold | None:
-        found = _holds(self._rows(sql.HOLD, {"the_call": call_id}))
-        return found[0] if found else None
-
-    def close_hold(self, call_id: str, state: str, was: str = "open") -> bool:
-        return self._changed(sql.CLOSE_HOLD, {"the_call": call_id, "the_state": state, "the_old_state": was})
-
-    def renew_hold(self, call_id: str, expires_at: float) -> bool:
-        return self._changed(sql.RENEW_HOLD, {"the_call": call_id, "the_expiry": expires_at})
-
-    def rename_hold(self, call_id: str, new_id: str, expires_at: float) -> bool:
-        row = {"the_call": call_id, "the_new_call": new_id, "the_expiry": expires_at}
-        if not self._changed(sql.RENAME_HOLD, row):
-            return False
-        self._run(sql.RENAME_ITEMS, row)
-        return True
-
-    def update_hold(self, hold: Hold) -> bool:
-        row = {"the_call": hold.call_id, "the_amount": hold.amount, "the_tokens": hold.tokens}
-        row["the_charge"] = hold.charge
-        if not self._changed(sql.RAISE_HOLD, row):
-            return False
-        for key, amount in hold.held_on():
-            item = {"the_limit": key.limit_id, "the_start": key.window_start, "the_amount": amount}
-            self._run(sql.RAISE_ITEM, {"the_call": hold.call_id, **item})
-        return True
-
-    def open_holds(self, tenant_id: str | None, expired_at: float | None = None) -> list[Hold]:
-        statement = sql.open_holds(tenant_id is not None, expired_at is not None)
-        return _holds(self._rows(statement, {"the_tenant": tenant_id, "the_time": expired_at}))
 
     # -- ledger ---------------------------------------------------------------------------------
 
@@ -184,13 +143,6 @@ class SqlTransaction(SqlPlans, SqlReports, SqlServices, SqlNotices, Transaction)
             row = {"the_tenant": tenant_id, **sql.listed("the_ids", some)}
             known.update(event_id for (event_id,) in self._rows(sql.known_events(sql.size_for(some)), row))
         return known
-
-    def held_calls(self, call_ids: Sequence[str]) -> set[str]:
-        held: set[str] = set()
-        for some in batched(call_ids):
-            found = self._rows(sql.held_calls(sql.size_for(some)), sql.listed("the_ids", some))
-            held.update(call_id for (call_id,) in found)
-        return held
 
     def insert_entries(self, entries: Sequence[Entry]) -> None:
         self._run_many(sql.INSERT_ENTRY, map(ledger_row, entries))
@@ -308,15 +260,3 @@ def _converted(row: Sequence[Any], readers: Sequence[tuple[int, Convert]]) -> tu
         if values[place] is not None:
             values[place] = convert(values[place])
     return tuple(values)
-
-
-def _holds(rows: Iterable[Any]) -> list[Hold]:
-    """Gather the rows of holds joined with their items."""
-    holds: dict[str, Hold] = {}
-    for *columns, shared, limit_id, subject, window_start, amount in rows:
-        hold = holds.setdefault(columns[0], Hold(*columns))
-        if limit_id is not None:
-            key = CounterKey(EVERYONE if shared else hold.tenant_id, limit_id, subject, window_start)
-            amounts = (*(hold.amounts or ()), amount)
-            holds[hold.call_id] = hold._replace(items=(*hold.items, key), amounts=amounts)
-    return list(holds.values())
