@@ -72,8 +72,7 @@ def _settings_changed(*, setting: str, **kwargs: Any) -> None:
     with _lock:
         old, _meter = _meter, None
     if old is not None:
-        old.unpatch_all()
-        old.flush()
+        old.close()
     install()
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -15,13 +16,17 @@ from django.apps import apps
 from django.core.management import call_command
 from django.core.signals import request_finished, request_started
 from django.db import connections, router, transaction
+from django.test import override_settings
 
 from tests.waiting import wait_until
 from token_limit_core.errors import StoreError
 from token_limit_core.events import LLMEvent
 from token_limit_core.limits import Limit
+from token_limit_core.stores.contract import Store
 from token_limit_core.stores.records import Call
 from token_limit_django import models
+from token_limit_django.conf import settings
+from token_limit_django.meter import get_store
 from token_limit_django.store import DjangoStore
 
 from . import host
@@ -127,7 +132,7 @@ def test_on_postgresql_no_transaction_of_the_project_is_in_the_way_nor_takes_a_c
     assert found == EXPECTED | {"tables": {"default": TABLES, "token_limit": TABLES}}  # one database, two connections
 
 
-@pytest.mark.parametrize(("suite", "eager"), [("Eager", True), ("OwnConnection", False)])
+@pytest.mark.parametrize(("suite", "eager"), [("Eager", True), ("OwnConnection", False), ("OwnTransaction", False)])
 @pytest.mark.parametrize("engine", ["sqlite", "postgres"])
 def test_tests_of_a_user_run_under_djangos_own_runner(
     request: pytest.FixtureRequest, tmp_path: Path, engine: str, suite: str, eager: bool
@@ -257,3 +262,18 @@ async def test_closing_the_store_closes_the_connections_of_its_threads(
     wait_until(lambda: backends(postgres_url) == [])  # the server ends a backend a moment after its client has left
     await store.run_async(lambda: spend(store, "three"))
     store.close()
+
+
+@pytest.mark.django_db(databases="__all__", transaction=True)
+async def test_a_store_that_other_settings_replace_closes_the_connections_of_its_threads() -> None:
+    opened: list[Any] = []
+
+    def work(store: Store) -> None:
+        store.limits("acme")
+        opened.append(connections[settings.DATABASE].connection)
+
+    with override_settings(TOKEN_LIMIT={"ENABLED": False, "STORE_THREADS": 1}):
+        store = get_store()
+        await store.run_async(lambda: work(store))
+    with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+        opened[0].total_changes  # noqa: B018

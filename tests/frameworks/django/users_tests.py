@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from django.conf import settings
 from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
-from django.test import TestCase, TransactionTestCase
+from django.test import TestCase, TransactionTestCase, override_settings
 from django.urls import path
 
 from token_limit_django.meter import get_store
@@ -102,3 +103,15 @@ class OwnConnection(TransactionTestCase):
         response = await self.async_client.get("/aview")
         assert response.content == b"stored stored"
         assert await get_store().run_async(state) == TWICE
+
+
+class OwnTransaction(TestCase):
+    """Without EAGER, in a test that is rolled back on the store's own alias, too."""
+
+    databases = "__all__"
+
+    def test_settings_that_change_leave_the_transaction_open(self) -> None:
+        limit()
+        with override_settings(TOKEN_LIMIT={**settings.TOKEN_LIMIT, "DEFAULT_LIMIT_USD": 1}):
+            assert call() == "stored"
+        assert state() == ONCE
