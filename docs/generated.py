@@ -1,4 +1,4 @@
-"""The pages that are generated from code: settings, events, commands, changelog."""
+"""The pages that are generated from code: settings, events, commands, error messages, changelog."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from token_limit_core.config.rules import CORE, DJANGO, FLASK, STARLETTE, Settin
 from token_limit_core.config.table import SETTINGS
 from token_limit_core.events import LLMEvent
 
+from . import messages
+
 STARLETTE_NAMES = {"TENANT_RESOLVER": "resolver", "UPGRADE_TEMPLATE": "upgrade_page"}
 
 
@@ -24,6 +26,7 @@ def pages(root: Path) -> dict[str, str]:
         "reference/settings.md": settings(),
         "reference/events.md": events(root),
         "reference/commands.md": commands(),
+        "reference/messages.md": messages.page(root),
         "changelog.md": (root / "CHANGELOG.md").read_text(encoding="utf-8").replace("](docs/", "]("),
     }
 

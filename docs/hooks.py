@@ -16,7 +16,7 @@ def on_page_markdown(markdown: str, config: Any, **kwargs: Any) -> str:
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the generated pages: the changelog, the settings, the fields of an event and the commands."""
+    """Add the generated pages: the changelog, the settings, the fields of an event, the commands and the messages."""
     from mkdocs.structure.files import File
 
     from docs import generated

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import importlib
 import inspect
 import re
@@ -60,6 +61,26 @@ def constant(call: ast.Call) -> str:
     return first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else ""
 
 
+def raised() -> Iterator[tuple[str, ast.Call]]:
+    """List the errors that the code raises, apart from Python's own, each with the name of its class."""
+    for file in (file for package in PACKAGES for file in (ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+                yield ast.unparse(node.exc.func), node.exc
+
+
+def phrases(error: ast.Call) -> set[str]:
+    """Return the constant parts of an error's text that are long enough to search for."""
+    texts = [
+        part
+        for argument in error.args
+        if isinstance(argument, ast.Constant | ast.JoinedStr)
+        for part in ast.walk(argument)
+        if isinstance(part, ast.Constant) and isinstance(part.value, str)
+    ]
+    return {text for part in texts if len(text := " ".join(part.value.split())) > 15}
+
+
 @cache
 def logged() -> list[str]:
     """List the constant messages that are logged as warnings or errors."""
@@ -92,3 +113,12 @@ def test_every_log_message_is_found() -> None:
 def test_every_error_of_the_set_up_is_found(package: str) -> None:
     found = [constant(call) for name, call in calls(package) if name in ("ConfigurationError", "ImproperlyConfigured")]
     assert [message for message in found if fragment(message) not in site()] == []
+
+
+def test_every_error_message_is_found() -> None:
+    missing = {
+        name: absent
+        for name, error in raised()
+        if not hasattr(builtins, name) and (absent := {part for part in phrases(error) if part not in site()})
+    }
+    assert missing == {}
