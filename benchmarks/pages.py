@@ -41,21 +41,12 @@ PAGES = [
     "events?mark=unpriced", "events?mark=failed", "events?mark=assumed", "events?call=b77", "history",
     "history?tenant=t7", "keys",
 ]  # fmt: skip
-LISTS = [
-    "tenant/", "tenant/?q=company+99", "tenant/t0/change/", "limit/", "limit/?q=99", "limitchange/", "hold/",
-    "ledgerentry/", "ledgerentry/?tenant_id=t0", "ledgerentry/?model=m1", "apikey/",
-]  # fmt: skip
 
 
 class Counted:
-    """Counts statements: those of a store, and those of Django's own lists."""
+    """Counts the statements of stores."""
 
     number = 0
-
-    def of_django(self, execute: Callable[..., Any], *given: Any) -> Any:
-        """Count a statement that Django runs."""
-        self.number += 1
-        return execute(*given)
 
     @contextmanager
     def of_stores(self) -> Iterator[None]:
@@ -167,27 +158,20 @@ def main() -> None:
     counted = Counted()
     with TemporaryDirectory() as folder:
         in_admin = admin(given.url, folder)
-        from django.db import connections
-
         open_console = console(meter)
         pages = [
             (f"{kind}{page}", partial(read, f"{below}{page}"))
             for page in PAGES
             for kind, below, read in (("console/", "", open_console), ("admin/overview/", "overview/", in_admin))
         ]
-        lists = [(f"admin/{page}", partial(in_admin, page)) for page in LISTS]
         reports = [
             (f"report by {by}, {days} days", partial(report, meter, by, days)) for by in BY for days in (1, 30, 90)
         ]
         print("| page | milliseconds, first | best | statements |\n|---|---|---|---|")
-        for works, counting in (
-            ([*pages, *reports], counted.of_stores()),
-            (lists, connections["token_limit"].execute_wrapper(counted.of_django)),
-        ):
-            with counting:
-                for name, work in works:
-                    if given.only in name:
-                        print(row(name, work, counted, given.rounds), flush=True)
+        with counted.of_stores():
+            for name, work in (*pages, *reports):
+                if given.only in name:
+                    print(row(name, work, counted, given.rounds), flush=True)
     store.close()
 
 

@@ -11,7 +11,7 @@ from django.db.models.signals import post_migrate
 
 from token_limit_core.errors import ConfigurationError
 
-from . import ninja
+from . import labels, ninja
 
 
 class TokenLimitConfig(AppConfig):
@@ -19,7 +19,7 @@ class TokenLimitConfig(AppConfig):
 
     name = "token_limit_django"
     label = "token_limit"
-    verbose_name: str = "Token limits"
+    verbose_name: str = labels.label("Token limits")
     default_auto_field: str = "django.db.models.BigAutoField"
 
     def __init__(self, app_name: str, app_module: ModuleType) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 from shared.serving import Site
@@ -23,14 +24,8 @@ def walk(site: Site) -> None:
 
 def raise_limit(support: Visitor, tenant: str, amount: str) -> None:
     """Change a tenant's limit in admin, through its form."""
-    found = support.get("/admin/token_limit/limit/", q=tenant)
-    links = re.findall(r'href="(/admin/token_limit/limit/\d+/change/)', found)
-    assert links, "the limit is not listed in admin"
-    page = support.get(links[0])
-    form = {match[1]: match[2] for match in re.finditer(r'<input[^>]*?name="([^"_][^"]*)"[^>]*?value="([^"]*)"', page)}
-    for name, body in re.findall(r'<select[^>]*?name="([^"]+)"[^>]*>(.*?)</select>', page, re.DOTALL):
-        chosen = re.search(r'<option value="([^"]*)" selected', body)
-        if chosen:
-            form[name] = chosen[1]
-    answer = support.post(links[0], {**form, "limit_usd": amount, "_save": "Save"}, page=links[0])
-    assert answer.ok and "errornote" not in answer.text, "admin refused the new limit"
+    pages = "/admin/token_limit/overview"
+    links = re.findall(r'href="([^"]*/limit\?tenant=[^"]*id=\d+)"', support.get(f"{pages}/tenant", id=tenant))
+    assert links, "the limit is not on the tenant's page"
+    answer = support.post(f"{pages}/limit", {"amount": amount}, page=html.unescape(links[0]))
+    assert answer.ok and "Saved." in answer.text, "admin refused the new limit"

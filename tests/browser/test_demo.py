@@ -111,20 +111,19 @@ def test_a_customer_hits_the_wall_and_support_raises_the_limit(browser: Browser,
     assert small.evaluate("document.documentElement.scrollWidth") <= 390
     shot(small, "upgrade-phone-dark")
 
-    support = sign_in(
-        browser.new_context(viewport=size), url, "/admin/login/?next=/admin/token_limit/limit/", "support"
-    )
-    support.goto(f"{url}/admin/token_limit/limit/")
-    expect(support.get_by_role("link", name="acme")).to_be_visible()
+    support = sign_in(browser.new_context(viewport=size), url, "/admin/login/?next=/admin/", "support")
+    support.goto(f"{url}/admin/token_limit/limit/?q=acme")
+    support.get_by_role("link", name="acme").first.click()
     shot(support, "admin")
-    support.get_by_role("link", name="acme").click()
-    support.fill("[name=limit_usd]", "-1")
-    support.click("[name=_save]")
-    expect(support.locator(".errorlist").first).to_be_visible()
+    support.get_by_role("link", name="Change $0.003 per month").click()
+    support.fill("[name=amount]", "-1")
+    support.get_by_role("button", name="Continue").click()
+    expect(support.locator("#amount-problem")).to_be_visible()
     shot(support, "admin-bad-amount")
-    support.fill("[name=limit_usd]", "0.02")
-    support.click("[name=_save]")
-    expect(support.locator(".messagelist .success")).to_be_visible()
+    support.fill("[name=amount]", "0.02")
+    support.get_by_role("button", name="Continue").click()
+    support.get_by_role("button", name="Save").click()
+    expect(support.get_by_role("status")).to_contain_text("Saved.")
     shot(support, "admin-raised")
 
     assert ask(page, "Am I back?")

@@ -49,7 +49,7 @@ class Client:
     def raw_post(self, path: str, fields: Mapping[str, object], **headers: str) -> Answer:
         form = {"content-type": "application/x-www-form-urlencoded", "origin": "http://localhost"}
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.ask("POST", path, urlencode(fields).encode(), {**form, **named})
+        return self.ask("POST", path, urlencode(fields, doseq=True).encode(), {**form, **named})
 
     def ask(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Answer:
         sent = dict(headers or {})

@@ -190,6 +190,13 @@ def test_limits_of_many_are_raised_by_percent(client: Client, story: Meter) -> N
         assert change(client, change="raise", confirmed="yes", **{"raise": wrong}).status == 400
 
 
+def test_limits_of_many_are_removed(client: Client, story: Meter) -> None:
+    assert "Remove limits" in change(client, change="remove").text
+    assert len(story.store.limits("acme")) == 3
+    assert change(client, change="remove", confirmed="yes").headers["location"].endswith("changed=1&left=0")
+    assert story.store.limits("acme") == []
+
+
 def test_many_are_put_on_a_plan_suspended_and_resumed(client: Client, story: Meter) -> None:
     change(client, change="plan", plan="pro", confirmed="yes")
     assert story.store.tenant("acme").plan == "pro"  # type: ignore[union-attr]

@@ -181,6 +181,28 @@ def test_holds_have_an_age_and_are_released(client: Client, meter: Meter) -> Non
     assert "Hold of $0.04 released" in client.get("tenant", id="acme").text
     newest = json_of(client, "history.json")["changes"][0]
     assert (newest["actor"], newest["kind"], newest["old_usd"]) == ("ann", "release", "0.040000000")
+    rest = [hold.call_id for hold in meter.store.holds()]
+    assert "said=partly" in client.post("holds/release", {"call_id": [*rest, oldest]}).headers["location"]
+    assert meter.store.holds() == []
+
+
+def test_holds_are_found_by_the_name_of_their_tenant(client: Client, meter: Meter) -> None:
+    meter.name_tenant("initech", "Initech Ltd")
+    assert len(re.findall(r'name="call_id" value="([^"]+)" form', client.get("holds", q="Initech Ltd").text)) == 1
+    assert "No call is in flight" in client.get("holds", q="nobody").text
+
+
+def test_what_moved_amounts_without_a_call_is_found(client: Client, meter: Meter) -> None:
+    oldest = meter.store.holds()[0]
+    meter.store.expire(oldest.expires_at + 1)
+    late = LLMEvent(oldest.call_id, oldest.tenant_id, timestamp=oldest.created_at, model="gpt-5")
+    meter.store.settle(oldest.call_id, late, 5, oldest.expires_at + 2)
+    for kind in ("expiry", "correction"):
+        assert [row["kind"] for row in json_of(client, "events.json", mark=kind)["events"]] == [kind]
+        shown = client.get("events", mark=kind).text
+        same_call = html.unescape(re.findall(r'href="/staff/limits/(events\?call=[^"]+)"', shown)[0])
+        found = json_of(client, same_call.replace("events?", "events.json?"))["events"]
+        assert {row["kind"] for row in found} == {"call", "expiry", "correction"}
 
 
 def test_a_key_is_made_with_its_token_shown_once_and_revoked(client: Client, meter: Meter) -> None:

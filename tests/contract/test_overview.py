@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.contract.calls import DAY, MONTH, NOW, limit_to, record
+from tests.contract.calls import DAY, MONTH, NOW, admit, limit_to, record
 from token_limit_core.events import LLMEvent
 from token_limit_core.limits import Limit
 from token_limit_core.stores.contract import Store
@@ -65,6 +65,15 @@ def test_events_are_found_by_their_own_id_and_by_the_providers(store: Store) -> 
     assert found(call="one") == ["one", "one/expired"]
     assert found(call="req-2") == ["two"]
     assert found(call="req-2", tenant_id="globex") == []
+
+
+def test_events_are_filtered_by_their_kind(store: Store) -> None:
+    limit_to(store, 100)
+    admit(store, 5)
+    record(store, 1)
+    store.expire(NOW + DAY)
+    kinds = {kind: [row.entry.kind for row in store.events(EventQuery(kind=kind))] for kind in ("call", "expiry")}
+    assert kinds == {"call": ["call"], "expiry": ["expiry"]}
 
 
 def test_events_are_filtered_by_what_is_assumed_and_what_is_not_checked(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""Change many tenants of a list at once: their plan, their limits by percent, or whether they are suspended."""
+"""Change many tenants of a list at once: their plan, their limits, or whether they are suspended."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ MOST_PERCENT = 10_000
 
 CHANGES: dict[str, tuple[Right, str]] = {
     "raise": ("edit limits", "Raise limits by percent"),
+    "remove": ("remove limits", "Remove limits"),
     "plan": ("edit tenants", "Change the plan"),
     "suspend": ("edit tenants", "Suspend"),
     "resume": ("edit tenants", "Resume"),
@@ -54,6 +55,8 @@ def _change_of(ctx: Context, name: str, value: str) -> _Change:
         return lambda tenant_id: meter.suspend(tenant_id, by=by)
     if name == "resume":
         return lambda tenant_id: meter.resume(tenant_id, by=by)
+    if name == "remove":
+        return lambda tenant_id: meter.remove_limit(tenant_id, by=by) > 0
     if name == "raise":
         percent = _percent(value)
         return lambda tenant_id: _raise(ctx, tenant_id, percent)

@@ -20,8 +20,8 @@ from .rendering import render
 from .web import Request, Response, error_response
 
 Right = Literal[
-    "tenants", "edit tenants", "edit limits", "plans", "edit plans", "refusals", "holds", "release holds", "events",
-    "history", "keys", "edit keys",
+    "tenants", "edit tenants", "add limits", "edit limits", "remove limits", "plans", "edit plans", "refusals", "holds",
+    "release holds", "events", "history", "keys", "make keys", "revoke keys",
 ]  # fmt: skip
 """What a page or an action needs; each mount decides who has it."""
 
@@ -39,6 +39,7 @@ SAID = {
     "revoked-before": "That key does not exist or was revoked before. Nothing was changed.",
     "made-before": "That key was created before. Its token was shown only once. If it is lost, revoke the key.",
     "late": "That hold was closed already. Nothing was changed.",
+    "partly": "Released. Some of the holds were closed already.",
 }
 """The message after a form was processed, by the code in the address."""
 

@@ -1,4 +1,4 @@
-"""The read-only pages, and the release of a hold."""
+"""The read-only pages, and the release of holds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from .charts import bars_of, chart_of
 from .context import Context
 from .queries import (
     FILTERS,
+    KINDS,
     MARKS,
     PAGE,
     PERIODS,
@@ -91,19 +92,18 @@ def unknown_tenant(ctx: Context) -> Response:
 
 def holds(ctx: Context) -> Response:
     """List open holds with their age."""
-    tenant_id = ctx.params.get("tenant")
+    tenant_id = ctx.tenant_named(ctx.params.get("q", "")) or ctx.params.get("tenant")
     number = page_number(ctx.params)
     page = ctx.store.hold_page(tenant_id, (number - 1) * PAGE, PAGE)
     return ctx.page("holds.html", page=page, number=number, size=PAGE, tenant_id=tenant_id)
 
 
 def release(ctx: Context) -> Response:
-    """Release a hold without a charge. If its call still ends, it is charged its real cost."""
-    form = ctx.request.form
-    call_id = form.get("call_id", "")
-    done = ctx.store.release(call_id, ctx.now, ctx.actor)
-    tenant_id = form.get("tenant") or None
-    return redirect(ctx.url("holds", tenant=tenant_id, said="released" if done else "late"))
+    """Release holds without a charge. A call that still ends is charged its real cost."""
+    done = [ctx.store.release(call_id, ctx.now, ctx.actor) for call_id in ctx.request.chosen("call_id")]
+    said = "partly" if any(done) else "late"
+    tenant_id = ctx.request.form.get("tenant") or None
+    return redirect(ctx.url("holds", tenant=tenant_id, said="released" if done and all(done) else said))
 
 
 def events(ctx: Context) -> Response:
@@ -117,7 +117,7 @@ def events(ctx: Context) -> Response:
         status=400 if asked.errors else 200,
         rows=rows,
         asked=asked,
-        marks=MARKS,
+        marks=MARKS | KINDS,
         older=older,
         filters=filters,
         is_first=asked.query.after is None,

@@ -22,6 +22,8 @@ MARKS = {
     "estimated": "Estimated",
     "unverified": "Not checked",
 }
+KINDS = {"expiry": "Expired hold", "correction": "Correction", "adjustment": "Adjustment", "reprice": "Priced again"}
+"""Kinds of entries that are no calls, and what the filter calls them."""
 FIELDS = ("tenant", "provider", "model", "call", "mark", "from", "to")
 FILTERS = (*FIELDS, "unattributed")
 """The filter parameters of the event log, kept in the links to its next page and its files."""
@@ -122,6 +124,7 @@ def event_query(params: Mapping[str, str], now: float) -> Asked:
         call=fields["call"] or None,
         assumed=fields["mark"] == "assumed",
         unverified=fields["mark"] == "unverified",
+        kind=fields["mark"] if fields["mark"] in KINDS else None,
     )
     return Asked(query, fields, asked.errors)
 

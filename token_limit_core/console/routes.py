@@ -11,7 +11,7 @@ from ..runtime.faults import StoreError
 from ..runtime.language import translate
 from . import actions, bulk, forms, keys, overview, pages, plan_limits, plans, refusals, tables
 from .context import Context, Right
-from .web import Response, not_allowed
+from .web import Request, Response, not_allowed
 
 logger: logging.Logger = logging.getLogger("token_limit")
 
@@ -19,12 +19,23 @@ Handler = Callable[[Context], Response]
 
 
 class Route(NamedTuple):
-    """The handlers of a path, and the right that it needs; a form may need another, `edit`."""
+    """The handlers of a path, and the right that it needs.
+
+    Another may be needed to post its form, `edit`, or when the request names a row by its `id`, `change`.
+    """
 
     right: Right
     get: Handler | None = None
     post: Handler | None = None
     edit: Right | None = None
+    change: Right | None = None
+
+    def needs(self, request: Request) -> Right:
+        """Return the right that a request needs."""
+        is_form = request.method == "POST"
+        if self.change and (request.form if is_form else request.params).get("id"):
+            return self.change
+        return (is_form and self.edit) or self.right
 
     @property
     def handlers(self) -> dict[str, Handler]:
@@ -43,14 +54,14 @@ ROUTES: dict[str, Route] = {
     "plan/limit": Route("edit plans", plan_limits.plan_limit, plan_limits.save_plan_limit),
     "plan/limit/remove": Route("edit plans", post=plan_limits.remove_plan_limit),
     "refusals": Route("refusals", refusals.refusals),
-    "limit": Route("edit limits", forms.limit, forms.save_limit),
-    "limit/remove": Route("edit limits", forms.confirm_removal, forms.remove_limit),
+    "limit": Route("add limits", forms.limit, forms.save_limit, change="edit limits"),
+    "limit/remove": Route("remove limits", forms.confirm_removal, forms.remove_limit),
     "holds": Route("holds", pages.holds),
     "holds/release": Route("release holds", post=pages.release),
     "events": Route("events", pages.events),
     "history": Route("history", pages.history),
-    "keys": Route("keys", keys.keys, keys.create, edit="edit keys"),
-    "keys/revoke": Route("edit keys", post=keys.revoke),
+    "keys": Route("keys", keys.keys, keys.create, edit="make keys"),
+    "keys/revoke": Route("revoke keys", post=keys.revoke),
     "tenants.json": Route("tenants", tables.tenants_json),
     "tenants.csv": Route("tenants", tables.tenants_csv),
     "tenant.json": Route("tenants", tables.tenant_json),
@@ -86,7 +97,7 @@ def _respond(ctx: Context) -> Response:
     route, method = ROUTES.get(ctx.request.path), ctx.request.method
     if route is None:
         return ctx.message(404, "There is no such page", "Choose one from the menu.")
-    if not ctx.may((method == "POST" and route.edit) or route.right):
+    if not ctx.may(route.needs(ctx.request)):
         return ctx.message(403, "You may not see this page", "Ask the person who gives out permissions.")
     handler = route.handlers.get("GET" if method == "HEAD" else method)
     if handler is None:

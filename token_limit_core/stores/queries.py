@@ -52,6 +52,8 @@ class EventQuery(NamedTuple):
 
     assumed: bool = False
     unverified: bool = False
+    kind: str | None = None
+    """The kind of `Entry`; None is all of them."""
 
 
 class RefusalQuery(NamedTuple):

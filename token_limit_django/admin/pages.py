@@ -35,19 +35,24 @@ STATIC = "static/"
 FIELD = "csrfmiddlewaretoken"
 
 PERMISSIONS: Mapping[Right, tuple[str, ...]] = {
-    "tenants": ("view_tenant", "view_overview"),
+    "tenants": (
+        "view_tenant", "change_tenant", "view_overview", "view_limit", "add_limit", "change_limit", "delete_limit",
+    ),
     "edit tenants": ("change_tenant",),
-    "edit limits": ("change_limit", "add_limit"),
-    "plans": ("view_plan", "view_limit"),
+    "add limits": ("add_limit",),
+    "edit limits": ("change_limit",),
+    "remove limits": ("delete_limit",),
+    "plans": ("view_plan", "change_plan", "view_limit"),
     "edit plans": ("change_plan",),
     "refusals": ("view_refusal", "view_tenant"),
-    "holds": ("view_hold",),
+    "holds": ("view_hold", "change_hold"),
     "release holds": ("change_hold",),
     "events": ("view_ledgerentry",),
     "history": ("view_limitchange", "view_limit"),
-    "keys": ("view_apikey",),
-    "edit keys": ("add_apikey", "change_apikey"),
-}
+    "keys": ("view_apikey", "add_apikey", "change_apikey"),
+    "make keys": ("add_apikey",),
+    "revoke keys": ("change_apikey",),
+}  # fmt: skip
 """The permissions of which a user needs one for each right of the pages."""
 
 
@@ -71,21 +76,22 @@ class PagesAdmin(_ModelAdmin):
         if place.startswith(STATIC):
             return _plain(static_file(place.removeprefix(STATIC)))
         user: Any = request.user
-        frame = Frame("inside.html", (FIELD, get_token(request)), may=partial(_may, request))
+        frame = Frame("inside.html", (FIELD, get_token(request)), may=partial(may, request))
         with speaking(get_language()):
             answer = respond(Context(_request(request, place), get_meter(), user.get_username(), frame))
         if not answer.headers.get("Content-Type", "").startswith("text/html"):
             return _plain(answer)
         title, _, content = bytes(answer.body).decode().partition("\0")  # type: ignore[arg-type]
-        context = {**self.admin_site.each_context(request), "title": title.strip(), "content": mark_safe(content)}
+        context = {**self.admin_site.each_context(request), "section": self.opts.app_config.verbose_name}
+        context |= {"title": mark_safe(title.strip()), "content": mark_safe(content)}  # Jinja has escaped both
         context |= {"stylesheet": _static("console.css"), "script": _static("console.js")}
         return TemplateResponse(request, "admin/token_limit/page.html", context, status=answer.status)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return _may(request, "tenants")
+        return may(request, "tenants")
 
     def has_module_permission(self, request: HttpRequest) -> bool:
-        return _may(request, "tenants")
+        return may(request, "tenants")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -97,7 +103,8 @@ class PagesAdmin(_ModelAdmin):
         return False
 
 
-def _may(request: HttpRequest, right: Right) -> bool:
+def may(request: HttpRequest, right: Right) -> bool:
+    """Return whether the user has a right on the pages."""
     return any(request.user.has_perm(f"token_limit.{name}") for name in PERMISSIONS[right])
 
 

@@ -26,6 +26,7 @@ from ..fields import (
     Text,
     TextOrNone,
 )
+from ..labels import label
 from .tenants import TENANT_WIDTH
 
 
@@ -49,6 +50,7 @@ class Limit(models.Model):
 
     class Meta:
         db_table = "token_limit_limit"
+        verbose_name_plural = label("Limits")
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(
                 fields=["tenant_id", "plan", "frequency", "filter", "effective_from"], name="token_limit_limit_identity"
@@ -156,6 +158,7 @@ class LimitChange(models.Model):
 
     class Meta:
         db_table = "token_limit_limit_history"
+        verbose_name_plural = label("Changes")
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["tenant_id", "at"], name="token_limit_history_tenant_at"),
             models.Index(fields=["at"], name="token_limit_history_at"),

@@ -7,6 +7,7 @@ from typing import ClassVar
 from django.db import models
 
 from ..fields import AutoKey, Bool, ExactTextField, Float, FloatOrNone, Json, TenantField, TenantText, Text, TextOrNone
+from ..labels import label
 from .tenants import TENANT_WIDTH
 
 
@@ -25,6 +26,7 @@ class ApiKey(models.Model):
     class Meta:
         db_table = "token_limit_api_key"
         verbose_name = "API key"
+        verbose_name_plural = label("API keys")
 
     def __str__(self) -> str:
         return f"tl_{self.public_id}"

@@ -9,6 +9,7 @@ from django.db import models
 from token_limit_core.stores.columns import PLAN_WIDTH
 
 from ..fields import ExactTextField, Float, FloatOrNone, TenantField, TenantText, Text, TextOrNone
+from ..labels import label
 
 TENANT_WIDTH = 255
 
@@ -29,6 +30,7 @@ class Tenant(models.Model):
 
     class Meta:
         db_table = "token_limit_tenant"
+        verbose_name_plural = label("Tenants")
         indexes: ClassVar[list[models.Index]] = [models.Index(fields=["plan"], name="token_limit_tenant_plan")]
 
     def __str__(self) -> str:
@@ -41,7 +43,8 @@ class Overview(Tenant):
     class Meta:
         proxy = True
         default_permissions: ClassVar[tuple[str, ...]] = ("view",)
-        verbose_name = verbose_name_plural = "overview"
+        verbose_name = "overview"
+        verbose_name_plural = label("Overview")
 
 
 class Plan(models.Model):

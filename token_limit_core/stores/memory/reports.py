@@ -218,7 +218,8 @@ def _is_asked(row: Refusal, query: RefusalQuery) -> bool:
 def _matches(entry: Entry, query: EventQuery) -> bool:
     event = entry.event
     return (
-        (query.provider is None or event.provider == query.provider)
+        (query.kind is None or entry.kind == query.kind)
+        and (query.provider is None or event.provider == query.provider)
         and (query.model is None or event.model == query.model)
         and (not query.failed or event.error is not None)
         and (not query.unpriced or entry.cost_nano is None)

@@ -247,6 +247,7 @@ def _conditions(query: EventQuery) -> list[ColumnElement[bool]]:
         (ledger.c.tenant_id, query.tenant_id),
         (ledger.c.provider, query.provider),
         (ledger.c.model, query.model),
+        (ledger.c.kind, query.kind),
     )
     conditions = [column == value for column, value in known if value is not None]
     if query.failed:
