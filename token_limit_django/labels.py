@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from django.utils.functional import lazy
 from django.utils.translation import get_language
 
@@ -12,7 +10,7 @@ from token_limit_core.runtime.language import speaking, translate
 
 def label(text: str) -> str:
     """Return a text that is translated each time it is shown."""
-    return cast(str, _lazily(text))
+    return _lazily(text)
 
 
 def _translated(text: str) -> str:
