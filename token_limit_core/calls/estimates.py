@@ -6,7 +6,11 @@ It is replaced by what was really used when the call settles.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .request import Request
 
 FIRST_OUTPUT = 256
 """Output tokens assumed for a model without a call so far."""
@@ -148,6 +152,10 @@ class Habit:
             generated = max(max_output, 0)  # as a client may have asked for less than nothing
         return received, generated
 
+    def estimate_of(self, share: Request) -> tuple[int, int]:
+        """Return the input and output tokens expected of a share of a batch."""
+        return self.estimate(share.size, share.max_output, share.unseen, share.batch)
+
     def ceiling(self, estimate: tuple[int, int], max_output: int | None, unseen: int) -> tuple[int, int]:
         """Return the input and output tokens that a call may take: its bound, else many times what is only guessed."""
         received, generated = estimate
@@ -180,6 +188,12 @@ class Habits(dict[tuple[str, str], Habit]):
             self.clear()
         habit = self[key] = Habit()
         return habit
+
+
+def add_shares(estimates: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    """Add up the input and output tokens that are expected of the shares of a batch."""
+    received, generated = zip(*estimates, strict=True)
+    return sum(received), sum(generated)
 
 
 def size_of(value: Any) -> int:

@@ -13,7 +13,7 @@ from ..money import to_nano, to_usd
 from ..pricing import ASSUMED, REPORTED
 from ..runtime.ids import new_id
 from ..stores.records import call_of
-from .estimates import TOGETHER, Costs
+from .estimates import TOGETHER, Costs, add_shares
 from .markup import charge_of
 
 if TYPE_CHECKING:
@@ -56,12 +56,7 @@ class Flight:
         clock = engine.config.clock
         self.started_at: float = clock()
         self.started: float = time.perf_counter()
-        provider = request.provider
-        if provider in BY_HOST:
-            provider = f"{provider} at {request.host}"
-        unnamed = request.batch is not None and not request.model
-        habits, name = (engine.batches, tenant_id) if unnamed else (engine.habits, request.model)
-        self.habit: Habit = habits[provider, name]
+        self.habit: Habit = self._habit_of(request)
         self.estimate: tuple[int, int] = self._estimate()
         self.covered: int = self.estimate[1]
         """Output tokens that are held for."""
@@ -90,15 +85,24 @@ class Flight:
         self.estimate = self._estimate()
         self.covered = self.estimate[1]
 
+    def _habit_of(self, request: Request) -> Habit:
+        provider = request.provider
+        if provider in BY_HOST:
+            provider = f"{provider} at {request.host}"
+        unnamed = request.batch is not None and not request.model
+        return self.engine.batches[provider, self.tenant_id] if unnamed else self.engine.habits[provider, request.model]
+
     def _estimate(self) -> tuple[int, int]:
         request = self.request
+        if request.shares:
+            return add_shares([self._habit_of(share).estimate_of(share) for share in request.shares])
         return self.habit.estimate(request.size, request.max_output, request.unseen, request.batch)
 
     def call(self) -> Call:
         """Return what admission has to know: what the call will probably cost, and what it may cost."""
         request, config = self.request, self.engine.config
         received, generated = self.estimate
-        amount = self.held = self.hold_for(received, generated)
+        amount = self.held = self._hold_for_shares() if request.shares else self.hold_for(received, generated)
         bound, unseen = request.max_output, request.unseen
         most_received, most = self.estimate
         if request.batch is None:
@@ -114,14 +118,38 @@ class Flight:
 
     def find_price(self) -> Price | None:
         """Find the price to hold by, of the name that the price list knows best, else an assumed one."""
-        request, prices, at = self.request, self.engine.prices, self.started_at
+        return self._price_of(self.request, self.habit)
+
+    def _price_of(self, request: Request, habit: Habit) -> Price | None:
+        prices, at = self.engine.prices, self.started_at
         if request.batch is not None and not request.model:
             return prices.fallback.price
-        for name in (request.priced_as, request.model, self.habit.answered):
+        for name in (request.priced_as, request.model, habit.answered):
             if name is not None and (price := prices.price_for(request.provider, name, at, request.service_tier)):
                 return price
         assumption = prices.assumption(request.provider, request.model, at, request.service_tier)
         return None if assumption is None else assumption.price
+
+    def _hold_for_shares(self) -> int | None:
+        """Return nano-dollars for a batch of several models: each share at the price of its own."""
+        total = 0
+        for share in self.request.shares:
+            habit = self._habit_of(share)
+            price = self._price_of(share, habit)
+            if price is None:
+                return None
+            amount = price.of_tokens(*habit.estimate_of(share))
+            total += amount if habit.costs is None else habit.costs.of(amount)
+        return total
+
+    def estimate_unreported(self, model: str | None, requests: int) -> int | None:
+        """Estimate a batch that has ended, and does not say what its requests used; return nano-dollars."""
+        request = self.request
+        size = request.size // (request.batch or 1)
+        request.model, request.size, request.batch = model or request.model, size * requests, requests
+        self.habit = self._habit_of(request)
+        self.estimate, self.price = self._estimate(), self.find_price()
+        return self.hold_for(*self.estimate)
 
     def hold_for(self, received: int, generated: int) -> int | None:
         """Return nano-dollars to hold for tokens of input and output; None where there is no price to go by."""

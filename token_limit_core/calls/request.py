@@ -20,7 +20,8 @@ class Request:
     call is not a provider's own; its answer may report the cost in a header. `unseen` are the tokens guessed for input
     that the request only names, such as a file's id.
 
-    `batch` is how many requests a batch has: what these use is told later.
+    `batch` is how many requests a batch has: what these use is told later. `shares` are its requests by model, where it
+    has several.
 
     `body` is what will be sent; it is looked at only for strict limits. `bounds` are its fields that bound the output,
     the newest first, empty where the patch cannot set one. `clamped` is the bound, for each choice, to be set in it.
@@ -43,6 +44,7 @@ class Request:
     bounds: tuple[str, ...] = ()
     clamped: int | None = None
     batch: int | None = None
+    shares: tuple[Request, ...] = ()
 
 
 @dataclass(slots=True)
@@ -56,7 +58,8 @@ class Outcome:
     counts once.
     `estimated` says that a part of the usage is ours; `parts` are counted on top of it. `billed` is what makes the cost
     where the provider bills less than it counts. `kept_as` is the id of the event that will tell what work in the
-    background has cost: its hold waits for that. `freed` is the id of such an event that will never come.
+    background has cost: its hold waits for that. `freed` is the id of such an event that will never come. `unreported`
+    is how many requests of a batch were answered, of which it does not say what they used.
     """
 
     usage: Usage | None = None
@@ -77,6 +80,7 @@ class Outcome:
     extracted: bool = False
     kept_as: str | None = None
     freed: str | None = None
+    unreported: int | None = None
 
 
 Settlement: TypeAlias = tuple[str, LLMEvent, int | None, str | None]

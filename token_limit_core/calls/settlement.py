@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..events import LLMEvent, made_of
 from ..hosts import REPORT_COSTS
 from ..money import to_usd
-from ..pricing import first_price, price_event
+from ..pricing import ASSUMED, first_price, price_event
 from ..usage import BASE_COUNTS, OTHER_COUNTS, Usage
 from .failures import describe_error, may_be_billed
 
@@ -31,7 +31,9 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement | None:
         request.service_tier = outcome.service_tier  # the tier that answered is the one that is billed
     if outcome.fields:
         request.provider = outcome.fields.get("provider", request.provider)
-    if usage is None:
+    if outcome.unreported is not None:
+        usage, estimated = _assume_batch(flight, outcome, outcome.unreported)
+    elif usage is None:
         usage, estimated = _assume(flight, outcome)
     elif usage.input_tokens is None and usage.output_tokens and not outcome.extracted:
         usage.input_tokens, usage.total_tokens, estimated = flight.estimate[0], None, True  # no output comes of nothing
@@ -45,7 +47,7 @@ def conclude(flight: Flight, outcome: Outcome) -> Settlement | None:
         flight.habit.learn(request.size, received, event.output_tokens, request.unseen)
         certain = True
     cost = _price(flight, event, usage, outcome)
-    if request.later and request.batch is not None and cost:
+    if request.later and request.batch is not None and cost and not estimated:
         flight.learn_batch(event, cost, received)
     if certain and not flight.lost_attempts:
         flight.learn_cost(event, cost, received)
@@ -161,6 +163,22 @@ def _assume(flight: Flight, outcome: Outcome) -> tuple[Usage, bool]:
     if outcome.unsent or (outcome.error is not None and not outcome.answered and not may_be_billed(outcome.error)):
         return Usage(input_tokens=0, output_tokens=0), False
     return Usage(input_tokens=flight.estimate[0], output_tokens=outcome.observed_output), True
+
+
+def _assume_batch(flight: Flight, outcome: Outcome, requests: int) -> tuple[Usage, bool]:
+    """Return the usage of a batch that has ended without reporting any, and set its cost: its estimate, unless free."""
+    outcome.tags = {**(outcome.tags or {}), "unpriced": ["batch"]}
+    free = flight.engine.config.on_unpriced == "free"
+    cost = None if free else flight.estimate_unreported(outcome.model, requests)
+    price = flight.price
+    if cost is None or price is None:
+        return Usage(), False
+    outcome.cost_usd = to_usd(cost)
+    outcome.fields = {"price_source": price.source, "price_version": price.version}
+    if price.source == ASSUMED:
+        outcome.tags["price_assumed"] = price.version
+    received, generated = flight.estimate
+    return Usage(input_tokens=received, output_tokens=generated), True
 
 
 def _attribute(row: dict[str, Any], attributes: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ MOST_OUTPUT = 1_000_000
 """Tokens that a model whose context window is not known can generate."""
 
 NOT_IN_TOKENS = (
-    "audio.", "batches", "images.", "generate_images", "containers.", "messages.batches", "threads.", "conversations",
+    "audio.", "images.", "generate_images", "containers.", "threads.", "conversations",
     "agents.", "ocr", "rerank", "parse", "classify", "summarize",
 )  # fmt: skip
 """Beginnings of endpoints that bill something else than the tokens of one answer."""
@@ -99,7 +99,13 @@ def worst_case_of(flight: Flight) -> WorstCase | None:
     """Return the most that a call can use; None where nothing bounds it."""
     request = flight.request
     body = request.body
-    if body is None or request.endpoint.startswith(NOT_IN_TOKENS) or "-search-" in request.model or _goes_on(body):
+    if (
+        body is None
+        or request.batch is not None
+        or request.endpoint.startswith(NOT_IN_TOKENS)
+        or "-search-" in request.model
+        or _goes_on(body)
+    ):
         return None
     size = flight.engine.prices.size_of(request.provider, request.priced_as or request.model)
     extent = extent_of(body)

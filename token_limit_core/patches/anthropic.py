@@ -89,7 +89,7 @@ class AnthropicPatch(ClientMiddlewarePatch):
 
     def refine(self, plan: Plan) -> None:
         if plan.endpoint == "messages.batches":
-            batches.count_requests(plan)
+            batches.count_messages(plan)
             return
         plan.service_tier = "fast" if plan.body.get("speed") == "fast" else None  # the answer reports the other tiers
         if plan.provider == "aws":

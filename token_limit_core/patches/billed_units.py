@@ -44,6 +44,15 @@ def usage_of(reported: Any) -> Outcome:
     return Outcome(usage, billed=Usage(received, billed[1], **others))
 
 
+def usage_in_text(row: Row) -> Usage | None:
+    """Read the counts of a batch, which are texts; None where there are none."""
+    received, generated = (
+        int(told) if isinstance(told := row.get(name), str) and told.isdigit() else None
+        for name in ("input_tokens", "output_tokens")
+    )
+    return None if received is None and generated is None else Usage(received, generated)
+
+
 def _tokens(row: Row) -> tuple[int | None, int | None]:
     return _count(row.get("input_tokens")), _count(row.get("output_tokens"))
 
@@ -57,13 +66,16 @@ def _count(value: Any) -> int | None:
 class UnitsReader:
     """Follows a stream of either API: server-sent events, or a line of JSON each."""
 
-    __slots__ = ("_answer", "_id", "_letters", "_usage")
+    __slots__ = ("_answer", "_block", "_id", "_letters", "_lines", "_usage")
 
     def __init__(self, request_id: str | None, injected: bool) -> None:
         self._answer: Row = {}
         self._id: str | None = None
         self._usage: Any = None
         self._letters = 0
+        self._lines = False
+        self._block: Any = None
+        """The number of the part that is being written."""
 
     def see(self, event: Any) -> bool:
         """Look at an event; none is ever hidden."""
@@ -72,8 +84,22 @@ class UnitsReader:
         self._answer = whole or self._answer
         self._usage = whole.get("meta") or delta.get("usage") or self._usage
         self._id = self._id or text(row.get("id")) or text(row.get("generation_id"))
+        kind = str(row.get("type"))
+        self._lines = "event_type" in row
+        if kind.endswith("-start") and "index" in row:
+            self._block = (kind.removesuffix("-start"), row["index"])
+        elif kind.endswith("-end"):
+            self._block = None
         self._letters += _letters(row) + _letters(fields_of(delta.get("message")))
         return False
+
+    def ending(self) -> list[Row]:
+        """Return the events that end a stream as a bound does: of the second API, else of the first."""
+        if self._lines:
+            end = {"event_type": "stream-end", "is_finished": True, "finish_reason": "MAX_TOKENS", "response": None}
+            return [end]
+        block = [] if self._block is None else [{"type": f"{self._block[0]}-end", "index": self._block[1]}]
+        return [*block, {"type": "message-end", "delta": {"finish_reason": "MAX_TOKENS"}}]
 
     def outcome(self, error: BaseException | None) -> Outcome:
         """Report what was used so far."""

@@ -17,17 +17,36 @@ from ..calls.flow import adepart, aland, depart, hand_over, land
 from ..calls.request import Outcome, Request
 from ..runtime.faults import report
 from .base import Arguments
+from .batches import ended, guess, read_queued
 from .bedrock import price_name
-from .billed_units import UnitsReader, read
+from .billed_units import UnitsReader, read, usage_in_text
 from .http_funnel import HttpPatch
 from .in_flight import caught_by, note_lost_attempt
-from .lines import LinesTee
+from .lines import CutLinesTee
+from .reading import count, fields_of, text
 from .scoped import keep_scope, keep_scope_async
 from .sending import bound_of
 from .streams import Tee, follow_async, follow_sync
 from .surfaces import Plan, Surface
 
 BOUNDS = ("max_tokens",)
+
+BATCHES, JOBS = "batches", "embed_jobs"
+
+
+def _read_batch(answer: Any) -> Outcome:
+    """Read a batch, which reports its tokens as text."""
+    row = fields_of(fields_of(answer).get("batch"))
+    outcome, answered = Outcome(usage_in_text(row), text(row.get("model"))), count(row.get("num_successful_records"))
+    return ended(outcome, row.get("id"), row.get("status"), answered, row.get("output_dataset_id"))
+
+
+def _read_job(answer: Any) -> Outcome:
+    """Read an embedding job, which reports the units that are billed."""
+    row = fields_of(answer)
+    outcome = read(row)
+    return ended(outcome, row.get("job_id"), row.get("status"), None, row.get("output_dataset_id"))
+
 
 SURFACES = (
     Surface("/v[12]/chat", "chat", BOUNDS, read, UnitsReader),
@@ -37,6 +56,13 @@ SURFACES = (
     Surface("/v[12]/embed", "embed", None, read, UnitsReader),
     Surface("/v[12]/rerank", "rerank", None, read, UnitsReader),
     Surface("/v2/parse", "parse", None, read, UnitsReader),
+    Surface("/v2/batches", BATCHES, None, read_queued, UnitsReader, refined=True),
+    Surface("/v1/embed-jobs", JOBS, None, read_queued, UnitsReader, refined=True),
+)
+
+LATER = (
+    Surface("/v2/batches/{}", BATCHES, None, _read_batch, UnitsReader),
+    Surface("/v1/embed-jobs/{}", JOBS, None, _read_job, UnitsReader),
 )
 
 FREE = re.compile(
@@ -53,8 +79,9 @@ class CoherePatch(HttpPatch):
     name = own_provider = "cohere"
     module: ClassVar[str] = "cohere"
     guards: ClassVar[tuple[str, ...]] = tuple(surface.endpoint for surface in SURFACES)
-    not_guarded: ClassVar[tuple[str, ...]] = ("batches", "embed_jobs", "finetuning", "audio.transcriptions")
+    not_guarded: ClassVar[tuple[str, ...]] = ("finetuning", "audio.transcriptions")
     surfaces: ClassVar[tuple[Surface, ...]] = SURFACES
+    later: ClassVar[tuple[Surface, ...]] = LATER
     free = FREE
 
     def _install(self) -> None:
@@ -86,9 +113,11 @@ class CoherePatch(HttpPatch):
     def _recognise(self, args: tuple[Any, ...], kwargs: dict[str, Any], stream: bool) -> Plan | None:
         try:
             client, path, method, base_url, body, options = _arguments(*args, **kwargs)
+            url = f"{client.get_base_url(base_url).rstrip('/')}/{(path or '').lstrip('/')}"
+            if method == "GET":
+                return self.plan_later(url)
             if method != "POST":
                 return None
-            url = f"{client.get_base_url(base_url).rstrip('/')}/{(path or '').lstrip('/')}"
             more = options.get("additional_body_parameters") if isinstance(options, Mapping) else None
         except Exception:
             report("recognising a call")
@@ -104,9 +133,14 @@ class CoherePatch(HttpPatch):
         bound = {bound_of(request): request.clamped}
         return args, {**kwargs, "json": {**_sent(kwargs.get("json")), **bound}}
 
+    def refine(self, plan: Plan) -> None:
+        guess(plan)
+        if plan.endpoint == JOBS:
+            plan.max_output = 0
+
     def tee(self, plan: Plan, response: Any) -> Tee:
         streams = plan.stream and not response.headers.get("content-type", "").startswith("text/event-stream")
-        return LinesTee(plan.reader(None, False)) if streams else super().tee(plan, response)
+        return CutLinesTee(plan.reader(None, False)) if streams else super().tee(plan, response)
 
     def _guard_stream(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """Guard a method that opens a stream for the length of a block."""

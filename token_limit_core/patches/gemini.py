@@ -110,6 +110,22 @@ def _of(details: list[Any], modality: str) -> int | None:
     return sum_of(*map(count, counts))
 
 
+def max_output_of(body: Row) -> int | None:
+    """Return the most tokens a call may generate: the bound, once for each candidate.
+
+    Thoughts are inside the bound, whatever their budget: in 24 of 24 recorded answers with a bound, 5 of which it
+    cut short.
+    """
+    config = body.get("generationConfig", body.get("generation_config"))
+    if not isinstance(config, Mapping):
+        return None
+    bound = config.get("maxOutputTokens", config.get("max_output_tokens"))
+    candidates = config.get("candidateCount")
+    if not isinstance(bound, int):
+        return None
+    return bound * candidates if isinstance(candidates, int) else bound
+
+
 class ChunkReader:
     """Follows a content stream, chunk by chunk as JSON text: of those that count the output only the last one is read.
 

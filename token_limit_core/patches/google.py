@@ -25,7 +25,8 @@ from ..hosts import is_known, provider_of
 from ..runtime.faults import report
 from .base import Arguments, BasePatch
 from .costs import cost_in_headers
-from .gemini import ChunkReader, Row, document_of, model_name, read_content, read_prediction, row_of
+from .gemini import ChunkReader, Row, document_of, max_output_of, model_name, read_content, read_prediction, row_of
+from .google_batches import BATCHES, is_about_batch, read_batch, refine
 from .in_flight import acounting_attempts, counting_attempts, noting_reconnections, within
 from .interactions import read_response
 from .scoped import keep_scope
@@ -61,13 +62,13 @@ class GooglePatch(BasePatch):
 
     name = "google"
     module: ClassVar[str] = "google.genai"
-    guards: ClassVar[tuple[str, ...]] = (CONTENT, EMBEDDINGS, IMAGES, INTERACTIONS)
+    guards: ClassVar[tuple[str, ...]] = (CONTENT, EMBEDDINGS, IMAGES, INTERACTIONS, BATCHES)
     websockets: ClassVar[tuple[tuple[str, str, str], ...]] = (
         ("google.genai.live", "Live", "live"),
         ("google.genai.live_music", "LiveMusic", "live.music"),
         ("google.genai._gaos.google_genai", "GeminiNextGenInteractions", "interactions"),
     )
-    not_guarded: ClassVar[tuple[str, ...]] = ("batches", "tunings", "videos", "caches.create", "file_search_stores")
+    not_guarded: ClassVar[tuple[str, ...]] = ("tunings", "videos", "caches.create", "file_search_stores")
 
     def _install(self) -> None:
         from google.genai import _api_client, chats, models
@@ -142,16 +143,19 @@ class GooglePatch(BasePatch):
         try:
             client, method, path, body, options = _arguments(*args, **kwargs)
             path, _, query = path.partition("?")
+            url = _option(options, "base_url") or _option(client._http_options, "base_url")
+            if is_about_batch(method, path):
+                request = self._request_to(str(url), "", BATCHES, False, _merged(body, _option(options, "extra_body")))
+                refine(request, method, path)
+                return request
             if method.lower() != "post":
                 return None
             model, colon, verb = path.rpartition(":")
             if verb not in VERBS:
                 self._judge(f"POST *:{verb}" if colon else f"POST {mask(path)}", path)
                 return None
-            url = _option(options, "base_url") or _option(client._http_options, "base_url")
-            streams = verb.startswith("stream")
             sent = _merged(body, _option(options, "extra_body"))
-            request = self._request_to(str(url), model, VERBS[verb], streams, sent)
+            request = self._request_to(str(url), model, VERBS[verb], verb.startswith("stream"), sent)
             request.bounds = (BOUND,) if request.endpoint == CONTENT else ()
             return request
         except UnguardedCall:
@@ -242,22 +246,6 @@ def _request(provider: str, model: str, endpoint: str, stream: bool, body: Row) 
     return request
 
 
-def max_output_of(body: Row) -> int | None:
-    """Return the most tokens a call may generate: the bound, once for each candidate.
-
-    Thoughts are inside the bound, whatever their budget: in 24 of 24 recorded answers with a bound, 5 of which it
-    cut short.
-    """
-    config = body.get("generationConfig", body.get("generation_config"))
-    if not isinstance(config, Mapping):
-        return None
-    bound = config.get("maxOutputTokens", config.get("max_output_tokens"))
-    candidates = config.get("candidateCount")
-    if not isinstance(bound, int):
-        return None
-    return bound * candidates if isinstance(candidates, int) else bound
-
-
 def _read(
     flight: Flight, response: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException | None
 ) -> Outcome:
@@ -268,6 +256,8 @@ def _read(
         answer = document_of(response)
         if flight.request.gateway:
             flight.cost_usd = cost_in_headers(getattr(response, "headers", None) or {})
+        if flight.request.endpoint == BATCHES:
+            return read_whole(answer, functools.partial(read_batch, flight.request))
         predicts = flight.request.endpoint == IMAGES or "predictions" in answer
         return read_whole(answer, read_prediction if predicts else read_content)
     except Exception:

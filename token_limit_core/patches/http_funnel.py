@@ -19,8 +19,8 @@ from ..runtime.faults import report
 from .base import BasePatch, Read
 from .costs import cost_in_headers
 from .streams import Follow, Tee
-from .surfaces import Classified, Plan, Surface, mask, unguarded
-from .tees import BlindTee, DocumentTee, EventTee, read_document
+from .surfaces import Classified, Plan, Surface, mask, pattern_of, unguarded
+from .tees import BlindTee, CutTee, DocumentTee, read_document
 
 
 class StatusError(Exception):
@@ -37,6 +37,9 @@ class HttpPatch(BasePatch):
     surfaces: ClassVar[tuple[Surface, ...]]
     """The surfaces of POSTs, in the order of the search."""
 
+    later: ClassVar[tuple[Surface, ...]] = ()
+    """The surfaces of GETs that report on an earlier call. Only an outcome with an `event_id` is recorded."""
+
     free: ClassVar[re.Pattern[str]]
     """Paths of POSTs that cost nothing. `on_unguarded` decides on paths that are neither free nor a surface."""
 
@@ -46,6 +49,22 @@ class HttpPatch(BasePatch):
     def __init__(self) -> None:
         super().__init__()
         self._kinds = Classified(self.surfaces, self.free)
+        self._later = [(pattern_of(surface), surface) for surface in self.later]
+
+    def plan_later(self, url: str) -> Plan | None:
+        """Return the plan of a GET that reports on an earlier call; None for any other, and after our own fault."""
+        try:
+            parts = urlsplit(url)
+            surface = next((surface for pattern, surface in self._later if pattern.search(parts.path)), None)
+            if surface is None:
+                return None
+            plan = self.make_plan(surface, parts, SimpleNamespace(json_data={}), False, self.own_provider)
+            plan.later = True
+            self.refine(plan)
+            return plan
+        except Exception:
+            report("recognising a call")
+            return None
 
     def plan_of(self, url: str, body: Any, stream: bool) -> Plan | None:
         """Return the plan of a POST that costs money; None for any other, and after our own fault.
@@ -87,7 +106,7 @@ class HttpPatch(BasePatch):
         """Return the tee for a body that is not read yet."""
         request_id = self.request_id(plan, response)
         if plan.stream and plan.kept:
-            return EventTee(plan.reader(request_id, plan.injected), hiding=plan.injected)
+            return CutTee(plan.reader(request_id, plan.injected), hiding=plan.injected)
         return DocumentTee(plan.read, request_id) if plan.kept else BlindTee(plan.read, request_id)
 
     def received(self, plan: Plan, response: Any, error: BaseException | None) -> BaseException | None:

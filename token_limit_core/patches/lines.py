@@ -20,6 +20,11 @@ class _Lines:
         self._see = see
         self._part = b""
 
+    @property
+    def begun(self) -> bool:
+        """Whether a line is incomplete."""
+        return bool(self._part)
+
     def feed(self, data: bytes) -> None:
         *lines, self._part = (self._part + data).split(b"\n")
         for line in lines:
@@ -43,6 +48,7 @@ class LinesTee:
     """Passes the JSON of each line of a body to a stream reader. Nothing is hidden."""
 
     def __init__(self, reader: Reader) -> None:
+        self._reader = reader
         self._lines = _Lines(reader.see)
         self.outcome: Callable[[BaseException | None], Outcome] = reader.outcome
 
@@ -55,6 +61,17 @@ class LinesTee:
         """Pass on a last line without a line break."""
         self._lines.end()
         return b""
+
+
+class CutLinesTee(LinesTee):
+    """A `LinesTee` for bodies that only the SDK reads: they can be cut, like parsed streams."""
+
+    def ending(self) -> bytes | None:
+        """Return the lines that end the stream well; None in the middle of a line."""
+        if self._lines.begun:
+            return None
+        ending = getattr(self._reader, "ending", None)
+        return b"".join(json.dumps(row).encode() + b"\n" for row in (() if ending is None else ending()))
 
 
 def show_lines(response: Any, see: See) -> None:

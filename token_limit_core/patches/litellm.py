@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from ..errors import UnguardedCall
 from ..runtime.faults import report
-from . import google, openai
+from . import gemini, google, openai
 from .bedrock import CONVERSE, INVOKE, price_name
 from .bedrock import max_output_of as bedrock_bound
 from .chat import ChoicesReader, read_answer
@@ -232,7 +232,7 @@ def _refine(plan: Plan, path: str, logging: Any) -> None:
         plan.max_output = bedrock_bound(plan.model, plan.body)
         plan.service_tier = text(fields_of(plan.body.get("serviceTier")).get("type"))
     elif plan.endpoint == google.CONTENT:
-        plan.max_output = google.max_output_of(plan.body)
+        plan.max_output = gemini.max_output_of(plan.body)
     elif plan.endpoint == MESSAGES:
         plan.service_tier = "fast" if plan.body.get("speed") == "fast" else None  # the answer names the others
         if "anthropic_version" not in plan.body and path.endswith("awPredict"):

@@ -16,6 +16,7 @@ from ..calls.request import Outcome, Request
 from ..runtime.faults import report
 from ..usage import Usage
 from .base import Arguments
+from .batches import count_requests, ended, guess, read_queued, sum_of_answers
 from .chat import ChoicesReader, StreamReader, read_answer
 from .http_funnel import HttpPatch, document_in, with_body
 from .in_flight import begin_attempt, fail_attempt
@@ -24,7 +25,7 @@ from .reading import count, fields_of, seconds, text
 from .responses import EventReader, read_response
 from .sending import bound_of
 from .streams import follow_async, follow_sync
-from .surfaces import Plan, Surface
+from .surfaces import Plan, Surface, max_output
 
 FUNNELS = (
     "mistralai.client.basesdk", "mistralai.azure.client.basesdk", "mistralai.gcp.client.basesdk", "mistralai.basesdk",
@@ -34,6 +35,7 @@ FUNNELS = (
 FILL_IN = "fim.completions"
 OCR = "ocr"
 SPEECH = "audio.speech"
+BATCHES = "batch.jobs"
 
 
 def _read(answer: Any) -> Outcome:
@@ -86,6 +88,16 @@ def _read_speech(letters: int, answer: Any) -> Outcome:
     return Outcome(Usage(character_count=letters))
 
 
+def _read_job(answer: Any) -> Outcome:
+    """Read a batch. Only one that contains its answers (`inline=True`) reports what they used."""
+    row = fields_of(answer)
+    answers = [fields_of(item) for item in row.get("outputs") or ()]
+    outcome = sum_of_answers([_read(fields_of(item.get("response")).get("body")) for item in answers])
+    outcome.model = outcome.model or text(row.get("model"))
+    output = row.get("output_file") or answers
+    return ended(outcome, row.get("id"), row.get("status"), count(row.get("succeeded_requests")), output)
+
+
 class _Choices(ChoicesReader):
     """Follows a stream of chat style."""
 
@@ -133,7 +145,10 @@ SURFACES = (
     Surface("/conversations/{}", "conversations", (), _read, _Events, unseen=STORED),
     Surface("/conversations/{}/restart", "conversations", (), _read, _Events, unseen=STORED),
     Surface("/responses", "responses", ("max_output_tokens",), read_response, EventReader),
+    Surface("/batch/jobs", BATCHES, None, read_queued, _Choices, refined=True),
 )
+
+LATER = (Surface("/batch/jobs/{}", BATCHES, None, _read_job, _Choices, refined=True),)
 
 BOUNDED = {surface.endpoint: surface.bounds for surface in SURFACES if surface.bounds}
 
@@ -152,10 +167,11 @@ class MistralPatch(HttpPatch):
     lazy = True
     guards: ClassVar[tuple[str, ...]] = tuple(dict.fromkeys(surface.endpoint for surface in SURFACES))
     not_guarded: ClassVar[tuple[str, ...]] = (
-        "batch.jobs", "classifiers", "connectors.tools", "workflows", "observability", "rag",
+        "classifiers", "connectors.tools", "workflows", "observability", "rag",
         "audio.realtime.connect",
     )  # fmt: skip
     surfaces: ClassVar[tuple[Surface, ...]] = SURFACES
+    later: ClassVar[tuple[Surface, ...]] = LATER
     free = FREE
 
     def _install(self) -> None:
@@ -182,6 +198,8 @@ class MistralPatch(HttpPatch):
     def _recognise(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
         try:
             request = kwargs["request"] if "request" in kwargs else args[2]
+            if request.method == "GET":
+                return self.plan_later(str(request.url))
             if request.method != "POST":
                 return None
             stream = "text/event-stream" in request.headers.get("accept", "")
@@ -206,8 +224,21 @@ class MistralPatch(HttpPatch):
             plan.read = _read_annotated
         elif plan.endpoint == SPEECH:
             plan.read = functools.partial(_read_speech, len(str(plan.body.get("input", ""))))
+        elif plan.endpoint == BATCHES:
+            _refine_batch(plan)
         elif "prompt" in plan.body:  # Google Cloud has one path for both
             fill_in_the_middle(plan)
+
+
+def _refine_batch(plan: Plan) -> None:
+    """Count the requests that a batch contains, or guess those of its file."""
+    rows = plan.body.get("requests")
+    if isinstance(rows, list) and rows:
+        asked = [fields_of(fields_of(row).get("body")) for row in rows]
+        embeds = "embeddings" in str(plan.body.get("endpoint"))
+        count_requests(plan, asked, lambda row: 0 if embeds else max_output(row, BOUNDS))
+    else:
+        guess(plan)
 
 
 ANNOTATIONS = ("bbox_annotation_format", "document_annotation_format")

@@ -100,6 +100,7 @@ def refine(plan: Plan) -> None:
         plan.model = CODE_INTERPRETER
     elif plan.endpoint == "batches":
         batches.guess(plan)
+        plan.model = plan.model or str(plan.body.get("model_id") or "")  # Together's name for it
     elif plan.endpoint == "completions" and plan.provider == "deepseek":
         fill_in_the_middle(plan)
     if plan.provider == "openrouter" and "/" in plan.model:
@@ -148,8 +149,8 @@ class GroqPatch(ProtocolPatch):
         "audio.transcriptions",
         "audio.translations",
         "audio.speech",
+        "batches",
     )
-    not_guarded: ClassVar[tuple[str, ...]] = ("batches",)
 
 
 class TogetherPatch(ProtocolPatch):
@@ -159,9 +160,9 @@ class TogetherPatch(ProtocolPatch):
     module: ClassVar[str] = "together"
     guards: ClassVar[tuple[str, ...]] = (
         "chat.completions", "completions", "embeddings", "images.generate", "audio.transcriptions",
-        "audio.translations", "audio.speech",
+        "audio.translations", "audio.speech", "batches",
     )  # fmt: skip
-    not_guarded: ClassVar[tuple[str, ...]] = ("rerank", "videos", "fine_tuning", "post_training", "evals", "batches")
+    not_guarded: ClassVar[tuple[str, ...]] = ("rerank", "videos", "fine_tuning", "post_training", "evals")
     free: ClassVar[re.Pattern[str]] = re.compile(
         FREE.pattern + r"|/(fine-tunes/(estimate-price|preview|[^/]+/cancel)|queue/(cancel|clear)|.+/estimate(-cost)?"
         r"|(deployments|projects|compute|rl/model-resources/[^/]+/stop)(/.+)?)$"

@@ -66,7 +66,7 @@ def _follow_body(response: Any, flight: Flight, tee: Tee) -> None:
     """Follow a raw sync response while the caller reads it."""
     watch = Watch(flight, tee.outcome)
     tees = {"iter_bytes": tee, "iter_raw": _Undecoded(tee, response)}
-    _on_reading(response, tees, lambda body, tee: watch.by(_bytes(body, watch, tee)))
+    _on_reading(response, tees, lambda body, tee: watch.by(_bytes(body, watch, tee, response.close)))
     _on_close(response, watch)
     weakref.finalize(response, watch.hand_over)
 
@@ -75,7 +75,7 @@ def _follow_async_body(response: Any, flight: Flight, tee: Tee) -> None:
     """Follow a raw async response while the caller reads it."""
     watch = Watch(flight, tee.outcome)
     tees = {"aiter_bytes": tee, "aiter_raw": _Undecoded(tee, response)}
-    _on_reading(response, tees, lambda body, tee: watch.by(_abytes(body, watch, tee)))
+    _on_reading(response, tees, lambda body, tee: watch.by(_abytes(body, watch, tee, response.aclose)))
     _on_aclose(response, watch)
     weakref.finalize(response, watch.hand_over)
 
@@ -163,15 +163,17 @@ async def achunks(
         raise
 
 
-def _bytes(inner: Iterator[bytes], watch: Watch, tee: Tee) -> Iterator[bytes]:
+def _bytes(inner: Iterator[bytes], watch: Watch, tee: Tee, close: Callable[[], object]) -> Iterator[bytes]:
     try:
         for data in inner:
             watch.reader = this_scope()
             if passed := tee.feed(data):
                 yield passed
             watch.growth.left -= 1
-            if not watch.growth.left:
-                _look(watch)
+            if not watch.growth.left and (cut := _cut(watch, tee)) is not None:
+                yield cut.last
+                close()
+                raise cut_short(watch.flight, cut.decision)
         if passed := tee.rest():
             yield passed
         watch.land()
@@ -183,7 +185,9 @@ def _bytes(inner: Iterator[bytes], watch: Watch, tee: Tee) -> Iterator[bytes]:
         raise
 
 
-async def _abytes(inner: AsyncIterator[bytes], watch: Watch, tee: Tee) -> AsyncIterator[bytes]:
+async def _abytes(
+    inner: AsyncIterator[bytes], watch: Watch, tee: Tee, close: Callable[[], Awaitable[object]]
+) -> AsyncIterator[bytes]:
     try:
         watch.reader = this_task()
         async for data in inner:
@@ -191,8 +195,10 @@ async def _abytes(inner: AsyncIterator[bytes], watch: Watch, tee: Tee) -> AsyncI
             if passed := tee.feed(data):
                 yield passed
             watch.growth.left -= 1
-            if not watch.growth.left:
-                _look(watch)
+            if not watch.growth.left and (cut := _cut(watch, tee)) is not None:
+                yield cut.last
+                await close()
+                raise cut_short(watch.flight, cut.decision)
         if passed := tee.rest():
             yield passed
         await watch.aland()
@@ -211,6 +217,29 @@ def _look(watch: Watch) -> Decision | None:
     except Exception:
         report("looking at a stream")
         return None
+
+
+class _Cut(NamedTuple):
+    """The refusal that a body is cut by, and the bytes that end it."""
+
+    decision: Decision
+    last: bytes
+
+
+def _cut(watch: Watch, tee: Tee) -> _Cut | None:
+    """See to the hold of a body; say how to cut it. A tee that has no `ending` yet is looked at with the next bytes."""
+    decision, ending = _look(watch), getattr(tee, "ending", None)
+    if decision is None or ending is None:
+        return None
+    try:
+        last: bytes | None = ending()
+    except Exception:
+        report("ending a stream")
+        last = b""
+    if last is None:
+        watch.growth.left = 1
+        return None
+    return _Cut(decision, last)
 
 
 def _ending(reader: Reader) -> Iterable[Any]:

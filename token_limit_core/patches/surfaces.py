@@ -79,6 +79,7 @@ class Plan(Request):
         self.unseen = unseen + surface.unseen
         self.max_output = 0 if surface.bounds is None else max_output(body, surface.bounds)
         self.fields = self.priced_as = self.service_tier = self.batch = None
+        self.shares = ()
         self.gateway, self.host = False, ""
         if "service_tier" in body and isinstance(tier := body["service_tier"], str) and tier != "auto":
             self.service_tier = tier

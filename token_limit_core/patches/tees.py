@@ -57,6 +57,18 @@ class EventTee:
             return False
 
 
+class CutTee(EventTee):
+    """An `EventTee` for bodies that only the SDK reads: they can be cut, like parsed streams."""
+
+    def ending(self) -> bytes | None:
+        """Return the events that end the stream well; None in the middle of an event."""
+        if self._buffer:
+            return None
+        ending = getattr(self._reader, "ending", None)
+        last = () if ending is None else ending()
+        return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in last)
+
+
 class DocumentTee:
     """Keeps a copy of a JSON body, and reads it at the end."""
 

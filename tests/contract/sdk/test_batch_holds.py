@@ -182,6 +182,23 @@ def test_a_batch_of_messages_holds_what_its_requests_may_cost_until_the_results(
         assert (status.settled > 0, status.held) == (True, 0)
 
 
+def test_each_request_of_a_batch_is_held_at_the_price_of_its_own_model() -> None:
+    def held(*models: str) -> int:
+        with Meter(MeterConfig(store="memory://")).patch("anthropic") as meter, meter.for_tenant(TENANT):
+            meter.set_limit(TENANT, 10)
+            rows = [{**REQUESTS[0], "params": {**REQUESTS[0]["params"], "model": model}} for model in models]
+            anthropic().client().messages.batches.create(requests=rows)
+            [hold] = meter.store.holds(TENANT)
+            assert hold.amount is not None
+            return hold.amount
+
+    cheap, dear = "claude-haiku-4-5", "claude-opus-4-1"
+    alone, other = held(*[cheap] * 5), held(*[dear] * 5)
+    for together in (held(*[cheap, dear] * 5), held(*[dear, cheap] * 5)):
+        assert together == pytest.approx(alone + other, rel=0.05)
+    assert other > 5 * alone
+
+
 def test_a_batch_of_messages_that_failed_gives_its_hold_back(url: str) -> None:
     with Meter(MeterConfig(store=url)).patch("anthropic") as meter, meter.for_tenant(TENANT):
         meter.set_limit(TENANT, 10)

@@ -110,10 +110,7 @@ def test_what_more_goes_into_the_body_counts(maker: Maker, metered: Metered) -> 
     assert (metered.event().model, metered.event().cost_usd) == ("embed-v4.0", Decimal("1.2e-7"))
 
 
-SPENDING = [
-    ("embed_jobs", "create", {"model": "m", "dataset_id": "d", "input_type": "search_document"}),
-    ("batches", "create", {"request": {}}),
-]
+SPENDING = [("finetuning", "create_finetuned_model", {"request": {}})]
 FREE = [("", "tokenize", {"text": "?", "model": "m", "offline": False}), ("connectors", "list", {})]
 
 

@@ -172,7 +172,6 @@ def test_the_google_cloud_client(maker: Maker, metered: Metered) -> None:
 # -- what is not metered ----------------------------------------------------------------------------
 
 SPENDING = [
-    ("batch.jobs", "create", {"endpoint": "/v1/chat/completions", "model": "m", "input_files": ["f"]}),
     ("classifiers", "moderate", {"model": "m", "inputs": ["?"]}),
 ]
 FREE = [

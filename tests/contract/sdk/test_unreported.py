@@ -253,7 +253,7 @@ BATCHES = {
 
 
 @pytest.mark.parametrize(("more", "events"), BATCHES.values(), ids=BATCHES)
-def test_a_batch_that_ended_without_usage_leaves_one_unpriced_event(
+def test_a_batch_that_ended_without_usage_leaves_one_estimated_event(
     make: Callable[..., Any], more: dict[str, Any], events: int, metered: Metered, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def poll(client: Any, endpoint: Endpoint, seen: list[Any]) -> None:
@@ -262,9 +262,9 @@ def test_a_batch_that_ended_without_usage_leaves_one_unpriced_event(
 
     with caplog.at_level(logging.WARNING, "token_limit"):
         metered.run(poll, make(Wire(answering({**BATCH, **more}))), CHAT)
-    assert [(event.cost_usd, event.tags["unpriced"]) for event in metered.settled(events)] == [
-        (None, ["batch"])
-    ] * events
+    ended = metered.settled(events)
+    assert [(event.tags["unpriced"], event.tags["estimated"]) for event in ended] == [(["batch"], True)] * events
+    assert all(event.cost_usd is not None and event.cost_usd > 0 for event in ended)
 
 
 def test_work_in_the_background_that_ended_without_usage_is_estimated(
