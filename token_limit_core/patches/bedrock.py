@@ -48,6 +48,21 @@ BOUNDS = (
     "maxTokenCount",
 )  # fmt: skip
 
+CONVERSE_BOUND = ("inferenceConfig", "maxTokens")
+
+INVOKE_BOUNDS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("anthropic.claude", ("max_tokens",)),
+    ("meta.llama", ("max_gen_len",)),
+    ("mistral.", ("max_tokens",)),
+    ("amazon.nova", CONVERSE_BOUND),
+    ("amazon.titan-text", ("textGenerationConfig", "maxTokenCount")),
+    ("openai.", ("max_completion_tokens",)),
+)
+"""Where the body of InvokeModel has the bound on its output, by the family of the model.
+
+Source: "Inference request parameters and response fields for foundation models" in the Bedrock user guide, 2026.
+"""
+
 PLACE = re.compile(r"^(apac|ca|sa|us-gov)\.")
 """Inference profiles of places that the price list does not name: their price is that of the others, `us.`."""
 
@@ -93,8 +108,10 @@ class BedrockPatch(BasePatch):
 
     def _clamp(self, request: Request, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
         client, operation, parameters = _arguments(*args, **kwargs)
-        config = {**fields_of(parameters.get("inferenceConfig")), BOUNDS[0]: request.clamped}
-        return (client, operation, {**parameters, "inferenceConfig": config}), {}
+        if request.endpoint == INVOKE:
+            body = json.dumps(with_bound(request.body, request.bounds, request.clamped))
+            return (client, operation, {**parameters, "body": body.encode()}), {}
+        return (client, operation, with_bound(parameters, request.bounds, request.clamped)), {}
 
     def _recognise(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request | None:
         """Return the request of a billable operation; a fault of ours lets it pass unmetered.
@@ -130,13 +147,27 @@ def _request(operation: str, parameters: Mapping[str, Any]) -> Request:
     model, endpoint = str(parameters.get("modelId", "")), OPERATIONS[operation]
     sent = _document_of(parameters.get("body")) if endpoint == INVOKE else parameters
     request = Request("aws", model, endpoint, operation.endswith("Stream"), body=sent)
-    request.bounds = () if endpoint == INVOKE else BOUNDS[:1]
+    request.bounds = invoke_bound(model, sent) if endpoint == INVOKE else CONVERSE_BOUND
     request.size, request.unseen = (ATTACHMENT, 0) if sent is None else measure(dict(sent))
     request.max_output = max_output_of(model, fields_of(sent))
     request.priced_as = price_name(model)
     tier = parameters.get("serviceTier")
     request.service_tier = text(tier if endpoint == INVOKE else fields_of(tier).get("type"))
     return request
+
+
+def invoke_bound(model: str, body: Any) -> tuple[str, ...]:
+    """Return the path of the bound in a body of InvokeModel; empty for a family, or a protocol, that is not known."""
+    if "prompt" in fields_of(body) and "anthropic." in model:  # the older protocol, whose bound is required
+        return ()
+    return next((path for family, path in INVOKE_BOUNDS if family in price_name(model)), ())
+
+
+def with_bound(body: Mapping[str, Any], path: tuple[str, ...], bound: int | None) -> dict[str, Any]:
+    """Copy a body with the bound on its output set."""
+    name, *deeper = path
+    inner = with_bound(fields_of(body.get(name)), tuple(deeper), bound) if deeper else bound
+    return {**body, name: inner}
 
 
 def price_name(model: str) -> str:

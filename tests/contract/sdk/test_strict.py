@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -185,6 +186,55 @@ def test_other_sdks_are_clamped(patch: str, call: Callable[[Maker], Any], maker:
     assert metered.meter.flush(PATIENCE)
     metered.meter.close()
     assert 16 <= bound <= 4_096
+
+
+INVOKED: dict[str, tuple[dict[str, Any], Callable[[Any], Any]]] = {
+    "us.anthropic.claude-sonnet-4-5-20250929-v1:0": (
+        {"anthropic_version": "bedrock-2023-05-31", "messages": makers.MESSAGES}, lambda sent: sent["max_tokens"],
+    ),
+    "us.meta.llama3-3-70b-instruct-v1:0": ({"prompt": "?"}, lambda sent: sent["max_gen_len"]),
+    "mistral.mistral-large-3-675b-instruct": ({"messages": makers.MESSAGES}, lambda sent: sent["max_tokens"]),
+    "us.amazon.nova-pro-v1:0": (
+        {"messages": makers.MESSAGES, "inferenceConfig": {"topP": 0.5}},
+        lambda sent: sent["inferenceConfig"]["maxTokens"],
+    ),
+    "amazon.titan-text-express-v1": (
+        {"inputText": "?", "textGenerationConfig": {"topP": 0.5}},
+        lambda sent: sent["textGenerationConfig"]["maxTokenCount"],
+    ),
+}  # fmt: skip
+"""Bodies of InvokeModel by the family of the model, and where each has its bound."""
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("model", INVOKED)
+def test_bodies_of_invoke_model_are_clamped_by_the_family_of_the_model(model: str, streams: bool, maker: Maker) -> None:
+    body, bound = INVOKED[model]
+    metered = Metered("bedrock")
+    metered.meter.set_limit(TENANT, "0.002", mode="strict")
+    metered.meter.patch("bedrock")
+    client = makers.bedrock(maker.url)
+    with metered.meter.for_tenant(TENANT):
+        if streams:
+            list(client.invoke_model_with_response_stream(modelId=model, body=json.dumps(body))["body"])
+        else:
+            client.invoke_model(modelId=model, body=json.dumps(body).encode())
+    assert metered.meter.flush(PATIENCE)
+    metered.meter.close()
+    sent = maker.requests[-1][1]
+    assert 16 <= bound(sent) <= 4_096
+    assert sent.keys() - body.keys() <= {"max_tokens", "max_gen_len"}
+    assert sent.get("inferenceConfig", {}).get("topP", 0.5) == 0.5
+
+
+def test_a_body_of_a_family_that_is_not_known_is_refused(maker: Maker) -> None:
+    metered = Metered("bedrock")
+    metered.meter.set_limit(TENANT, "0.005", mode="strict")
+    metered.meter.patch("bedrock")
+    with metered.meter.for_tenant(TENANT), pytest.raises((CallDoesNotFit, CallUnpriced)):
+        makers.bedrock(maker.url).invoke_model(modelId="cohere.command-r-plus-v1:0", body='{"message": "?"}')
+    metered.meter.close()
+    assert maker.requests == []
 
 
 def test_nothing_is_clamped_while_the_longest_answer_fits(metered: Metered) -> None:

@@ -164,6 +164,24 @@ def test_long_outputs_after_short_ones_exceed_an_enforced_limit_by_one_call(roun
     assert status.ceiling <= status.settled <= status.ceiling + A_CALL
 
 
+@pytest.mark.parametrize("mode", ["enforce", "strict"])
+def test_estimates_fifty_times_too_low_double_an_enforced_limit_at_most_and_exceed_no_strict_one(
+    mode: str, url: str
+) -> None:
+    """No caller gives `max_tokens`, and 64 are in flight at once. The first round bills 145 % in enforce."""
+    provider = Provider()
+    with opened(url, provider, mode) as meter:
+        admitted = [in_threads(meter, provider, [{}]) for _ in range(3)]
+        (status,) = meter.usage(TENANT)
+    assert admitted[0] > 0
+    assert (provider.billed, status.held) == (status.settled, 0)
+    if mode == "strict":
+        assert status.settled <= status.ceiling
+    else:
+        assert status.ceiling <= status.settled <= 2 * status.ceiling
+        assert admitted[1:] == [0, 0]
+
+
 def test_a_call_alone_is_admitted_while_anything_is_left() -> None:
     provider = Provider()
     with opened("memory://", provider, "enforce") as meter, meter.for_tenant(TENANT):
