@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +16,13 @@ from tests.contract.processes import workers
 from tests.contract.sdk import wire
 from tests.contract.sdk.uses import CHAT
 from tests.contract.sdk.wire import Wire
+from tests.redis_servers import redis_cluster
 from tests.waiting import PATIENCE, wait_until
 from token_limit_core import LimitExceededException, Meter, MeterConfig
 from token_limit_core.calls.engine import Engine
 from token_limit_core.limits import EVERYONE, OBSERVE, REQUESTS, STRICT, Decision, Limit
 from token_limit_core.meter import engine_of
+from token_limit_core.stores import open_store
 from token_limit_core.stores.contract import Store
 from token_limit_core.stores.leases import GRACE, SHARE, WORTH
 from token_limit_core.stores.records import LEASE, Call
@@ -396,6 +399,25 @@ def test_processes_with_leases_spend_a_limit_to_the_last_request(store: Store, s
     assert spent == 60
     assert store.holds() == []
     assert settled_and_held(store) == [(limit, 0)]
+
+
+def test_a_cluster_grants_leases_and_takes_them_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with redis_cluster(tmp_path) as url:
+        store = open_store(f"{url}?ledger=sqlite:///{tmp_path}/ledger.db")
+        process = Process(store, monkeypatch)
+        for tenant in ("acme", "globex", "initech"):  # in slots of different nodes
+            limit_to(store, 300 * USD, tenant)
+            process.warm_up(CENT, tenant)
+            for _ in range(20):
+                assert process.call(CENT, tenant).admitted
+            assert process.asked == {"lease": 1, "settle": 20}
+            assert settled_and_held(store, tenant)[0][0] == (WORTH + 20) * CENT
+        assert len(process.leases()) == 3
+        process.meter.flush()
+        assert process.leases() == []
+        assert settled_and_held(store, "globex") == [((WORTH + 20) * CENT, 0)]
+        process.meter.close()
+        store.close()
 
 
 def test_a_forked_child_has_no_lease(store: Store, spec: str) -> None:

@@ -28,7 +28,10 @@ from tests.contract.sdk.wire import MODEL, Answer, Wire, as_json
 from tests.support import postgres_schema
 from tests.waiting import PATIENCE
 from token_limit_core import LimitExceededException, LimitExhausted, LimitUnverifiable, Meter, MeterConfig, TenantBusy
+from token_limit_core.money import to_usd
 from token_limit_core.pricing.price_list import listed_price
+from token_limit_core.stores.records import LEASE
+from token_limit_core.testing import Clock
 
 INPUT, SHORT, LONG = 10, 10, 500
 """Tokens of each call: the estimate is made of short answers, and then all are 50 times as long."""
@@ -76,9 +79,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield kinds[request.param]()
 
 
-def opened(url: str, provider: Provider, mode: str) -> Meter:
+def opened(url: str, provider: Provider, mode: str, **config: Any) -> Meter:
     """Make a Meter that knows short answers, with a limit worth some long ones."""
-    meter = Meter(MeterConfig(store=url)).patch("openai")
+    meter = Meter(MeterConfig(store=url, **config)).patch("openai")
     with meter.for_tenant("teacher"):
         for _ in range(30):
             provider.wire.client().chat.completions.create(model=MODEL, messages=MESSAGES)
@@ -180,6 +183,27 @@ def test_estimates_fifty_times_too_low_double_an_enforced_limit_at_most_and_exce
     else:
         assert status.ceiling <= status.settled <= 2 * status.ceiling
         assert admitted[1:] == [0, 0]
+
+
+def test_what_is_left_beside_a_lease_is_doubled_at_most_by_calls_without_a_bound(tmp_path: Path) -> None:
+    """The lease is taken while answers are short and much is left; others spend that, and answers become long."""
+    provider, left = Provider(), A_CALL * WORTH
+    url, lease = f"sqlite:///{tmp_path}/ledger.db", {"lease_seconds": 60.0, "clock": Clock()}  # which stands still
+    with opened(url, provider, "enforce", **lease) as meter:
+        meter.set_limit(TENANT, to_usd(600 * A_CALL))
+        provider.length = SHORT
+        with meter.for_tenant(TENANT):
+            for _ in range(12):
+                provider.wire.client().chat.completions.create(model=MODEL, messages=MESSAGES)
+        assert [hold.origin for hold in meter.store.holds()] == [LEASE]
+        (status,) = meter.usage(TENANT)
+        meter.adjust(TENANT, usd=to_usd(status.ceiling - status.settled - left), reason="what others have spent")
+        provider.length, provider.billed = LONG, 0
+        assert 0 < in_threads(meter, provider, [{}]) < 64
+        assert provider.billed <= 2 * left
+        assert meter.flush(PATIENCE)
+        assert meter.store.holds() == []
+        assert meter.usage(TENANT)[0].settled == status.ceiling - left + provider.billed
 
 
 def test_a_call_alone_is_admitted_while_anything_is_left() -> None:
