@@ -102,7 +102,8 @@ WAYS = {
 
 async def read(made: Way, wired: Wire, asynchronous: bool, meter: Meter, seen: list[Any]) -> None:
     """Read a stream; each hold that is to be raised is raised before the next chunk is read."""
-    http: Any = (httpx.AsyncClient if asynchronous else httpx.Client)(transport=wired)  # type: ignore[operator]
+    transport: Any = wired
+    http: Any = httpx.AsyncClient(transport=transport) if asynchronous else httpx.Client(transport=transport)
     stream = made.call(made.client(http, asynchronous), asynchronous)
     if not asynchronous:
         for chunk in stream:
