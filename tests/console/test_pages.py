@@ -269,6 +269,20 @@ def test_the_history_says_who_did_what(client: Client) -> None:
     assert len(rows_of(client, "history.csv")) == 6
 
 
+def test_the_history_is_searched_by_person_and_tenant(client: Client) -> None:
+    everyone = json_of(client, "history.json")["changes"]
+    by_bob = [row for row in everyone if row["actor"] == "bob@example.com"]
+    assert 0 < len(by_bob) < len(everyone)
+    assert json_of(client, "history.json", actor=" BOB@")["changes"] == by_bob
+    assert len(rows_of(client, "history.csv", actor="bob")) == len(by_bob)
+    assert client.get("history?actor=bob&tenant=acme").text.count("<tr>") == 1 + sum(
+        row["tenant"] == "acme" for row in by_bob
+    )
+    assert client.get("history?actor=&tenant=").text.count("<tr>") == 1 + len(everyone)
+    assert "No change matches." in client.get("history?actor=b_b").text
+    assert "No change matches." in client.get("history?tenant=").text
+
+
 # -- files --------------------------------------------------------------------------------------
 
 

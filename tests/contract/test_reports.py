@@ -227,6 +227,9 @@ def test_every_change_of_a_limit_is_in_the_history_newest_first(store: Store) ->
     [newest] = store.history(size=1)
     assert newest.kind == "remove"
     assert store.history(after=newest.cursor)[0].frequency == PER_DAY
+    assert [row.actor for row in store.history(actor="N")] == ["ann"]
+    assert [row.actor for row in store.history("acme", first.cursor, actor="n")] == []
+    assert store.history(actor="%") == []
 
 
 def test_a_limit_to_come_and_its_cancelling_are_in_the_history(store: Store) -> None:

@@ -15,7 +15,8 @@ from ..meter import Meter
 from ..runtime.faults import ConfigurationError
 from ..runtime.language import translate
 from ..stores.contract import Store
-from ..stores.queries import TenantQuery
+from ..stores.queries import Cursor, TenantQuery
+from ..stores.reports import Change
 from .rendering import render
 from .web import Request, Response, error_response
 
@@ -98,6 +99,25 @@ class Context:
         found = self.store.tenants(TenantQuery(search=text.strip(), size=NAMESAKES), self.now).rows
         named = [row.tenant_id for row in found if row.name == text.strip()]
         return text if any(row.tenant_id == text for row in found) or len(named) != 1 else named[0]
+
+    @property
+    def change_filters(self) -> dict[str, str]:
+        """The filters of the list of changes.
+
+        A link with an empty tenant asks for calls without one. The form sends both fields, and an empty one filters
+        nothing.
+        """
+        typed = {name: self.params[name] for name in ("tenant", "actor") if name in self.params}
+        if "actor" in typed:
+            typed["actor"] = typed["actor"].strip()
+        return {name: value for name, value in typed.items() if value or "actor" not in typed}
+
+    def changes(self, after: Cursor | None, size: int = 50) -> list[Change]:
+        """List changes by the filters of the address."""
+        filters = self.change_filters
+        tenant = filters.get("tenant")
+        tenant_id = self.tenant_named(tenant) if tenant else tenant
+        return self.store.history(tenant_id, after, size, filters.get("actor", ""))
 
     def known_plan(self, name: str) -> str | None:
         """Return the plan that was chosen, None for no plan. Raises `ConfigurationError` for an unknown one."""

@@ -133,8 +133,7 @@ def asked_events(ctx: Context) -> Asked:
 
 def history(ctx: Context) -> Response:
     """Show who changed what, newest first."""
-    tenant_id = ctx.params.get("tenant")
     after = cursor(ctx.params.get("after", ""))
-    rows = ctx.store.history(tenant_id, after, PAGE)
+    rows = ctx.changes(after, PAGE)
     older = place(rows[-1].cursor) if len(rows) == PAGE else None
-    return ctx.page("history.html", rows=rows, older=older, is_first=after is None, tenant_id=tenant_id)
+    return ctx.page("history.html", rows=rows, older=older, is_first=after is None, filters=ctx.change_filters)

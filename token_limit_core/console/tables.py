@@ -139,15 +139,13 @@ def holds_csv(ctx: Context) -> Response:
 
 def history_json(ctx: Context) -> Response:
     """Return a page of limit changes, and the cursor of the next page."""
-
-    rows = ctx.store.history(ctx.params.get("tenant"), cursor(ctx.params.get("after", "")))
+    rows = ctx.changes(cursor(ctx.params.get("after", "")))
     return ctx.json({"changes": [change_dict(row) for row in rows], "next": _next(rows, 50)})
 
 
 def history_csv(ctx: Context) -> Response:
     """Return all limit changes."""
-    tenant = ctx.params.get("tenant")
-    rows = _all(lambda after: ctx.store.history(tenant, after, BATCH))
+    rows = _all(lambda after: ctx.changes(after, BATCH))
     header = list(change_dict(Change(0, "", "set", "", "")))
     return ctx.csv("changes", header, (list(change_dict(row).values()) for row in rows))
 

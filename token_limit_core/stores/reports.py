@@ -180,8 +180,10 @@ class Reports:
         """List open holds, oldest first, without their items."""
         raise self._no_rows()
 
-    def history(self, tenant_id: str | None = None, after: Cursor | None = None, size: int = 50) -> list[Change]:
-        """List the changes of limits, holds and API keys, newest first."""
+    def history(
+        self, tenant_id: str | None = None, after: Cursor | None = None, size: int = 50, actor: str = ""
+    ) -> list[Change]:
+        """List the changes of limits, holds and API keys, newest first: those by people whose name contains `actor`."""
         raise self._no_rows()
 
     def refusals(self, query: RefusalQuery) -> list[Refusal]:
@@ -254,7 +256,7 @@ class ReportsTransaction(ABC):
     def insert_change(self, change: Change) -> None: ...
 
     @abstractmethod
-    def changes(self, tenant_id: str | None, after: Cursor | None, size: int) -> list[Change]: ...
+    def changes(self, tenant_id: str | None, after: Cursor | None, size: int, actor: str) -> list[Change]: ...
 
 
 def days_of(window: Window) -> range:

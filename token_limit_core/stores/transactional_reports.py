@@ -58,8 +58,10 @@ class TransactionalReports(Reports):
     def hold_page(self, tenant_id: str | None = None, offset: int = 0, size: int = 50) -> Page[Hold]:
         return self._report(lambda tx: tx.hold_page(tenant_id, offset, size))
 
-    def history(self, tenant_id: str | None = None, after: Cursor | None = None, size: int = 50) -> list[Change]:
-        return self._report(lambda tx: tx.changes(tenant_id, after, size))
+    def history(
+        self, tenant_id: str | None = None, after: Cursor | None = None, size: int = 50, actor: str = ""
+    ) -> list[Change]:
+        return self._report(lambda tx: tx.changes(tenant_id, after, size, actor))
 
     def refusals(self, query: RefusalQuery) -> list[Refusal]:
         return self._report(lambda tx: tx.refusals(query))

@@ -188,8 +188,9 @@ class MemoryReports(ReportsTransaction):
     def insert_change(self, change: Change) -> None:
         self._changes.append(change._replace(id=len(self._changes) + 1))
 
-    def changes(self, tenant_id: str | None, after: Cursor | None, size: int) -> list[Change]:
-        return _newest([row for row in self._changes if tenant_id in (None, row.tenant_id)], after, size)
+    def changes(self, tenant_id: str | None, after: Cursor | None, size: int, actor: str) -> list[Change]:
+        of_tenant = (row for row in self._changes if tenant_id in (None, row.tenant_id))
+        return _newest([row for row in of_tenant if actor.lower() in row.actor.lower()], after, size)
 
 
 def _newest(rows: Iterable[R], after: Cursor | None, size: int) -> list[R]:

@@ -231,10 +231,12 @@ class SqlReports(ReportsTransaction):
     def insert_change(self, change: Change) -> None:
         self._run(INSERT_CHANGE, change._asdict())
 
-    def changes(self, tenant_id: str | None, after: Cursor | None, size: int) -> list[Change]:
+    def changes(self, tenant_id: str | None, after: Cursor | None, size: int, actor: str) -> list[Change]:
         rows = select(*(limit_history.c[name] for name in Change._fields))
         if tenant_id is not None:
             rows = rows.where(limit_history.c.tenant_id == tenant_id)
+        if actor:
+            rows = rows.where(func.lower(limit_history.c.actor).contains(actor.lower(), autoescape=True))
         return [Change(*row) for row in self._ask(_newest(rows, limit_history.c.at, after, size))]
 
 
