@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from token_limit_core.console.web import Request
 from token_limit_core.stores import open_store
 from token_limit_core.stores.contract import Store
 from token_limit_core.stores.queries import EventQuery, TenantQuery
+from token_limit_core.stores.reports import Standings
 
 TENANTS = 100_000
 FILL = f"""
@@ -107,27 +109,46 @@ def test_a_page_of_100_000_tenants_reads_only_the_list_of_tenants_whole(
     assert set(scans) <= {"token_limit_tenant", *(["token_limit_limit"] if query.sort == "share" else [])}
 
 
-def test_the_overview_of_a_large_store_keeps_its_figures_for_a_minute_and_shows_their_time(
-    large: tuple[Store, Path],
+def test_the_overview_of_a_large_store_shows_kept_figures_and_their_time(
+    large: tuple[Store, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, _ = large
-    times = [NOW]
-    meter = Meter(MeterConfig(store=store, clock=lambda: times[0], patches=[]))
+    store, path = large
+    others = open_store(f"sqlite:///{path}")  # as another process
+    times, adding, done = [NOW], threading.Semaphore(0), threading.Event()
 
-    def overview() -> str:
+    def overview(of: Store = store) -> str:
+        meter = Meter(MeterConfig(store=of, clock=lambda: times[0], patches=[]))
         answer = respond(Context(Request("GET", ""), meter, "ann", Frame("base.html", ("csrf", ""))))
         assert answer.status == 200
         return b"".join([answer.body] if isinstance(answer.body, bytes) else answer.body).decode()
 
-    assert "Figures of" not in overview()
-    with statements(store) as seen:
-        times[0] += 59
-        assert "Figures of" in (shown := overview())
-        assert "Newer ones are being added up." not in shown
-        assert seen == []
-        times[0] += 1
-        assert "Newer ones are being added up." in overview()
-        wait_until(lambda: "Figures of" not in overview())
+    def standings(now: float) -> Standings:
+        adding.release()
+        assert done.wait(60)
+        return type(store).standings(store, now)
+
+    monkeypatch.setattr(store, "standings", standings)
+    monkeypatch.setattr(others, "standings", None)  # nobody else adds up
+    assert "The figures are being added up for the first time." in overview()
+    assert adding.acquire(timeout=60)
+    assert "The figures are being added up for the first time." in overview(others)
+    done.set()
+    wait_until(lambda: "Figures of" in overview(others))
+    new = open_store(f"sqlite:///{path}")
+    with statements(new) as seen:
+        times[0] += 299
+        assert "Newer ones" not in overview(new)
+        assert len(seen) == 1
+    times[0] += 1
+    assert "Newer ones are being added up." in overview()
+    assert adding.acquire(timeout=60)
+    wait_until(lambda: "Newer ones" not in overview())
+    times[0] += 300
+    monkeypatch.setattr(store, "standings", lambda now: 1 // 0)
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # as in production
+    assert "Newer ones are being added up." in overview()
+    wait_until(lambda: "Newer ones could not be added up: ZeroDivisionError" in overview(others))
+    others.close()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from token_limit_core.events import LLMEvent
 from token_limit_core.limits import Limit
 from token_limit_core.stores.contract import Store
 from token_limit_core.stores.queries import EventQuery, TenantQuery
+from token_limit_core.stores.records import KeptFigures
 from token_limit_core.stores.reports import Standings
 
 
@@ -43,6 +44,27 @@ def test_standings_count_what_the_filters_list(store: Store) -> None:
     assert store.standings(NOW) == Standings(0, 0, 0, 0, 0)
     stand(store)
     assert store.standings(NOW) == Standings(6, 2, 1, 1, 1)
+
+
+def test_figures_are_kept_by_one_who_has_claimed_it(store: Store) -> None:
+    assert store.figures("overview") is None
+    assert store.claim_figures("overview", NOW, NOW + 60)
+    assert not store.claim_figures("overview", NOW + 59, NOW + 99)
+    kept = KeptFigures("overview", "{}", NOW, failure="none")
+    store.keep_figures(kept)
+    assert store.figures("overview") == kept
+    assert store.claim_figures("overview", NOW, NOW + 60)
+    assert store.figures("overview") == kept._replace(claimed_until=NOW + 60)
+
+
+def test_figures_that_may_name_an_erased_tenant_are_gone(store: Store) -> None:
+    record(store, 1)
+    store.claim_figures("overview", NOW, NOW + 60)
+    store.keep_figures(KeptFigures("overview", "acme", NOW))
+    store.claim_figures("overview", NOW, NOW + 60)
+    store.erase_tenant("acme", NOW)
+    store.keep_figures(KeptFigures("overview", "acme", NOW))  # of one who began before
+    assert store.figures("overview") is None
 
 
 def test_a_report_of_a_size_has_the_dearest_keys_that_have_a_value(store: Store) -> None:

@@ -1,68 +1,58 @@
-"""The figures of large stores, which take seconds to add up: they are kept, and worked out anew in the background."""
+"""Figures of large stores, which take seconds to add up: the store keeps them, one process adds up newer ones.
+
+Whoever looks sees the figures that are there, with their time, and waits for nobody.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar
-from weakref import WeakKeyDictionary
 
 from ..runtime.background import BackgroundThread
 from ..runtime.faults import internal_errors
 from ..stores.contract import Store
+from ..stores.queries import TenantQuery
+from ..stores.records import KeptFigures
 
 LARGE = 10_000
-"""Tenants from which on figures are kept; those of a smaller store are worked out each time."""
+"""Tenants from which on figures are kept; those of a smaller store are added up for each view."""
 
-FRESH = 60.0
-"""Seconds after which figures are worked out again when somebody looks, who is shown those that are there."""
+FRESH = 300.0
+"""Seconds after which newer figures are added up when somebody looks, or another attempt is made after a failure."""
 
-OLD = 3600.0
-"""Seconds after which nobody is shown figures any more: whoever looks waits for new ones."""
+CLAIM = 600.0
+"""Seconds after which a process that adds up figures is taken to be dead."""
 
-T = TypeVar("T")
-
-
-@dataclass
-class Found(Generic[T]):
-    """Figures, their time, and when they were last worked out anew (unix seconds)."""
-
-    figures: T
-    at: float
-    renewed: float
-
-    def is_fresh(self, now: float) -> bool:
-        """Return whether nothing newer is being worked out."""
-        return now - self.at < FRESH
+Work = Callable[[Store, float], str]
 
 
-class Kept(Generic[T]):
-    """The latest figures of each store that is large; `tenants_of` tells their number of tenants."""
+def kept(store: Store, name: str, now: float, work: Work) -> KeptFigures | None:
+    """Return the figures that are kept, and start to add up newer ones if they are old. Raises `StoreError`.
 
-    def __init__(self, work: Callable[[Store, float], T], tenants_of: Callable[[T], int]) -> None:
-        self._work = work
-        self._tenants_of = tenants_of
-        self._found: WeakKeyDictionary[Store, Found[T]] = WeakKeyDictionary()
+    The body is empty while the first ones are added up. None: the store is small, and keeps none.
+    """
+    found = store.figures(name)
+    if found is None:
+        if store.tenants(TenantQuery(size=1), now).total < LARGE:
+            return None
+        found = KeptFigures(name)
+    if not is_fresh(found, now) and found.claimed_until <= now and store.claim_figures(name, now, now + CLAIM):
+        BackgroundThread(partial(_renew, store, name, now, work), "token-limit-overview").start()
+    return found
 
-    def of(self, store: Store, now: float) -> Found[T]:
-        """Return the figures of a store, which may be some time old. Raises `StoreError`."""
-        found = self._found.get(store)
-        if found is None or not 0 <= now - found.at < OLD:
-            return self._renewed(store, now)
-        if now - found.renewed >= FRESH:
-            found.renewed = now
-            BackgroundThread(partial(self._renew, store, now), "token-limit-overview").start()
-        return found
 
-    def _renew(self, store: Store, now: float) -> None:
-        with internal_errors("adding up the figures of the overview"):
-            self._renewed(store, now)
+def is_fresh(found: KeptFigures, now: float) -> bool:
+    """Return whether nothing newer is needed."""
+    return 0 <= now - found.at < FRESH
 
-    def _renewed(self, store: Store, now: float) -> Found[T]:
-        found = Found(self._work(store, now), now, now)
-        if self._tenants_of(found.figures) >= LARGE:
-            self._found[store] = found
-        else:
-            self._found.pop(store, None)
-        return found
+
+def _renew(store: Store, name: str, now: float, work: Work) -> None:
+    with internal_errors("adding up the figures of the overview"):
+        try:
+            store.keep_figures(KeptFigures(name, work(store, now), now))
+        except Exception as error:
+            found = store.figures(name)
+            if found is not None:
+                failure = f"{type(error).__name__}: {error}"[:255]
+                store.keep_figures(found._replace(claimed_until=now + FRESH, failure=failure))
+            raise

@@ -1,11 +1,12 @@
 """The overview: what is spent, who is near a limit, what was refused, what is not known, and who spends most.
 
 Every number comes from roll-ups and counters, in a number of statements that does not depend on the data. Those of a
-large store are kept for a minute (`kept.py`).
+large store are kept (`kept.py`).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -16,12 +17,12 @@ from ..runtime.language import translate as _
 from ..stores.contract import Store
 from ..stores.entries import NO_SPEND, Spend, add_spends
 from ..stores.queries import TenantQuery
-from ..stores.reports import By, DaySpend, Refused, ReportRow, Standings, TenantUsage
+from ..stores.reports import By, DaySpend, Refused, ReportRow, Standings
 from ..windows import PER_MONTH, Window, window_of
 from ..wording import calls_in_words, clock_time, rounded, signed_percent
 from .charts import bars_of, chart_of
 from .context import Context
-from .kept import Kept
+from .kept import is_fresh, kept
 from .queries import DAY
 from .web import Response
 
@@ -56,29 +57,43 @@ class Doubt(NamedTuple):
     mark: str
 
 
+class TopTenant(NamedTuple):
+    """A tenant that spends most, and its totals of this month."""
+
+    tenant_id: str
+    name: str
+    month: Spend
+
+
 class Figures(NamedTuple):
-    """What all tenants come to, read from a store: totals by day, and the rest of this calendar month (UTC)."""
+    """What all tenants come to, read from a store: totals by day, and the rest of this calendar month (UTC).
+
+    `unpriced` are the models that calls without a price were made of.
+    """
 
     by_day: dict[int, Spend]
-    models: list[ReportRow]
+    unpriced: list[ReportRow]
     nobody: Spend
     standings: Standings
     refused: list[Refused]
-    tenants: list[TenantUsage]
+    tenants: list[TopTenant]
     tops: dict[By, list[ReportRow]]
 
 
 def overview(ctx: Context) -> Response:
     """Show how all tenants stand."""
-    found = _KEPT.of(ctx.store, ctx.now)
-    figures, now = found.figures, found.at
+    found = kept(ctx.store, _NAME, ctx.now, lambda store, now: json.dumps(figures_of(store, now)))
+    if found is not None and not found.body:
+        return _wait(ctx, found.failure)
+    figures, now = (figures_of(ctx.store, ctx.now), ctx.now) if found is None else (read(found.body), found.at)
     month, before, end = _times(now)
     first = end // DAY - CHART_DAYS
     recent = [DaySpend(day, "", "", total) for day, total in figures.by_day.items() if day >= first]
     return ctx.page(
         "overview.html",
-        as_of=None if now == ctx.now else clock_time(now, precise=True),
-        is_fresh=found.is_fresh(ctx.now),
+        as_of=None if found is None else clock_time(now, precise=True),
+        is_fresh=found is None or is_fresh(found, ctx.now),
+        failure="" if found is None else found.failure,
         pace=pace_of(figures.by_day, month, before, now),
         chart=chart_of(recent, first * DAY, end),
         standings=figures.standings,
@@ -97,16 +112,45 @@ def figures_of(store: Store, now: float) -> Figures:
     models = store.report("model", month.start, end)
     return Figures(
         {int(row.key): row.total for row in store.report("day", min(before.start, end - CHART_DAYS * DAY), end)},
-        models,
+        [row for row in models if row.total.unpriced],
         _sum([row.total for row in store.report("provider", month.start, end, "")]),
         store.standings(now),
         store.refused(now - DAY),
-        store.tenants(TenantQuery(sort="spend", size=TOP), now).rows,
+        [TopTenant(*row[:3]) for row in store.tenants(TenantQuery(sort="spend", size=TOP), now).rows],
         {by: models[:TOP] if by == "model" else store.report(by, month.start, end, size=TOP) for by, _ in TOPS},
     )
 
 
-_KEPT = Kept(figures_of, lambda figures: figures.standings.tenants)
+_NAME = "overview 1"
+"""The name of the figures in the store; another number for each change of `Figures`."""
+
+
+def read(body: str) -> Figures:
+    """Read figures that were kept as JSON."""
+    by_day, unpriced, nobody, standings, refused, tenants, tops = json.loads(body)
+
+    def rows(found: list[tuple[str, list[int]]]) -> list[ReportRow]:
+        return [ReportRow(key, Spend(*total)) for key, total in found]
+
+    return Figures(
+        {int(day): Spend(*total) for day, total in by_day.items()},
+        rows(unpriced),
+        Spend(*nobody),
+        Standings(*standings),
+        [Refused(*row) for row in refused],
+        [TopTenant(tenant_id, name, Spend(*total)) for tenant_id, name, total in tenants],
+        {by: rows(tops[by]) for by, _ in TOPS},
+    )
+
+
+def _wait(ctx: Context, failure: str) -> Response:
+    """Show that the first figures are being added up, or why they are not; the browser asks again."""
+    text = _("The figures are being added up for the first time. This page then shows them.")
+    if failure:
+        text = _("The figures could not be added up: {failure}. There is another attempt within five minutes.")
+    answer = ctx.page("message.html", heading=_("Overview"), message=text.format(failure=failure))
+    answer.headers["Refresh"] = "5"
+    return answer
 
 
 def _times(now: float) -> tuple[Window, Window, int]:
@@ -141,8 +185,7 @@ def pace_of(by_day: dict[int, Spend], month: Window, before: Window, now: float)
 
 def doubts_of(ctx: Context, figures: Figures) -> list[Doubt]:
     """List what is not known: of this month from the roll-ups, and of this process from its counters."""
-    counts, unpriced = ctx.meter.status()["counts"], [row for row in figures.models if row.total.unpriced]
-    nobody = figures.nobody
+    counts, unpriced, nobody = ctx.meter.status()["counts"], figures.unpriced, figures.nobody
     here = _("{calls} since this process started")
     name_price = _with_code(_("Name the price: {setting}"), setting='prices={"model": "gpt-5"}')
     found = []

@@ -245,6 +245,19 @@ class ApiKey:
         )
 
 
+class KeptFigures(NamedTuple):
+    """Figures that take long to add up, as text, and their time; who adds up newer ones has claimed that.
+
+    Times are unix seconds. `failure` says why the last attempt failed, and is empty after one that did not.
+    """
+
+    name: str
+    body: str = ""
+    at: float = 0.0
+    claimed_until: float = 0.0
+    failure: str = ""
+
+
 class Refusal(NamedTuple):
     """Calls of a tenant that were refused in one minute for one reason.
 

@@ -1,4 +1,4 @@
-"""The Services contract: API keys of the services that report here, and deliveries of events to other services.
+"""The Services contract: API keys of the services that report here, deliveries to other services, kept figures.
 
 A delivery row is written in the transaction that settles the call, and deleted once the destination has acknowledged
 the event. A cursor over ledger ids would skip rows that commit out of order.
@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from ..runtime.faults import StoreError
 from .entries import Claim, Entry
-from .records import ApiKey
+from .records import ApiKey, KeptFigures
 from .reports import Change, ReportsTransaction
 
 T = TypeVar("T")
@@ -33,6 +33,19 @@ class ServicesTransaction(ReportsTransaction):
 
     @abstractmethod
     def revoke_api_key(self, public_id: str, at: float) -> bool: ...
+
+    @abstractmethod
+    def figures(self, name: str) -> KeptFigures | None: ...
+
+    @abstractmethod
+    def claim_figures(self, name: str, now: float, until: float) -> bool: ...
+
+    @abstractmethod
+    def keep_figures(self, found: KeptFigures) -> None: ...
+
+    @abstractmethod
+    def drop_figures(self) -> None:
+        """Delete all figures that are kept, as they may name who is to be forgotten."""
 
     @abstractmethod
     def insert_deliveries(self, destination: str, entries: Sequence[Entry]) -> None: ...
@@ -60,7 +73,7 @@ class ServicesTransaction(ReportsTransaction):
 
 
 class Services:
-    """API keys and deliveries. A store without local rows raises `StoreError` in all methods."""
+    """API keys, deliveries and kept figures. A store without local rows raises `StoreError` in all methods."""
 
     destinations: tuple[str, ...] = ()
     """The destinations that get a copy of each event; an `Outbox` adds its destination here."""
@@ -94,6 +107,18 @@ class Services:
             return done
 
         return self._services(work)
+
+    def figures(self, name: str) -> KeptFigures | None:
+        """Read figures that are kept, since they take long to add up."""
+        return self._services(lambda tx: tx.figures(name))
+
+    def claim_figures(self, name: str, now: float, until: float) -> bool:
+        """Claim to add up newer figures; False if another process has claimed it beyond `now`."""
+        return self._services(lambda tx: tx.claim_figures(name, now, until))
+
+    def keep_figures(self, found: KeptFigures) -> None:
+        """Write figures over the earlier ones of a claim; nothing is done where a tenant was erased since then."""
+        self._services(lambda tx: tx.keep_figures(found))
 
     def claim_deliveries(self, destination: str, claimer: str, now: float, until: float, limit: int) -> list[Claim]:
         """Claim the oldest waiting deliveries whose claim has ended by `now`; the new claim ends at `until`."""

@@ -20,7 +20,7 @@ from .entries import Entry, Spend, entry_for
 from .leases import Lease
 from .notices import NoticeRow
 from .reconciliation import reconcile
-from .records import KEEP_SECONDS, Call, Drift, Hold, Pruned, Recorded, Refusal
+from .records import KEEP_SECONDS, Call, Drift, Hold, KeptFigures, Pruned, Recorded, Refusal
 from .reports import Change
 from .running import ATTEMPTS, Running
 from .transaction import Retry, Transaction
@@ -159,6 +159,9 @@ class TransactionalStore(TransactionalLimits, TransactionalPlans, TransactionalT
     def add_refusals(self, refusals: Sequence[Refusal]) -> None:
         ordered = sorted(refusals, key=lambda refusal: refusal.key)  # one lock order
         self._run(lambda tx: tx.add_refusals(ordered))
+
+    def figures(self, name: str) -> KeptFigures | None:
+        return self._report(lambda tx: tx.figures(name))
 
     # -- queries --------------------------------------------------------------------------------
 

@@ -88,6 +88,7 @@ class TransactionalTenants(Running, Tenants):
             _existing(tx, tenant_id, "tenant_id")
             _lock(tx, now, tenant_id, *(() if anonymous_id is None else (anonymous_id,)))
             _drop_limits(tx, tenant_id)
+            tx.drop_figures()
             erased = 0
             if anonymous_id is not None:
                 erased = tx.anonymise_rows(tenant_id)

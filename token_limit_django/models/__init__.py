@@ -6,13 +6,14 @@ are text, and no foreign key refers to a table of the project.
 
 from .calls import Hold, HoldItem, LedgerEntry, Refusal, Rollup, UserRollup
 from .limits import Counter, Limit, LimitChange, Notice, TopUp
-from .services import ApiKey, Delivery
+from .services import ApiKey, Delivery, Figures
 from .tenants import Overview, Plan, Tenant
 
 __all__ = [
     "ApiKey",
     "Counter",
     "Delivery",
+    "Figures",
     "Hold",
     "HoldItem",
     "LedgerEntry",

@@ -32,6 +32,23 @@ class ApiKey(models.Model):
         return f"tl_{self.public_id}"
 
 
+class Figures(models.Model):
+    """Figures of the overview, kept until newer ones are added up."""
+
+    name: Text = ExactTextField(primary_key=True, max_length=64)
+    body: Text = models.TextField()
+    at: Float = models.FloatField(help_text="unix seconds")
+    claimed_until: Float = models.FloatField(help_text="unix seconds")
+    failure: Text = ExactTextField(max_length=255)
+
+    class Meta:
+        db_table = "token_limit_figures"
+        verbose_name_plural = "figures"
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Delivery(models.Model):
     """A copy of an event that a remote destination has not acknowledged yet."""
 

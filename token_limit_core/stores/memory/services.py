@@ -1,4 +1,4 @@
-"""API keys and deliveries of the memory store."""
+"""API keys, deliveries and kept figures of the memory store."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..entries import Claim, Entry
-from ..records import ApiKey
+from ..records import ApiKey, KeptFigures
 from ..services import ServicesTransaction
 
 
@@ -27,6 +27,7 @@ class MemoryServices(ServicesTransaction):
     _api_keys: dict[str, ApiKey]
     _deliveries: dict[int, Delivered]
     _last_delivery: int
+    _figures: dict[str, KeptFigures]
 
     def insert_api_key(self, key: ApiKey) -> bool:
         if key.public_id in self._api_keys:
@@ -47,6 +48,23 @@ class MemoryServices(ServicesTransaction):
             return False
         self._api_keys[public_id] = replace(key, revoked_at=at)
         return True
+
+    def figures(self, name: str) -> KeptFigures | None:
+        return self._figures.get(name)
+
+    def claim_figures(self, name: str, now: float, until: float) -> bool:
+        found = self._figures.get(name, KeptFigures(name))
+        if found.claimed_until > now:
+            return False
+        self._figures[name] = found._replace(claimed_until=until)
+        return True
+
+    def keep_figures(self, found: KeptFigures) -> None:
+        if found.name in self._figures:
+            self._figures[found.name] = found
+
+    def drop_figures(self) -> None:
+        self._figures.clear()
 
     def insert_deliveries(self, destination: str, entries: Sequence[Entry]) -> None:
         for entry in entries:

@@ -42,7 +42,7 @@ class Tables(MemoryHolds, MemoryPlans, MemoryReports, MemoryServices, MemoryNoti
         self._totals: dict[tuple[str, int, str, str], Spend] = {}
         self._user_totals: dict[tuple[str, int, str, str], Spend] = {}
         self.not_added: list[Entry] = []
-        self._changes, self._refusals = [], {}
+        self._changes, self._refusals, self._figures = [], {}, {}
         self._notices = {}
         self._api_keys, self._deliveries, self._last_delivery = {}, {}, 0
         self._next_id = 0

@@ -1,4 +1,4 @@
-"""API keys and deliveries of the SQL stores."""
+"""API keys, deliveries and kept figures of the SQL stores."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sqlalchemy import Delete, Select, Update, and_, bindparam, delete, func, se
 
 from ..columns import read_entry
 from ..entries import Claim, Entry
-from ..records import ApiKey
+from ..records import ApiKey, KeptFigures
 from ..services import ServicesTransaction
 from .statements import INSERT_DELIVERY, listed, one_of, size_for
-from .tables import api_key, delivery, ledger
+from .tables import api_key, delivery, figures, ledger
 from .upserts import Upserts
 
 _KEYS = select(api_key).order_by(api_key.c.account, api_key.c.created_at, api_key.c.public_id)
@@ -34,6 +34,20 @@ _UNPARK = update(delivery).where(_AT_DESTINATION, delivery.c.parked.is_(True)).v
 _PARKED = select(func.count()).select_from(delivery).where(_AT_DESTINATION, delivery.c.parked.is_(True))
 _SOME = select(delivery.c.id).where(_WAITING).limit(bindparam("the_limit")).subquery()
 _COUNT = select(func.count()).select_from(_SOME)
+
+
+_FIGURES = select(*(figures.c[name] for name in KeptFigures._fields)).where(figures.c.name == bindparam("the_name"))
+_KEEP_FIGURES = (
+    update(figures)
+    .where(figures.c.name == bindparam("the_name"))
+    .values({name: bindparam(f"the_{name}") for name in KeptFigures._fields[1:]})
+)
+_CLAIM_FIGURES = (
+    update(figures)
+    .where(figures.c.name == bindparam("the_name"), figures.c.claimed_until <= bindparam("the_time"))
+    .values(claimed_until=bindparam("the_end"))
+)
+_DROP_FIGURES = delete(figures)
 
 
 def _these(size: int) -> Any:
@@ -92,6 +106,22 @@ class SqlServices(ServicesTransaction):
 
     def revoke_api_key(self, public_id: str, at: float) -> bool:
         return self._changed(_REVOKE, {"the_key": public_id, "the_time": at})
+
+    def figures(self, name: str) -> KeptFigures | None:
+        rows = self._rows(_FIGURES, {"the_name": name})
+        return KeptFigures(*rows[0]) if rows else None
+
+    def claim_figures(self, name: str, now: float, until: float) -> bool:
+        if self._changed(_CLAIM_FIGURES, {"the_name": name, "the_time": now, "the_end": until}):
+            return True
+        return self._changed(self._upserts.figures, KeptFigures(name, claimed_until=until)._asdict())
+
+    def keep_figures(self, found: KeptFigures) -> None:
+        values = {f"the_{column}": value for column, value in found._asdict().items()}
+        self._run(_KEEP_FIGURES, values)
+
+    def drop_figures(self) -> None:
+        self._run(_DROP_FIGURES)
 
     def insert_deliveries(self, destination: str, entries: Sequence[Entry]) -> None:
         new = {"destination": destination, "claimed_by": None, "claimed_until": 0.0, "parked": False}

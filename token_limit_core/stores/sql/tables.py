@@ -247,6 +247,15 @@ notice: Table = _table(
     Index("token_limit_notice_due", "due"),
 )
 
+figures: Table = _table(
+    "figures",
+    Column("name", String(64), primary_key=True),
+    Column("body", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("claimed_until", Double, nullable=False),
+    Column("failure", String(255), nullable=False),
+)
+
 limit_history: Table = _table(
     "limit_history",
     Column("id", _Id, primary_key=True, autoincrement=True),

@@ -11,7 +11,7 @@ from sqlalchemy.sql.dml import Insert
 
 from ..entries import Spend
 from ..records import Refusal
-from .tables import api_key, counter, ledger, notice, plan, refusal, rollup, tenant, user_rollup
+from .tables import api_key, counter, figures, ledger, notice, plan, refusal, rollup, tenant, user_rollup
 
 
 def columns_of(table: Table) -> list[str]:
@@ -27,6 +27,7 @@ class Upserts(NamedTuple):
     entry: Insert
     api_key: Insert
     plan: Insert
+    figures: Insert
     rollup: Insert
     user_rollup: Insert
     refusal: Insert
@@ -37,7 +38,7 @@ class Upserts(NamedTuple):
 def upserts(dialect: str) -> Upserts:
     """Return the upserts of a dialect."""
     insert: Any = {"postgresql": postgresql.insert, "sqlite": sqlite.insert, "mysql": mysql.insert}[dialect]
-    absent = [filled(insert(table)) for table in (tenant, counter, ledger, api_key, plan, notice)]
+    absent = [filled(insert(table)) for table in (tenant, counter, ledger, api_key, plan, figures, notice)]
     totals = [filled(insert(table)) for table in (rollup, user_rollup)]
     refused = filled(insert(refusal))
     if dialect == "mysql":
