@@ -6,7 +6,19 @@ from typing import ClassVar
 
 from django.db import models
 
-from ..fields import AutoKey, Bool, ExactTextField, Float, FloatOrNone, Json, TenantField, TenantText, Text, TextOrNone
+from ..fields import (
+    AutoKey,
+    Bool,
+    ExactTextField,
+    Float,
+    FloatOrNone,
+    Json,
+    LongText,
+    TenantField,
+    TenantText,
+    Text,
+    TextOrNone,
+)
 from ..labels import label
 from .tenants import TENANT_WIDTH
 
@@ -36,7 +48,7 @@ class Figures(models.Model):
     """Figures of the overview, kept until newer ones are added up."""
 
     name: Text = ExactTextField(primary_key=True, max_length=64)
-    body: Text = models.TextField()
+    body: LongText = models.TextField()
     at: Float = models.FloatField(help_text="unix seconds")
     claimed_until: Float = models.FloatField(help_text="unix seconds")
     failure: Text = ExactTextField(max_length=255)
