@@ -5,7 +5,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('token_limit', '0010_notice'),
+        ('token_limit', '0011_labels'),
     ]
 
     operations = [
