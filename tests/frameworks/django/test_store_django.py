@@ -34,8 +34,8 @@ from . import host
 ROOT = Path(__file__).parents[3]
 SQLITE = "django.db.backends.sqlite3"
 TABLES = [
-    "api_key", "counter", "delivery", "hold", "hold_item", "ledger", "limit", "limit_history", "notice", "plan",
-    "refusal", "rollup", "tenant", "top_up", "user_rollup",
+    "api_key", "counter", "delivery", "figures", "hold", "hold_item", "ledger", "limit", "limit_history", "notice",
+    "plan", "refusal", "rollup", "tenant", "top_up", "user_rollup",
 ]  # fmt: skip
 NOW = 1_800_000_000.0
 KEPT = f"token_limit_kept_{uuid.uuid4().hex}"
