@@ -15,7 +15,7 @@ from genai_prices.types import PriceContext
 
 from token_limit_core.events import LLMEvent, made_of
 from token_limit_core.money import to_nano
-from token_limit_core.pricing import Price, PriceBook, bill, listed_price, price_event, price_list
+from token_limit_core.pricing import Price, PriceBook, bill, listed_price, price_event, price_list, price_recorded
 from token_limit_core.usage import USAGE_FIELDS, Usage, parse_count
 
 NOW = datetime(2026, 11, 23, 12, 0, 30, tzinfo=UTC)
@@ -181,6 +181,42 @@ def test_a_model_that_the_list_has_for_free_costs_nothing(
     event = priced(provider, model, input_tokens=1000, output_tokens=10, web_searches=1)
     assert (event.cost_usd, event.tags, caplog.records) == (0, {}, [])
     assert event.price_version == price_list.version()
+
+
+ANSWERED = [
+    ("openrouter", "foo/bar", "deepseek/deepseek-r1:free", {}, False),
+    ("openrouter", "foo/bar:free", "deepseek/deepseek-r1:free", {}, True),
+    ("mistral", "foo", "mistral-nemo:free", {}, False),
+    ("google", "gemma-9", "gemma-3", {}, False),
+    ("openrouter", "foo/bar", "mine", {"mine": "free"}, True),
+    ("openrouter", "foo/bar", "mine", {"mine": "deepseek/deepseek-r1:free"}, True),
+    ("openrouter", "mine", "deepseek/deepseek-r1:free", {"mine": "free"}, True),
+    ("ollama", "foo", "bar", {}, True),
+]
+
+
+@pytest.mark.parametrize(("provider", "answered", "asked", "prices", "is_free"), ANSWERED, ids=str)
+@pytest.mark.parametrize("policy", ["assume", "refuse"])
+def test_a_model_of_unknown_price_is_not_free_because_a_free_one_was_asked_for(
+    provider: str, answered: str, asked: str, prices: Any, is_free: bool, policy: str
+) -> None:
+    event = LLMEvent("e", provider=provider, model=answered, timestamp=NOW.timestamp(), input_tokens=1_000_000)
+    event.tags["requested_model"] = asked
+    cost = price_recorded(event, PriceBook(policy, prices=prices))
+    if is_free:
+        assert (cost, event.tags.get("price_assumed")) == (0, None)
+    elif policy == "refuse":
+        assert (cost, event.cost_usd) == (None, None)
+    else:
+        assert cost is not None and cost > 0
+        assert event.tags["price_assumed"]
+
+
+def test_what_the_provider_says_of_the_cost_wins_over_a_free_mark() -> None:
+    event = LLMEvent("e", provider="openrouter", model="foo/bar", timestamp=NOW.timestamp(), input_tokens=1_000_000)
+    event.tags["requested_model"] = "deepseek/deepseek-r1:free"
+    event.cost_usd = Decimal("0.25")
+    assert price_recorded(event, PriceBook("assume")) == 250_000_000
 
 
 FEES = [

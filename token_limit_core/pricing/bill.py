@@ -13,6 +13,7 @@ from ..hosts import UNKNOWN
 from ..money import to_nano
 from ..usage import BASE_COUNTS, CACHE_OUTSIDE_INPUT, USAGE_FIELDS, Part, Usage
 from .assumed import ASSUMED, FALLBACK
+from .rates import LIST
 
 if TYPE_CHECKING:
     from .assumed import Assumption
@@ -122,11 +123,21 @@ def _assumption(event: LLMEvent, book: PriceBook, price: Price | None) -> Assump
 
 
 def first_price(event: LLMEvent, book: PriceBook, names: Iterable[str | None]) -> Price | None:
-    """Return the price of the first of the names that has one, for the provider, time and service tier of an event."""
-    for name in names:
-        if name is not None and (price := book.price_for(event.provider, name, event.timestamp, event.service_tier)):
+    """Return the price of the first of the names that has one, for the provider, time and service tier of an event.
+
+    The model that answered comes first. That another one, which was asked for, is free in the list says nothing of it,
+    unless both have OpenRouter's mark of a free one.
+    """
+    known = [name for name in names if name is not None]
+    for name in known:
+        price = book.price_for(event.provider, name, event.timestamp, event.service_tier)
+        if price is not None and (name == known[0] or not price.free or price.source != LIST or _are_free(known)):
             return price
     return None
+
+
+def _are_free(names: Iterable[str]) -> bool:
+    return all(name.endswith(":free") for name in names)
 
 
 def _left_out(event: LLMEvent, usage: Usage, price: Price | None) -> list[str]:

@@ -22,6 +22,10 @@ class Rate(NamedTuple):
     inside: tuple[str, ...]
 
 
+LIST = "list"
+"""The source of a price of genai-prices."""
+
+
 class Price:
     """What a model costs now, as rates with the most specific first.
 
@@ -30,7 +34,7 @@ class Price:
 
     __slots__ = ("counts_images", "free", "plain", "rates", "source", "version")
 
-    def __init__(self, rates: tuple[Rate, ...], version: str, source: str = "list", *, free: bool = False) -> None:
+    def __init__(self, rates: tuple[Rate, ...], version: str, source: str = LIST, *, free: bool = False) -> None:
         self.rates: tuple[Rate, ...] = rates
         self.version: str = version
         self.source: str = source
