@@ -12,6 +12,7 @@ import pytest
 
 from tests.cli.conftest import Run, runner
 from token_limit_core import Meter
+from token_limit_core.cli.output import ProgressLine
 from token_limit_core.events import LLMEvent
 from token_limit_core.stores.records import Refusal
 
@@ -64,6 +65,15 @@ def test_a_preview_tells_what_a_limit_would_have_done(run: Run, spent: Meter) ->
     found = json.loads(run("preview", "acme", "10", "--frequency", "per_day", "--json").output)
     assert found == {"calls": 2, "refused": 0, "saved_usd": "0", "first_at": None}
     assert spent.limits("acme") == []
+
+
+def test_a_preview_says_how_far_it_is_after_a_second(capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = [0.0]
+    line = ProgressLine(lambda: seconds[0])
+    for seconds[0], calls, share in ((0.9, 10, 0.1), (1.1, 2000, 0.25), (1.5, 3000, 0.3), (2.2, 4000, 1.0)):
+        line(calls, share)
+    line.end()
+    assert capsys.readouterr() == ("", "2,000 calls looked at, 25%\n4,000 calls looked at, 100%\n")
 
 
 def test_refusals_are_listed(run: Run, meter: Meter) -> None:

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from token_limit_core import Meter
+from token_limit_core.console import previews
 from token_limit_core.console.fields import LIMIT_FIELDS
 from token_limit_core.management.parsing import LIMIT_KEYWORDS
 
@@ -81,6 +82,21 @@ def test_the_confirmation_says_what_the_limit_would_have_done(
     assert ">Save</button>" in answer.text
     assert (meter.limits("hooli"), len(meter.store.history())) == ([], history)
     assert client.post("limit", {**NEW, **fields}).status == 303
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"amount": "0"}, r"refused (\d+) of the \1 calls? since .* UTC\. They cost \$"),
+        ({"amount": "1000"}, r"refused none of the \d+ calls? since .* UTC\. The last 30 days have more calls than"),
+        ({"model": "other*"}, r"No call since .* UTC falls under this limit\. The last 30 days"),
+    ],
+)
+def test_a_preview_of_more_calls_than_a_page_looks_at_says_since_when_it_looked(
+    client: Client, monkeypatch: pytest.MonkeyPatch, fields: dict[str, str], said: str
+) -> None:
+    monkeypatch.setattr(previews, "MOST_CALLS", 5)
+    assert re.search(said, shown(client.post("limit", {**NEW, **fields, "preview": "yes"}).text))
 
 
 def test_a_preview_of_what_cannot_be_saved_shows_what_is_wrong(client: Client) -> None:

@@ -504,10 +504,13 @@ def test_a_preview_tells_what_the_limit_would_have_done(store: Store, seed: int)
         event = event_of(call, now, dice.randint(0, 60))
         rows.append((event, cost))
         store.record([(event, cost)], now)
+    told: list[tuple[int, float]] = []
     for _ in range(12):
         limit, since = some_limit(dice, tenant_id="acme"), NOW - dice.choice((1, 2, 3)) * DAY
-        found = store.preview(limit, since, now + 1)
+        told.clear()
+        found = store.preview(limit, since, now + 1, lambda *progress: told.append(progress))
         assert tuple(found) == expected(limit, since, rows)
+        assert told == sorted(told) and told[-1][1] == 1
 
 
 def expected(limit: Limit, since: float, rows: list[tuple[LLMEvent, int]]) -> tuple[int, int, int, float | None]:

@@ -15,7 +15,7 @@ from ..money import as_text
 from ..runtime.faults import ConfigurationError
 from ..windows import FREQUENCIES, PER_MONTH, UTC_ZONE
 from ..wording import clock_time, limit_line
-from .output import iso, json_option
+from .output import ProgressLine, iso, json_option
 from .session import BY, require_store, with_meter, with_new_meter
 
 NEGATIVE = {"ignore_unknown_options": True}
@@ -119,7 +119,9 @@ def preview(
     """Show what a limit would have done to the calls since a date. Nothing is saved."""
     read_limit(meter.config.clock(), tenant_id=tenant, amount=amount, **keywords)
     given: dict[str, Any] = {name: value for name, value in keywords.items() if value is not None}
-    found = meter.preview(tenant, amount, since=since, **given)
+    line = ProgressLine()
+    found = meter.preview(tenant, amount, since=since, on_progress=line, **given)
+    line.end()
     if as_json:
         shown = {"calls": found.calls, "refused": found.refused, "saved_usd": as_text(found.saved_usd)}
         click.echo(json.dumps({**shown, "first_at": iso(found.first_at)}, indent=2))

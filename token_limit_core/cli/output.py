@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any
 
 import click
@@ -51,6 +53,32 @@ def _csv(rows: Sequence[Row]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([list(rows[0]), *([harmless(value) for value in row.values()] for row in rows)] if rows else [])
     return text.getvalue()
+
+
+class ProgressLine:
+    """Says on the standard error output how far something is that takes more than a second: `line(calls, share)`.
+
+    On a terminal one line is written again and again, elsewhere a new one each time. `clock` is in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._next = clock() + 1.0
+        self._written = False
+
+    def __call__(self, calls: int, share: float) -> None:
+        """Write the line, at most once a second."""
+        if self._clock() < self._next:
+            return
+        self._next = self._clock() + 1.0
+        self._written = sys.stderr.isatty()
+        start = "\r" if self._written else ""
+        click.echo(f"{start}{calls:,} calls looked at, {share:.0%}", nl=not self._written, err=True)
+
+    def end(self) -> None:
+        """End the line, so that the result has one of its own."""
+        if self._written:
+            click.echo(err=True)
 
 
 def harmless(value: Any) -> Any:

@@ -18,6 +18,7 @@ from .parsing import When, limit_of, parse_payer
 if TYPE_CHECKING:
     from ..config import MeterConfig
     from ..stores.contract import Store
+    from ..stores.plans import Progress
 
 
 @dataclass(frozen=True)
@@ -138,17 +139,26 @@ class ManagesLimits:
         return self.store.usage(tenant_id, self.config.clock(), user)
 
     def preview(
-        self, tenant_id: str, amount: Money, frequency: str = PER_MONTH, *, since: When = None, **keywords: Any
+        self,
+        tenant_id: str,
+        amount: Money,
+        frequency: str = PER_MONTH,
+        *,
+        since: When = None,
+        on_progress: Progress | None = None,
+        **keywords: Any,
     ) -> LimitPreview:
         """Tell what a limit would have done to the calls since a date, from the ledger; nothing is saved.
 
         `since` is a date, a datetime or an ISO string; None is the start of the current window. `keywords` are those of
-        `set_limit`. Raises `ConfigurationError` naming the argument that cannot be used.
+        `set_limit`. A million calls take some seconds: `on_progress(calls, share)` gets how many have been looked at,
+        and the share of the time that this is, from 0 to 1.
+        Raises `ConfigurationError` naming the argument that cannot be used.
         """
         now = self.config.clock()
         limit = limit_of(parse_payer(tenant_id), amount, frequency, now=now, **keywords)
         start = parse_effective_date(since, float(limit.window(now).start), "since")
         if start > now:
             raise ConfigurationError(f"since: invalid value {str(since)!r}; expected a time in the past")
-        found = self.store.preview(limit, start, now)
+        found = self.store.preview(limit, start, now, on_progress)
         return LimitPreview(found.calls, found.refused, to_usd(found.saved_nano), found.first_at)

@@ -7,7 +7,7 @@ plan holds for all its tenants at their next call. Amounts are as stores keep th
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from ..limits import COST, TOKENS, USD, CounterKey, Limit, LimitStatus
@@ -71,6 +71,10 @@ class Preview(NamedTuple):
     refused: int
     saved_nano: int
     first_at: float | None
+
+
+Progress = Callable[[int, float], None]
+"""Gets the number of calls that a preview has looked at so far, and the share of its time that this is (0 to 1)."""
 
 
 class TotalsQuery(NamedTuple):
@@ -197,8 +201,11 @@ class Plans(Unmanaged):
         """Book corrections of calls into the ledger and their windows, each once by its id; return how many are new."""
         raise self._no_rows()
 
-    def preview(self, limit: Limit, since: float, now: float) -> Preview:
-        """Tell what a limit would have done to the tenant's calls of `since <= timestamp < now`."""
+    def preview(self, limit: Limit, since: float, now: float, progress: Progress | None = None) -> Preview:
+        """Tell what a limit would have done to the tenant's calls of `since <= timestamp < now`.
+
+        `progress` is called again and again until the end; after a conflict it begins from the start.
+        """
         raise self._no_rows()
 
 

@@ -16,7 +16,7 @@ from ..runtime.language import ENGLISH, speaking
 from ..wording import limit_line
 from . import counters, ledger
 from .entries import Entry
-from .plans import Plan, Plans, Preview, TopUp
+from .plans import Plan, Plans, Preview, Progress, TopUp
 from .previews import preview
 from .running import Running
 from .transaction import Transaction
@@ -183,8 +183,8 @@ class TransactionalPlans(Running, Plans):
 
         return sum(self._run(partial(work, tenant_id=tenant_id)) for tenant_id in sorted(tenants))
 
-    def preview(self, limit: Limit, since: float, now: float) -> Preview:
-        return self._read(lambda tx: preview(tx, limit, since, now))
+    def preview(self, limit: Limit, since: float, now: float, progress: Progress | None = None) -> Preview:
+        return self._read(lambda tx: preview(tx, limit, since, now, progress))
 
 
 def _in_words(markup: str, limits: Sequence[Limit]) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, lru_cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, bindparam, case, func, or_, select
@@ -42,9 +42,10 @@ def _facts(by: tuple[str, ...]) -> list[ColumnElement[Any]]:
     return [column for name in by for column in _COLUMNS_BY[name]]
 
 
-def _facts_of(query: TotalsQuery, values: Sequence[Any]) -> Facts:
-    names = [name for key in query.by for name in (("model", "requested") if key == "model" else (key,))]
-    known = {"user": query.user, **dict(zip(names, values, strict=True))}
+@lru_cache(maxsize=10_000)
+def _facts_of(by: tuple[str, ...], user: str | None, *values: str | None) -> Facts:
+    names = [name for key in by for name in (("model", "requested") if key == "model" else (key,))]
+    known = {"user": user, **dict(zip(names, values, strict=True))}
     return Facts(**{name: value for name, value in known.items() if value is not None})
 
 
@@ -97,7 +98,9 @@ class SqlSums:
             *facts, rows, calls, cost, tokens, requests, charge, first = values
             start = 0.0 if length is None else float(int(length) * (query.seconds or 0))
             sums = (int(rows), int(calls), int(cost), int(tokens), int(requests), int(charge))  # some sum to Decimal
-            found.append(Total(_facts_of(query, facts), *sums, start, start if first is None else first))
+            found.append(
+                Total(_facts_of(query.by, query.user, *facts), *sums, start, start if first is None else first)
+            )
         return found
 
     def rows_between(self, query: TotalsQuery) -> Iterator[Total]:
@@ -107,7 +110,7 @@ class SqlSums:
             batch = self._rows(statement, known)
             for _, at, kind, cost, charge, tokens, *facts in batch:
                 counts = (1, int(kind == "call"), cost, tokens, REQUESTS_OF.get(kind, 0), charge)
-                yield Total(_facts_of(query, facts), *counts, at, at)
+                yield Total(_facts_of(query.by, query.user, *facts), *counts, at, at)
             if len(batch) < BATCH:
                 return
             known = {**known, "the_start": batch[-1][1], "the_id": batch[-1][0]}
