@@ -18,6 +18,7 @@ from token_limit_core.delivery.transport import TooOld
 from token_limit_core.errors import LimitChanged
 from token_limit_core.ingest.endpoints import Ingest
 from token_limit_core.ingest.keys import PERMISSIONS, make_key
+from token_limit_core.ingest.manage import OPERATIONS
 from token_limit_core.meter import engine_of
 from token_limit_core.stores.plans import Plan
 from token_limit_core.testing.clock import Clock
@@ -192,7 +193,17 @@ def test_a_key_of_one_tenant_learns_of_all_tenants_only_that_they_have_spent_it(
     with pytest.raises(LimitExceededException) as refused:
         call(fresh)
     assert (refused.value.decision.kind, refused.value.decision.spent) == ("exhausted", None)
-    for change in (lambda: fresh.set_limit("*", 5), lambda: fresh.suspend("globex"), lambda: fresh.set_plan("pro", [])):
+    assert [row.key for row in fresh.report("model", tenant_id="acme")] == ["gpt-4o-mini"]
+    for change in (
+        lambda: fresh.set_limit("*", 5),
+        lambda: fresh.suspend("globex"),
+        lambda: fresh.set_plan("pro", []),
+        lambda: fresh.rename_tenant("acme", "acme-2"),
+        lambda: fresh.merge_tenants("acme", "globex"),
+        lambda: fresh.erase_tenant("acme"),
+        lambda: fresh.report("model"),
+        lambda: fresh.report("model", tenant_id="globex"),
+    ):
         with pytest.raises(StoreError, match="403"):
             change()
 
@@ -233,6 +244,33 @@ def test_a_suspended_tenant_is_refused_until_it_is_resumed(backend: Meter, servi
     assert known is not None and known.name == "Acme Ltd"
 
 
+def test_tenants_are_renamed_merged_and_erased_at_the_backend(backend: Meter, service: Service) -> None:
+    meter = service()
+    for tenant_id in ("acme", "globex"):
+        call(meter, tenant_id, user="ann")
+    assert meter.flush(PATIENCE)
+    meter.rename_tenant("acme", "acme-2", by="ann")
+    meter.merge_tenants("globex", "acme-2", by="ann")
+    assert [row.cost_usd for row in meter.report(tenant_id="acme-2")] == [2 * CENTS]
+    by_user = meter.report("user")
+    assert by_user == backend.report("user")
+    assert [(row.key, row.calls) for row in by_user] == [("ann", 2)]
+    assert meter.erase_tenant("acme-2", anonymise=True, by="ann") == 2
+    assert (backend.store.tenant("acme-2"), meter.report(tenant_id="acme-2")) == (None, [])
+    assert [row.calls for row in meter.report("model")] == [2]
+    with pytest.raises(ConfigurationError, match="tenant_id: unknown tenant 'acme'"):
+        meter.rename_tenant("acme", "acme-3")
+
+
+def test_amounts_of_an_erased_tenant_do_not_become_those_of_another(backend: Meter, service: Service) -> None:
+    meter = service()
+    for tenant_id in ("acme", "globex"):
+        call(meter, tenant_id)
+    assert meter.flush(PATIENCE)
+    with pytest.raises(ConfigurationError, match="anonymous_id: invalid value 'globex'; expected an id that no tenant"):
+        meter.store.erase_tenant("acme", 0.0, anonymous_id="globex")
+
+
 def test_a_new_tenant_is_on_the_default_plan_of_the_backend(backend: Meter, service: Service) -> None:
     backend.set_plan("free", [{"amount": CENTS}])
     meter = service()
@@ -267,6 +305,10 @@ WHAT = {
     "resume": lambda meter: meter.resume("acme"),
     "top_up": lambda meter: meter.top_up("acme", 5),
     "adjust": lambda meter: meter.adjust("acme", 5),
+    "rename_tenant": lambda meter: meter.rename_tenant("acme", "acme-2"),
+    "merge_tenants": lambda meter: meter.merge_tenants("acme", "globex"),
+    "erase_tenant": lambda meter: meter.erase_tenant("acme"),
+    "report": lambda meter: meter.report("model"),
     "set_markup": lambda meter: meter.set_markup("acme", 5),
 }
 
@@ -286,6 +328,14 @@ def test_an_older_backend_still_takes_what_it_knows() -> None:
             {"tenant_id": "acme", "limit_usd": 5, "frequency": "per_day", "effective_date": "2030-01-01"}
         ]
         assert [limit.limit_usd for limit in meter.limits("acme")] == [5]
+
+
+def test_a_backend_that_does_not_know_a_verb_yet_is_told_apart(
+    receiver: Receiver, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(OPERATIONS, "erase_tenant")  # as the release before this one
+    with pytest.raises(TooOld, match="does not know 'erase_tenant': it is older than this release"):
+        service().erase_tenant("acme")
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

@@ -23,6 +23,7 @@ from token_limit_core.testing.clock import Clock
 MANAGED = (
     "set_limit", "remove_limit", "limits", "rules", "usage", "preview", "plans", "set_plan", "remove_plan",
     "assign_plan", "set_markup", "suspend", "resume", "top_up", "adjust", "name_tenant",
+    "rename_tenant", "merge_tenants", "erase_tenant", "report",
 )  # fmt: skip
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any, TypeVar
 
 from ..errors import KeptElsewhere
@@ -15,8 +16,9 @@ from ..limits.rows import limit_from, limit_row, status_from
 from ..money import as_text, to_nano, to_usd
 from ..runtime.faults import StoreError
 from ..stores.contract import Ledger
-from ..stores.entries import Entry
-from ..stores.plans import Plan, Plans, Preview, Rules
+from ..stores.entries import Entry, Spend
+from ..stores.plans import Plan, Plans, Preview, Progress, Rules
+from ..stores.reports import By, ReportRow
 from ..stores.tenants import Tenants
 from ..windows import PER_DAY, PER_MONTH
 from .remote_answers import BackendAnswers
@@ -24,6 +26,7 @@ from .transport import Transport, number
 
 T = TypeVar("T")
 
+FIRST_DAY = date(1970, 1, 1).toordinal()
 NOT_SENT = ("id", "plan", "effective_from", "effective_until")
 
 
@@ -112,6 +115,29 @@ class ManagedElsewhere(Ledger, Plans, Tenants):
     def name_tenant(self, tenant_id: str, name: str, now: float, by: str = "") -> bool:
         return self._do("name_tenant", tenant_id, by, name=name) is True
 
+    def rename_tenant(self, tenant_id: str, new_id: str, now: float, by: str = "") -> None:
+        self._do("rename_tenant", tenant_id, by, new_id=new_id)
+        self._changed(new_id)
+
+    def merge_tenants(self, source: str, target: str, now: float, by: str = "") -> None:
+        self._transport.manage("merge_tenants", source=source, target=target, by=by)
+        self._changed(source)
+        self._changed(target)
+
+    def erase_tenant(self, tenant_id: str, now: float, *, anonymous_id: str | None = None, by: str = "") -> int:
+        erased = self._do("erase_tenant", tenant_id, by, anonymous_id=anonymous_id)
+        return erased if isinstance(erased, int) else 0
+
+    def report(
+        self, by: By, start: float, end: float, tenant_id: str | None = None, size: int | None = None
+    ) -> list[ReportRow]:
+        whose = {} if tenant_id is None else {"tenant_id": tenant_id}
+        told = self._transport.report(by=by, since=_iso(start), until=_iso(end), **whose)
+        rows = [self._read(partial(_report_row_from, by), row) for row in _rows(told, "rows")]
+        if size is None or by == "day":
+            return rows
+        return [row for row in rows if row.key != ""][:size]
+
     def top_up(
         self,
         tenant_id: str,
@@ -136,9 +162,12 @@ class ManagedElsewhere(Ledger, Plans, Tenants):
         row = self._do("adjust", tenant_id, by, usd=as_text(to_usd(amount)), **fields)
         return Entry(self._read(_event_from, row), amount, kind="adjustment")
 
-    def preview(self, limit: Limit, since: float, now: float) -> Preview:
+    def preview(self, limit: Limit, since: float, now: float, progress: Progress | None = None) -> Preview:
         keywords = {name: value for name, value in _keywords_of(limit, now).items() if name != "effective_date"}
-        return self._read(_preview_from, self._transport.manage("preview", **keywords, since=_iso(since)))
+        found = self._read(_preview_from, self._transport.manage("preview", **keywords, since=_iso(since)))
+        if progress is not None:
+            progress(found.calls, 1.0)
+        return found
 
     # -- the wire -------------------------------------------------------------------------------
 
@@ -182,6 +211,14 @@ def _rows(answer: Mapping[str, Any], name: str) -> list[Any]:
 def _plan_from(row: Mapping[str, Any]) -> Plan:
     limits = tuple(map(limit_from, row["limits"]))
     return Plan(str(row["plan"]), str(row["markup"]), limits, int(row["tenants"]))
+
+
+def _report_row_from(by: By, row: Mapping[str, Any]) -> ReportRow:
+    counts = (int(row[name]) for name in ("calls", "input_tokens", "output_tokens"))
+    cost, charge = (to_nano(Decimal(row[name])) for name in ("cost_usd", "charge_usd"))
+    key = str(row["key"])
+    day_or_name: int | str = date.fromisoformat(key).toordinal() - FIRST_DAY if by == "day" else key
+    return ReportRow(day_or_name, Spend(*counts, cost, int(row["unpriced"]), charge))
 
 
 def _event_from(row: Mapping[str, Any]) -> LLMEvent:

@@ -32,6 +32,9 @@ READ_SECONDS = 10.0
 CHECK_READ_SECONDS = 2.0
 """The read time-out of a check. It is shorter than that of a delivery, because a call waits for it."""
 
+MANAGE_READ_SECONDS = 120.0
+"""The read time-out of what may read or move all calls of a tenant."""
+
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 60.0
 LONGEST_RETRY_AFTER_SECONDS = 3600.0
@@ -67,6 +70,7 @@ class Endpoints(NamedTuple):
     check: str
     usage: str
     plans: str
+    report: str
     manage: str
 
 
@@ -80,7 +84,7 @@ def endpoints(url: str, thresholds_url: str | None = None, check_url: str | None
         url,
         urljoin(url, "thresholds") if thresholds_url is None else thresholds_url,
         urljoin(url, "check-tenant-limit") if check_url is None else check_url,
-        *(urljoin(url, name) for name in ("usage", "plans", "manage")),
+        *(urljoin(url, name) for name in ("usage", "plans", "report", "manage")),
     )
     _check_url(found.thresholds, "thresholds_url")
     _check_url(found.check, "check_url")
@@ -194,19 +198,24 @@ class Transport:
         """GET the plans of a backend of ours. Raises `StoreError`, `TooOld` at an older one."""
         return self._ask_ours("plans", "GET", self._where.plans)
 
+    def report(self, **query: str) -> dict[str, Any]:
+        """GET sums of the ledger from a backend of ours. Raises `StoreError`, `TooOld` at an older one."""
+        return self._ask_ours("report", "GET", self._where.report, params=query, read=MANAGE_READ_SECONDS)
+
     def manage(self, do: str, **fields: Any) -> Any:
         """POST something to be done to a backend of ours; return the result.
 
         Raises `ConfigurationError` for a field that cannot be used, `LimitChanged` if somebody else was first,
         `TooOld` at an older backend, else `StoreError`.
         """
-        return self._ask_ours(do, "POST", self._where.manage, json={"do": do, **fields}).get("result")
+        body = {"do": do, **fields}
+        return self._ask_ours(do, "POST", self._where.manage, json=body, read=MANAGE_READ_SECONDS).get("result")
 
     def _ask_ours(self, what: str, method: str, url: str, **options: Any) -> dict[str, Any]:
         try:
             told = _json_of(self._ask(method, url, **options))
         except CheckRefused as refused:
-            if refused.status in (404, 405):
+            if refused.status in (404, 405) or refused.detail.startswith("do: "):
                 raise TooOld(
                     f"the backend {self.url} does not know {what!r}: it is older than this release. Update it, or do "
                     "it there"

@@ -25,15 +25,15 @@ from .body import BadBody, Read, read_json
 from .events import Priced, Rejected, read_event
 from .keys import CHECK, INGEST, SET_LIMIT, ApiKey, proves, public_id_of, token_in
 from .limits import check_row, plan_rows, usage_row
-from .manage import Management, parse_command, refuse_unknown
+from .manage import Management, as_json, parse_command, refuse_unknown
 
 logger: logging.Logger = logging.getLogger("token_limit")
 
 EVENTS, THRESHOLDS, CHECKS = "events", "thresholds", "check-tenant-limit"
 """The last path segment of the endpoints that the published client knows."""
 
-USAGE, PLANS, MANAGE = "usage", "plans", "manage"
-ENDPOINTS = (EVENTS, THRESHOLDS, CHECKS, USAGE, PLANS, MANAGE)
+USAGE, PLANS, REPORT, MANAGE = "usage", "plans", "report", "manage"
+ENDPOINTS = (EVENTS, THRESHOLDS, CHECKS, USAGE, PLANS, REPORT, MANAGE)
 """All endpoints; clients derive the other URLs from the first."""
 
 MOST_EVENTS = 10_000
@@ -123,6 +123,7 @@ class Ingest:
             (THRESHOLDS, "DELETE"): (SET_LIMIT, self._remove_limit),
             (USAGE, "GET"): (CHECK, self._usage),
             (PLANS, "GET"): (CHECK, self._plans),
+            (REPORT, "GET"): (CHECK, self._report),
             (MANAGE, "POST"): (SET_LIMIT, self._manage),
         }
         methods = [method for endpoint, method in calls if endpoint == incoming.endpoint]
@@ -220,6 +221,16 @@ class Ingest:
     def _plans(self, key: ApiKey, incoming: Incoming) -> Rendered:
         _allow(key, EVERYONE)
         return _json(200, {"plans": plan_rows(self._store.plans())})
+
+    def _report(self, key: ApiKey, incoming: Incoming) -> Rendered:
+        given = dict(incoming.query)
+        refuse_unknown(given, ("by", "tenant_id", "since", "until"), "of a report")
+        if "tenant_id" in given:
+            given["tenant_id"] = _tenant(key, given["tenant_id"], payer=True)
+        else:
+            _allow(key, EVERYONE)
+        rows = self._management.report(**given)  # type: ignore[arg-type]  # it refuses what it cannot sum by
+        return _json(200, {"rows": [as_json(row) for row in rows]})
 
     def _set_limit(self, key: ApiKey, incoming: Incoming) -> Rendered:
         document = _document(incoming)

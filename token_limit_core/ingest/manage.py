@@ -16,6 +16,7 @@ from ..limits.rows import limit_from, limit_row, status_row
 from ..management import LIMIT_KEYWORDS, ManagesLimits, ManagesPlans, ManagesTenants
 from ..management.limits import LimitPreview
 from ..management.parsing import limits_of_plan, parse_markup, parse_payer, parse_plan
+from ..management.tenants import ReportRow, check_named
 from ..money import as_text
 from ..runtime.faults import ConfigurationError, shown
 from ..stores.contract import Store
@@ -46,21 +47,29 @@ class Management(ManagesLimits, ManagesPlans, ManagesTenants):
         """Remove a plan that no tenant is on; False where there is none."""
         return self.store.remove_plan(parse_plan(plan), self.config.clock(), by)
 
+    def erase(self, tenant_id: str, *, anonymous_id: str | None = None, by: str = "") -> int:
+        """Do what `erase_tenant` does; the caller makes the id up under which the amounts stay."""
+        new_id = None if anonymous_id is None else check_named(anonymous_id, "anonymous_id")
+        if new_id is not None and self.store.tenant(new_id) is not None:
+            raise ConfigurationError(f"anonymous_id: invalid value {shown(new_id)}; expected an id that no tenant has")
+        return self.store.erase_tenant(parse_payer(tenant_id), self.config.clock(), anonymous_id=new_id, by=by)
+
 
 class Operation(NamedTuple):
-    """A method and its keywords; one that is of a plan concerns all tenants."""
+    """A method and its keywords. `who` names what it is for; `of_all` tells that it concerns more than one tenant."""
 
     method: Callable[..., Any]
     keywords: tuple[str, ...] = ()
-    of_plan: bool = False
+    who: str = "tenant_id"
+    of_all: bool = False
 
 
 OPERATIONS: dict[str, Operation] = {
     "set_limit": Operation(Management.set_limit, ("amount", "limit_usd", *LIMIT_KEYWORDS)),
     "remove_limit": Operation(Management.remove_limit, ("frequency", *Filter._fields)),
     "preview": Operation(Management.preview, ("amount", "since", *LIMIT_KEYWORDS)),
-    "set_plan": Operation(Management.save_plan, ("limits", "markup", "expected"), of_plan=True),
-    "remove_plan": Operation(Management.remove_plan, of_plan=True),
+    "set_plan": Operation(Management.save_plan, ("limits", "markup", "expected"), "plan", of_all=True),
+    "remove_plan": Operation(Management.remove_plan, who="plan", of_all=True),
     "assign_plan": Operation(Management.assign_plan, ("plan",)),
     "set_markup": Operation(Management.set_markup, ("markup",)),
     "suspend": Operation(Management.suspend, ("reason",)),
@@ -68,8 +77,11 @@ OPERATIONS: dict[str, Operation] = {
     "top_up": Operation(Management.top_up, ("usd", "frequency", "expires_at", *Filter._fields)),
     "adjust": Operation(Management.adjust, ("usd", "reason", "user", "feature")),
     "name_tenant": Operation(Management.name_tenant, ("name",)),
+    "rename_tenant": Operation(Management.rename_tenant, ("new_id",), of_all=True),
+    "merge_tenants": Operation(Management.merge_tenants, ("target",), "source", of_all=True),
+    "erase_tenant": Operation(Management.erase, ("anonymous_id",), of_all=True),
 }
-"""What `POST manage` does, by the value of `do`."""
+"""What `POST manage` does, by the value of `do`. To rename, merge or erase takes a key for all tenants."""
 
 
 class Command(NamedTuple):
@@ -86,10 +98,10 @@ def parse_command(document: Mapping[str, Any]) -> Command:
     operation = OPERATIONS.get(do) if isinstance(do, str) else None
     if operation is None:
         raise ConfigurationError(f"do: invalid value {shown(do)}; expected {', '.join(OPERATIONS)}")
-    who = "plan" if operation.of_plan else "tenant_id"
+    who = operation.who
     if not isinstance(rest.get(who), str):
         raise ConfigurationError(f"{who}: missing or not a text; expected whom {do} is for")
-    owner = EVERYONE if operation.of_plan else parse_payer(rest[who])
+    owner = EVERYONE if operation.of_all else parse_payer(rest[who])
     refuse_unknown(rest, (who, *operation.keywords, "by"), f"of {do}")
     who_does = rest.pop("by", "")
     defaults = {
@@ -126,6 +138,9 @@ def as_json(result: Any) -> Any:
         return plan_rows([result])[0]
     if isinstance(result, LLMEvent):
         return result.to_dict()
+    if isinstance(result, ReportRow):
+        row = vars(result)
+        return {**row, "cost_usd": as_text(result.cost_usd), "charge_usd": as_text(result.charge_usd)}
     if isinstance(result, LimitPreview):
         return {**vars(result), "saved_usd": as_text(result.saved_usd)}
     return result
