@@ -214,11 +214,11 @@ def _plan_from(row: Mapping[str, Any]) -> Plan:
 
 
 def _report_row_from(by: By, row: Mapping[str, Any]) -> ReportRow:
-    counts = (int(row[name]) for name in ("calls", "input_tokens", "output_tokens"))
+    calls, received, generated = (int(row[name]) for name in ("calls", "input_tokens", "output_tokens"))
     cost, charge = (to_nano(Decimal(row[name])) for name in ("cost_usd", "charge_usd"))
     key = str(row["key"])
     day_or_name: int | str = date.fromisoformat(key).toordinal() - FIRST_DAY if by == "day" else key
-    return ReportRow(day_or_name, Spend(*counts, cost, int(row["unpriced"]), charge))
+    return ReportRow(day_or_name, Spend(calls, received, generated, cost, int(row["unpriced"]), charge))
 
 
 def _event_from(row: Mapping[str, Any]) -> LLMEvent:
