@@ -87,8 +87,8 @@ class Backlog:
                 self._journal_failed(error)
         self.in_memory.append(kept)
 
-    def drain(self, write: Write) -> float | None:
-        """Give the store the oldest settled calls, at most `AT_ONCE` of the journal.
+    def drain(self, write: Write, at_once: int = AT_ONCE) -> float | None:
+        """Give the store the oldest settled calls, at most `at_once` of the journal.
 
         Return the seconds until the next attempt, None when nothing is left. Raises `StoreError` when the store does
         not take one; that and those behind it stay.
@@ -101,7 +101,8 @@ class Backlog:
             if journal is None or not journal.exists:
                 return None
             try:
-                rows = journal.oldest(AT_ONCE)
+                journal.checkpoint()
+                rows = journal.oldest(at_once)
             except StoreError as error:
                 self._journal_failed(error)
                 return RETRY_SECONDS
@@ -116,7 +117,8 @@ class Backlog:
                 (taken if self._give(write, kept) else refused).append(key)
         finally:
             try:
-                journal.remove(taken, park=refused)
+                if taken or refused:
+                    journal.remove(taken, park=refused)
             except StoreError as error:  # the next attempt gives them again, which the store counts once
                 self._journal_failed(error)
                 pause = RETRY_SECONDS

@@ -20,7 +20,7 @@ from ..runtime.deadline import deadline
 from ..runtime.faults import StoreBlocked, StoreBusy, StoreError, logger, report
 from ..runtime.log_throttle import LogThrottle
 from .allowance import Allowance
-from .backlog import RETRY_SECONDS, Backlog, Release
+from .backlog import AT_ONCE, RETRY_SECONDS, Backlog, Release
 from .leases import Leases
 
 if TYPE_CHECKING:
@@ -255,7 +255,8 @@ class StoreAccess:
         """
         try:
             if self.backlog.look():
-                return self._ask(self.backlog.drain, partial(self._in_time, self._write), patient=False)
+                at_once = AT_ONCE if self.away_since is None else 1  # settles wait while the journal is read
+                return self._ask(self.backlog.drain, partial(self._in_time, self._write), at_once, patient=False)
             if self.away_since is not None:
                 self._ask(self._in_time, self._store.limits, "", patient=False)
         except StoreError as error:

@@ -32,6 +32,8 @@ MOST_ROWS = 100_000
 """The most rows of a journal, about 100 MB. While it is full, no call is admitted unverified."""
 
 BUSY_SECONDS = 5.0
+WAL_PAGES = 16_384
+"""64 MB: the most that the write-ahead log grows to where no `checkpoint` comes."""
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS journal (
@@ -60,7 +62,9 @@ class Journal:
 
     def __init__(self, path: Path, *, private: bool = False) -> None:
         """Set the path. A `private` file lies in a directory of its own, which no other user may own."""
-        self._file = SqliteFile(path, "journal", _TABLE, busy_seconds=BUSY_SECONDS, synchronous="NORMAL")
+        self._file = SqliteFile(
+            path, "journal", _TABLE, busy_seconds=BUSY_SECONDS, synchronous="NORMAL", wal_pages=WAL_PAGES
+        )
         self.path: Path = self._file.path
         self._private = private
         self.rows: int = 0
@@ -87,6 +91,10 @@ class Journal:
         with self._file.transaction() as db:
             db.execute("INSERT INTO journal (at, call_id, event, cost_nano, released) VALUES (?, ?, ?, ?, ?)", row)
         self.rows += 1
+
+    def checkpoint(self) -> None:
+        """Wait for the disk, so that no settle has to."""
+        self._file.checkpoint()
 
     def oldest(self, limit: int) -> list[tuple[int, Kept]]:
         """Read the oldest rows with their ids. A row that cannot be read is parked."""

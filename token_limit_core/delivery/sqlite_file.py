@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from ..runtime.faults import ConfigurationError, StoreError
@@ -17,13 +17,16 @@ class SqliteFile:
 
     Opened by the first transaction, and closed when nothing refers to it any more. The threads share one connection in
     turn, since SQLite lets only one of them write. `reset()` must run in a forked child. What is committed survives the
-    end of a process; with `synchronous` "FULL" also a power cut, at the price of a disk flush.
+    end of a process; with `synchronous` "FULL" also a power cut, at the price of a disk flush. A transaction that finds
+    `wal_pages` pages in the write-ahead log copies them into the file, and waits for the disk.
     """
 
-    def __init__(self, path: str | Path, name: str, table: str, *, busy_seconds: float, synchronous: str) -> None:
+    def __init__(
+        self, path: str | Path, name: str, table: str, *, busy_seconds: float, synchronous: str, wal_pages: int = 1000
+    ) -> None:
         self.path: Path = Path(path).resolve()
         self._name, self._table = name, table
-        self._busy_seconds, self._synchronous = busy_seconds, synchronous
+        self._busy_seconds, self._synchronous, self._wal_pages = busy_seconds, synchronous, wal_pages
         self._inherited: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
         self._closing: weakref.finalize[..., SqliteFile] | None = None
@@ -48,6 +51,14 @@ class SqliteFile:
                 f"in a directory that this process may write to, for example '/var/lib/app/token_limit_{self._name}.db'"
             ) from error
 
+    def checkpoint(self) -> None:
+        """Copy the write-ahead log into the file while transactions go on, so that none has to. Raises `StoreError`."""
+        try:
+            with closing(sqlite3.connect(self.path, timeout=self._busy_seconds)) as db:
+                db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
+
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Run a block in a write transaction: commit at its end, roll back on an exception. Raises `StoreError`."""
@@ -62,7 +73,10 @@ class SqliteFile:
                     raise
                 db.execute("COMMIT")
             except (sqlite3.Error, OSError) as error:
-                raise StoreError(f"the {self._name} {self.path.name} failed: {error}") from error
+                raise self._failure(error) from error
+
+    def _failure(self, error: Exception) -> StoreError:
+        return StoreError(f"the {self._name} {self.path.name} failed: {error}")
 
     def _connection(self) -> sqlite3.Connection:
         if self._db is None:
@@ -72,6 +86,7 @@ class SqliteFile:
             try:
                 db.execute("PRAGMA journal_mode=WAL")
                 db.execute(f"PRAGMA synchronous={self._synchronous}")
+                db.execute(f"PRAGMA wal_autocheckpoint={self._wal_pages}")
                 db.execute(self._table)
             except BaseException:
                 db.close()
