@@ -1,4 +1,4 @@
-"""Eight processes of 16 threads each spend one limit of 100 calls in 1,000 attempts, on every store."""
+"""Eight processes of 16 threads and 32 tasks each spend one limit of 100 calls in 1,000 attempts, on every store."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from token_limit_core.stores import open_store
 from token_limit_core.stores.contract import Store
 from token_limit_core.stores.records import Call
 
-PROCESSES = 8
+PROCESSES, TASKS = 8, 256
 ATTEMPTS = 1000
 LIMIT = 100 * COST
 
@@ -58,7 +58,8 @@ STORES = [sql_sqlite, sql_postgres, sql_mysql, redis_postgres, cluster_sqlite,
 def check(store: Store, spent: list[Spent], mode: str, now: float) -> None:
     """Hold what was billed against the published bound, and spend what is left."""
     billed, excess = sum(one.billed for one in spent), sum(one.excess for one in spent)
-    assert sum(one.answered for one in spent) * COST == billed
+    threads, tasks = sum(one.by_threads for one in spent), sum(one.by_tasks for one in spent)
+    assert (threads + tasks) * COST == billed
     most = max(one.most_held for one in spent)
     assert billed < LIMIT + most + excess if mode == ENFORCE else billed <= LIMIT
     assert mode != ENFORCE or billed >= 0.97 * LIMIT
@@ -86,7 +87,9 @@ def test_processes_spend_a_limit_within_its_bound(
         for _ in range(PROCESSES):
             ours, theirs = FORKS.Pipe()
             process = FORKS.Process(
-                target=matrix.main, args=(theirs, spec, ATTEMPTS // PROCESSES, WAITS[mode]), daemon=True
+                target=matrix.main,
+                args=(theirs, spec, ATTEMPTS // PROCESSES, TASKS // PROCESSES, WAITS[mode]),
+                daemon=True,
             )
             process.start()
             theirs.close()
@@ -105,4 +108,4 @@ def test_threads_spend_a_limit_in_memory_within_its_bound(mode: str) -> None:
     store = open_store("memory://")
     now = time.time()
     store.set_limit(Limit(TENANT, LIMIT, mode=mode), now)
-    check(store, [matrix.spend(store, ATTEMPTS, WAITS[mode])], mode, now)
+    check(store, [matrix.spend(store, ATTEMPTS, TASKS, WAITS[mode])], mode, now)
