@@ -83,6 +83,7 @@ class EventQueue:
         self._changed = threading.Condition()  # an RLock: a finaliser may call `put` under it
         self._buffer.reset()
         self._thread: threading.Thread | None = None
+        self._starting = False
         self._idle = self._delivering = self._flushing = 0
         self.parked: int = 0
         self._not_before, self._asked = 0.0, False
@@ -110,8 +111,8 @@ class EventQueue:
 
     def wake(self) -> None:
         """Let the thread look at the buffer, because it has new events."""
+        self._start()
         with self._changed:
-            self._start()
             if self._idle or len(self._buffer) >= self._batch_size:
                 self._changed.notify_all()
 
@@ -121,8 +122,8 @@ class EventQueue:
         The first attempt is made at once, unless the destination has asked for a later one.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
+        threadless = len(self._buffer) > 0 and not self._start()
         with self._changed:
-            threadless = len(self._buffer) > 0 and not self._start()
             if not self._asked:
                 self._not_before = 0.0
         while threadless and self._not_before <= time.monotonic() and (batch := self._take()):
@@ -130,19 +131,29 @@ class EventQueue:
                 return False
         with self._changed:
             self._flushing += 1
-            try:
-                while len(self._buffer) or self._delivering:
-                    left = None if deadline is None else deadline - time.monotonic()
-                    inside = self._thread is threading.current_thread()  # else `deliver` would wait for itself
-                    if inside or (left is not None and left <= 0) or (len(self._buffer) and not self._start()):
-                        return False
-                    if deadline is not None and self._asked and self._not_before > deadline and not self._delivering:
-                        return False  # nothing else would deliver them
-                    self._changed.notify_all()
-                    self._changed.wait(left)
-                return True
-            finally:
+        try:
+            while (emptied := self._is_emptied(deadline)) is None:
+                pass
+            return emptied
+        finally:
+            with self._changed:
                 self._flushing -= 1
+
+    def _is_emptied(self, deadline: float | None) -> bool | None:
+        """Wait for the thread to go on; True when nothing waits any more, False when nothing will be delivered."""
+        threadless = len(self._buffer) > 0 and not self._start()
+        with self._changed:
+            if not (len(self._buffer) or self._delivering):
+                return True
+            left = None if deadline is None else deadline - time.monotonic()
+            inside = self._thread is threading.current_thread()  # else `deliver` would wait for itself
+            if inside or threadless or (left is not None and left <= 0):
+                return False
+            if deadline is not None and self._asked and self._not_before > deadline and not self._delivering:
+                return False  # nothing else would deliver them
+            self._changed.notify_all()
+            self._changed.wait(left)
+            return None
 
     def close(self, timeout: float | None = None) -> bool:
         """Flush and end the thread; False after `timeout` seconds. A later `put` starts a new thread."""
@@ -155,13 +166,23 @@ class EventQueue:
         return emptied
 
     def _start(self) -> bool:
-        if self._thread is None or not self._thread.is_alive():
-            thread = BackgroundThread(self._run, "token-limit-events")
-            try:
-                thread.start()
-            except RuntimeError:  # no thread can start, as at interpreter exit; flush_now still delivers
-                return False
-            self._thread = thread
+        """Start the thread if it is not running; False where none can start, as at interpreter exit.
+
+        Not under the lock: `start` waits for the thread, which may first collect an object whose finaliser puts.
+        """
+        with self._changed:
+            if self._thread is not None and (self._starting or self._thread.is_alive()):
+                return True
+            thread = self._thread = BackgroundThread(self._run, "token-limit-events")
+            self._starting = True
+        try:
+            thread.start()
+        except RuntimeError:  # flush_now still delivers
+            with self._changed:
+                self._thread = None if self._thread is thread else self._thread
+            return False
+        finally:
+            self._starting = False
         return True
 
     def _run(self) -> None:
