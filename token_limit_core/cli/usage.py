@@ -18,7 +18,7 @@ from ..stores.queries import RefusalQuery, TenantQuery
 from ..stores.records import Refusal
 from ..stores.reports import TenantUsage
 from ..windows import PER_MONTH, window_of
-from ..wording import FREQUENCY_LABELS, clock_time, counted, dollars, exact, filter_in_words
+from ..wording import FREQUENCY_LABELS, calls_in_words, clock_time, counted, dollars, exact, filter_in_words
 from .output import json_option, spend_dict, status_dict
 from .session import with_meter
 
@@ -87,7 +87,7 @@ def _lines(usage: TenantUsage) -> Iterator[str]:
     unpriced = f", {month.unpriced:,} of them unpriced" if month.unpriced else ""
     yield f"{usage.tenant_id or '(no tenant)'}"
     charged = f", charged {dollars(month.charge_nano)}" if month.charge_nano != month.cost_nano else ""
-    yield f"  this month  {dollars(month.cost_nano)} in {month.calls:,} calls{unpriced}{charged}"
+    yield f"  this month  {dollars(month.cost_nano)} in {calls_in_words(month.calls)}{unpriced}{charged}"
     if usage.refused:
         yield f"  refused     {_refused(usage.refused)}"
     yield from map(_limit, usage.limits)
