@@ -1,8 +1,9 @@
 """Ways around a reached limit that are bounded: long outputs after short ones, many at once, background work.
 
-The others: no price and aliases (`test_unpriced.py`), a store that is away (`test_store_away.py`, `test_outage.py`),
-batches (`test_batch_holds.py`), failing resolvers and bare threads (`unit/test_scope.py`, `unit/test_threads.py`), SDKs
-that nobody hooks (`test_checks.py` of Django), and many processes at once (`process/test_matrix.py`).
+The others: no price and aliases (`test_unpriced.py`), a store that is away, hangs or drops packets
+(`test_store_away.py`, `test_outage.py`), batches (`test_batch_holds.py`), failing resolvers and bare threads
+(`unit/test_scope.py`, `unit/test_threads.py`), SDKs that nobody hooks (`test_checks.py` of Django), and many processes
+at once (`process/test_matrix.py`).
 
 All callers of a round meet twice: each has been admitted or refused before any answer is given.
 """
@@ -25,6 +26,7 @@ from tests.contract.sdk import wire
 from tests.contract.sdk.metered import TENANT
 from tests.contract.sdk.uses import MESSAGES
 from tests.contract.sdk.wire import MODEL, Answer, Wire, as_json
+from tests.ledgers import Factory, django_sqlite, sql_sqlite
 from tests.support import postgres_schema
 from tests.waiting import PATIENCE
 from token_limit_core import LimitExceededException, LimitExhausted, LimitUnverifiable, Meter, MeterConfig, TenantBusy
@@ -217,6 +219,29 @@ def test_a_call_alone_is_admitted_while_anything_is_left() -> None:
 
 
 # -- a full disk ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("open_", [sql_sqlite, django_sqlite], ids=lambda open_: open_.__name__)
+def test_a_limit_of_0_on_sqlite_lets_none_of_128_threads_through(
+    open_: Factory, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    provider = Provider()
+    with open_(request, tmp_path) as opened, Meter(MeterConfig(store=opened.store, store_timeout=PATIENCE)) as meter:
+        meter.patch("openai").set_limit(TENANT, 0)
+        client = provider.wire.client()
+
+        def work(caller: int) -> int:
+            refused = 0
+            for _ in range(4):
+                with pytest.raises(LimitExhausted), meter.for_tenant(TENANT):
+                    client.chat.completions.create(model=MODEL, messages=MESSAGES)
+                refused += 1
+            return refused
+
+        with ThreadPoolExecutor(128) as pool:
+            assert sum(pool.map(work, range(128))) == 512
+    assert provider.billed == 0
+    assert provider.wire.sent == []
 
 
 @pytest.fixture
