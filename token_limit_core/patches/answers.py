@@ -10,8 +10,9 @@ from ..calls.flight import Flight
 from ..calls.request import Outcome
 from ..runtime.faults import report
 from .base import BasePatch
+from .byte_streams import Tee
 from .costs import cost_in_headers
-from .streams import Follow, Tee
+from .streams import Follow
 from .surfaces import Plan
 from .tees import BlindTee, DocumentTee, EventTee, read_document
 from .whole import read_whole

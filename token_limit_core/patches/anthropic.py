@@ -14,13 +14,14 @@ from ..hosts import UNKNOWN
 from ..usage import Usage
 from . import batches
 from .bedrock import price_name
+from .byte_streams import Tee
 from .client_middleware import ClientMiddlewarePatch
 from .converse import InvokeReader
 from .frames import FrameTee
 from .lines import show_lines
 from .messages import MessageReader, read, usage_of
 from .reading import event_id_of, fields_of
-from .streams import Follow, Tee
+from .streams import Follow
 from .surfaces import Plan, Surface
 from .tees import BlindTee
 

@@ -20,13 +20,14 @@ from .base import Arguments
 from .batches import ended, guess, read_queued
 from .bedrock import price_name
 from .billed_units import UnitsReader, read, usage_in_text
+from .byte_streams import Tee
 from .http_funnel import HttpPatch
 from .in_flight import caught_by, note_lost_attempt
 from .lines import CutLinesTee
 from .reading import count, fields_of, text
 from .scoped import keep_scope, keep_scope_async
 from .sending import bound_of
-from .streams import Tee, follow_async, follow_sync
+from .streams import follow_async, follow_sync
 from .surfaces import Plan, Surface
 
 BOUNDS = ("max_tokens",)

@@ -17,8 +17,9 @@ from ..errors import UnguardedCall
 from ..hosts import UNKNOWN, is_known, provider_of
 from ..runtime.faults import report
 from .base import BasePatch, Read
+from .byte_streams import Tee
 from .costs import cost_in_headers
-from .streams import Follow, Tee
+from .streams import Follow
 from .surfaces import Classified, Plan, Surface, mask, pattern_of, unguarded
 from .tees import BlindTee, CutTee, DocumentTee, read_document
 

@@ -8,9 +8,10 @@ from ..calls.flight import Flight
 from ..calls.request import Outcome
 from ..usage import Usage
 from . import http_funnel
+from .byte_streams import Tee
 from .gemini import Row, billed_searches, document_of, list_of, row_of, so_far, sum_of, tier_of, with_modalities
 from .reading import count, event_id_of, text
-from .streams import Follow, Tee
+from .streams import Follow
 from .tees import DocumentTee, EventTee
 
 

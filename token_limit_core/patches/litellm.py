@@ -20,6 +20,7 @@ from ..runtime.faults import report
 from . import gemini, google, openai
 from .bedrock import CONVERSE, INVOKE, price_name
 from .bedrock import max_output_of as bedrock_bound
+from .byte_streams import Tee
 from .chat import ChoicesReader, read_answer
 from .converse import read_invoked
 from .frames import FrameReader, FrameTee
@@ -29,7 +30,7 @@ from .litellm_entries import Entries
 from .litellm_surfaces import BOUNDS, COSTS, FREE, GENERATES, MESSAGES, SURFACES, provider_named
 from .reading import fields_of, text
 from .stainless import MAX_REFUSALS
-from .streams import Tee, follow_async, follow_sync
+from .streams import follow_async, follow_sync
 from .surfaces import Plan, Surface, unguarded
 from .tees import EventTee
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, Protocol
 from ..calls.flight import Flight
 from ..calls.growth import cut_short
 from ..calls.request import Outcome
-from ..limits import Decision
 from ..runtime.faults import report
+from .byte_streams import Tee, Undecoded, abody_bytes, body_bytes
 from .watch import Watch, this_scope, this_task
 
 
@@ -31,19 +31,6 @@ class Reader(Protocol):
 
     def outcome(self, error: BaseException | None) -> Outcome:
         """Return the outcome. Without an `error` the stream was read to its end, closed or left."""
-
-
-class Tee(Protocol):
-    """Reads a copy of a body as bytes."""
-
-    def feed(self, data: bytes) -> bytes:
-        """Read bytes; return those that the caller gets now."""
-
-    def rest(self) -> bytes:
-        """Return the bytes that were kept back, at the end of the body."""
-
-    def outcome(self, error: BaseException | None) -> Outcome:
-        """Return the outcome."""
 
 
 def _follow_stream(stream: Any, response: Any, flight: Flight, reader: Reader) -> None:
@@ -65,8 +52,8 @@ def _follow_async_stream(stream: Any, response: Any, flight: Flight, reader: Rea
 def _follow_body(response: Any, flight: Flight, tee: Tee) -> None:
     """Follow a raw sync response while the caller reads it."""
     watch = Watch(flight, tee.outcome)
-    tees = {"iter_bytes": tee, "iter_raw": _Undecoded(tee, response)}
-    _on_reading(response, tees, lambda body, tee: watch.by(_bytes(body, watch, tee, response.close)))
+    tees = {"iter_bytes": tee, "iter_raw": Undecoded(tee, response)}
+    _on_reading(response, tees, lambda body, tee: watch.by(body_bytes(body, watch, tee, response.close)))
     _on_close(response, watch)
     weakref.finalize(response, watch.hand_over)
 
@@ -74,8 +61,8 @@ def _follow_body(response: Any, flight: Flight, tee: Tee) -> None:
 def _follow_async_body(response: Any, flight: Flight, tee: Tee) -> None:
     """Follow a raw async response while the caller reads it."""
     watch = Watch(flight, tee.outcome)
-    tees = {"aiter_bytes": tee, "aiter_raw": _Undecoded(tee, response)}
-    _on_reading(response, tees, lambda body, tee: watch.by(_abytes(body, watch, tee, response.aclose)))
+    tees = {"aiter_bytes": tee, "aiter_raw": Undecoded(tee, response)}
+    _on_reading(response, tees, lambda body, tee: watch.by(abody_bytes(body, watch, tee, response.aclose)))
     _on_aclose(response, watch)
     weakref.finalize(response, watch.hand_over)
 
@@ -119,7 +106,7 @@ def chunks(inner: Any, watch: Watch, reader: Reader, close: Callable[[], object]
             if not hidden:
                 yield chunk
             growth.left -= 1
-            if not growth.left and (decision := _look(watch)) is not None:
+            if not growth.left and (decision := watch.look()) is not None:
                 yield from _ending(reader)
                 close()
                 raise cut_short(watch.flight, decision)
@@ -149,7 +136,7 @@ async def achunks(
             if not hidden:
                 yield chunk
             growth.left -= 1
-            if not growth.left and (decision := _look(watch)) is not None:
+            if not growth.left and (decision := watch.look()) is not None:
                 for last in _ending(reader):
                     yield last
                 await close()
@@ -161,85 +148,6 @@ async def achunks(
     except BaseException as error:  # cancelled or closed: nothing may be awaited here
         watch.hand_over(None if isinstance(error, GeneratorExit) else error)
         raise
-
-
-def _bytes(inner: Iterator[bytes], watch: Watch, tee: Tee, close: Callable[[], object]) -> Iterator[bytes]:
-    try:
-        for data in inner:
-            watch.reader = this_scope()
-            if passed := tee.feed(data):
-                yield passed
-            watch.growth.left -= 1
-            if not watch.growth.left and (cut := _cut(watch, tee)) is not None:
-                yield cut.last
-                close()
-                raise cut_short(watch.flight, cut.decision)
-        if passed := tee.rest():
-            yield passed
-        watch.land()
-    except GeneratorExit:
-        watch.hand_over()
-        raise
-    except BaseException as error:
-        watch.land(error)
-        raise
-
-
-async def _abytes(
-    inner: AsyncIterator[bytes], watch: Watch, tee: Tee, close: Callable[[], Awaitable[object]]
-) -> AsyncIterator[bytes]:
-    try:
-        watch.reader = this_task()
-        async for data in inner:
-            watch.reader = this_task()
-            if passed := tee.feed(data):
-                yield passed
-            watch.growth.left -= 1
-            if not watch.growth.left and (cut := _cut(watch, tee)) is not None:
-                yield cut.last
-                await close()
-                raise cut_short(watch.flight, cut.decision)
-        if passed := tee.rest():
-            yield passed
-        await watch.aland()
-    except Exception as error:
-        await watch.aland(error)
-        raise
-    except BaseException as error:
-        watch.hand_over(None if isinstance(error, GeneratorExit) else error)
-        raise
-
-
-def _look(watch: Watch) -> Decision | None:
-    """See to the hold of a stream; return the refusal to cut it by."""
-    try:
-        return watch.growth.look()
-    except Exception:
-        report("looking at a stream")
-        return None
-
-
-class _Cut(NamedTuple):
-    """The refusal that a body is cut by, and the bytes that end it."""
-
-    decision: Decision
-    last: bytes
-
-
-def _cut(watch: Watch, tee: Tee) -> _Cut | None:
-    """See to the hold of a body; say how to cut it. A tee that has no `ending` yet is looked at with the next bytes."""
-    decision, ending = _look(watch), getattr(tee, "ending", None)
-    if decision is None or ending is None:
-        return None
-    try:
-        last: bytes | None = ending()
-    except Exception:
-        report("ending a stream")
-        last = b""
-    if last is None:
-        watch.growth.left = 1
-        return None
-    return _Cut(decision, last)
 
 
 def _ending(reader: Reader) -> Iterable[Any]:
@@ -258,32 +166,6 @@ def _nothing() -> None:
 
 async def _anothing() -> None:
     """Do what `_nothing` does."""
-
-
-class _Undecoded:
-    """Feeds a tee with the decoded copy of a raw body. Nothing can be hidden in a compressed body."""
-
-    def __init__(self, tee: Tee, response: Any) -> None:
-        self._tee = tee
-        self._response = response
-        self._encoded = response.headers.get("content-encoding", "identity") != "identity"
-        self.outcome = tee.outcome
-
-    def feed(self, data: bytes) -> bytes:
-        """Feed a copy, decoded by the decoder of the response, which is free because the caller reads raw bytes."""
-        if not self._encoded:
-            return self._tee.feed(data)
-        try:
-            decoded = self._response._get_content_decoder().decode(data)
-            self._tee.feed(decoded if isinstance(decoded, bytes) else b"".join(decoded))  # httpx's, and httpx2's
-        except Exception:
-            report("decoding a raw body")
-        return data
-
-    def rest(self) -> bytes:
-        """Return the bytes that were kept back."""
-        rest = self._tee.rest()
-        return b"" if self._encoded else rest
 
 
 def _on_reading(response: Any, tees: Mapping[str, Tee], follow: Callable[[Any, Tee], Any]) -> None:

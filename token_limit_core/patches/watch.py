@@ -13,6 +13,7 @@ from ..calls.flow import aland, hand_over, land
 from ..calls.growth import Growth
 from ..calls.request import Outcome
 from ..exchange import Exchange, exchange_of
+from ..limits import Decision
 from ..runtime.faults import report
 from ..scope import Scope, current
 
@@ -140,6 +141,14 @@ class Watch:
             self._look_again(asyncio.get_running_loop(), IDLE_SECONDS)
         else:
             self.hand_over()
+
+    def look(self) -> Decision | None:
+        """See to the hold of the stream; return the refusal to cut it by."""
+        try:
+            return self.growth.look()
+        except Exception:
+            report("looking at a stream")
+            return None
 
     def _part(self) -> None:
         if self._exchange is not None:
