@@ -64,6 +64,7 @@ def statements(store: Store) -> Iterator[list[str]]:
     def connected(connection: Any, record: object) -> None:
         connection.set_trace_callback(trace)
 
+    store.close()  # what it has opened so far is not traced
     sqlalchemy.event.listen(sqlalchemy.Pool, "connect", connected)
     try:
         store.check()

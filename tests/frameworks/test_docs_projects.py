@@ -108,7 +108,7 @@ def test_the_script_meters_its_call_and_says_why_it_is_refused(
     assert re.fullmatch(r"This account has no AI allowance\. None\n", folder.type("python refused.py"))
     assert len(fake_provider.requests) == 1
     (command,) = re.findall(r"`(token-limit --store \S+ usage)`", section("README.md", WITHOUT))
-    assert re.match(r"acme\n  this month  \$0\.0000\d* in 1 calls", folder.type(command))
+    assert re.match(r"acme\n  this month  \$0\.0000\d* in 1 call", folder.type(command))
 
 
 def test_the_readmes_django_settings_are_all_it_takes(folder: Folder, fake_provider: FakeProvider) -> None:

@@ -154,7 +154,7 @@ def test_usage_of_all_has_everyone_with_a_limit_or_spend_this_month() -> None:
     spend("idle", 2, "two", at=NOON - 60 * DAY)
     spend("", 1, "three")
     assert [usage["tenant"] for usage in json.loads(run("usage", "--json"))] == ["", "limited", "spending"]
-    assert "(no tenant)\n  this month  $1.00 in 1 calls" in run("usage")
+    assert "(no tenant)\n  this month  $1.00 in 1 call" in run("usage")
 
 
 def test_usage_of_an_unknown_tenant_says_so() -> None:

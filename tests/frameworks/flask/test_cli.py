@@ -121,7 +121,7 @@ def test_usage_writes_small_limits_and_spends_out_and_credits_with_their_sign(ru
     meter.store.record([(LLMEvent("e1", "acme", timestamp=now), 3), (LLMEvent("e2", "owed", timestamp=now), -5)], now)
     shown = run("usage").output
     assert "$0.000000003 of $0.0000005 (enforce)" in shown
-    assert "owed\n  this month  -$0.000000005 in 1 calls" in shown
+    assert "owed\n  this month  -$0.000000005 in 1 call" in shown
 
 
 def test_usage_of_all_has_everyone_with_a_limit_or_spend_this_month(
@@ -136,7 +136,7 @@ def test_usage_of_all_has_everyone_with_a_limit_or_spend_this_month(
     settle(meter, "idle", 2, now - 60 * DAY)
     settle(meter, "", 1, now)
     assert [usage["tenant"] for usage in json.loads(run("usage", "--json").output)] == ["", "limited", "spending"]
-    assert "(no tenant)\n  this month  $1.00 in 1 calls\nlimited\n" in run("usage").output
+    assert "(no tenant)\n  this month  $1.00 in 1 call\nlimited\n" in run("usage").output
 
 
 def test_usage_of_an_unknown_tenant_says_so(run: Run, meter: Meter) -> None:

@@ -81,6 +81,9 @@ class Slots:
         client, self._client = self._client, None
         if client is not None:
             client.close()
+            for node in client.get_nodes() if self._cluster else ():
+                if node.redis_connection is not None:  # made from a URL, it leaves its pool open
+                    node.redis_connection.connection_pool.disconnect()
 
     # -- counters -------------------------------------------------------------------------------
 
