@@ -62,10 +62,12 @@ OTHER_SDKS = [
         "cohere",
         "corpus_cohere",
         "corpus_mistral",
+        "cut_bodies",
         "litellm",
         "lost_attempts",
         "makers",
         "mistral",
+        "other_batches",
         "strict",
     )  # fmt: skip
 ]
