@@ -53,7 +53,7 @@ class Hold(models.Model):
 
     class Meta:
         db_table = "token_limit_hold"
-        verbose_name_plural: str = label("Holds")
+        verbose_name_plural: ClassVar[str] = label("Holds")
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["state", "expires_at"], name="token_limit_hold_due"),
             models.Index(fields=["tenant_id", "state"], name="token_limit_hold_tenant"),
@@ -114,7 +114,7 @@ class LedgerEntry(models.Model):
     class Meta:
         db_table = "token_limit_ledger"
         verbose_name = "event"
-        verbose_name_plural: str = label("Events")
+        verbose_name_plural: ClassVar[str] = label("Events")
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["tenant_id", "event_id"], name="token_limit_ledger_event")
         ]

@@ -50,7 +50,7 @@ class Limit(models.Model):
 
     class Meta:
         db_table = "token_limit_limit"
-        verbose_name_plural: str = label("Limits")
+        verbose_name_plural: ClassVar[str] = label("Limits")
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(
                 fields=["tenant_id", "plan", "frequency", "filter", "effective_from"], name="token_limit_limit_identity"
@@ -158,7 +158,7 @@ class LimitChange(models.Model):
 
     class Meta:
         db_table = "token_limit_limit_history"
-        verbose_name_plural: str = label("Changes")
+        verbose_name_plural: ClassVar[str] = label("Changes")
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["tenant_id", "at"], name="token_limit_history_tenant_at"),
             models.Index(fields=["at"], name="token_limit_history_at"),

@@ -38,7 +38,7 @@ class ApiKey(models.Model):
     class Meta:
         db_table = "token_limit_api_key"
         verbose_name = "API key"
-        verbose_name_plural: str = label("API keys")
+        verbose_name_plural: ClassVar[str] = label("API keys")
 
     def __str__(self) -> str:
         return f"tl_{self.public_id}"

@@ -30,7 +30,7 @@ class Tenant(models.Model):
 
     class Meta:
         db_table = "token_limit_tenant"
-        verbose_name_plural: str = label("Tenants")
+        verbose_name_plural: ClassVar[str] = label("Tenants")
         indexes: ClassVar[list[models.Index]] = [models.Index(fields=["plan"], name="token_limit_tenant_plan")]
 
     def __str__(self) -> str:
@@ -44,7 +44,7 @@ class Overview(Tenant):
         proxy = True
         default_permissions: ClassVar[tuple[str, ...]] = ("view",)
         verbose_name = "overview"
-        verbose_name_plural: str = label("Overview")
+        verbose_name_plural: ClassVar[str] = label("Overview")
 
 
 class Plan(models.Model):
