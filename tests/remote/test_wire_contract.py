@@ -12,8 +12,9 @@ import pytest
 from tests.contract import test_markup, test_notices, test_store_limits
 from tests.contract.calls import NOW
 from tests.remote.receiver import Receiver
+from token_limit_core.delivery.addresses import endpoints
 from token_limit_core.delivery.remote_store import RemoteStore
-from token_limit_core.delivery.transport import Transport, endpoints
+from token_limit_core.delivery.transport import Transport
 from token_limit_core.ingest.endpoints import Ingest
 from token_limit_core.stores import open_store
 from token_limit_core.stores.contract import Store

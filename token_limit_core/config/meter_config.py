@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from ..delivery.transport import endpoints
+from ..delivery.addresses import endpoints
 from ..events import LLMEvent
 from ..limits import Decision
 from ..limits.notices import Notice

@@ -61,7 +61,8 @@ def webhook_of(config: MeterConfig, store: Store) -> Webhook | None:
 
 
 def _transport_of(config: MeterConfig) -> Transport:
-    from .transport import Transport, endpoints
+    from .addresses import endpoints
+    from .transport import Transport
 
     assert config.url is not None
     return Transport(endpoints(config.url, config.thresholds_url, config.check_url), config.api_key)

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ..stores.contract import Store
+from .addresses import shown
 from .buffers import StoreBuffer
 from .queue import EventQueue
-from .transport import Transport, shown
+from .transport import Transport
 
 LONGEST_DESTINATION = 255
 
