@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from ..limits import (
     ADMITTED,
@@ -35,13 +36,10 @@ def admit(tx: Transaction, call: Call, now: float, assigns_plans: bool = False) 
     at_once = tx.admit_at_once(call, now, assigns_plans)
     if at_once is not None:
         return at_once
-    rules = tx.rules(call.tenant_id)
-    if rules.suspended:
-        return Decision("suspended", call.tenant_id)
-    if rules.plan is None and assigns_plans:
-        return Retry.PLAN
-    call = call.marked_up(rules.markup)
-    items = items_for(rules.limits, call.tenant_id, now, call.facts) if rules.limits else []
+    asked = what_to_hold_on(tx, call, now, assigns_plans)
+    if not isinstance(asked, Asked):
+        return asked
+    call, items = asked
     amounts: list[int] = []
     observed: list[str] = []
     for item in items:
@@ -56,6 +54,24 @@ def admit(tx: Transaction, call: Call, now: float, assigns_plans: bool = False) 
     if items:
         tx.insert_hold(hold_for(call, items, amounts, now))
     return ADMITTED if not observed else replace(ADMITTED, observed=tuple(observed))
+
+
+class Asked(NamedTuple):
+    """A call with its charges, and the counters that it is to be held on."""
+
+    call: Call
+    items: list[Item]
+
+
+def what_to_hold_on(tx: Transaction, call: Call, now: float, assigns_plans: bool) -> Asked | Decision | Retry:
+    """Read the limits that match a call, or say why it is not admitted, or not yet."""
+    rules = tx.rules(call.tenant_id)
+    if rules.suspended:
+        return Decision("suspended", call.tenant_id)
+    if rules.plan is None and assigns_plans:
+        return Retry.PLAN
+    call = call.marked_up(rules.markup)
+    return Asked(call, items_for(rules.limits, call.tenant_id, now, call.facts) if rules.limits else [])
 
 
 def _take(tx: Transaction, call: Call, item: Item, now: float) -> int | Decision | Retry:

@@ -21,7 +21,7 @@ from .previews import preview
 from .running import Running
 from .transaction import Transaction
 from .transactional_limits import place
-from .transactional_tenants import known_tenant, leave_plan, made_change
+from .transactional_tenants import change_tenant, known_tenant, leave_plan, made_change
 
 
 class TransactionalPlans(Running, Plans):
@@ -95,16 +95,8 @@ class TransactionalPlans(Running, Plans):
         return self._run(work)
 
     def set_markup(self, tenant_id: str, markup: str | None, now: float, by: str = "") -> bool:
-        def work(tx: Transaction) -> bool:
-            tx.lock_tenant(tenant_id, now)
-            before = known_tenant(tx, tenant_id)
-            if before.markup == markup:
-                return False
-            tx.update_tenant(before._replace(markup=markup))
-            tx.insert_change(made_change("markup", tenant_id, now, by, note="" if markup is None else f"{markup} %"))
-            return True
-
-        return self._run(work)
+        change = made_change("markup", tenant_id, now, by, note="" if markup is None else f"{markup} %")
+        return self._run(lambda tx: change_tenant(tx, change, markup=markup))
 
     # -- money ----------------------------------------------------------------------------------
 

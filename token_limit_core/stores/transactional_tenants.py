@@ -40,16 +40,8 @@ class TransactionalTenants(Running, Tenants):
         return self._run(work)
 
     def name_tenant(self, tenant_id: str, name: str, now: float, by: str = "") -> bool:
-        def work(tx: Transaction) -> bool:
-            tx.lock_tenant(tenant_id, now)
-            before = known_tenant(tx, tenant_id)
-            if before.name == name:
-                return False
-            tx.update_tenant(before._replace(name=name))
-            tx.insert_change(made_change("name", tenant_id, now, by, note=name))
-            return True
-
-        return self._run(work)
+        change = made_change("name", tenant_id, now, by, note=name)
+        return self._run(lambda tx: change_tenant(tx, change, name=name))
 
     def rename_tenant(self, tenant_id: str, new_id: str, now: float, by: str = "") -> None:
         def work(tx: Transaction) -> None:
@@ -104,6 +96,18 @@ class TransactionalTenants(Running, Tenants):
 def made_change(kind: ChangeKind, tenant_id: str, now: float, by: str, *, plan: str = "", note: str = "") -> Change:
     """Make the row of the history of what is done to a tenant or a plan now."""
     return Change(now, by[:255], kind, tenant_id, "", plan=plan, note=note[:255])
+
+
+def change_tenant(tx: Transaction, change: Change, **fields: str | None) -> bool:
+    """Write fields of a tenant's row and the change into the history; False, and nothing done, if it was so already."""
+    tx.lock_tenant(change.tenant_id, change.at)
+    before = known_tenant(tx, change.tenant_id)
+    after = before._replace(**fields)  # type: ignore[arg-type]  # the callers' fields are texts
+    if after == before:
+        return False
+    tx.update_tenant(after)
+    tx.insert_change(change)
+    return True
 
 
 def known_tenant(tx: Transaction, tenant_id: str) -> Tenant:

@@ -9,8 +9,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ...limits import ADMITTED, EVERYONE, OBSERVE, STRICT, Decision, Item, LimitStatus, items_for, judge
-from ..admission import hold_for, needed_on
+from ...limits import ADMITTED, EVERYONE, OBSERVE, STRICT, Decision, Item, LimitStatus, judge
+from ..admission import Asked, hold_for, needed_on, what_to_hold_on
 from ..records import NEAR, Call, Hold
 from ..transaction import Retry, Transaction
 from . import scripts
@@ -21,13 +21,10 @@ Outcome = Decision | Retry
 
 def admit(tx: Transaction, slots: Slots, call: Call, now: float, assigns_plans: bool) -> Outcome:
     """Hold on every limit that matches, or on none; what `admission.admit` does in steps."""
-    rules = tx.rules(call.tenant_id)
-    if rules.suspended:
-        return Decision("suspended", call.tenant_id)
-    if rules.plan is None and assigns_plans:
-        return Retry.PLAN
-    call = call.marked_up(rules.markup)
-    items = items_for(rules.limits, call.tenant_id, now, call.facts) if rules.limits else []
+    asked = what_to_hold_on(tx, call, now, assigns_plans)
+    if not isinstance(asked, Asked):
+        return asked
+    call, items = asked
     if any(item.limit.mode == STRICT and call.amount_on(item.limit) is None for item in items):
         return Decision("unpriced", call.tenant_id)
     if not items:
