@@ -8,7 +8,7 @@ from typing import Any
 
 from ..calls.request import Outcome
 from ..runtime.faults import report
-from .streams import Reader
+from .streams import Reader, ending_of
 
 See = Callable[[dict[str, Any]], object]
 
@@ -70,8 +70,7 @@ class CutLinesTee(LinesTee):
         """Return the lines that end the stream well; None in the middle of a line."""
         if self._lines.begun:
             return None
-        ending = getattr(self._reader, "ending", None)
-        return b"".join(json.dumps(row).encode() + b"\n" for row in (() if ending is None else ending()))
+        return b"".join(json.dumps(row).encode() + b"\n" for row in ending_of(self._reader))
 
 
 def show_lines(response: Any, see: See) -> None:

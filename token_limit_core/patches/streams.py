@@ -150,11 +150,16 @@ async def achunks(
         raise
 
 
-def _ending(reader: Reader) -> Iterable[Any]:
+def ending_of(reader: Reader) -> Iterable[Any]:
     """Return the chunks that end a stream well, where its reader can make them."""
+    ending = getattr(reader, "ending", None)
+    return () if ending is None else ending()
+
+
+def _ending(reader: Reader) -> Iterable[Any]:
+    """Do what `ending_of` does; our own fault ends a stream without them."""
     try:
-        ending = getattr(reader, "ending", None)
-        return () if ending is None else ending()
+        return ending_of(reader)
     except Exception:
         report("ending a stream")
         return ()

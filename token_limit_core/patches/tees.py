@@ -9,7 +9,7 @@ from typing import Any
 
 from ..calls.request import Outcome
 from ..runtime.faults import report
-from .streams import Reader
+from .streams import Reader, ending_of
 from .whole import read_whole
 
 _END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
@@ -64,9 +64,7 @@ class CutTee(EventTee):
         """Return the events that end the stream well; None in the middle of an event."""
         if self._buffer:
             return None
-        ending = getattr(self._reader, "ending", None)
-        last = () if ending is None else ending()
-        return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in last)
+        return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in ending_of(self._reader))
 
 
 class DocumentTee:
