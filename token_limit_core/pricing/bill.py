@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
@@ -58,7 +58,7 @@ def price_event(
     event: LLMEvent,
     usage: Usage,
     book: PriceBook,
-    names: Iterable[str | None],
+    names: Collection[str | None],
     parts: Sequence[Part] = (),
     sent: Sent | None = None,
 ) -> int | None:
@@ -122,22 +122,25 @@ def _assumption(event: LLMEvent, book: PriceBook, price: Price | None) -> Assump
     return found if price is None or found is None else book.fallback
 
 
-def first_price(event: LLMEvent, book: PriceBook, names: Iterable[str | None]) -> Price | None:
+def first_price(event: LLMEvent, book: PriceBook, names: Collection[str | None]) -> Price | None:
     """Return the price of the first of the names that has one, for the provider, time and service tier of an event.
 
     The model that answered comes first. That another one, which was asked for, is free in the list says nothing of it,
     unless both have OpenRouter's mark of a free one.
     """
-    known = [name for name in names if name is not None]
-    for name in known:
+    is_first = True
+    for name in names:
+        if name is None:
+            continue
         price = book.price_for(event.provider, name, event.timestamp, event.service_tier)
-        if price is not None and (name == known[0] or not price.free or price.source != LIST or _are_free(known)):
+        if price is not None and (is_first or not price.free or price.source != LIST or _are_free(names)):
             return price
+        is_first = False
     return None
 
 
-def _are_free(names: Iterable[str]) -> bool:
-    return all(name.endswith(":free") for name in names)
+def _are_free(names: Collection[str | None]) -> bool:
+    return all(name is None or name.endswith(":free") for name in names)
 
 
 def _left_out(event: LLMEvent, usage: Usage, price: Price | None) -> list[str]:
