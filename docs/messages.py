@@ -68,7 +68,7 @@ def _texts(call: ast.Call) -> Iterator[str]:
         return
     for place in MESSAGE.get(name, (0,)):
         text = _text(call.args[place]) if len(call.args) > place else ""
-        if re.search(r"\w{2,} \S{2,}|: \w{2,}", text):  # more than an error of somebody else's that is passed on
+        if re.search(r"\w{2,} \S{2,}|: \w{2,}", text):  # not only the text of another library's error
             yield text
 
 

@@ -129,7 +129,7 @@ def test_the_overview_of_a_large_store_shows_kept_figures_and_their_time(
         return type(store).standings(store, now)
 
     monkeypatch.setattr(store, "standings", standings)
-    monkeypatch.setattr(others, "standings", None)  # nobody else adds up
+    monkeypatch.setattr(others, "standings", None)  # a second calculation would fail
     assert "The figures are being added up for the first time." in overview()
     assert adding.acquire(timeout=60)
     assert "The figures are being added up for the first time." in overview(others)

@@ -18,7 +18,7 @@ LARGE = 10_000
 """Tenants from which on figures are kept; those of a smaller store are added up for each view."""
 
 FRESH = 300.0
-"""Seconds after which newer figures are added up when somebody looks, or another attempt is made after a failure."""
+"""Seconds after which the next view starts a new calculation, also after one that failed."""
 
 CLAIM = 600.0
 """Seconds after which a process that adds up figures is taken to be dead."""

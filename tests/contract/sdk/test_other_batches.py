@@ -1,4 +1,4 @@
-"""Batches of SDKs beside OpenAI's and Anthropic's: each holds until its end, and none that ends is free."""
+"""Batches of the other SDKs: each holds until its end, and is billed then, by an estimate if it reports no usage."""
 
 from __future__ import annotations
 
