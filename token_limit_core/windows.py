@@ -25,6 +25,9 @@ RATES = frozenset({PER_MINUTE, PER_HOUR})
 """Windows so short that a caller can wait for their end."""
 
 UTC_ZONE = "UTC"
+DAY = 86400
+"""Seconds of a day in UTC."""
+
 Anchor = int | str | date | None
 """What the start of a month or year may be given as: a day of the month, or a date."""
 

@@ -12,11 +12,10 @@ from ..config.table import SETTINGS
 from ..limits import EVERYONE
 from ..meter import Meter
 from ..runtime.faults import ConfigurationError, StoreError, TokenLimitError
-from ..windows import PER_MONTH, window_of
+from ..windows import DAY, PER_MONTH, window_of
 from ..wording import dollars, shown_id
 from .session import Source, require_store, with_new_meter
 
-DAY = 86400
 RECENT_DAYS = 7
 OK, NOTE, WRONG = "ok", "note", "WRONG"
 

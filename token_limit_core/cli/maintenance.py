@@ -6,9 +6,8 @@ import click
 
 from ..meter import Meter
 from ..stores.records import KEEP_SECONDS
+from ..windows import DAY
 from .session import with_meter
-
-DAY = 86400
 
 SHORTEST_AGE = KEEP_SECONDS // DAY
 """Days that pruning always keeps."""

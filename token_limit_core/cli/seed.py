@@ -15,10 +15,9 @@ from ..money import to_usd
 from ..runtime.faults import ConfigurationError
 from ..stores.queries import TenantQuery
 from ..stores.records import Call, Refusal
-from ..windows import PER_DAY, PER_MONTH, window_of
+from ..windows import DAY, PER_DAY, PER_MONTH, window_of
 from .session import with_new_meter
 
-DAY = 86400
 BATCH = 2000
 BY = "demo"
 

@@ -17,12 +17,11 @@ from ..runtime.faults import ConfigurationError
 from ..stores.queries import RefusalQuery, TenantQuery
 from ..stores.records import Refusal
 from ..stores.reports import TenantUsage
-from ..windows import PER_MONTH, window_of
+from ..windows import DAY, PER_MONTH, window_of
 from ..wording import FREQUENCY_LABELS, calls_in_words, clock_time, counted, dollars, exact, filter_in_words
 from .output import json_option, spend_dict, status_dict
 from .session import with_meter
 
-DAY = 86400
 TENANTS_AT_ONCE = 500
 MOST_REFUSALS = 10_000
 """Rows of refusals that are read for a list of tenants; each is a minute's."""

@@ -18,12 +18,11 @@ from ..stores.contract import Store
 from ..stores.entries import NO_SPEND, Spend, add_spends
 from ..stores.queries import TenantQuery
 from ..stores.reports import By, DaySpend, Refused, ReportRow, Standings
-from ..windows import PER_MONTH, Window, window_of
+from ..windows import DAY, PER_MONTH, Window, window_of
 from ..wording import calls_in_words, clock_time, rounded, signed_percent
 from .charts import bars_of, chart_of
 from .context import Context
 from .kept import is_fresh, kept
-from .queries import DAY
 from .web import Response
 
 TOP = 5

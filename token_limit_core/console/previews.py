@@ -6,9 +6,9 @@ from ..limits import EVERYONE, OBSERVE, Limit
 from ..runtime.language import translate as _
 from ..stores.contract import Store
 from ..stores.plans import Preview
+from ..windows import DAY
 from ..wording import calls_in_words, clock_time, count, dollars
 
-DAY = 86400
 DAYS = 30
 """How far a preview looks back."""
 

@@ -8,8 +8,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
 from ..stores.queries import SORTS, STANDINGS, Cursor, EventQuery, Sort, TenantQuery
+from ..windows import DAY
 
-DAY = 86400
 PAGE = 50
 LAST_PAGE = 10**6
 MOST_TEXT = 255

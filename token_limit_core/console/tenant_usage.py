@@ -21,7 +21,7 @@ from ..runtime.links import check_support_url, check_upgrade_url
 from ..stores.entries import NO_SPEND, Spend, add_spends
 from ..stores.records import Tenant
 from ..stores.reports import DaySpend
-from ..windows import PER_MONTH, Window, window_of
+from ..windows import DAY, PER_MONTH, Window, window_of
 from ..wording import (
     FREQUENCY_LABELS,
     NEAR_PERCENT,
@@ -39,7 +39,6 @@ from .gauges import gauge
 
 logger: logging.Logger = logging.getLogger("token_limit")
 
-DAY = 86400
 PAGE = "own/usage.html"
 FRAGMENT = "own/fragment.html"
 MONTHS = 6

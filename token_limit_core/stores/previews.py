@@ -13,14 +13,13 @@ from operator import attrgetter
 
 from ..limits import EVERYONE, STRICT, Limit, subject_of
 from ..limits.filters import EACH, parse_filter
-from ..windows import PER_HOUR, PER_MINUTE, UTC_ZONE
+from ..windows import DAY, PER_HOUR, PER_MINUTE, UTC_ZONE
 from .plans import Preview, Progress, Total, TotalsQuery
 from .transaction import Transaction
 
 QUARTER = 900
 """Seconds. Every time zone is whole quarters of an hour off UTC (since 1972), so no window ends within one."""
 
-DAY = 86400
 MOST_PARTS = 100
 
 Key = tuple[str, int]
